@@ -1,0 +1,123 @@
+//! What the statements define: sources and streaming tables, as plain values.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+
+/// An unbounded input: what `CREATE SOURCE` says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceDefinition {
+    /// The name by which queries read it, without quotes.
+    pub name: String,
+    /// Columns in declared order, metadata columns included.
+    pub columns: Vec<SourceColumn>,
+    /// The event-time column and how much disorder is expected; `None` if no `WATERMARK` clause stands.
+    pub watermark: Option<WatermarkDefinition>,
+    /// Where rows come from.
+    pub connector: Connector,
+    /// How a message becomes a row.
+    pub format: Format,
+    /// What becomes of rows that cannot be decoded, cast or accepted.
+    pub on_error: OnError,
+    /// An event time further ahead of Kafka's append timestamp than this is not accepted (default one day).
+    pub max_skew: Duration,
+    /// A partition that is caught up for this long no longer holds back the watermark (default 10 seconds).
+    pub idle_timeout: Duration,
+}
+
+/// One column of a source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceColumn {
+    /// Name, Arrow type and nullability.
+    pub field: FieldRef,
+    /// Set if the column comes from the message's coordinates instead of its value.
+    pub metadata: Option<Metadata>,
+}
+
+/// `METADATA FROM '…'`: what can be had of a message beside its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Metadata {
+    /// `'key'`: the message key; VARCHAR or BINARY.
+    Key,
+    /// `'topic'`: VARCHAR.
+    Topic,
+    /// `'partition'`: INT.
+    Partition,
+    /// `'offset'`: BIGINT.
+    Offset,
+    /// `'timestamp'`: Kafka's append or create timestamp; TIMESTAMP.
+    Timestamp,
+    /// `'headers'`: LIST of STRUCT<key VARCHAR, value BINARY>.
+    Headers,
+}
+
+/// `WATERMARK FOR column AS column - INTERVAL '…'`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatermarkDefinition {
+    /// The event-time column, a timestamp in microseconds.
+    pub column: String,
+    /// How far behind the greatest event time seen in its partition a row may be and still be in time, in microseconds.
+    pub delay_us: i64,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Connector {
+    /// A Kafka topic.
+    Kafka {
+        /// The topic's name.
+        topic: String,
+        /// Client settings handed through (`WITH ('kafka.security.protocol' = …)`), without the `kafka.` prefix.
+        properties: BTreeMap<String, String>,
+    },
+}
+
+/// How a message becomes a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Format {
+    /// One JSON object a message; columns are found by name, unknown keys are passed over.
+    Json,
+}
+
+/// `on_error = 'quarantine' | 'fail'`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// The row goes to `<source>$quarantine` and the pipeline goes on.
+    Quarantine,
+    /// The pipeline stops with a named error.
+    Fail,
+}
+
+impl SourceDefinition {
+    /// The schema queries see.
+    pub fn schema(&self) -> SchemaRef {
+        Schema::new(self.columns.iter().map(|c| c.field.clone()).collect::<Vec<_>>()).into()
+    }
+}
+
+/// A Delta table that a pipeline keeps writing: what `CREATE STREAMING TABLE … AS` says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamingTableDefinition {
+    /// Schema part of the name.
+    pub schema: String,
+    /// Table part of the name.
+    pub table: String,
+    /// `PARTITIONED BY (…)`, columns of the result.
+    pub partitioned_by: Vec<String>,
+    /// How often an epoch is committed when there is something to commit (default 5 seconds).
+    pub commit_interval: Duration,
+    /// What becomes of late rows.
+    pub late_rows: LateRows,
+    /// The text of the query after `AS`, as written.
+    pub query: String,
+}
+
+/// `late_rows = 'divert' | 'drop'`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LateRows {
+    /// To `<table>$late` (the default).
+    Divert,
+    /// Counted, not kept.
+    Drop,
+}
