@@ -1,0 +1,52 @@
+# Watershed's commands. `make demo` shows it, `make test` proves it; both install what is missing after saying so.
+# Build products and test tools live outside the clone, in $(WATERSHED_CACHE); CARGO_TARGET_DIR may point elsewhere.
+
+SHELL := /bin/sh
+CACHE_HOME := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
+export WATERSHED_CACHE ?= $(CACHE_HOME)/watershed
+export CARGO_TARGET_DIR ?= $(WATERSHED_CACHE)/target
+export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build release test unit e2e fmt lint audit clean clean-tools
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Install what is missing, build, and watch rides and clicks stream into tables (ARGS="--seconds 60 --no-prompt")
+	@scripts/setup.sh demo
+	cargo build --locked --bin watershed
+	@"$(CARGO_TARGET_DIR)/debug/watershed" demo $(ARGS)
+
+build: ## Build the binary as `make demo` does
+	cargo build --locked --bin watershed
+
+release: ## Build the optimised binary
+	cargo build --locked --release --bin watershed
+
+test: ## Install what tests need, then formatting, lints, all tests, the end-to-end ones included: what CI runs
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+unit: ## All tests but the end-to-end ones; needs nothing but Rust
+	cargo test --locked --workspace --lib --bins --features failpoints
+
+e2e: ## Only the end-to-end tests (T=name runs those whose name contains it)
+	@scripts/setup.sh test
+	cargo test --locked --test e2e --features failpoints -- $(T)
+
+fmt: ## Format all Rust code
+	cargo fmt --all
+
+lint: ## Formatting and clippy, warnings refused
+	@scripts/test.sh lint
+
+audit: ## Licences, banned and unused dependencies
+	@scripts/setup.sh audit
+	@scripts/test.sh audit
+
+clean: ## Delete what cargo built
+	cargo clean
+
+clean-tools: ## Delete the test tools that `make test` installed (Kafka, Python packages, S3 server)
+	rm -rf "$(WATERSHED_CACHE)/tools"

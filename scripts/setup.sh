@@ -1,0 +1,233 @@
+#!/bin/sh
+# Makes this machine ready: says what is missing, installs it, and does nothing if nothing is.
+#
+#   scripts/setup.sh demo     a C compiler, Perl (vendored OpenSSL) and Rust
+#   scripts/setup.sh test     that, and Java, Maven, Python, Go; then Kafka, the Python packages and the S3 server the tests use
+#   scripts/setup.sh audit    that of demo, and cargo-deny and cargo-machete
+#
+# Debian and Ubuntu through apt, macOS through Homebrew; elsewhere it names what to install. Asks nothing:
+# sudo is used without a prompt unless a person sits at the terminal. System packages and rustup go where they
+# always go; everything else goes to $WATERSHED_CACHE/tools, outside the clone.
+set -eu
+
+RUST_MINOR=95 # Rust 1.95: `rust-version` in Cargo.toml
+JAVA_MIN=17   # Kafka 4
+GO_TOOLCHAIN=1.25.0 # what versitygw asks for
+VERSITYGW=v1.8.0
+MAVEN_DEPENDENCY_PLUGIN=3.8.1
+CARGO_DENY=0.20.2
+CARGO_MACHETE=0.9.2
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+cache=${WATERSHED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/watershed}
+tools=$cache/tools
+PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+export PATH
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# --- what is there? ---------------------------------------------------------------------------------------------
+
+compiles_c() { echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null 2>/dev/null; }
+compiles_cpp() { printf '#include <string>\nint main() { return std::string().size(); }\n' | c++ -x c++ - -o /dev/null 2>/dev/null; }
+# OpenSSL's Configure uses modules that Debian's minimal perl-base lacks.
+has_perl() { perl -MFindBin -MIPC::Cmd -MFile::Compare -MTime::Piece -e 1 2>/dev/null; }
+has_rust() {
+    minor=$(cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
+    [ "${minor:-0}" -ge "$RUST_MINOR" ]
+}
+has_lints() { cargo clippy --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1; }
+has_java() {
+    major=$("${JAVA_HOME:+$JAVA_HOME/bin/}java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)
+    [ "${major:-0}" -ge "$JAVA_MIN" ]
+}
+has_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
+
+# --- system packages --------------------------------------------------------------------------------------------
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif ! have sudo; then
+        fail "this needs root and there is no sudo; run as root: $*"
+    elif [ -t 0 ]; then
+        sudo "$@" # a person is there to type a password
+    else
+        sudo -n "$@" || fail "sudo wants a password and nobody is at the terminal; run yourself: sudo $*"
+    fi
+}
+
+# The newest Java this release of Debian or Ubuntu has that Kafka runs on.
+apt_java() {
+    for version in 21 17 25; do
+        if apt-cache show "openjdk-$version-jre-headless" >/dev/null 2>&1; then
+            echo "openjdk-$version-jre-headless"
+            return
+        fi
+    done
+    echo default-jre-headless
+}
+
+# Installs system packages. Arguments are words of ours: c, perl, curl, java, maven, python, go.
+install_system() {
+    say "missing: $*"
+    if have apt-get; then
+        say "refreshing apt's package lists"
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq || say "apt-get update had errors; going on with the lists there are"
+        packages=
+        for want in "$@"; do
+            case $want in
+                c) packages="$packages build-essential pkg-config" ;;
+                perl) packages="$packages perl" ;;
+                curl) packages="$packages curl ca-certificates" ;;
+                java) packages="$packages $(apt_java)" ;;
+                maven) packages="$packages maven" ;;
+                python) packages="$packages python3 python3-venv" ;;
+                go) packages="$packages golang-go" ;;
+            esac
+        done
+        say "installing with apt-get:$packages"
+        # shellcheck disable=SC2086 # a list of words on purpose
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+    elif have brew; then
+        packages=
+        for want in "$@"; do
+            case $want in
+                c) have cc || fail "run 'xcode-select --install' for the C compiler, then again" ;;
+                perl) packages="$packages perl" ;;
+                curl) packages="$packages curl" ;;
+                java) packages="$packages openjdk@21" ;;
+                maven) packages="$packages maven" ;;
+                python) packages="$packages python@3.12" ;;
+                go) packages="$packages go" ;;
+            esac
+        done
+        say "installing with Homebrew:$packages"
+        # shellcheck disable=SC2086
+        brew install -q $packages
+        case " $* " in *" java "*) say "for this shell and later ones: export JAVA_HOME=$(brew --prefix openjdk@21)" ;; esac
+    else
+        fail "neither apt-get nor brew is here; install these yourself (C and C++ compiler for 'c'): $*"
+    fi
+}
+
+install_rust() {
+    if have rustup; then
+        say "installing Rust 1.$RUST_MINOR beside your toolchains, and choosing it for this folder (rustup override)"
+        rustup toolchain install "1.$RUST_MINOR" --profile minimal --component clippy --component rustfmt
+        (cd "$root" && rustup override set "1.$RUST_MINOR")
+    else
+        say "installing Rust 1.$RUST_MINOR with rustup to ${CARGO_HOME:-$HOME/.cargo}; your shell profile stays as it is"
+        installer=$(mktemp)
+        curl --proto '=https' --tlsv1.2 -sSf --retry 3 -o "$installer" https://sh.rustup.rs
+        sh "$installer" -y --no-modify-path --profile minimal --default-toolchain "1.$RUST_MINOR" --component clippy --component rustfmt
+        rm -f "$installer"
+    fi
+    has_rust || fail "cargo is still older than 1.$RUST_MINOR: $(cargo --version 2>&1)"
+}
+
+# --- tools of the tests -----------------------------------------------------------------------------------------
+
+# Kafka's jars. Named by the pom's checksum, so that a changed version is fetched anew.
+install_kafka() {
+    jars=$tools/kafka-$(cksum <"$root/tests/kafka/pom.xml" | cut -d ' ' -f 1)
+    if [ ! -d "$jars" ]; then
+        say "fetching Apache Kafka (44 MB of jars) with Maven"
+        rm -rf "$jars.part"
+        (cd "$root/tests/kafka" && mvn -q -B \
+            "org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY_PLUGIN:copy-dependencies" "-DoutputDirectory=$jars.part")
+        mv "$jars.part" "$jars"
+    fi
+    link "$jars" kafka
+}
+
+install_python_packages() {
+    venv=$tools/python-$(cksum <"$root/tests/requirements.txt" | cut -d ' ' -f 1)
+    if [ ! -d "$venv" ]; then
+        say "installing the Python readers (deltalake, DuckDB, Polars; 200 MB) into their own environment"
+        rm -rf "$venv.part"
+        python3 -m venv "$venv.part"
+        "$venv.part/bin/python" -m pip install -q --disable-pip-version-check --only-binary=:all: -r "$root/tests/requirements.txt"
+        mv "$venv.part" "$venv"
+    fi
+    link "$venv" python
+}
+
+# The Go that builds versitygw: the one installed if it is new enough, else the official toolchain, which the Go module
+# mirror serves as a module that even the oldest `go` can download.
+go_command() {
+    minor=$(GOTOOLCHAIN=local go version | sed -n 's/.* go1\.\([0-9]*\).*/\1/p')
+    want=$(echo "$GO_TOOLCHAIN" | cut -d . -f 2)
+    if [ "${minor:-0}" -ge "$want" ]; then
+        echo go
+        return
+    fi
+    platform=$(GOTOOLCHAIN=local go env GOOS)-$(GOTOOLCHAIN=local go env GOARCH)
+    version=v0.0.1-go$GO_TOOLCHAIN.$platform
+    (cd / && GOTOOLCHAIN=local GOPATH=$build/go go mod download "golang.org/toolchain@$version") >&2
+    home=$build/go/pkg/mod/golang.org/toolchain@$version
+    chmod +x "$home"/bin/* "$home"/pkg/tool/*/* # module archives carry no execute bits
+    echo "$home/bin/go"
+}
+
+install_s3_server() {
+    server=$tools/versitygw-$VERSITYGW
+    if [ ! -x "$server" ]; then
+        say "building the S3 server of the tests (versitygw, 2 minutes)"
+        build=$(mktemp -d)
+        go=$(go_command)
+        (cd / && GOTOOLCHAIN=local GOROOT='' GOPATH=$build/go GOCACHE=$build/cache GOBIN=$build/bin CGO_ENABLED=0 \
+            GOFLAGS='-buildvcs=false -modcacherw' "$go" install -ldflags='-s -w' "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW") \
+            >"$build/log" 2>&1 || { cat "$build/log" >&2; fail "versitygw could not be built"; }
+        mv "$build/bin/versitygw" "$server"
+        chmod -R u+w "$build" && rm -rf "$build"
+    fi
+    link "$server" versitygw
+}
+
+# Tests find each tool under a name without a version.
+link() { ln -sfn "$1" "$tools/$2"; }
+
+install_cargo_tool() {
+    if [ ! -x "$tools/cargo/bin/$1" ]; then
+        say "building $1 $2"
+        cargo install --quiet --locked --root "$tools/cargo" --target-dir "$tools/cargo/target" "$1@$2"
+        rm -rf "$tools/cargo/target"
+    fi
+}
+
+# ----------------------------------------------------------------------------------------------------------------
+
+what=${1:-}
+case $what in
+    demo | test | audit) ;;
+    *) fail "say what for: scripts/setup.sh demo|test|audit" ;;
+esac
+
+missing=
+{ compiles_c && compiles_cpp && have pkg-config; } || missing="$missing c"
+has_perl || missing="$missing perl"
+has_rust || have curl || missing="$missing curl"
+if [ "$what" = test ]; then
+    has_java || missing="$missing java"
+    have mvn || missing="$missing maven"
+    has_venv || missing="$missing python"
+    [ -x "$tools/versitygw-$VERSITYGW" ] || have go || missing="$missing go"
+fi
+# shellcheck disable=SC2086
+[ -z "$missing" ] || install_system $missing
+has_rust || install_rust
+
+if [ "$what" = test ]; then
+    has_lints || { have rustup && rustup component add clippy rustfmt; } || fail "cargo clippy and cargo fmt are missing; install them as you installed cargo"
+    mkdir -p "$tools"
+    install_kafka
+    install_python_packages
+    install_s3_server
+elif [ "$what" = audit ]; then
+    mkdir -p "$tools"
+    install_cargo_tool cargo-deny "$CARGO_DENY"
+    install_cargo_tool cargo-machete "$CARGO_MACHETE"
+fi

@@ -1,0 +1,231 @@
+//! Apache Kafka (KRaft, one node) from its Maven jars: start, kill -9, restart; produce and read back with librdkafka.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::tools::{Server, folder, free_port, tail, tool, wait_for};
+
+/// One broker, which is its own controller.
+pub struct Kafka {
+    server: Option<Server>,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+/// What stands in a topic: partition, offset, value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub value: Vec<u8>,
+}
+
+impl Kafka {
+    /// The broker that tests share: started by the first that asks, killed when the test binary exits.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Kafka> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// A broker of one's own, for tests that kill it.
+    pub fn start() -> Self {
+        let folder = folder("kafka-");
+        let (port, controller_port) = (free_port(), free_port());
+        let data = folder.path().join("data");
+        let lines = [
+            "process.roles=broker,controller".to_string(),
+            "node.id=1".to_string(),
+            format!("controller.quorum.voters=1@localhost:{controller_port}"),
+            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
+            "controller.listener.names=CONTROLLER".to_string(),
+            format!("log.dirs={}", data.display()),
+            "num.partitions=1".to_string(),
+            "auto.create.topics.enable=false".to_string(),
+            "offsets.topic.replication.factor=1".to_string(),
+            "offsets.topic.num.partitions=1".to_string(),
+            "transaction.state.log.replication.factor=1".to_string(),
+            "transaction.state.log.min.isr=1".to_string(),
+            "transaction.state.log.num.partitions=1".to_string(),
+            "share.coordinator.state.topic.replication.factor=1".to_string(),
+            "share.coordinator.state.topic.min.isr=1".to_string(),
+            "group.initial.rebalance.delay.ms=0".to_string(),
+            // Events carry old timestamps: nothing may be deleted for its age.
+            "log.retention.ms=-1".to_string(),
+            // After kill -9 the node may register again only when its old session has run out (12.5 s by default).
+            "broker.session.timeout.ms=2000".to_string(),
+            "broker.heartbeat.interval.ms=500".to_string(),
+        ];
+        std::fs::write(folder.path().join("server.properties"), lines.join("\n")).expect("server.properties");
+        std::fs::write(folder.path().join("log4j2.yaml"), LOG4J).expect("log4j2.yaml");
+        let mut kafka = Self { server: None, folder, port };
+        let cluster = "4L6g3nShT-eMCtK--X86sw";
+        let output = kafka
+            .java("kafka.tools.StorageTool")
+            .args(["format", "-t", cluster, "-c"])
+            .arg(kafka.properties())
+            .output()
+            .expect("java runs; `make test` installs it");
+        assert!(output.status.success(), "Kafka's storage could not be formatted: {}", String::from_utf8_lossy(&output.stdout));
+        kafka.restart();
+        kafka
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.folder.path().join("server.properties")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("kafka.log")
+    }
+
+    fn java(&self, class: &str) -> Command {
+        let java = std::env::var_os("JAVA_HOME").map_or(PathBuf::from("java"), |home| PathBuf::from(home).join("bin/java"));
+        let mut command = Command::new(java);
+        command.args(["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+        command.arg(format!("-Dlog4j2.configurationFile={}", self.folder.path().join("log4j2.yaml").display()));
+        command.arg("-cp").arg(tool("kafka").join("*")).arg(class);
+        command
+    }
+
+    /// `host:port` for clients.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill();
+        }
+    }
+
+    /// Starts the broker on its old data and waits until it answers.
+    pub fn restart(&mut self) {
+        self.kill();
+        let mut command = self.java("kafka.Kafka");
+        command.arg(self.properties());
+        self.server = Some(Server::start(&command, &self.log()));
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        wait_for(
+            "Kafka answers",
+            Duration::from_secs(60),
+            || tail(&self.log(), 30),
+            || {
+                let metadata = admin.inner().fetch_metadata(None, Duration::from_millis(500)).ok()?;
+                (!metadata.brokers().is_empty()).then_some(())
+            },
+        );
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap());
+        config.set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "200");
+        config.set("log_level", "0");
+        config
+    }
+
+    /// Creates a topic and waits until its partitions have a leader.
+    pub fn create_topic(&self, topic: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+        for result in runtime.block_on(admin.create_topics([&new], &options)).expect("Kafka answers") {
+            result.unwrap_or_else(|(topic, e)| panic!("topic {topic} was not created: {e}"));
+        }
+        wait_for(
+            "the topic has leaders",
+            Duration::from_secs(20),
+            || tail(&self.log(), 30),
+            || {
+                let metadata = admin.inner().fetch_metadata(Some(topic), Duration::from_secs(1)).ok()?;
+                let found = metadata.topics().first()?.partitions();
+                (found.len() == usize::try_from(partitions).ok()? && found.iter().all(|p| p.leader() >= 0)).then_some(())
+            },
+        );
+    }
+
+    /// Writes values to their partitions, in order within each, and waits until all are acknowledged.
+    pub fn produce<'a>(&self, topic: &str, values: impl IntoIterator<Item = (i32, &'a [u8])>) {
+        let producer: ThreadedProducer<_> =
+            self.client().set("enable.idempotence", "true").set("linger.ms", "5").create().expect("a producer");
+        for (partition, value) in values {
+            let mut record = BaseRecord::<(), [u8]>::to(topic).partition(partition).payload(value);
+            loop {
+                match producer.send(record) {
+                    Ok(()) => break,
+                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
+                        record = again;
+                        producer.flush(Duration::from_millis(50)).ok();
+                    }
+                    Err((e, _)) => panic!("the record was not accepted: {e}"),
+                }
+            }
+        }
+        producer.flush(Duration::from_secs(30)).expect("all records are acknowledged");
+    }
+
+    /// The end of each partition: the offset the next record will have.
+    pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = self.client().create().expect("a consumer");
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).expect("Kafka answers");
+        let partitions = metadata.topics().first().expect("the topic").partitions();
+        let end = |p: i32| consumer.fetch_watermarks(topic, p, Duration::from_secs(10)).expect("Kafka answers").1;
+        partitions.iter().map(|p| (p.id(), end(p.id()))).collect()
+    }
+
+    /// All that stands in a topic now, by partition and offset.
+    pub fn read(&self, topic: &str) -> Vec<Record> {
+        let ends = self.ends(topic);
+        let mut config = self.client();
+        config.set("group.id", "e2e-reader").set("enable.auto.commit", "false").set("fetch.queue.backoff.ms", "5");
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let mut from = TopicPartitionList::new();
+        for (partition, _) in ends.iter().filter(|(_, end)| **end > 0) {
+            from.add_partition_offset(topic, *partition, Offset::Beginning).expect("an offset");
+        }
+        consumer.assign(&from).expect("assigned");
+        let expected = usize::try_from(ends.values().sum::<i64>()).expect("a count");
+        let mut records = Vec::with_capacity(expected);
+        let start = Instant::now();
+        while records.len() < expected {
+            assert!(start.elapsed() < Duration::from_secs(60), "read {} of {expected} records of {topic} in a minute", records.len());
+            match consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(m)) => {
+                    records.push(Record {
+                        partition: m.partition(),
+                        offset: m.offset(),
+                        value: m.payload().unwrap_or_default().to_vec(),
+                    });
+                }
+                Some(Err(e)) => panic!("{topic} cannot be read: {e}"),
+                None => {}
+            }
+        }
+        records.sort();
+        records
+    }
+}
+
+const LOG4J: &str = "\
+Configuration:
+  Appenders:
+    Console: { name: out, PatternLayout: { pattern: '%d %p %m (%c)%n' } }
+  Loggers:
+    Root: { level: WARN, AppenderRef: [ { ref: out } ] }
+";

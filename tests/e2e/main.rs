@@ -1,0 +1,20 @@
+//! End-to-end tests: the binary against Apache Kafka, its own embedded broker, an S3-protocol server and other readers of Delta.
+//!
+//! `make test` (or `make e2e T=name`) installs what they need. A tool that is missing fails the test that needs it.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `tools.rs` | where the installed tools are; servers that never outlive the tests; waiting with a limit |
+//! | `kafka.rs` | Apache Kafka: start, kill, restart; produce and read back |
+//! | `s3.rs` | an S3-protocol server over a folder |
+//! | `watershed.rs` | runs of the binary |
+//! | `table.rs` | reads Delta tables without our code: log, transactions, rows |
+//! | `readers.rs` | what deltalake, DuckDB and Polars read in a table |
+
+mod kafka;
+mod readers;
+mod s3;
+mod servers;
+mod table;
+mod tools;
+mod watershed;

@@ -1,0 +1,123 @@
+//! What tests need of the machine: installed tools, free ports, folders, waiting with a limit, servers that never outlive the tests.
+
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, Once};
+use std::time::{Duration, Instant};
+
+/// Where `scripts/setup.sh test` put the tool `name`. Panics with what to do if it is not there.
+pub fn tool(name: &str) -> PathBuf {
+    let cache = std::env::var_os("WATERSHED_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+        let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
+        std::env::var_os("XDG_CACHE_HOME").filter(|v| !v.is_empty()).map(PathBuf::from).unwrap_or_else(home).join("watershed")
+    });
+    let path = cache.join("tools").join(name);
+    assert!(path.exists(), "{} is missing; run `make test` once, which installs what the end-to-end tests need", path.display());
+    path
+}
+
+/// A TCP port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+/// A folder that is deleted with the value, under the build folder (where there is room for it).
+pub fn folder(prefix: &str) -> tempfile::TempDir {
+    tempfile::Builder::new().prefix(prefix).tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder")
+}
+
+/// Asks `ready` again and again until it gives a value; panics with `what` and `details` when `limit` has passed.
+pub fn wait_for<T>(what: &str, limit: Duration, details: impl Fn() -> String, mut ready: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}\n{}", details());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The last `lines` lines of a file, for messages; empty if it cannot be read.
+pub fn tail(path: &Path, lines: usize) -> String {
+    let text = std::fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// A background process in a process group of its own. It ends when the value is dropped, when the test binary exits, and even
+/// when that is killed: a shell beside it waits for the end of its standard input, which only this process holds open.
+pub struct Server {
+    leash: Child,
+    group: i32,
+}
+
+static GROUPS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+static AT_EXIT: Once = Once::new();
+
+extern "C" fn kill_all_groups() {
+    for group in GROUPS.lock().map(|g| g.clone()).unwrap_or_default() {
+        signal_group(group, libc::SIGKILL);
+    }
+}
+
+fn signal_group(group: i32, signal: i32) {
+    // SAFETY: `kill` touches no memory. The group is that of a child that was not yet reaped, or of its own children.
+    unsafe { libc::kill(-group, signal) };
+}
+
+fn group_lives(group: i32) -> bool {
+    // SAFETY: as above; signal 0 only asks.
+    unsafe { libc::kill(-group, 0) == 0 }
+}
+
+impl Server {
+    /// Starts `command` with its output going to `log`.
+    pub fn start(command: &Command, log: &Path) -> Self {
+        // SAFETY: the function is async-signal-agnostic and takes no arguments; it runs once, when the test binary exits.
+        AT_EXIT.call_once(|| assert_eq!(unsafe { libc::atexit(kill_all_groups) }, 0));
+        let out = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
+        let mut leashed = Command::new("sh");
+        leashed.args(["-c", "\"$@\" </dev/null & child=$!; read -r _; kill -9 \"$child\"", "leash"]);
+        leashed.arg(command.get_program()).args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => leashed.env(key, value),
+                None => leashed.env_remove(key),
+            };
+        }
+        let leash = leashed
+            .stdin(Stdio::piped())
+            .stdout(out.try_clone().expect("a second handle"))
+            .stderr(out)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{:?} did not start: {e}", command.get_program()));
+        let group = i32::try_from(leash.id()).expect("a process id");
+        GROUPS.lock().expect("not poisoned").push(group);
+        Self { leash, group }
+    }
+
+    /// kill -9, and waits until the process is gone.
+    pub fn kill(&mut self) {
+        self.end(libc::SIGKILL);
+    }
+
+    fn end(&mut self, signal: i32) {
+        signal_group(self.group, signal);
+        let _ = self.leash.wait();
+        let start = Instant::now();
+        while group_lives(self.group) && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        GROUPS.lock().expect("not poisoned").retain(|g| *g != self.group);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
