@@ -62,7 +62,7 @@ as_root() {
 # The newest Java this release of Debian or Ubuntu has that Kafka runs on.
 apt_java() {
     for version in 21 17 25; do
-        if apt-cache show "openjdk-$version-jre-headless" >/dev/null 2>&1; then
+        if apt-cache policy "openjdk-$version-jre-headless" | grep -q 'Candidate: [0-9]'; then
             echo "openjdk-$version-jre-headless"
             return
         fi
@@ -120,10 +120,16 @@ install_rust() {
         (cd "$root" && rustup override set "1.$RUST_MINOR")
     else
         say "installing Rust 1.$RUST_MINOR with rustup to ${CARGO_HOME:-$HOME/.cargo}; your shell profile stays as it is"
-        installer=$(mktemp)
-        curl --proto '=https' --tlsv1.2 -sSf --retry 3 -o "$installer" https://sh.rustup.rs
-        sh "$installer" -y --no-modify-path --profile minimal --default-toolchain "1.$RUST_MINOR" --component clippy --component rustfmt
-        rm -f "$installer"
+        case $(uname -s) in
+            Darwin) platform=$(uname -m | sed 's/arm64/aarch64/')-apple-darwin ;;
+            *) platform=$(uname -m)-unknown-linux-gnu ;;
+        esac
+        # The installer itself, from the host that serves the toolchains, too: one host to reach instead of two.
+        folder=$(mktemp -d)
+        curl --proto '=https' --tlsv1.2 -sSf --retry 3 -o "$folder/rustup-init" "https://static.rust-lang.org/rustup/dist/$platform/rustup-init"
+        chmod +x "$folder/rustup-init"
+        "$folder/rustup-init" -y -q --no-modify-path --profile minimal --default-toolchain "1.$RUST_MINOR" --component clippy --component rustfmt
+        rm -rf "$folder"
     fi
     has_rust || fail "cargo is still older than 1.$RUST_MINOR: $(cargo --version 2>&1)"
 }
@@ -136,7 +142,7 @@ install_kafka() {
     if [ ! -d "$jars" ]; then
         say "fetching Apache Kafka (44 MB of jars) with Maven"
         rm -rf "$jars.part"
-        (cd "$root/tests/kafka" && mvn -q -B \
+        (cd "$root/tests/kafka" && mvn -q -B -Dstyle.color=never \
             "org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY_PLUGIN:copy-dependencies" "-DoutputDirectory=$jars.part")
         mv "$jars.part" "$jars"
     fi

@@ -207,11 +207,7 @@ impl Kafka {
             assert!(start.elapsed() < Duration::from_secs(60), "read {} of {expected} records of {topic} in a minute", records.len());
             match consumer.poll(Duration::from_millis(200)) {
                 Some(Ok(m)) => {
-                    records.push(Record {
-                        partition: m.partition(),
-                        offset: m.offset(),
-                        value: m.payload().unwrap_or_default().to_vec(),
-                    });
+                    records.push(Record { partition: m.partition(), offset: m.offset(), value: m.payload().unwrap_or_default().to_vec() });
                 }
                 Some(Err(e)) => panic!("{topic} cannot be read: {e}"),
                 None => {}

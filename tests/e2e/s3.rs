@@ -39,12 +39,7 @@ impl S3 {
         command.args(["posix", "--sidecar"]).arg(folder.path().join("metadata")).arg(folder.path().join("buckets"));
         let log = folder.path().join("s3.log");
         let server = Server::start(&command, &log);
-        wait_for(
-            "the S3 server answers",
-            Duration::from_secs(20),
-            || tail(&log, 20),
-            || TcpStream::connect(("127.0.0.1", port)).ok(),
-        );
+        wait_for("the S3 server answers", Duration::from_secs(20), || tail(&log, 20), || TcpStream::connect(("127.0.0.1", port)).ok());
         Self { _server: server, folder, port }
     }
 

@@ -133,7 +133,8 @@ impl DeltaTable {
     pub fn objects(&self) -> Vec<Map<String, Value>> {
         let mut rows = Vec::new();
         for (batch, file) in self.batches() {
-            let mut writer = arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::LineDelimited>(Vec::new());
+            let mut writer =
+                arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::LineDelimited>(Vec::new());
             writer.write(&batch).expect("rows as JSON");
             writer.finish().expect("rows as JSON");
             for line in writer.into_inner().split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
@@ -149,7 +150,9 @@ impl DeltaTable {
 
     /// The whole numbers of two columns of each row, sorted: `("kafka_partition", "kafka_offset")` gives the input's coordinates.
     pub fn pairs(&self, first: &str, second: &str) -> Vec<(i64, i64)> {
-        let number = |row: &Map<String, Value>, column: &str| row.get(column).and_then(Value::as_i64).unwrap_or_else(|| panic!("{column} in {row:?}"));
+        let number = |row: &Map<String, Value>, column: &str| {
+            row.get(column).and_then(Value::as_i64).unwrap_or_else(|| panic!("{column} in {row:?}"))
+        };
         let mut pairs: Vec<_> = self.objects().iter().map(|row| (number(row, first), number(row, second))).collect();
         pairs.sort_unstable();
         pairs
