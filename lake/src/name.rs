@@ -20,9 +20,7 @@ impl TableName {
         for part in [&schema, &table] {
             let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
             if part.is_empty() || part.starts_with('_') || !part.chars().all(allowed) {
-                return Err(format!(
-                    "'{schema}.{table}' is not a table name: use letters, digits, '_', '-', not starting with '_'"
-                ));
+                return Err(format!("'{schema}.{table}' is not a table name: use letters, digits, '_', '-', not starting with '_'"));
             }
         }
         Ok(Self { schema, table })

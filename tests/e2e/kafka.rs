@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::tools::{Server, folder, free_port, tail, tool, wait_for};
+use crate::tools::{Server, delete_at_exit, folder, free_port, tail, tool, wait_for};
 
 /// One broker, which is its own controller.
 pub struct Kafka {
@@ -37,7 +37,11 @@ impl Kafka {
     /// The broker that tests share: started by the first that asks, killed when the test binary exits.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Kafka> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| {
+            let shared = Self::start();
+            delete_at_exit(shared.folder.path());
+            shared
+        })
     }
 
     /// A broker of one's own, for tests that kill it.

@@ -11,6 +11,8 @@
 //! | `table.rs` | reads Delta tables without our code: log, transactions, rows |
 //! | `readers.rs` | what deltalake, DuckDB and Polars read in a table |
 
+#![allow(dead_code)]
+
 mod kafka;
 mod readers;
 mod s3;

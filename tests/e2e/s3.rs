@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::tools::{Server, folder, free_port, tail, tool, wait_for};
+use crate::tools::{Server, delete_at_exit, folder, free_port, tail, tool, wait_for};
 
 /// A running server.
 pub struct S3 {
@@ -24,7 +24,11 @@ impl S3 {
     /// The server that tests share; each takes a bucket of its own.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<S3> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| {
+            let shared = Self::start();
+            delete_at_exit(shared.folder.path());
+            shared
+        })
     }
 
     fn start() -> Self {

@@ -55,12 +55,21 @@ pub struct Server {
 }
 
 static GROUPS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 static AT_EXIT: Once = Once::new();
 
-extern "C" fn kill_all_groups() {
+extern "C" fn clean_up() {
     for group in GROUPS.lock().map(|g| g.clone()).unwrap_or_default() {
         signal_group(group, libc::SIGKILL);
     }
+    for folder in FOLDERS.lock().map(|f| f.clone()).unwrap_or_default() {
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// Deletes a folder when the test binary exits: for servers that live that long.
+pub fn delete_at_exit(folder: &Path) {
+    FOLDERS.lock().expect("not poisoned").push(folder.to_path_buf());
 }
 
 fn signal_group(group: i32, signal: i32) {
@@ -76,8 +85,8 @@ fn group_lives(group: i32) -> bool {
 impl Server {
     /// Starts `command` with its output going to `log`.
     pub fn start(command: &Command, log: &Path) -> Self {
-        // SAFETY: the function is async-signal-agnostic and takes no arguments; it runs once, when the test binary exits.
-        AT_EXIT.call_once(|| assert_eq!(unsafe { libc::atexit(kill_all_groups) }, 0));
+        // SAFETY: the function takes no arguments and lives as long as the program; it runs once, when the test binary exits.
+        AT_EXIT.call_once(|| assert_eq!(unsafe { libc::atexit(clean_up) }, 0));
         let out = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
         let mut leashed = Command::new("sh");
         leashed.args(["-c", "\"$@\" </dev/null & child=$!; read -r _; kill -9 \"$child\"", "leash"]);
