@@ -1,10 +1,23 @@
 //! Sources (Kafka), formats (JSON), the embedded broker and the producer. Only this crate knows Kafka.
+//!
+//! ```text
+//!  kafka.rs ── RawBatch ──► json.rs ── Decoded ──► pipelines      reader.rs glues the two
+//!  (Fetch)                  (Decode)
+//!
+//!  producer.rs ──► embedded.rs, or any Kafka
+//! ```
+//!
+//! To add a transport or a format, implement one side of the seam in [`source`].
+
+mod client;
+mod consume;
+pub mod error;
+pub mod json;
+pub mod kafka;
+pub mod quarantine;
+pub mod reader;
+mod settings;
 pub mod source;
 
-/// What can go wrong between Kafka and Arrow.
-#[derive(Debug, thiserror::Error)]
-pub enum IngestError {
-    /// placeholder
-    #[error("{0}")]
-    Todo(String),
-}
+pub use error::IngestError;
+pub use reader::{SourceBatch, SourceReader, source_partitions};

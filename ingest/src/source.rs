@@ -1,4 +1,7 @@
 //! The seam between a transport and the pipelines: fetch raw records, decode them to Arrow.
+//!
+//! A transport ([`Fetch`]) knows nothing of formats, a format ([`Decode`]) nothing of transports; a much faster one of either can take the
+//! other's place without the rest noticing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,29 +15,97 @@ use crate::IngestError;
 pub struct FetchLimits {
     /// Records over all partitions.
     pub rows: usize,
-    /// Bytes of keys and values over all partitions.
+    /// Bytes of keys and values over all partitions. The record that passes the limit is still taken, so that one of any size gets through.
     pub bytes: usize,
 }
 
-/// Raw records of one partition, offsets ascending: values lie behind one another in one buffer.
+/// Optional byte strings behind one another in one buffer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Arena {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    nulls: Vec<bool>,
+}
+
+impl Arena {
+    /// Appends one; `None` is not the same as empty.
+    pub fn push(&mut self, value: Option<&[u8]>) {
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        self.ends.push(self.bytes.len());
+        self.nulls.push(value.is_none());
+    }
+
+    /// The value at `index`. Panics if there are not so many.
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        let value = &self.bytes[start..self.ends[index]];
+        (!self.nulls[index]).then_some(value)
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// All values' bytes, one after another.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A record's headers: names need not be unique; order is kept.
+pub type Headers = Vec<(String, Option<Vec<u8>>)>;
+
+/// Raw records of one partition, offsets ascending.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RawBatch {
     /// Kafka partition number.
     pub partition: i32,
-    /// All values, one after another.
-    pub bytes: Vec<u8>,
-    /// Where each value ends in `bytes`.
-    pub ends: Vec<usize>,
-    /// True where the message had no value at all (a tombstone).
-    pub null_values: Vec<bool>,
+    /// The values; `None` where the message had no value at all (a tombstone).
+    pub values: Arena,
+    /// The keys; `None` where the message had none.
+    pub keys: Arena,
     /// Offset of each record.
     pub offsets: Vec<i64>,
     /// Kafka timestamp of each record in milliseconds since 1970; -1 if there is none.
     pub timestamps_ms: Vec<i64>,
-    /// Keys, if wanted; empty otherwise.
-    pub keys: Vec<Option<Vec<u8>>>,
     /// Headers, if wanted; empty otherwise.
-    pub headers: Vec<Vec<(String, Option<Vec<u8>>)>>,
+    pub headers: Vec<Headers>,
+}
+
+impl RawBatch {
+    /// An empty batch of one partition.
+    pub fn new(partition: i32) -> Self {
+        Self { partition, ..Self::default() }
+    }
+
+    /// Appends one record (without headers).
+    pub fn push(&mut self, offset: i64, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>) {
+        self.offsets.push(offset);
+        self.timestamps_ms.push(timestamp_ms);
+        self.keys.push(key);
+        self.values.push(value);
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// True if there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// Bytes of keys and values.
+    pub fn byte_len(&self) -> usize {
+        self.keys.bytes().len() + self.values.bytes().len()
+    }
 }
 
 /// Where a partition stands.
@@ -46,6 +117,13 @@ pub struct PartitionProgress {
     pub next_offset: i64,
     /// The end of the partition as last known to the client (the next offset to be written); `None` until known.
     pub high_watermark: Option<i64>,
+}
+
+impl PartitionProgress {
+    /// True if everything known to be in the partition was returned.
+    pub fn is_caught_up(&self) -> bool {
+        self.high_watermark.is_some_and(|high| self.next_offset >= high)
+    }
 }
 
 /// Takes raw records from a transport. One instance serves one thread and a fixed set of partitions.

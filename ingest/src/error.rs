@@ -1,0 +1,158 @@
+//! What can go wrong between Kafka and Arrow: one enum, each variant with what happened, why, and what to do next.
+
+use arrow::error::ArrowError;
+
+/// An error of this crate. The message reads *what happened: why; what to do next*. Values of client settings never appear in it.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// No broker answered in time.
+    #[error("no Kafka broker answers at '{bootstrap}': {reason}; check the address, that the broker runs, and firewalls between")]
+    BrokerUnreachable {
+        /// Addresses as configured.
+        bootstrap: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// The topic does not exist (or is hidden from this user).
+    #[error("Kafka topic '{topic}' does not exist; create it, or correct the source's topic option (topic names are case-sensitive)")]
+    UnknownTopic {
+        /// The topic's name.
+        topic: String,
+    },
+    /// The partition does not exist.
+    #[error(
+        "Kafka topic '{topic}' has no partition {partition}; was the topic deleted and made anew with fewer partitions? Then start the pipeline anew"
+    )]
+    UnknownPartition {
+        /// The topic's name.
+        topic: String,
+        /// The partition that was asked for.
+        partition: i32,
+    },
+    /// The next offset to be read is no longer (or not yet) there.
+    #[error(
+        "offset {wanted} of {topic}/{partition} is gone: Kafka holds offsets {low} to {high}; {hint}",
+        hint = offset_gone_hint(*wanted, *low)
+    )]
+    OffsetGone {
+        /// The topic's name.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next offset to be read.
+        wanted: i64,
+        /// First offset that Kafka still holds; -1 if it could not be found out.
+        low: i64,
+        /// End of the partition: the next offset to be written; -1 if it could not be found out.
+        high: i64,
+    },
+    /// The broker refused who we are, or TLS could not be established.
+    #[error("Kafka at '{bootstrap}' refused the connection: {reason}; check security.protocol and the sasl.* and ssl.* settings")]
+    Authentication {
+        /// Addresses as configured.
+        bootstrap: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// The broker knows us, yet does not let us.
+    #[error("not allowed on Kafka topic '{topic}': {reason}; grant this user the right (READ and DESCRIBE to read, WRITE to write)")]
+    Authorization {
+        /// The topic's name.
+        topic: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// A client setting is unknown, malformed, or one that Watershed sets itself.
+    #[error("Kafka setting '{name}' cannot be used: {reason}")]
+    Setting {
+        /// The setting's name; its value is not shown.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Anything else the client reports.
+    #[error("Kafka client failed while {doing}: {reason}; if it happens again, look at the broker's log")]
+    Client {
+        /// What was being done.
+        doing: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// A record was not accepted and the source says `on_error = 'fail'`.
+    #[error(
+        "source '{source_name}' cannot accept the record at {topic}/{partition}/{offset}: {reason}; correct the producer, or let such rows aside with on_error = 'quarantine'"
+    )]
+    BadRow {
+        /// Name of the source.
+        source_name: String,
+        /// The topic's name.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The record's offset.
+        offset: i64,
+        /// Why, as it would stand in the quarantine.
+        reason: String,
+    },
+    /// A source's column has a type that the format cannot fill.
+    #[error("column '{column}' of source '{source_name}' has type {data_type}, which {format} cannot fill; {hint}")]
+    UnsupportedType {
+        /// Name of the source.
+        source_name: String,
+        /// Path of the column.
+        column: String,
+        /// Its Arrow type.
+        data_type: String,
+        /// The format's name.
+        format: &'static str,
+        /// What works.
+        hint: String,
+    },
+    /// A source's definition contradicts itself.
+    #[error("source '{source_name}': {reason}")]
+    Definition {
+        /// Name of the source.
+        source_name: String,
+        /// What does not fit together.
+        reason: String,
+    },
+    /// The producer's queue stayed full.
+    #[error("Kafka took no records for {waited_ms} ms while {queued} wait to be sent; is the broker up, and has it room?")]
+    QueueFull {
+        /// How long `send` waited.
+        waited_ms: u64,
+        /// Records in the queue.
+        queued: u64,
+    },
+    /// Records were not acknowledged.
+    #[error("{failed} records were not taken by Kafka: {reason}")]
+    Delivery {
+        /// How many.
+        failed: u64,
+        /// The first failure.
+        reason: String,
+    },
+    /// The embedded broker.
+    #[error("embedded broker: {doing}: {reason}")]
+    Embedded {
+        /// What was being done.
+        doing: String,
+        /// Why it did not work, and what to do.
+        reason: String,
+    },
+    /// A batch could not be put together.
+    #[error("Arrow: {0}")]
+    Arrow(#[from] ArrowError),
+}
+
+fn offset_gone_hint(wanted: i64, low: i64) -> &'static str {
+    if wanted < low {
+        "retention has deleted records that were not read yet: they are lost. Lengthen the topic's retention, then drop the streaming table \
+         and start it anew, or reset its position to go on behind the gap"
+    } else {
+        "the topic was truncated or made anew while the pipeline still remembers the old one. Drop the streaming table and start it anew"
+    }
+}
+
+/// `Result` with [`IngestError`].
+pub type Result<T, E = IngestError> = std::result::Result<T, E>;

@@ -1,0 +1,227 @@
+//! `format = 'json'`: one JSON object a message, decoded in one pass over its bytes straight to Arrow columns.
+//!
+//! Only the wanted columns are parsed (and the event time, which decides whether a row is accepted). What nobody wants is passed over: it must
+//! be UTF-8 and its brackets and quotes must match, its numbers and escapes are not looked at. So a NOT NULL or a type of a column that
+//! no query reads is not checked either.
+//!
+//! | SQL type | taken from |
+//! |---|---|
+//! | BOOLEAN | `true`, `false` |
+//! | integers, DECIMAL | numbers, also in quotes; exactly, or the row is refused (`1.0` and `1e3` are whole) |
+//! | FLOAT, DOUBLE | numbers, also in quotes, there also `"NaN"`, `"Infinity"`, `"-Infinity"` |
+//! | VARCHAR | strings |
+//! | BINARY | strings of base64, standard or URL alphabet, padded or not |
+//! | DATE | `"2026-11-21"`, or days since 1970 |
+//! | TIMESTAMP | ISO-8601 / RFC 3339 with `T` or a space; without a zone it is UTC; or milliseconds since 1970 |
+//! | STRUCT | objects |
+//! | LIST | arrays |
+//!
+//! Keys are compared exactly, upper and lower case differ. Of a key that stands twice the last counts. A key that is missing is NULL; a NOT
+//! NULL column then refuses the row. Raw control characters inside of strings are taken as they are. Nothing limits the size of a message but
+//! Kafka; objects and arrays may lie 128 deep in one another.
+//!
+//! A row that is refused never touches its neighbours: the columns are cut back to where they were before it.
+
+mod column;
+mod coordinates;
+mod cursor;
+mod number;
+mod record;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use arrow::array::RecordBatchOptions;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use watershed_dialect::definition::{Connector, SourceDefinition};
+
+use self::column::Column;
+use self::coordinates::Coordinate;
+use self::cursor::{Cursor, Reject};
+use self::record::Record;
+use crate::error::{IngestError, Result};
+use crate::quarantine::Quarantine;
+use crate::source::{Decode, Decoded, RawBatch};
+
+const TYPES: &str =
+    "JSON fills BOOLEAN, integers, FLOAT, DOUBLE, DECIMAL up to 38 digits, VARCHAR, BINARY, DATE, TIMESTAMP, STRUCT and LIST";
+
+/// Event times before the year 2 and from the year 9999 on are mistakes: such a row would move a watermark to where nobody follows.
+const EVENT_TIME_US: std::ops::Range<i64> =
+    time::days_from_civil(2, 1, 1) * 86_400_000_000..time::days_from_civil(9999, 1, 1) * 86_400_000_000;
+
+/// Decodes one source's messages. State: column builders, empty between batches, and the order of keys seen last.
+#[derive(Debug)]
+pub struct JsonDecode {
+    source_name: String,
+    topic: String,
+    schema: SchemaRef,
+    outputs: Vec<Output>,
+    record: Record,
+    event_time: Option<EventTime>,
+    quarantine: Quarantine,
+    accepted: Vec<usize>,
+}
+
+/// Where an output column comes from.
+#[derive(Debug)]
+enum Output {
+    /// A column of the record.
+    Value(usize),
+    /// The message's coordinates.
+    Coordinate(Coordinate),
+}
+
+#[derive(Debug)]
+struct EventTime {
+    column: usize,
+    max_skew_us: i64,
+}
+
+impl JsonDecode {
+    /// A decoder for the columns `wanted` (indices into the definition's columns); they come out in that order.
+    ///
+    /// Fails if a type cannot be filled from JSON, or the event-time column is not a timestamp of the value.
+    pub fn new(definition: &SourceDefinition, wanted: &[usize]) -> Result<Self> {
+        let source_name = definition.name.clone();
+        let Connector::Kafka { topic, .. } = &definition.connector;
+        let mut fields = Vec::new();
+        let mut position_of = std::collections::HashMap::new();
+        let mut outputs = Vec::with_capacity(wanted.len());
+        let mut schema = Vec::with_capacity(wanted.len());
+        for &index in wanted {
+            let column = &definition.columns[index];
+            schema.push(column.field.clone());
+            outputs.push(match column.metadata {
+                Some(metadata) => Output::Coordinate(Coordinate::new(metadata, column.field.clone()).map_err(|hint| {
+                    let data_type = column.field.data_type().to_string();
+                    let (source_name, column) = (source_name.clone(), column.field.name().clone());
+                    IngestError::UnsupportedType { source_name, column, data_type, format: "METADATA FROM", hint: hint.into() }
+                })?),
+                None => Output::Value(*position_of.entry(index).or_insert_with(|| {
+                    fields.push(column.field.clone());
+                    fields.len() - 1
+                })),
+            });
+        }
+        let mut event_time = None;
+        if let Some(watermark) = &definition.watermark {
+            let found = definition.columns.iter().position(|column| *column.field.name() == watermark.column && column.metadata.is_none());
+            let Some(index) = found.filter(|&index| matches!(definition.columns[index].field.data_type(), DataType::Timestamp(..))) else {
+                let reason =
+                    format!("WATERMARK FOR names '{}', which is not a TIMESTAMP column of the message; declare it so", watermark.column);
+                return Err(IngestError::Definition { source_name, reason });
+            };
+            let position = *position_of.entry(index).or_insert_with(|| {
+                fields.push(definition.columns[index].field.clone());
+                fields.len() - 1
+            });
+            // A row without event time belongs nowhere, whatever the column allows.
+            let field = &mut fields[position];
+            *field = Field::clone(field).with_nullable(false).into();
+            let max_skew_us = i64::try_from(definition.max_skew.as_micros()).unwrap_or(i64::MAX);
+            event_time = Some(EventTime { column: position, max_skew_us });
+        }
+        let columns: Result<Vec<_>, _> = fields.into_iter().map(Column::new).collect();
+        let columns = columns.map_err(|(column, data_type)| IngestError::UnsupportedType {
+            source_name: source_name.clone(),
+            column,
+            data_type: data_type.to_string(),
+            format: "JSON",
+            hint: TYPES.into(),
+        })?;
+        Ok(Self {
+            source_name,
+            topic: topic.clone(),
+            schema: Schema::new(schema).into(),
+            outputs,
+            record: Record::new(columns),
+            event_time,
+            quarantine: Quarantine::default(),
+            accepted: Vec::new(),
+        })
+    }
+
+    /// The columns that come out.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Appends the record at `index`, or says why not; then some columns may have grown.
+    fn append(&mut self, raw: &RawBatch, index: usize, ascii: bool) -> Result<(), Reject> {
+        let value = raw.values.get(index).ok_or_else(|| Reject::new("no value (a tombstone)"))?;
+        if !ascii && let Err(error) = std::str::from_utf8(value) {
+            return Err(Reject::new(format!("not UTF-8 at byte {}", error.valid_up_to())));
+        }
+        for output in &self.outputs {
+            if let Output::Coordinate(coordinate) = output {
+                coordinate.check(raw, index).map_err(|reason| Reject::new(reason).within(coordinate.name()))?;
+            }
+        }
+        let mut cursor = Cursor::new(value);
+        cursor.skip_space();
+        match cursor.peek() {
+            Some(b'{') => {}
+            None => return Err(Reject::new("empty message")),
+            Some(_) => return Err(cursor.mismatch("a JSON object")),
+        }
+        self.record.parse(&mut cursor, 1)?;
+        cursor.skip_space();
+        if cursor.peek().is_some() {
+            return Err(cursor.unexpected("the end of the message"));
+        }
+        match &self.event_time {
+            Some(event_time) => event_time.check(&self.record, raw.timestamps_ms[index]),
+            None => Ok(()),
+        }
+    }
+}
+
+impl EventTime {
+    fn check(&self, record: &Record, kafka_timestamp_ms: i64) -> Result<(), Reject> {
+        let column = &record.columns()[self.column];
+        let reject = |reason: String| Err(Reject::new(reason).within(column.name()));
+        let Some(time_us) = column.last_timestamp_us().filter(|time_us| EVENT_TIME_US.contains(time_us)) else {
+            return reject("absurd event time (not in the years 2 to 9998)".into());
+        };
+        if kafka_timestamp_ms < 0 {
+            return Ok(());
+        }
+        let ahead_us = time_us.saturating_sub(kafka_timestamp_ms.saturating_mul(1000));
+        if ahead_us <= self.max_skew_us {
+            return Ok(());
+        }
+        let (ahead_s, max_skew_s) = (ahead_us / 1_000_000, self.max_skew_us / 1_000_000);
+        reject(format!("event time is {ahead_s} s ahead of the Kafka timestamp, more than max_skew ({max_skew_s} s)"))
+    }
+}
+
+impl Decode for JsonDecode {
+    fn decode(&mut self, raw: &RawBatch) -> Result<Decoded> {
+        // Nearly always true, and then no message needs a look of its own.
+        let ascii = raw.values.bytes().is_ascii();
+        self.accepted.clear();
+        for index in 0..raw.len() {
+            match self.append(raw, index, ascii) {
+                Ok(()) => self.accepted.push(index),
+                Err(reject) => {
+                    self.record.truncate(self.accepted.len());
+                    self.quarantine.push(index, reject.into_reason());
+                }
+            }
+        }
+        let values = self.record.finish()?;
+        let mut columns = Vec::with_capacity(self.outputs.len());
+        for output in &self.outputs {
+            columns.push(match output {
+                Output::Value(position) => values[*position].clone(),
+                Output::Coordinate(coordinate) => coordinate.column(&self.topic, raw, &self.accepted)?,
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(self.accepted.len()));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+        let quarantined = self.quarantine.finish(&self.source_name, &self.topic, raw)?;
+        Ok(Decoded { rows, quarantined })
+    }
+}

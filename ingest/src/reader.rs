@@ -1,0 +1,118 @@
+//! A source, read: fetch and decode glued together for the pipelines.
+
+use std::time::Duration;
+
+use arrow::array::{Array, StringArray};
+use arrow::datatypes::SchemaRef;
+use watershed_dialect::definition::{Connector, Format, Metadata, OnError, SourceDefinition};
+
+use crate::error::{IngestError, Result};
+use crate::json::JsonDecode;
+use crate::kafka::{KafkaFetch, KafkaSettings, PartitionRange};
+use crate::source::{Decode, Decoded, Fetch, FetchLimits, PartitionProgress, Positions, RawBatch};
+
+/// What came from one partition.
+#[derive(Debug)]
+pub struct SourceBatch {
+    /// Kafka partition number.
+    pub partition: i32,
+    /// The position behind these records: where to go on once they are committed.
+    pub next_offset: i64,
+    /// Accepted rows and quarantined ones.
+    pub decoded: Decoded,
+    /// The latest Kafka timestamp among the records, in milliseconds since 1970; -1 if none has one.
+    pub append_time_ms_max: i64,
+    /// Records taken from Kafka (accepted and not).
+    pub records: usize,
+    /// Bytes of their keys and values.
+    pub bytes: usize,
+}
+
+/// Reads some partitions of a source from given positions. Blocking; one instance for each thread.
+///
+/// State: the transport's positions and the decoder's builders; dropped with it, nothing is kept outside.
+pub struct SourceReader {
+    source_name: String,
+    topic: String,
+    on_error: OnError,
+    fetch: KafkaFetch,
+    decode: JsonDecode,
+}
+
+impl SourceReader {
+    /// Connects and assigns the partitions in `positions`, each from the offset given there (the next one to be read).
+    ///
+    /// `wanted` are indices into the definition's columns; rows come out in that order. Settings of the definition go over those of
+    /// `kafka`. Blocks up to ten seconds for the broker.
+    pub fn open(definition: &SourceDefinition, kafka: &KafkaSettings, wanted: &[usize], positions: &Positions) -> Result<Self> {
+        let Connector::Kafka { topic, properties } = &definition.connector;
+        let decode = match definition.format {
+            Format::Json => JsonDecode::new(definition, wanted)?,
+        };
+        let want_headers = wanted.iter().any(|&index| definition.columns[index].metadata == Some(Metadata::Headers));
+        let fetch = KafkaFetch::open(&kafka.overlaid(properties), topic, positions, want_headers)?;
+        Ok(Self { source_name: definition.name.clone(), topic: topic.clone(), on_error: definition.on_error, fetch, decode })
+    }
+
+    /// The columns that come out.
+    pub fn schema(&self) -> SchemaRef {
+        self.decode.schema()
+    }
+
+    /// Waits up to `timeout` for records, takes what has arrived up to `limits` and decodes it. At most one batch a partition.
+    ///
+    /// With `on_error = 'fail'` the first record that is not accepted is an error that names its coordinates.
+    pub fn poll(&mut self, limits: FetchLimits, timeout: Duration) -> Result<Vec<SourceBatch>> {
+        let raw = self.fetch.fetch(limits, timeout)?;
+        raw.iter().map(|raw| self.decode_one(raw)).collect()
+    }
+
+    fn decode_one(&mut self, raw: &RawBatch) -> Result<SourceBatch> {
+        let decoded = self.decode.decode(raw)?;
+        if let (OnError::Fail, Some(quarantined)) = (self.on_error, &decoded.quarantined) {
+            let reason = quarantined.column_by_name("reason").and_then(|column| column.as_any().downcast_ref::<StringArray>());
+            let offset = quarantined.column_by_name("offset").and_then(|column| column.as_any().downcast_ref());
+            return Err(IngestError::BadRow {
+                source_name: self.source_name.clone(),
+                topic: self.topic.clone(),
+                partition: raw.partition,
+                offset: offset.map_or(-1, |offset: &arrow::array::Int64Array| offset.value(0)),
+                reason: reason.map_or_else(String::new, |reason| reason.value(0).into()),
+            });
+        }
+        Ok(SourceBatch {
+            partition: raw.partition,
+            next_offset: raw.offsets.last().map_or(0, |offset| offset + 1),
+            decoded,
+            append_time_ms_max: raw.timestamps_ms.iter().copied().max().unwrap_or(-1),
+            records: raw.len(),
+            bytes: raw.byte_len(),
+        })
+    }
+
+    /// Where each partition stands, without waiting.
+    pub fn progress(&mut self) -> Vec<PartitionProgress> {
+        self.fetch.progress()
+    }
+
+    /// False while no broker can be reached; the client keeps trying.
+    pub fn is_connected(&self) -> bool {
+        self.fetch.is_connected()
+    }
+
+    /// The topic's partitions as they are now, with those added since. Blocks up to ten seconds.
+    pub fn partition_ranges(&self) -> Result<Vec<PartitionRange>> {
+        self.fetch.partition_ranges()
+    }
+
+    /// Shows positions to lag tools; see [`KafkaFetch::commit_offsets`].
+    pub fn commit_offsets(&self, positions: &Positions) {
+        self.fetch.commit_offsets(positions);
+    }
+}
+
+/// The partitions of a source's topic and the offsets Kafka holds. Blocks up to ten seconds.
+pub fn source_partitions(definition: &SourceDefinition, kafka: &KafkaSettings) -> Result<Vec<PartitionRange>> {
+    let Connector::Kafka { topic, properties } = &definition.connector;
+    crate::kafka::partitions(&kafka.overlaid(properties), topic)
+}
