@@ -1,4 +1,53 @@
 //! The SQL front end shared by stream and batch: statements, window table functions, planning.
+//!
+//! ```
+//! use watershed_dialect::{StatementKind, parse};
+//!
+//! let statements = parse(
+//!     "CREATE SOURCE rides (city VARCHAR, event_time TIMESTAMP NOT NULL, WATERMARK FOR event_time AS event_time - INTERVAL '10 seconds')
+//!      WITH (connector = 'kafka', topic = 'rides');
+//!      CREATE STREAMING TABLE silver.demand AS
+//!      SELECT window_start, city, count(*) AS rides
+//!      FROM TUMBLE(TABLE rides, DESCRIPTOR(event_time), INTERVAL '1 minute') GROUP BY window_start, city;",
+//! )?;
+//! assert!(matches!(&statements[1].kind, StatementKind::CreateStreamingTable(t) if t.query.starts_with("SELECT window_start")));
+//! # Ok::<(), watershed_dialect::SqlError>(())
+//! ```
+//!
+//! | question | file |
+//! |---|---|
+//! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs` |
+//! | which window a row is in | `window.rs` |
+//! | which of repeated rows is kept | `deduplicate.rs` |
+//! | what may run as a stream | `streamable.rs` |
+//! | how errors find their words | `diagnose.rs`, `nearest.rs` |
+
+pub mod deduplicate;
 pub mod definition;
+pub mod window;
+
+mod column_type;
+mod create_source;
+mod create_streaming_table;
+mod cursor;
+mod diagnose;
+mod error;
+mod nearest;
+mod options;
+mod plan;
+mod relation;
+mod session;
+mod source_table;
+mod statement;
+mod streamable;
+mod syntax;
 
 pub use definition::*;
+pub use error::SqlError;
+pub use nearest::{did_you_mean, nearest};
+pub use plan::{plan, plan_streaming, plan_text};
+pub use session::{session_config, session_state};
+pub use source_table::SourceTable;
+pub use statement::{Statement, StatementKind, parse};
+pub use streamable::check_streamable;
+pub use syntax::WatershedDialect;

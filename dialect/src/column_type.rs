@@ -1,0 +1,196 @@
+//! SQL types of source columns to Arrow: `DECIMAL(10, 2)`, `STRUCT<lat DOUBLE, lon DOUBLE>`, `LIST<VARCHAR>`, `INT[]`, …
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use crate::SqlError;
+use crate::cursor::{Cursor, error_at};
+use crate::nearest::did_you_mean;
+use crate::window::event_time_type;
+
+/// How deep types may nest.
+const DEPTH_MAX: usize = 32;
+
+const NAMES: [&str; 34] = [
+    "VARCHAR",
+    "STRING",
+    "TEXT",
+    "CHAR",
+    "BOOLEAN",
+    "BOOL",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "INTEGER",
+    "BIGINT",
+    "LONG",
+    "FLOAT",
+    "REAL",
+    "DOUBLE",
+    "DECIMAL",
+    "NUMERIC",
+    "DATE",
+    "TIMESTAMP",
+    "TIMESTAMPTZ",
+    "BINARY",
+    "VARBINARY",
+    "BYTEA",
+    "BYTES",
+    "STRUCT",
+    "ROW",
+    "LIST",
+    "ARRAY",
+    "TIME",
+    "INTERVAL",
+    "UUID",
+    "JSON",
+    "MAP",
+    "DATETIME",
+];
+
+/// Parses a type.
+pub(crate) fn parse_type(cursor: &mut Cursor) -> Result<DataType, SqlError> {
+    parse_nested(cursor, 0)
+}
+
+fn parse_nested(cursor: &mut Cursor, depth: usize) -> Result<DataType, SqlError> {
+    if depth > DEPTH_MAX {
+        return Err(cursor.error(format!("types may nest {DEPTH_MAX} deep at most")));
+    }
+    let (name, place) = cursor.name("a type")?;
+    let mut parsed = match name.to_ascii_uppercase().as_str() {
+        "VARCHAR" | "CHAR" => {
+            // A length is taken as a remark: no system that reads the table would hold to it.
+            if cursor.take_token(&Token::LParen) {
+                cursor.number::<u64>("a length")?;
+                cursor.expect_token(&Token::RParen)?;
+            }
+            DataType::Utf8
+        }
+        "STRING" | "TEXT" => DataType::Utf8,
+        "BOOLEAN" | "BOOL" => DataType::Boolean,
+        "TINYINT" => DataType::Int8,
+        "SMALLINT" => DataType::Int16,
+        "INT" | "INTEGER" => DataType::Int32,
+        "BIGINT" | "LONG" => DataType::Int64,
+        "FLOAT" | "REAL" => DataType::Float32,
+        "DOUBLE" => {
+            cursor.take(&["PRECISION"]);
+            DataType::Float64
+        }
+        "DECIMAL" | "NUMERIC" => parse_decimal(cursor)?,
+        "DATE" => DataType::Date32,
+        "TIMESTAMP" | "TIMESTAMPTZ" => parse_timestamp(cursor)?,
+        "BINARY" | "VARBINARY" | "BYTEA" | "BYTES" => DataType::Binary,
+        "STRUCT" | "ROW" => DataType::Struct(parse_struct(cursor, depth)?),
+        "LIST" | "ARRAY" => {
+            cursor.expect_token(&Token::Lt)?;
+            let item = parse_nested(cursor, depth + 1)?;
+            cursor.close_angle()?;
+            list_of(item)
+        }
+        "DATETIME" => return Err(error_at(place, "type DATETIME is not supported").hint("use TIMESTAMP: microseconds in UTC")),
+        "UUID" | "JSON" | "TIME" | "INTERVAL" => {
+            return Err(error_at(place, format!("type {} is not supported in sources", name.to_uppercase()))
+                .hint("read it as VARCHAR and cast it in the query"));
+        }
+        "MAP" => {
+            return Err(error_at(place, "type MAP is not supported yet")
+                .hint("name the keys you need: STRUCT<key VARCHAR, …>; others are passed over"));
+        }
+        _ => {
+            let known = NAMES.into_iter().filter(|n| !["UUID", "JSON", "TIME", "INTERVAL", "MAP", "DATETIME"].contains(n));
+            return Err(error_at(place, format!("'{name}' is not a type"))
+                .detail("types: VARCHAR, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), DATE, TIMESTAMP, BINARY, STRUCT<…>, LIST<…>")
+                .maybe_hint(did_you_mean(&name, known)));
+        }
+    };
+    while !cursor.is_half_closed() && cursor.take_token(&Token::LBracket) {
+        cursor.expect_token(&Token::RBracket)?;
+        parsed = list_of(parsed);
+    }
+    Ok(parsed)
+}
+
+fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(item, true)))
+}
+
+fn parse_decimal(cursor: &mut Cursor) -> Result<DataType, SqlError> {
+    let (mut precision, mut scale) = (DECIMAL128_MAX_PRECISION, 10);
+    if cursor.take_token(&Token::LParen) {
+        let place = cursor.here();
+        precision = cursor.number("a precision")?;
+        scale = if cursor.take_token(&Token::Comma) { cursor.number("a scale")? } else { 0 };
+        cursor.expect_token(&Token::RParen)?;
+        if precision == 0 || precision > DECIMAL128_MAX_PRECISION || scale < 0 || scale as u8 > precision {
+            return Err(error_at(place, format!("DECIMAL({precision}, {scale}) is out of range"))
+                .hint(format!("the precision is 1 to {DECIMAL128_MAX_PRECISION}, the scale 0 up to the precision")));
+        }
+    }
+    Ok(DataType::Decimal128(precision, scale))
+}
+
+fn parse_timestamp(cursor: &mut Cursor) -> Result<DataType, SqlError> {
+    if cursor.take_token(&Token::LParen) {
+        let place = cursor.here();
+        let digits: u8 = cursor.number("a precision")?;
+        cursor.expect_token(&Token::RParen)?;
+        if digits > 6 {
+            return Err(
+                error_at(place, format!("TIMESTAMP({digits}) is finer than a microsecond")).hint("write TIMESTAMP: microseconds in UTC")
+            );
+        }
+    }
+    let _ = cursor.take(&["WITH", "TIME", "ZONE"])
+        || cursor.take(&["WITH", "LOCAL", "TIME", "ZONE"])
+        || cursor.take(&["WITHOUT", "TIME", "ZONE"]);
+    Ok(event_time_type())
+}
+
+/// `<name type [NOT NULL], …>` or the same in parentheses; a colon may stand between name and type.
+fn parse_struct(cursor: &mut Cursor, depth: usize) -> Result<Fields, SqlError> {
+    let angled = cursor.take_token(&Token::Lt);
+    if !angled {
+        cursor.expect_token(&Token::LParen).map_err(|_| cursor.expected("'<' after STRUCT"))?;
+    }
+    let mut fields: Vec<Field> = vec![];
+    loop {
+        let (name, place) = cursor.name("a field's name")?;
+        cursor.take_token(&Token::Colon);
+        if fields.iter().any(|f| f.name() == &name) {
+            return Err(error_at(place, format!("field '{name}' stands twice in the STRUCT")));
+        }
+        let field_type = parse_nested(cursor, depth + 1)?;
+        let nullable = cursor.is_half_closed() || !cursor.take(&["NOT", "NULL"]);
+        fields.push(Field::new(name, field_type, nullable));
+        if cursor.is_half_closed() || !cursor.take_token(&Token::Comma) {
+            break;
+        }
+    }
+    if angled {
+        cursor.close_angle()?
+    } else {
+        cursor.expect_token(&Token::RParen)?
+    }
+    Ok(fields.into())
+}
+
+/// The SQL name of a type that [`parse_type`] makes.
+pub(crate) fn sql_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 => "VARCHAR".into(),
+        DataType::Int32 => "INT".into(),
+        DataType::Int64 => "BIGINT".into(),
+        DataType::Binary => "BINARY".into(),
+        DataType::Timestamp(..) => "TIMESTAMP".into(),
+        DataType::List(item) => format!("LIST<{}>", sql_name(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = fields.iter().map(|f| format!("{} {}", f.name(), sql_name(f.data_type()))).collect();
+            format!("STRUCT<{}>", fields.join(", "))
+        }
+        other => other.to_string().to_uppercase(),
+    }
+}

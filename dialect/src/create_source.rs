@@ -1,0 +1,199 @@
+//! `CREATE SOURCE name (columns, WATERMARK FOR …) WITH (options)`.
+//!
+//! ```sql
+//! CREATE SOURCE rides (
+//!     ride_id VARCHAR NOT NULL,
+//!     event_time TIMESTAMP NOT NULL,
+//!     kafka_offset BIGINT METADATA FROM 'offset',
+//!     WATERMARK FOR event_time AS event_time - INTERVAL '10 seconds'
+//! ) WITH (connector = 'kafka', topic = 'rides', format = 'json')
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::{DataType, Field};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token};
+
+use crate::SqlError;
+use crate::column_type::{parse_type, sql_name};
+use crate::cursor::{Cursor, error_at};
+use crate::definition::{Connector, Format, Metadata, OnError, SourceColumn, SourceDefinition, WatermarkDefinition};
+use crate::nearest::did_you_mean;
+use crate::options::{Options, parse_interval_us};
+use crate::window::event_time_type;
+
+const MAX_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+const METADATA: [(&str, Metadata); 6] = [
+    ("key", Metadata::Key),
+    ("topic", Metadata::Topic),
+    ("partition", Metadata::Partition),
+    ("offset", Metadata::Offset),
+    ("timestamp", Metadata::Timestamp),
+    ("headers", Metadata::Headers),
+];
+
+/// Parses what stands behind `CREATE SOURCE`.
+pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinition, SqlError> {
+    if cursor.peeks("IF") {
+        return Err(cursor.error("IF NOT EXISTS is not needed").hint("leave it out: apply compares the definition with what is there"));
+    }
+    let (name, name_place) = cursor.name("a name for the source")?;
+    if cursor.parser.peek_token_ref().token == Token::Period {
+        return Err(cursor.error("a source has no schema").hint(format!("name it '{name}' or with an underscore")));
+    }
+    if name.contains('$') {
+        return Err(error_at(name_place, format!("'{name}' cannot name a source: '$' is for side tables")));
+    }
+    cursor.expect_token(&Token::LParen)?;
+    let mut columns: Vec<SourceColumn> = vec![];
+    let mut watermark: Option<(WatermarkDefinition, Location)> = None;
+    cursor.list(|cursor| {
+        let starts_watermark = cursor.peeks("WATERMARK") && {
+            let [_, next] = cursor.parser.peek_tokens_ref::<2>();
+            matches!(&next.token, Token::Word(w) if w.value.eq_ignore_ascii_case("for"))
+        };
+        if starts_watermark {
+            let place = cursor.here();
+            let parsed = parse_watermark(cursor)?;
+            return match watermark.replace(parsed) {
+                None => Ok(()),
+                Some(_) => Err(error_at(place, "a source has one watermark")),
+            };
+        }
+        let (column, place) = parse_column(cursor)?;
+        if columns.iter().any(|c| c.field.name() == column.field.name()) {
+            return Err(error_at(place, format!("column '{}' stands twice", column.field.name())));
+        }
+        columns.push(column);
+        Ok(())
+    })?;
+    if columns.is_empty() {
+        return Err(error_at(name_place, format!("source '{name}' has no columns")));
+    }
+    let watermark = watermark.map(|(watermark, place)| check_watermark(watermark, place, &columns)).transpose()?;
+    if !cursor.peeks("WITH") {
+        return Err(cursor.expected("WITH (…)").hint("write WITH (connector = 'kafka', topic = '…', format = 'json')"));
+    }
+    let place = cursor.here();
+    let mut options = Options::parse(cursor)?;
+    options.take_word("connector", &[("kafka", ())], ())?;
+    let topic = options.take("topic");
+    let format = options.take_word("format", &[("json", Format::Json)], Format::Json)?;
+    let on_error = options.take_word("on_error", &[("quarantine", OnError::Quarantine), ("fail", OnError::Fail)], OnError::Quarantine)?;
+    let max_skew = options.take_duration("max_skew", MAX_SKEW)?;
+    let idle_timeout = options.take_duration("idle_timeout", IDLE_TIMEOUT)?;
+    let properties = options.take_prefixed("kafka.").into_iter().collect();
+    options.finish("a source", &["kafka.bootstrap.servers", "kafka.<any client setting>"])?;
+    let topic = topic.filter(|t| !t.text.is_empty()).map(|t| t.text);
+    let topic = topic.ok_or_else(|| error_at(place, format!("source '{name}' names no topic")).hint("add topic = '…'"))?;
+    Ok(SourceDefinition {
+        name,
+        columns,
+        watermark,
+        connector: Connector::Kafka { topic, properties },
+        format,
+        on_error,
+        max_skew,
+        idle_timeout,
+    })
+}
+
+fn parse_column(cursor: &mut Cursor) -> Result<(SourceColumn, Location), SqlError> {
+    let (name, place) = cursor.name("a column's name")?;
+    let type_place = cursor.here();
+    let data_type = parse_type(cursor)?;
+    let (mut nullable, mut metadata) = (true, None);
+    loop {
+        if cursor.take(&["NOT", "NULL"]) {
+            nullable = false;
+        } else if cursor.take(&["NULL"]) {
+            nullable = true;
+        } else if cursor.take(&["METADATA"]) {
+            let key_place = cursor.here();
+            // Without FROM the column is called what it holds.
+            let key = if cursor.take(&["FROM"]) { cursor.string("what metadata")? } else { name.clone() };
+            let found = METADATA.into_iter().find(|(known, _)| key.eq_ignore_ascii_case(known));
+            let (_, what) = found.ok_or_else(|| {
+                error_at(key_place, format!("a message has no metadata '{key}'"))
+                    .detail("there is 'key', 'topic', 'partition', 'offset', 'timestamp', 'headers'")
+                    .maybe_hint(did_you_mean(&key, METADATA.map(|(known, _)| known)))
+            })?;
+            check_metadata_type(what, &data_type).map_err(|wanted| {
+                error_at(type_place, format!("metadata '{key}' is {wanted}, not {}", sql_name(&data_type)))
+                    .hint(format!("write {name} {wanted}"))
+            })?;
+            metadata = Some(what);
+        } else {
+            break;
+        }
+    }
+    if !matches!(cursor.parser.peek_token_ref().token, Token::Comma | Token::RParen) {
+        let hint = match cursor.peek_word() {
+            Some(w) if ["PRIMARY", "UNIQUE", "REFERENCES", "CHECK", "DEFAULT"].contains(&w.value.to_uppercase().as_str()) => {
+                Some(format!("a stream cannot hold to {}: leave it out", w.value.to_uppercase()))
+            }
+            Some(w) => did_you_mean(&w.value, ["NOT NULL", "METADATA"]),
+            None => None,
+        };
+        return Err(cursor.expected("NOT NULL, METADATA FROM '…', ',' or ')'").maybe_hint(hint));
+    }
+    Ok((SourceColumn { field: Arc::new(Field::new(name, data_type, nullable)), metadata }, place))
+}
+
+/// Fails with the type that the metadata has.
+fn check_metadata_type(what: Metadata, data_type: &DataType) -> Result<(), &'static str> {
+    let is_header = |t: &DataType| {
+        matches!(t, DataType::Struct(f) if f.len() == 2
+            && f[0].name() == "key" && f[0].data_type() == &DataType::Utf8 && f[1].name() == "value" && f[1].data_type() == &DataType::Binary)
+    };
+    let (fits, wanted) = match what {
+        Metadata::Key => (matches!(data_type, DataType::Utf8 | DataType::Binary), "VARCHAR or BINARY"),
+        Metadata::Topic => (data_type == &DataType::Utf8, "VARCHAR"),
+        Metadata::Partition => (data_type == &DataType::Int32, "INT"),
+        Metadata::Offset => (data_type == &DataType::Int64, "BIGINT"),
+        Metadata::Timestamp => (data_type == &event_time_type(), "TIMESTAMP"),
+        Metadata::Headers => {
+            (matches!(data_type, DataType::List(item) if is_header(item.data_type())), "LIST<STRUCT<key VARCHAR, value BINARY>>")
+        }
+    };
+    if fits { Ok(()) } else { Err(wanted) }
+}
+
+/// `WATERMARK FOR c AS c - INTERVAL '…'`, or `AS c` where rows come in order.
+fn parse_watermark(cursor: &mut Cursor) -> Result<(WatermarkDefinition, Location), SqlError> {
+    cursor.expect(&["WATERMARK", "FOR"])?;
+    let (column, place) = cursor.name("the event-time column")?;
+    cursor.expect(&["AS"])?;
+    let (again, again_place) = cursor.name("the event-time column")?;
+    let form = format!("write WATERMARK FOR {column} AS {column} - INTERVAL '10 seconds'");
+    if again != column {
+        return Err(error_at(again_place, format!("the watermark for '{column}' must be made of '{column}', not '{again}'")).hint(form));
+    }
+    let delay_us = if cursor.take_token(&Token::Minus) { parse_interval_us(cursor)? } else { 0 };
+    if !matches!(cursor.parser.peek_token_ref().token, Token::Comma | Token::RParen) {
+        return Err(cursor.expected("'- INTERVAL', ',' or ')'").hint(form));
+    }
+    Ok((WatermarkDefinition { column, delay_us }, place))
+}
+
+fn check_watermark(watermark: WatermarkDefinition, place: Location, columns: &[SourceColumn]) -> Result<WatermarkDefinition, SqlError> {
+    let times = || columns.iter().filter(|c| c.field.data_type() == &event_time_type()).map(|c| c.field.name().as_str());
+    match columns.iter().find(|c| c.field.name() == &watermark.column) {
+        None => {
+            Err(error_at(place, format!("column '{}' does not exist", watermark.column))
+                .maybe_hint(did_you_mean(&watermark.column, times())))
+        }
+        Some(column) if column.field.data_type() != &event_time_type() => {
+            let all: Vec<&str> = times().collect();
+            Err(error_at(
+                place,
+                format!("the watermark column must be TIMESTAMP, but '{}' is {}", watermark.column, sql_name(column.field.data_type())),
+            )
+            .maybe_hint((!all.is_empty()).then(|| format!("columns of type TIMESTAMP: {}", all.join(", ")))))
+        }
+        Some(_) => Ok(watermark),
+    }
+}

@@ -1,0 +1,98 @@
+//! `CREATE STREAMING TABLE schema.table [PARTITIONED BY (…)] [WITH (…)] AS query`.
+
+use std::time::Duration;
+
+use datafusion::sql::sqlparser::tokenizer::{Location, Token};
+
+use crate::SqlError;
+use crate::cursor::{Cursor, error_at};
+use crate::definition::LateRows;
+use crate::options::Options;
+
+const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// All but the query.
+pub(crate) struct Head {
+    pub(crate) schema: String,
+    pub(crate) table: String,
+    pub(crate) partitioned_by: Vec<String>,
+    pub(crate) commit_interval: Duration,
+    pub(crate) late_rows: LateRows,
+}
+
+/// Parses what stands behind `CREATE STREAMING TABLE`, up to and with `AS`.
+pub(crate) fn parse_head(cursor: &mut Cursor) -> Result<Head, SqlError> {
+    if cursor.peeks("IF") {
+        return Err(cursor.error("IF NOT EXISTS is not needed").hint("leave it out: apply compares the definition with what is there"));
+    }
+    let (schema, place) = cursor.name("schema.table")?;
+    if !cursor.take_token(&Token::Period) {
+        return Err(error_at(place, format!("'{schema}' names no schema")).hint(format!("write schema.table, such as silver.{schema}")));
+    }
+    let (table, table_place) = cursor.name("a table's name")?;
+    check_name(&schema, place)?;
+    check_name(&table, table_place)?;
+    if cursor.parser.peek_token_ref().token == Token::Period {
+        return Err(cursor.error("a streaming table's name has two parts").hint(format!("write {schema}.{table}")));
+    }
+    if cursor.parser.peek_token_ref().token == Token::LParen {
+        let [_, next] = cursor.parser.peek_tokens_ref::<2>();
+        return Err(if matches!(&next.token, Token::Word(w) if w.value.eq_ignore_ascii_case("constraint")) {
+            error_at(next.span.start, "CONSTRAINT … EXPECT is not supported yet")
+                .hint("put the condition in WHERE, or keep the rows and count them")
+        } else {
+            cursor.error("a streaming table has no list of columns").hint("its columns are those of the query: name and cast them there")
+        });
+    }
+    let mut partitioned_by: Vec<String> = vec![];
+    let mut options = None;
+    loop {
+        let place = cursor.here();
+        if cursor.take(&["PARTITIONED", "BY"]) {
+            if !partitioned_by.is_empty() {
+                return Err(error_at(place, "PARTITIONED BY stands twice"));
+            }
+            cursor.expect_token(&Token::LParen)?;
+            cursor.list(|cursor| {
+                let (column, place) = cursor.name("a column's name")?;
+                if partitioned_by.contains(&column) {
+                    return Err(error_at(place, format!("column '{column}' stands twice in PARTITIONED BY")));
+                }
+                partitioned_by.push(column);
+                Ok(())
+            })?;
+        } else if cursor.peeks("WITH") {
+            if options.replace(Options::parse(cursor)?).is_some() {
+                return Err(error_at(place, "WITH stands twice"));
+            }
+        } else {
+            break;
+        }
+    }
+    if !cursor.take(&["AS"]) {
+        let hint = match cursor.peek_word() {
+            Some(w) if w.value.eq_ignore_ascii_case("partition") => "write PARTITIONED BY (column)".to_string(),
+            Some(w) if w.value.eq_ignore_ascii_case("select") => "write AS before the query".to_string(),
+            _ => format!("write CREATE STREAMING TABLE {schema}.{table} AS SELECT …"),
+        };
+        return Err(cursor.expected("PARTITIONED BY, WITH or AS").hint(hint));
+    }
+    let mut options = options.unwrap_or_default();
+    let commit_interval = options.take_duration("commit_interval", COMMIT_INTERVAL)?;
+    let late_rows = options.take_word("late_rows", &[("divert", LateRows::Divert), ("drop", LateRows::Drop)], LateRows::Divert)?;
+    options.finish("a streaming table", &[])?;
+    Ok(Head { schema, table, partitioned_by, commit_interval, late_rows })
+}
+
+fn check_name(name: &str, place: Location) -> Result<(), SqlError> {
+    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    if !name.is_empty() && !name.starts_with('_') && name.chars().all(allowed) {
+        return Ok(());
+    }
+    let error = error_at(place, format!("'{name}' cannot name a table or its schema"));
+    Err(if name.contains('$') {
+        error.hint("'$' is for side tables, which come by themselves: t$late")
+    } else {
+        error.hint("use letters, digits, '_' and '-', not starting with '_'")
+    })
+}

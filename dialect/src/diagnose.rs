@@ -1,0 +1,303 @@
+//! Turns errors of sqlparser and DataFusion to [`SqlError`]s: what is wrong, where, and the nearest name that exists.
+
+use datafusion::common::{Column, DataFusionError, Diagnostic, SchemaError};
+use datafusion::execution::SessionState;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, TokenizerError};
+
+use crate::SqlError;
+use crate::nearest::{did_you_mean, nearest};
+use crate::syntax::{WINDOW_FUNCTIONS, WatershedDialect};
+
+/// How many names of a list are shown.
+const NAMES_SHOWN_MAX: usize = 16;
+
+/// Words that a statement can hardly do without; a misspelt one makes the parser stumble over what follows.
+const CLAUSES: [&str; 36] = [
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "GROUP",
+    "BY",
+    "HAVING",
+    "ORDER",
+    "LIMIT",
+    "CREATE",
+    "SOURCE",
+    "STREAMING",
+    "TABLE",
+    "PARTITIONED",
+    "PARTITION",
+    "WATERMARK",
+    "METADATA",
+    "DESCRIPTOR",
+    "INTERVAL",
+    "WITH",
+    "VALUES",
+    "UNION",
+    "INSERT",
+    "INTO",
+    "UPDATE",
+    "DELETE",
+    "EXPLAIN",
+    "ANALYZE",
+    "DESCRIBE",
+    "SHOW",
+    "JOIN",
+    "DISTINCT",
+    "FILTER",
+    "BETWEEN",
+    "CAST",
+    "DROP",
+    "OVER",
+];
+
+/// What a text could not be parsed for.
+pub(crate) fn from_parser(error: &ParserError, text: &str) -> SqlError {
+    match error {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => {
+            let (what, place) = split_place(message);
+            let (line, column) = place.unwrap_or_else(|| end_of(text));
+            let what = what.trim_start_matches("sql parser error: ");
+            SqlError::new(readable(what)).at(line, column).maybe_hint(misspelt_clause(text, line, column))
+        }
+        ParserError::RecursionLimitExceeded => {
+            SqlError::new("the statement is nested too deeply").hint("split it: give inner queries names with WITH … AS (…)")
+        }
+    }
+}
+
+/// A text that is not even words and signs: an open quote or comment, a stray character.
+pub(crate) fn from_tokenizer(error: &TokenizerError) -> SqlError {
+    let error_at = SqlError::new(readable(&error.message)).at(error.location.line, error.location.column);
+    if error.message.contains("Unterminated") { error_at.hint("close what is opened here") } else { error_at }
+}
+
+/// A piece of a text, and where in the whole it begins. Places in a syntax tree count from the start of the whole.
+#[derive(Clone, Copy)]
+pub(crate) struct Excerpt<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) line: u64,
+    pub(crate) column: u64,
+}
+
+/// Why a statement could not be planned.
+pub(crate) fn from_datafusion(error: &DataFusionError, state: &SessionState, text: Excerpt) -> SqlError {
+    let diagnostic = error.diagnostic();
+    let mut out = match root(error) {
+        DataFusionError::SQL(parser, _) => return from_parser(parser, text.text).within(text.line, text.column),
+        DataFusionError::SchemaError(schema, _) => of_schema(schema, text),
+        DataFusionError::Plan(message) => of_plan(message, diagnostic, state, text),
+        other => SqlError::new(readable(&other.message())),
+    };
+    if let Some(diagnostic) = diagnostic {
+        if let Some(span) = diagnostic.span {
+            out = out.at(span.start.line, span.start.column);
+        }
+        let joined = |messages: Vec<&str>| (!messages.is_empty()).then(|| messages.join("; "));
+        let helps = joined(diagnostic.helps.iter().map(|h| h.message.as_str()).collect());
+        out.hint = out.hint.or(helps);
+        if !matches!(root(error), DataFusionError::SchemaError(..)) && out.hint.is_none() {
+            out.detail = out.detail.or_else(|| joined(diagnostic.notes.iter().map(|n| n.message.as_str()).collect()));
+        }
+    }
+    out
+}
+
+/// The error inside of contexts, diagnostics and collections (of which the first counts).
+fn root(error: &DataFusionError) -> &DataFusionError {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => root(inner),
+        DataFusionError::Shared(inner) => root(inner),
+        DataFusionError::Collection(all) => all.first().map_or(error, root),
+        other => other,
+    }
+}
+
+fn of_schema(error: &SchemaError, text: Excerpt) -> SqlError {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let shown = field.flat_name();
+            let names: Vec<String> = valid_fields.iter().map(|c| c.name.clone()).collect();
+            let near = nearest(&field.name, names.iter().map(String::as_str)).map(|near| match &field.relation {
+                // The column may be right and the table in front of it wrong.
+                Some(relation) => {
+                    let qualified = valid_fields.iter().find(|c| c.name == near);
+                    let same_table = qualified.and_then(|c| c.relation.as_ref()) == Some(relation);
+                    if same_table { near.to_string() } else { qualified.map_or(near.to_string(), Column::flat_name) }
+                }
+                None => near.to_string(),
+            });
+            let mut out = SqlError::new(format!("column '{shown}' does not exist")).detail(listed("columns here", &names));
+            out.hint = near.map(|near| format!("did you mean '{near}'?"));
+            let place = field.spans.first().map(|s| (s.start.line, s.start.column)).or_else(|| find_word(text, &field.name));
+            place_at(out, place)
+        }
+        SchemaError::AmbiguousReference { field } => {
+            let out = SqlError::new(format!("column '{}' is ambiguous: more than one table has it", field.name));
+            place_at(out.hint(format!("say which: write table.{}", field.name)), find_word(text, &field.name))
+        }
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            let out = SqlError::new(format!("column '{name}' would stand twice in the result"));
+            place_at(out.hint("give one of them another name with AS"), find_word(text, name))
+        }
+    }
+}
+
+fn of_plan(message: &str, diagnostic: Option<&Diagnostic>, state: &SessionState, text: Excerpt) -> SqlError {
+    if let Some(name) = quoted_between(message, "table '", "' not found") {
+        let tables = table_names(state);
+        let short = short_name(name, state);
+        return place_at(
+            SqlError::new(format!("table '{short}' does not exist"))
+                .detail(listed("tables and sources", &tables))
+                .maybe_hint(near_table(&short, &tables)),
+            find_word(text, short.rsplit('.').next().unwrap_or(&short)),
+        );
+    }
+    if let Some(name) = quoted_between(message, "Invalid function '", "'") {
+        let mut names = function_names(state);
+        names.extend(WINDOW_FUNCTIONS.map(String::from));
+        let hint = did_you_mean(name, names.iter().map(String::as_str))
+            .map(|hint| if WINDOW_FUNCTIONS.contains(&name) { format!("{} stands in FROM", name.to_uppercase()) } else { hint });
+        return place_at(SqlError::new(format!("function '{name}' does not exist")).maybe_hint(hint), find_word(text, name));
+    }
+    if let Some(name) = quoted_between(message, "table function '", "' not found") {
+        let mut names: Vec<String> = state.table_functions().keys().cloned().collect();
+        names.extend(WINDOW_FUNCTIONS.map(String::from));
+        let hint = did_you_mean(name, names.iter().map(String::as_str));
+        return place_at(SqlError::new(format!("table function '{name}' does not exist")).maybe_hint(hint), find_word(text, name));
+    }
+    // A diagnostic is written for people, the message with it often is not.
+    SqlError::new(diagnostic.map_or_else(|| readable(message), |d| readable(&d.message)))
+}
+
+fn place_at(error: SqlError, place: Option<(u64, u64)>) -> SqlError {
+    match place {
+        Some((line, column)) => error.at(line, column),
+        None => error,
+    }
+}
+
+fn quoted_between<'a>(message: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let from = message.find(before)? + before.len();
+    let rest = &message[from..];
+    Some(&rest[..rest.find(after)?])
+}
+
+/// `label: a, b, c`, cut where it gets long.
+fn listed(label: &str, names: &[String]) -> String {
+    let mut shown: Vec<&str> = names.iter().map(String::as_str).collect();
+    shown.dedup();
+    let more = shown.len().saturating_sub(NAMES_SHOWN_MAX);
+    shown.truncate(NAMES_SHOWN_MAX);
+    match (shown.is_empty(), more) {
+        (true, _) => format!("{label}: none"),
+        (false, 0) => format!("{label}: {}", shown.join(", ")),
+        (false, more) => format!("{label}: {} and {more} more", shown.join(", ")),
+    }
+}
+
+fn near_table(wanted: &str, tables: &[String]) -> Option<String> {
+    // The right name in another schema is nearer than another name in the right one.
+    let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_string();
+    let same = tables.iter().find(|t| last(t).eq_ignore_ascii_case(&last(wanted)));
+    let near = same.cloned().or_else(|| nearest(wanted, tables.iter().map(String::as_str)).map(String::from)).or_else(|| {
+        let lasts: Vec<String> = tables.iter().map(|t| last(t)).collect();
+        let near = nearest(&last(wanted), lasts.iter().map(String::as_str))?;
+        tables.iter().find(|t| last(t) == near).cloned()
+    });
+    near.map(|near| format!("did you mean '{near}'?"))
+}
+
+/// The name without the catalog and schema that DataFusion filled in.
+fn short_name(name: &str, state: &SessionState) -> String {
+    let defaults = &state.config_options().catalog;
+    let name = name.strip_prefix(&format!("{}.", defaults.default_catalog)).unwrap_or(name);
+    name.strip_prefix(&format!("{}.", defaults.default_schema)).unwrap_or(name).to_string()
+}
+
+fn table_names(state: &SessionState) -> Vec<String> {
+    let catalogs = state.catalog_list();
+    let defaults = &state.config_options().catalog;
+    let mut names = vec![];
+    for catalog_name in catalogs.catalog_names() {
+        let Some(catalog) = catalogs.catalog(&catalog_name) else { continue };
+        for schema_name in catalog.schema_names() {
+            let Some(schema) = catalog.schema(&schema_name) else { continue };
+            if schema_name == "information_schema" {
+                continue;
+            }
+            names.extend(schema.table_names().into_iter().map(|table| {
+                match (catalog_name == defaults.default_catalog, schema_name == defaults.default_schema) {
+                    (true, true) => table,
+                    (true, false) => format!("{schema_name}.{table}"),
+                    (false, _) => format!("{catalog_name}.{schema_name}.{table}"),
+                }
+            }));
+        }
+    }
+    names.sort();
+    names
+}
+
+fn function_names(state: &SessionState) -> Vec<String> {
+    let mut names: Vec<String> = state.scalar_functions().keys().cloned().collect();
+    names.extend(state.aggregate_functions().keys().cloned());
+    names.extend(state.window_functions().keys().cloned());
+    names.sort();
+    names
+}
+
+/// Where a word first stands outside of quotes and comments.
+fn find_word(text: Excerpt, word: &str) -> Option<(u64, u64)> {
+    let tokens = Tokenizer::new(&WatershedDialect, text.text).tokenize_with_location().ok()?;
+    let found = tokens.iter().find(|t| matches!(&t.token, Token::Word(w) if w.value.eq_ignore_ascii_case(word)))?;
+    let place = SqlError::new("").at(found.span.start.line, found.span.start.column).within(text.line, text.column);
+    place.line.zip(place.column)
+}
+
+/// A clause word that the word at the place, or the one before it, is a typing error away from.
+fn misspelt_clause(text: &str, line: u64, column: u64) -> Option<String> {
+    let tokens = Tokenizer::new(&WatershedDialect, text).tokenize_with_location().ok()?;
+    let solid: Vec<_> = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
+    let at = solid.iter().position(|t| (t.span.start.line, t.span.start.column) >= (line, column)).unwrap_or(solid.len());
+    let near_by = solid.get(at.saturating_sub(3)..(at + 1).min(solid.len()))?;
+    near_by.iter().rev().find_map(|t| match &t.token {
+        Token::Word(w) if w.quote_style.is_none() && w.value.len() > 3 => {
+            let near = nearest(&w.value, CLAUSES)?;
+            (!near.eq_ignore_ascii_case(&w.value)).then(|| format!("did you mean {near} instead of {}?", w.value))
+        }
+        _ => None,
+    })
+}
+
+/// Cuts ` at Line: 3, Column: 7` off a parser's message.
+fn split_place(message: &str) -> (&str, Option<(u64, u64)>) {
+    let Some(at) = message.rfind(" at Line: ") else { return (message, None) };
+    let numbers = &message[at + " at Line: ".len()..];
+    let place = numbers.split_once(", Column: ").and_then(|(line, column)| {
+        let digits: String = column.chars().take_while(char::is_ascii_digit).collect();
+        Some((line.trim().parse().ok()?, digits.parse().ok()?))
+    });
+    (&message[..at], place)
+}
+
+fn end_of(text: &str) -> (u64, u64) {
+    let text = text.trim_end();
+    let line = text.matches('\n').count() as u64 + 1;
+    let column = text.rsplit('\n').next().unwrap_or("").chars().count() as u64 + 1;
+    (line, column)
+}
+
+/// Our messages begin in lower case, and say "end of the text" where a parser says EOF.
+fn readable(message: &str) -> String {
+    let message = message.trim().replace("found: EOF", "found: the end of the text");
+    let message = message.strip_prefix("Error during planning: ").unwrap_or(&message);
+    let mut chars = message.chars();
+    match (chars.next(), chars.clone().next()) {
+        // Words in capitals are SQL and stay so.
+        (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => first.to_lowercase().chain(chars).collect(),
+        _ => message.to_string(),
+    }
+}

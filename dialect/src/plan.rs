@@ -1,0 +1,128 @@
+//! From text to plans: for batch as DataFusion does it, for streams with rules that keep the shapes that operators know.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+
+use crate::diagnose::{Excerpt, from_datafusion};
+use crate::streamable::{check_streamable, place_of};
+use crate::{SqlError, Statement, StatementKind, parse};
+
+/// Plans a query or command for batch. Places in errors count from the start of the text that the statement was parsed from.
+///
+/// `CREATE SOURCE` and `CREATE STREAMING TABLE` have no plan: they are applied, not run.
+pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<LogicalPlan, SqlError> {
+    match &statement.kind {
+        StatementKind::Other(parsed) => {
+            let excerpt = Excerpt { text: &statement.text, line: statement.line, column: statement.column };
+            plan_parsed(&ctx.state(), parsed.clone(), excerpt).await.map_err(|e| e.at_least(statement.line, statement.column))
+        }
+        StatementKind::CreateSource(_) => Err(SqlError::new("a source is not run but applied")
+            .hint("put the statement in a .sql file and run: watershed apply <folder>")
+            .at(statement.line, statement.column)),
+        StatementKind::CreateStreamingTable(_) => Err(SqlError::new("a streaming table is not run but applied")
+            .hint("put the statement in a .sql file and run: watershed apply <folder>")
+            .at(statement.line, statement.column)),
+    }
+}
+
+/// Parses and plans a text that holds one statement.
+pub async fn plan_text(ctx: &SessionContext, text: &str) -> Result<LogicalPlan, SqlError> {
+    plan(ctx, &one_statement(text)?).await
+}
+
+/// Parses, plans and optimises the query of a streaming table. The plan passes [`check_streamable`], its scan names only columns that are used, and
+/// places in errors count from the start of `query`.
+///
+/// The rules are few so that each operator in the text stays one operator in the plan: nothing becomes a join, `count(DISTINCT x)` stays one
+/// aggregate, no filter moves into the scan.
+pub async fn plan_streaming(state: &SessionState, query: &str) -> Result<LogicalPlan, SqlError> {
+    let statement = one_statement(query)?;
+    let parsed = match statement.kind {
+        StatementKind::Other(DfStatement::Statement(inner)) if matches!(*inner, SqlStatement::Query(_)) => DfStatement::Statement(inner),
+        _ => {
+            return Err(SqlError::new("a streaming table is made of a query")
+                .hint("write SELECT … FROM …")
+                .at(statement.line, statement.column));
+        }
+    };
+    let whole = Excerpt { text: query, line: 1, column: 1 };
+    let plan = plan_parsed(state, parsed, whole).await?;
+    check_clockless(&plan)?;
+    let failed = |e: DataFusionError| from_datafusion(&e, state, whole).at_least(1, 1);
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failed)?;
+    // Before the rules run, expressions still know their place in the text.
+    check_streamable(&plan)?;
+    let context = OptimizerContext::new_with_config_options(Arc::clone(state.config_options())).without_query_execution_start_time();
+    let plan = Optimizer::with_rules(streaming_rules()).optimize(plan, &context, |_, _| {}).map_err(failed)?;
+    check_streamable(&plan)?;
+    Ok(plan)
+}
+
+fn streaming_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(OptimizeProjections::new()),
+    ]
+}
+
+fn one_statement(text: &str) -> Result<Statement, SqlError> {
+    let mut statements = parse(text)?.into_iter();
+    match (statements.next(), statements.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(SqlError::new("there is no statement here").hint("write one, such as SELECT 1")),
+        (_, Some(second)) => {
+            Err(SqlError::new("there is more than one statement here").hint("give them one by one").at(second.line, second.column))
+        }
+    }
+}
+
+async fn plan_parsed(state: &SessionState, statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
+    state.statement_to_plan(statement).await.map_err(|e| from_datafusion(&e, state, text))
+}
+
+/// Refuses functions whose value depends on when or how often they are called: a replay must give the same rows.
+fn check_clockless(plan: &LogicalPlan) -> Result<(), SqlError> {
+    let mut found = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                if let Expr::ScalarFunction(call) = part
+                    && call.func.signature().volatility != Volatility::Immutable
+                {
+                    found = Some((call.func.name().to_string(), place_of(std::slice::from_ref(expr))));
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    match (walked, found) {
+        (Err(e), _) => Err(SqlError::new(e.message().into_owned())),
+        (Ok(_), None) => Ok(()),
+        (Ok(_), Some((name, place))) => {
+            let error = SqlError::new(format!("{name}() cannot be part of a streaming query"))
+                .detail("its value would differ when rows are replayed after a restart")
+                .hint("use the event time or a METADATA FROM 'timestamp' column, or call it when you query the table");
+            Err(match place {
+                Some((line, column)) => error.at(line, column),
+                None => error,
+            })
+        }
+    }
+}

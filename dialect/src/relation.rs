@@ -1,0 +1,291 @@
+//! Plans `TUMBLE(…)`, `HOP(…)`, `CUMULATE(…)` and `DEDUPLICATE(…)` in FROM to plan nodes.
+//!
+//! Arguments stand in order or by name (`DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '1 minute'`).
+
+use std::sync::Arc;
+
+use datafusion::common::{Column, DFSchema, DataFusionError, Diagnostic, Result, ScalarValue, Span};
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Spanned, TableFactor, TableFunctionArgs,
+};
+
+use crate::deduplicate::Deduplicate;
+use crate::syntax::{as_table_argument, window_function};
+use crate::window::{Us, WindowAssign, WindowKind};
+
+/// Knows the window table functions.
+#[derive(Debug)]
+pub(crate) struct WindowFunctionPlanner;
+
+impl RelationPlanner for WindowFunctionPlanner {
+    fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+        let (name, alias, args) = match relation {
+            TableFactor::Table { name, alias, args: Some(args), .. } if window_function(&name).is_some() => (name, alias, args),
+            other => return Ok(RelationPlanning::Original(Box::new(other))),
+        };
+        let function = window_function(&name).unwrap_or_default();
+        let call = Call { function, usage: usage(function), place: place(&name) };
+        let plan = call.plan(args, context)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+    }
+}
+
+fn usage(function: &str) -> &'static str {
+    match function {
+        "hop" => "write HOP(TABLE t, DESCRIPTOR(time_column), INTERVAL '10 seconds' /* slide */, INTERVAL '1 minute' /* size */)",
+        "cumulate" => "write CUMULATE(TABLE t, DESCRIPTOR(time_column), INTERVAL '1 minute' /* step */, INTERVAL '1 hour' /* size */)",
+        "deduplicate" => "write DEDUPLICATE(TABLE t PARTITION BY key, DESCRIPTOR(time_column), INTERVAL '10 minutes')",
+        _ => "write TUMBLE(TABLE t, DESCRIPTOR(time_column), INTERVAL '1 minute')",
+    }
+}
+
+/// The names that the interval arguments go by, in order, and how many of them must be there.
+fn interval_names(function: &str) -> (&'static [&'static str], usize) {
+    match function {
+        "hop" => (&["slide", "size", "offset"], 2),
+        "cumulate" => (&["step", "size", "offset"], 2),
+        "deduplicate" => (&["within"], 1),
+        _ => (&["size", "offset"], 1),
+    }
+}
+
+fn place(node: &impl Spanned) -> Option<Span> {
+    Span::try_from_sqlparser_span(node.span())
+}
+
+/// One use of a window function.
+struct Call {
+    function: &'static str,
+    usage: &'static str,
+    place: Option<Span>,
+}
+
+/// The arguments, told apart.
+#[derive(Default)]
+struct Arguments {
+    data: Option<SqlExpr>,
+    time: Option<SqlExpr>,
+    intervals: [Option<SqlExpr>; 3],
+}
+
+impl Call {
+    fn error(&self, message: impl Into<String>, place: Option<Span>, help: impl Into<String>) -> DataFusionError {
+        let message = message.into();
+        let diagnostic = Diagnostic::new_error(message.clone(), place.or(self.place)).with_help(help, None);
+        DataFusionError::Plan(message).with_diagnostic(diagnostic)
+    }
+
+    fn wrong(&self, message: impl Into<String>, place: Option<Span>) -> DataFusionError {
+        self.error(message, place, self.usage)
+    }
+
+    fn plan(&self, args: TableFunctionArgs, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+        let name = self.function.to_uppercase();
+        if self.function == "session" {
+            let help = "use TUMBLE or HOP, or compute sessions in batch with lag(…) OVER (PARTITION BY … ORDER BY …)";
+            return Err(self.error("SESSION windows are not supported yet", self.place, help));
+        }
+        let arguments = self.sort(args, &name)?;
+        let data = arguments.data.ok_or_else(|| self.wrong(format!("{name} needs a table"), None))?;
+        let data_place = place(&data);
+        let (relation, keys) =
+            as_table_argument(data).ok_or_else(|| self.wrong(format!("the first argument of {name} must be a table"), data_place))?;
+        let input = Arc::new(context.plan(relation)?);
+
+        let time = arguments.time.ok_or_else(|| self.wrong(format!("{name} needs DESCRIPTOR(time_column)"), None))?;
+        let time_place = place(&time);
+        let time_column = self.column(self.descriptor(time, &name)?, &input, context)?;
+        self.check_time(&time_column, &input, &name, time_place)?;
+
+        let (names, needed) = interval_names(self.function);
+        let mut us = [None; 3];
+        for (i, (expr, argument)) in arguments.intervals.into_iter().zip(names).enumerate() {
+            match expr {
+                Some(expr) => us[i] = Some(self.interval(expr, argument, &name, context)?),
+                None if i < needed => return Err(self.wrong(format!("{name} needs an interval for its {argument}"), None)),
+                None => {}
+            }
+        }
+        let first = us[0].unwrap_or_default();
+        let kind = match self.function {
+            "deduplicate" => return self.deduplicate(input, keys, time_column, first, context),
+            "hop" => WindowKind::Hop { slide_us: first, size_us: us[1].unwrap_or_default(), offset_us: us[2].unwrap_or(0) },
+            "cumulate" => WindowKind::Cumulate { step_us: first, size_us: us[1].unwrap_or_default(), offset_us: us[2].unwrap_or(0) },
+            _ => WindowKind::Tumble { size_us: first, offset_us: us[1].unwrap_or(0) },
+        };
+        if let Some(key) = keys.first() {
+            return Err(self.error(
+                format!("{name} takes no PARTITION BY"),
+                place(key),
+                "leave it out and put the column in GROUP BY: each group then has its own windows",
+            ));
+        }
+        kind.check().map_err(|why| {
+            let swapped = matches!(kind, WindowKind::Hop { size_us, slide_us, .. } if slide_us > size_us);
+            self.wrong(if swapped { format!("{why}; the slide comes before the size") } else { why }, None)
+        })?;
+        let node = WindowAssign::try_new(input, time_column, kind).map_err(|e| {
+            let help = "rename the column in a subquery, or group by its windows first";
+            self.error(e.message().into_owned(), self.place, help)
+        })?;
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+
+    fn deduplicate(
+        &self,
+        input: Arc<LogicalPlan>,
+        keys: Vec<SqlExpr>,
+        time_column: Column,
+        within_us: i64,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<LogicalPlan> {
+        if keys.is_empty() {
+            return Err(self.wrong("DEDUPLICATE needs PARTITION BY: the columns that make two rows the same event", None));
+        }
+        if within_us <= 0 {
+            return Err(self.wrong(format!("the interval of DEDUPLICATE must be above zero, not {}", Us(within_us)), None));
+        }
+        let keys = keys.into_iter().map(|key| self.column(key, &input, context)).collect::<Result<Vec<_>>>()?;
+        let node = Deduplicate::try_new(input, keys, time_column, within_us)?;
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+
+    /// Tells arguments apart by position or name.
+    fn sort(&self, args: TableFunctionArgs, name: &str) -> Result<Arguments> {
+        let (interval_names, _) = interval_names(self.function);
+        let mut sorted = Arguments::default();
+        for (position, arg) in args.args.into_iter().enumerate() {
+            let arg_place = place(&arg);
+            let (slot, expr) = match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => (position, expr),
+                FunctionArg::Named { name: ident, arg: FunctionArgExpr::Expr(expr), .. } => {
+                    let wanted = ident.value.to_ascii_lowercase();
+                    let slot = match wanted.as_str() {
+                        "data" => Some(0),
+                        "timecol" => Some(1),
+                        other => interval_names.iter().position(|n| *n == other).map(|i| i + 2),
+                    };
+                    let known = || ["data", "timecol"].into_iter().chain(interval_names.iter().copied()).collect::<Vec<_>>().join(", ");
+                    match slot {
+                        Some(slot) => (slot, expr),
+                        None => {
+                            let help = format!("its arguments are {}", known());
+                            return Err(self.error(format!("{name} has no argument '{wanted}'"), arg_place, help));
+                        }
+                    }
+                }
+                other => return Err(self.wrong(format!("{name} does not take '{other}'"), arg_place)),
+            };
+            let target = match slot {
+                0 => &mut sorted.data,
+                1 => &mut sorted.time,
+                i if i - 2 < interval_names.len() => &mut sorted.intervals[i - 2],
+                _ => return Err(self.wrong(format!("{name} takes at most {} arguments", interval_names.len() + 2), arg_place)),
+            };
+            if target.replace(expr).is_some() {
+                return Err(self.wrong(format!("an argument of {name} is given twice"), arg_place));
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// `column` of `DESCRIPTOR(column)`.
+    fn descriptor(&self, expr: SqlExpr, name: &str) -> Result<SqlExpr> {
+        let whole = place(&expr);
+        if let SqlExpr::Function(function) = expr
+            && is_named(&function.name, "descriptor")
+            && let FunctionArguments::List(mut list) = function.args
+            && list.args.len() == 1
+            && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(column))) = list.args.pop()
+        {
+            return Ok(column);
+        }
+        Err(self.wrong(format!("the second argument of {name} must be DESCRIPTOR(time_column)"), whole))
+    }
+
+    fn column(&self, expr: SqlExpr, input: &LogicalPlan, context: &mut dyn RelationPlannerContext) -> Result<Column> {
+        let whole = place(&expr);
+        match context.sql_to_expr(expr, input.schema())? {
+            Expr::Column(column) => Ok(column),
+            other => Err(self.error(
+                format!("'{other}' is not a column"),
+                whole,
+                "compute it in a subquery first: TABLE (SELECT *, … AS name FROM t)",
+            )),
+        }
+    }
+
+    fn check_time(&self, column: &Column, input: &LogicalPlan, name: &str, place: Option<Span>) -> Result<()> {
+        use arrow::datatypes::DataType::Timestamp;
+        let schema: &DFSchema = input.schema();
+        let (_, field) = schema.qualified_field_from_column(column)?;
+        if matches!(field.data_type(), Timestamp(..)) {
+            return Ok(());
+        }
+        let times: Vec<&str> =
+            schema.fields().iter().filter(|f| matches!(f.data_type(), Timestamp(..))).map(|f| f.name().as_str()).collect();
+        let help = match times.as_slice() {
+            [] => "the table has no TIMESTAMP column: make one with to_timestamp(…) in a subquery".to_string(),
+            some => format!("columns of type TIMESTAMP: {}", some.join(", ")),
+        };
+        Err(self.error(format!("{name} needs a TIMESTAMP column, but '{}' is {}", column.name, field.data_type()), place, help))
+    }
+
+    /// Microseconds of a constant interval of fixed length.
+    fn interval(&self, expr: SqlExpr, argument: &str, name: &str, context: &mut dyn RelationPlannerContext) -> Result<i64> {
+        let whole = place(&expr);
+        let shown = expr.to_string();
+        let not_constant = |why: String| {
+            let help = "write a constant, such as INTERVAL '1 minute'";
+            self.error(format!("the {argument} of {name} must be an interval, not {why}"), whole, help)
+        };
+        let value = match context.sql_to_expr(expr, &DFSchema::empty()) {
+            Ok(Expr::Literal(value, _)) => interval_us(&value),
+            Ok(Expr::Negative(inner)) => match *inner {
+                Expr::Literal(value, _) => interval_us(&value).map(|us| us.map(|us| -us)),
+                other => return Err(not_constant(other.to_string())),
+            },
+            Ok(other) => return Err(not_constant(other.to_string())),
+            Err(_) => return Err(not_constant(format!("'{shown}'"))),
+        };
+        match value {
+            None => Err(not_constant(format!("'{shown}'"))),
+            Some(Ok(us)) => Ok(us),
+            Some(Err(why)) => Err(self.error(
+                format!("the {argument} of {name} must have a fixed length in microseconds: {why}"),
+                whole,
+                "use days, hours, minutes, seconds or milliseconds",
+            )),
+        }
+    }
+}
+
+fn is_named(name: &ObjectName, wanted: &str) -> bool {
+    matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(|i| i.value.eq_ignore_ascii_case(wanted)))
+}
+
+/// `None` if it is no interval; an error if it has no fixed length.
+fn interval_us(value: &ScalarValue) -> Option<std::result::Result<i64, &'static str>> {
+    const DAY_US: i64 = 86_400_000_000;
+    let total = |months: i32, days: i32, nanoseconds: i64| {
+        if months != 0 {
+            return Err("months and years have none");
+        }
+        if nanoseconds % 1000 != 0 {
+            return Err("it has a fraction of a microsecond");
+        }
+        i64::from(days).checked_mul(DAY_US).and_then(|us| us.checked_add(nanoseconds / 1000)).ok_or("it is too long")
+    };
+    match value {
+        ScalarValue::IntervalMonthDayNano(Some(v)) => Some(total(v.months, v.days, v.nanoseconds)),
+        ScalarValue::IntervalDayTime(Some(v)) => Some(total(0, v.days, i64::from(v.milliseconds) * 1_000_000)),
+        ScalarValue::IntervalYearMonth(Some(months)) => Some(total(*months, 0, 0)),
+        ScalarValue::DurationSecond(Some(s)) => Some(s.checked_mul(1_000_000).ok_or("it is too long")),
+        ScalarValue::DurationMillisecond(Some(ms)) => Some(ms.checked_mul(1000).ok_or("it is too long")),
+        ScalarValue::DurationMicrosecond(Some(us)) => Some(Ok(*us)),
+        ScalarValue::DurationNanosecond(Some(ns)) => Some(total(0, 0, *ns)),
+        _ => None,
+    }
+}

@@ -1,0 +1,97 @@
+//! The DataFusion session that stream, batch and query share: its settings, and what it knows beyond DataFusion.
+
+use std::sync::Arc;
+
+use arrow::datatypes::FieldRef;
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::Result;
+use datafusion::common::datatype::DataTypeExt;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::sqlparser::ast::DataType as SqlType;
+
+use crate::deduplicate::{Deduplicate, DeduplicateExec};
+use crate::relation::WindowFunctionPlanner;
+use crate::window::{WindowAssign, WindowAssignExec, event_time_type};
+
+/// Settings every session starts from: strings are `Utf8`, times are UTC, errors know their place in the text.
+pub fn session_config() -> SessionConfig {
+    let mut config = SessionConfig::new().with_information_schema(true);
+    let options = config.options_mut();
+    options.sql_parser.collect_spans = true;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.execution.parquet.schema_force_view_types = false;
+    options.execution.time_zone = Some("UTC".into());
+    config
+}
+
+/// A session with DataFusion's functions and ours: window table functions and `TIMESTAMP` as microseconds in UTC.
+pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) -> SessionState {
+    let mut builder = SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .with_relation_planners(vec![Arc::new(WindowFunctionPlanner)])
+        .with_type_planner(Arc::new(EventTimes))
+        .with_query_planner(Arc::new(WithWindows));
+    if let Some(runtime) = runtime {
+        builder = builder.with_runtime_env(runtime);
+    }
+    builder.build()
+}
+
+/// Makes `TIMESTAMP` in casts and literals the type that event times have everywhere.
+#[derive(Debug)]
+struct EventTimes;
+
+impl TypePlanner for EventTimes {
+    fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<FieldRef>> {
+        Ok(matches!(sql_type, SqlType::Timestamp(None | Some(6), _)).then(|| event_time_type().into_nullable_field_ref()))
+    }
+}
+
+#[derive(Debug)]
+struct WithWindows;
+
+#[async_trait]
+impl QueryPlanner for WithWindows {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowNodes)]).create_physical_plan(plan, session).await
+    }
+}
+
+/// Lowers our plan nodes to batch execution.
+struct WindowNodes;
+
+#[async_trait]
+impl ExtensionPlanner for WindowNodes {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical_inputs: &[&LogicalPlan],
+        physical_inputs: &[Arc<dyn ExecutionPlan>],
+        _session: &dyn Session,
+        _planning_ctx: &PhysicalPlanningContext,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let [input] = physical_inputs else { return Ok(None) };
+        if let Some(node) = node.as_any().downcast_ref::<WindowAssign>() {
+            let time_index = node.input.schema().index_of_column(&node.time_column)?;
+            let schema = Arc::clone(node.schema.inner());
+            return Ok(Some(Arc::new(WindowAssignExec::new(input.clone(), time_index, node.kind, schema))));
+        }
+        if let Some(node) = node.as_any().downcast_ref::<Deduplicate>() {
+            let schema = node.input.schema();
+            let keys = node.keys.iter().map(|key| schema.index_of_column(key)).collect::<Result<Vec<_>>>()?;
+            let time_index = schema.index_of_column(&node.time_column)?;
+            return Ok(Some(Arc::new(DeduplicateExec::new(input.clone(), keys, time_index, node.within_us))));
+        }
+        Ok(None)
+    }
+}

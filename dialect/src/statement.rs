@@ -1,0 +1,194 @@
+//! A text to statements: ours parsed here, all others by DataFusion's parser, with places that count from the start of the text.
+
+use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as DfStatement};
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+
+use crate::SqlError;
+use crate::create_source::parse_create_source;
+use crate::create_streaming_table::parse_head;
+use crate::cursor::Cursor;
+use crate::definition::{SourceDefinition, StreamingTableDefinition};
+use crate::diagnose::{from_parser, from_tokenizer};
+use crate::syntax::{WatershedDialect, normalise};
+
+/// One statement of a text.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// What it says.
+    pub kind: StatementKind,
+    /// As written, without the semicolon and what stands around it.
+    pub text: String,
+    /// Line on which it begins, from 1.
+    pub line: u64,
+    /// Column at which it begins, in characters from 1.
+    pub column: u64,
+    /// Line on which the query of a streaming table begins; else that of the statement.
+    pub query_line: u64,
+    /// Column at which the query of a streaming table begins; else that of the statement.
+    pub query_column: u64,
+}
+
+/// What a statement says.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "statements are few and short-lived")]
+pub enum StatementKind {
+    /// `CREATE SOURCE`.
+    CreateSource(SourceDefinition),
+    /// `CREATE STREAMING TABLE`.
+    CreateStreamingTable(StreamingTableDefinition),
+    /// A query, EXPLAIN, SHOW, … for DataFusion.
+    Other(DfStatement),
+}
+
+impl Statement {
+    /// Moves the place in an error about the query of this streaming table, counted from the start of the query, to the whole text.
+    pub fn place(&self, error: SqlError) -> SqlError {
+        error.within(self.query_line, self.query_column)
+    }
+}
+
+/// Parses a file or an input of the prompt: any number of statements, separated by semicolons.
+pub fn parse(text: &str) -> Result<Vec<Statement>, SqlError> {
+    let dialect = WatershedDialect;
+    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| from_tokenizer(&e))?;
+    let mut parser = DFParserBuilder::new(tokens).with_dialect(&dialect).build().map_err(|e| SqlError::new(e.message().into_owned()))?;
+    let places = Places::new(text);
+    let mut statements = vec![];
+    loop {
+        while parser.parser.consume_token(&Token::SemiColon) {}
+        if parser.parser.peek_token_ref().token == Token::EOF {
+            return Ok(statements);
+        }
+        let statement = parse_one(&mut parser, &places).map_err(|e| {
+            let (line, column) = places.end();
+            e.at_least(line, column)
+        })?;
+        if !matches!(parser.parser.peek_token_ref().token, Token::SemiColon | Token::EOF) {
+            let found = parser.parser.peek_token();
+            let message = format!("Expected: end of statement, found: {}{}", found.token, found.span.start);
+            return Err(from_parser(&ParserError::ParserError(message), text));
+        }
+        statements.push(statement);
+    }
+}
+
+fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlError> {
+    let start = parser.parser.peek_token_ref().span.start;
+    let mut query_start = start;
+    let mut cursor = Cursor::new(&mut parser.parser);
+    let kind = if cursor.take(&["CREATE", "SOURCE"]) {
+        StatementKind::CreateSource(parse_create_source(&mut cursor)?)
+    } else if cursor.take(&["CREATE", "STREAMING", "TABLE"]) {
+        let head = parse_head(&mut cursor)?;
+        query_start = cursor.here();
+        if !["SELECT", "WITH", "FROM"].iter().any(|word| cursor.peeks(word)) && cursor.parser.peek_token_ref().token != Token::LParen {
+            return Err(cursor.expected("a query after AS").hint("write AS SELECT … FROM …"));
+        }
+        parser.parser.parse_query().map_err(|e| from_parser(&e, places.text))?;
+        StatementKind::CreateStreamingTable(StreamingTableDefinition {
+            schema: head.schema,
+            table: head.table,
+            partitioned_by: head.partitioned_by,
+            commit_interval: head.commit_interval,
+            late_rows: head.late_rows,
+            query: places.slice(query_start, end_of_last(parser)).to_string(),
+        })
+    } else {
+        refuse_unsupported(&cursor)?;
+        let mut parsed = parser.parse_statement().map_err(|e| places.parser_error(&e))?;
+        normalise(&mut parsed);
+        StatementKind::Other(parsed)
+    };
+    Ok(Statement {
+        kind,
+        text: places.slice(start, end_of_last(parser)).to_string(),
+        line: start.line,
+        column: start.column,
+        query_line: query_start.line,
+        query_column: query_start.column,
+    })
+}
+
+/// Statements of the dialect that are to come, and near misses of those that are there.
+fn refuse_unsupported(cursor: &Cursor) -> Result<(), SqlError> {
+    let tokens = cursor.parser.peek_tokens_ref::<4>();
+    let words: Vec<String> = tokens
+        .iter()
+        .map_while(|t| match &t.token {
+            Token::Word(w) if w.quote_style.is_none() => Some(w.value.to_uppercase()),
+            _ => None,
+        })
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let not_yet = |what: &str, hint: &str| Err(cursor.error(format!("{what} is not supported yet")).hint(hint));
+    match words.as_slice() {
+        ["CREATE", "MATERIALIZED", "VIEW", ..] => {
+            not_yet("CREATE MATERIALIZED VIEW", "query the streaming table, or make a streaming table of the result")
+        }
+        ["CREATE", "SINK", ..] => not_yet("CREATE SINK", "read the streaming table instead"),
+        ["CREATE", "MODEL", ..] => not_yet("CREATE MODEL", "score rows where the table is read"),
+        ["CREATE", "OR", "REPLACE", what @ ("SOURCE" | "STREAMING")] => Err(cursor
+            .error("OR REPLACE is not needed")
+            .hint(format!("write CREATE {what} …: apply compares the definition with what is there and shows the change"))),
+        ["CREATE", "STREAM" | "STREAMING", ..] => {
+            Err(cursor.error("a stream is made by CREATE STREAMING TABLE").hint("write CREATE STREAMING TABLE schema.table AS SELECT …"))
+        }
+        ["CREATE", "SOURCES" | "SORUCE" | "SOUCRE" | "SOURC", ..] => {
+            Err(cursor.error("unknown statement").hint("did you mean CREATE SOURCE?"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where the last token that was taken ends.
+fn end_of_last(parser: &DFParser) -> Location {
+    let mut index = parser.parser.index();
+    while index > 0 {
+        index -= 1;
+        let token = parser.parser.token_at(index);
+        if !matches!(token.token, Token::Whitespace(_) | Token::EOF) {
+            return token.span.end;
+        }
+    }
+    Location { line: 1, column: 1 }
+}
+
+/// Finds byte positions of lines and columns.
+struct Places<'a> {
+    text: &'a str,
+    line_starts: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    fn new(text: &'a str) -> Self {
+        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, line_starts }
+    }
+
+    fn byte(&self, place: Location) -> usize {
+        let line = self.line_starts.get(place.line.saturating_sub(1) as usize).copied().unwrap_or(self.text.len());
+        let rest = &self.text[line..];
+        rest.char_indices().nth(place.column.saturating_sub(1) as usize).map_or(self.text.len(), |(at, _)| line + at)
+    }
+
+    fn slice(&self, from: Location, to: Location) -> &'a str {
+        let (from, to) = (self.byte(from), self.byte(to));
+        self.text.get(from..to).unwrap_or("").trim()
+    }
+
+    /// Just behind the last word of the text.
+    fn end(&self) -> (u64, u64) {
+        let text = self.text.trim_end();
+        let line = text.matches('\n').count() as u64 + 1;
+        (line, text.rsplit('\n').next().unwrap_or("").chars().count() as u64 + 1)
+    }
+
+    fn parser_error(&self, error: &datafusion::error::DataFusionError) -> SqlError {
+        match error {
+            datafusion::error::DataFusionError::SQL(parser, _) => from_parser(parser, self.text),
+            datafusion::error::DataFusionError::Diagnostic(_, inner) => self.parser_error(inner),
+            other => SqlError::new(other.message().into_owned()),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Says whether a plan can run as a stream, and if not, what comes nearest that can.
+//!
+//! What can: one source; filters and projections; one window function; one `DEDUPLICATE`; one `GROUP BY` with a column of the window in it, so that
+//! each group is finished once the watermark passes the end of its window.
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::Column;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan, TableScan, UserDefinedLogicalNode};
+
+use crate::SqlError;
+use crate::deduplicate::Deduplicate;
+use crate::definition::SourceDefinition;
+use crate::source_table::SourceTable;
+use crate::window::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAssign, WindowKind};
+
+/// Fails, with the reason and a hint, if `plan` cannot run as a stream. Takes an analysed or optimised plan of a query over a [`SourceTable`].
+pub fn check_streamable(plan: &LogicalPlan) -> Result<(), SqlError> {
+    let mut seen = Seen::default();
+    let mut node = plan;
+    loop {
+        check_expressions(node)?;
+        node = match node {
+            LogicalPlan::Projection(p) => &p.input,
+            LogicalPlan::Filter(f) => &f.input,
+            LogicalPlan::SubqueryAlias(a) => &a.input,
+            LogicalPlan::Aggregate(aggregate) => seen.aggregate(aggregate, node)?,
+            LogicalPlan::Extension(extension) => seen.extension(extension, node)?,
+            LogicalPlan::TableScan(scan) => return seen.scan(scan, plan),
+            other => return Err(refusal(other)),
+        };
+    }
+}
+
+/// Where the first column in some expressions stands in the text.
+pub(crate) fn place_of(exprs: &[Expr]) -> Option<(u64, u64)> {
+    let mut place = None;
+    for expr in exprs {
+        let _ = expr.apply(|part| {
+            if let Expr::Column(column) = part
+                && let Some(span) = column.spans.first()
+            {
+                place = Some((span.start.line, span.start.column));
+                return Ok(TreeNodeRecursion::Stop);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        if place.is_some() {
+            break;
+        }
+    }
+    place
+}
+
+fn placed(error: SqlError, node: &LogicalPlan) -> SqlError {
+    match place_of(&node.expressions()) {
+        Some((line, column)) => error.at(line, column),
+        None => error,
+    }
+}
+
+/// What was met on the way down.
+#[derive(Default)]
+struct Seen<'a> {
+    aggregate: bool,
+    window: bool,
+    deduplicate: bool,
+    /// Event-time columns that must be the source's, with the node that reads them and the operator's name.
+    times: Vec<(&'a LogicalPlan, &'a Column, &'static str)>,
+}
+
+impl<'a> Seen<'a> {
+    fn aggregate(&mut self, aggregate: &'a Aggregate, node: &'a LogicalPlan) -> Result<&'a LogicalPlan, SqlError> {
+        if std::mem::replace(&mut self.aggregate, true) {
+            return Err(placed(SqlError::new("a GROUP BY over a GROUP BY cannot run as a stream yet"), node)
+                .hint("make the inner query a streaming table and aggregate it when you query it"));
+        }
+        if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
+            return Err(placed(SqlError::new("GROUPING SETS, ROLLUP and CUBE cannot run as a stream yet"), node)
+                .hint("group by the finest columns in the stream and roll up when you query the table"));
+        }
+        for expr in &aggregate.aggr_expr {
+            if let Expr::AggregateFunction(call) = unaliased(expr)
+                && !call.params.order_by.is_empty()
+            {
+                return Err(placed(SqlError::new(format!("ORDER BY inside {}() cannot run as a stream yet", call.func.name())), node)
+                    .hint("leave it out, or use min() and max()"));
+            }
+        }
+        let windows = aggregate.group_expr.iter().filter_map(|expr| match unaliased(expr) {
+            Expr::Column(column) => match origin(&aggregate.input, column) {
+                Origin::Window(kind, name) => Some((kind, name)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let windows: Vec<_> = windows.collect();
+        // Cumulating windows share their start, so only an end tells them apart.
+        let enough = windows.iter().any(|(kind, name)| !matches!(kind, WindowKind::Cumulate { .. }) || *name != WINDOW_START);
+        if enough {
+            return Ok(&aggregate.input);
+        }
+        if !windows.is_empty() {
+            return Err(placed(SqlError::new("GROUP BY over CUMULATE needs window_end: all windows of a series begin together"), node)
+                .hint("write GROUP BY window_start, window_end, …"));
+        }
+        Err(placed(unbounded(aggregate), node))
+    }
+
+    fn extension(&mut self, extension: &'a Extension, node: &'a LogicalPlan) -> Result<&'a LogicalPlan, SqlError> {
+        let user: &dyn UserDefinedLogicalNode = extension.node.as_ref();
+        if let Some(assign) = user.as_any().downcast_ref::<WindowAssign>() {
+            if std::mem::replace(&mut self.window, true) {
+                return Err(placed(SqlError::new("a window over a window cannot run as a stream yet"), node)
+                    .hint("make the inner query a streaming table and window it when you query it"));
+            }
+            self.times.push((&assign.input, &assign.time_column, assign.kind.name()));
+            return Ok(&assign.input);
+        }
+        if let Some(deduplicate) = user.as_any().downcast_ref::<Deduplicate>() {
+            if std::mem::replace(&mut self.deduplicate, true) {
+                return Err(placed(SqlError::new("DEDUPLICATE over DEDUPLICATE cannot run as a stream yet"), node)
+                    .hint("name the keys of both in one PARTITION BY"));
+            }
+            self.times.push((&deduplicate.input, &deduplicate.time_column, "DEDUPLICATE"));
+            return Ok(&deduplicate.input);
+        }
+        Err(SqlError::new(format!("{} cannot run as a stream", user.name())))
+    }
+
+    fn scan(&self, scan: &TableScan, plan: &LogicalPlan) -> Result<(), SqlError> {
+        let provider = source_as_provider(&scan.source).ok();
+        let provider: Option<&dyn TableProvider> = provider.as_deref();
+        let Some(source) = provider.and_then(|p| p.downcast_ref::<SourceTable>()) else {
+            return Err(placed(SqlError::new(format!("'{}' is a table, and a streaming table reads a source", scan.table_name)), plan)
+                .hint("define the input with CREATE SOURCE, or query the table in batch"));
+        };
+        for (input, column, operator) in &self.times {
+            check_time(source.definition(), input, column, operator)?;
+        }
+        Ok(())
+    }
+}
+
+/// The event time of windows and deduplication must be the column that the source's watermark follows, else nothing ever closes.
+fn check_time(source: &SourceDefinition, input: &LogicalPlan, column: &Column, operator: &str) -> Result<(), SqlError> {
+    let at = |error: SqlError| match column.spans.first() {
+        Some(span) => error.at(span.start.line, span.start.column),
+        None => error,
+    };
+    let Some(watermark) = &source.watermark else {
+        return Err(at(SqlError::new(format!("{operator} needs a watermark, and source '{}' declares none", source.name))
+            .detail("without it no window ever closes and no key is ever forgotten")
+            .hint(format!("add to CREATE SOURCE: WATERMARK FOR {0} AS {0} - INTERVAL '10 seconds'", column.name))));
+    };
+    match origin(input, column) {
+        Origin::Source(name) if name == watermark.column => Ok(()),
+        _ => Err(at(SqlError::new(format!(
+            "{operator} is by '{}', but the watermark of source '{}' follows '{}'",
+            column.name, source.name, watermark.column
+        ))
+        .hint(format!("write DESCRIPTOR({})", watermark.column)))),
+    }
+}
+
+fn unbounded(aggregate: &Aggregate) -> SqlError {
+    let group: Vec<String> = aggregate.group_expr.iter().map(|e| unaliased(e).schema_name().to_string()).collect();
+    let more = if group.is_empty() { String::new() } else { format!(", {}", bare_names(&group)) };
+    let hint =
+        format!("window it: FROM TUMBLE(TABLE t, DESCRIPTOR(event_time), INTERVAL '1 minute') GROUP BY window_start, window_end{more}");
+    if has_window(&aggregate.input) {
+        return SqlError::new("GROUP BY has no column of the window in it")
+            .detail("without one a group is never finished")
+            .hint(format!("write GROUP BY window_start, window_end{more}"));
+    }
+    let what = if group.is_empty() { "an aggregate over the whole stream" } else { "GROUP BY without a window" };
+    SqlError::new(format!("{what} is never finished")).detail("a stream has no end, so the result would change for ever").hint(hint)
+}
+
+fn bare_names(group: &[String]) -> String {
+    group.iter().map(|name| name.rsplit('.').next().unwrap_or(name)).collect::<Vec<_>>().join(", ")
+}
+
+fn has_window(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Extension(e) if e.node.name() == "WindowAssign"))).unwrap_or(false)
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+/// Where a column comes from.
+enum Origin {
+    Window(WindowKind, &'static str),
+    Source(String),
+    Computed,
+}
+
+/// Follows a column down through operators that hand it on unchanged.
+fn origin(plan: &LogicalPlan, column: &Column) -> Origin {
+    let Some(index) = plan.schema().maybe_index_of_column(column) else { return Origin::Computed };
+    origin_at(plan, index)
+}
+
+fn origin_at(plan: &LogicalPlan, index: usize) -> Origin {
+    let through = |input: &LogicalPlan, expr: Option<&Expr>| match expr.map(unaliased) {
+        Some(Expr::Column(column)) => origin(input, column),
+        _ => Origin::Computed,
+    };
+    match plan {
+        LogicalPlan::Projection(p) => through(&p.input, p.expr.get(index)),
+        LogicalPlan::Aggregate(a) => through(&a.input, a.group_expr.get(index)),
+        LogicalPlan::Filter(f) => origin_at(&f.input, index),
+        LogicalPlan::SubqueryAlias(a) => origin_at(&a.input, index),
+        LogicalPlan::TableScan(scan) => Origin::Source(scan.projected_schema.field(index).name().clone()),
+        LogicalPlan::Extension(e) => {
+            let user: &dyn UserDefinedLogicalNode = e.node.as_ref();
+            if let Some(assign) = user.as_any().downcast_ref::<WindowAssign>() {
+                match index.checked_sub(assign.input.schema().fields().len()) {
+                    None => origin_at(&assign.input, index),
+                    Some(0) => Origin::Window(assign.kind, WINDOW_START),
+                    Some(1) => Origin::Window(assign.kind, WINDOW_END),
+                    Some(_) => Origin::Window(assign.kind, WINDOW_TIME),
+                }
+            } else if let Some(deduplicate) = user.as_any().downcast_ref::<Deduplicate>() {
+                origin_at(&deduplicate.input, index)
+            } else {
+                Origin::Computed
+            }
+        }
+        _ => Origin::Computed,
+    }
+}
+
+fn check_expressions(node: &LogicalPlan) -> Result<(), SqlError> {
+    for expr in node.expressions() {
+        let subquery = expr
+            .exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_))));
+        if subquery.unwrap_or(false) {
+            return Err(placed(SqlError::new("a subquery in an expression cannot run as a stream"), node)
+                .detail("it would have to be asked anew for each row, and its answer could change between a row and its replay")
+                .hint("keep the column in the streaming table and compare when you query it"));
+        }
+    }
+    Ok(())
+}
+
+/// The reason and the way out for operators that no stream has (yet).
+fn refusal(node: &LogicalPlan) -> SqlError {
+    let (message, hint): (String, &str) = match node {
+        LogicalPlan::Sort(_) => (
+            "ORDER BY over a stream never ends: the last row may be the first in order".into(),
+            "leave it out and sort when you query the table",
+        ),
+        LogicalPlan::Limit(_) => ("LIMIT over a stream has no bound to count in".into(), "leave it out and limit when you query the table"),
+        LogicalPlan::Join(_) => (
+            "a join would keep rows of both sides for ever".into(),
+            "make a streaming table of each side and join them when you query; joins within a window or an interval are to come",
+        ),
+        LogicalPlan::Union(_) => {
+            ("UNION of streams is not supported yet".into(), "make a streaming table of each part and unite them when you query")
+        }
+        LogicalPlan::Distinct(_) => (
+            "DISTINCT over a stream would remember every row for ever".into(),
+            "use DEDUPLICATE(TABLE t PARTITION BY key, DESCRIPTOR(event_time), INTERVAL '10 minutes'), or GROUP BY window_start, window_end, …",
+        ),
+        LogicalPlan::Window(_) => (
+            "OVER is not supported in streams yet".into(),
+            "aggregate in TUMBLE or HOP windows; for the first row of each key use DEDUPLICATE; or use OVER when you query the table",
+        ),
+        LogicalPlan::Unnest(_) => {
+            ("UNNEST is not supported in streams yet".into(), "keep the list in the table and unnest it when you query")
+        }
+        LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
+            ("the query reads no source, so it is no stream".into(), "read a source: SELECT … FROM a source that CREATE SOURCE defines")
+        }
+        LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE cannot run as a stream".into(), "compute it when you query the table"),
+        other => (
+            format!("{} cannot run as a stream", other.display()),
+            "write a query of SELECT, WHERE, TUMBLE or HOP with GROUP BY, or DEDUPLICATE",
+        ),
+    };
+    placed(SqlError::new(message).hint(hint), node)
+}
