@@ -1,1 +1,101 @@
-//! watershed-simulator
+//! A ride-hailing world worth analysing: riders, drivers, payments and clicks of several cities as JSON events for four Kafka
+//! topics, and the truth about them, against which tables are checked.
+//!
+//! The crate knows neither Kafka nor a clock: the caller asks for events and keeps the pace. The same [`Settings`] give the
+//! same events, byte for byte. Events come in order of the time at which they leave for Kafka, which for most is the time at
+//! which they happened; [`Injection`] says how many are late, out of order, doubled or unreadable.
+//!
+//! ```
+//! use watershed_simulator::{EventBuffer, Settings, Topic, World};
+//!
+//! let mut world = World::new(Settings { drivers: 50, ..Settings::default() })?;
+//! let mut events = EventBuffer::new();
+//! let one_minute_later_us = world.now_us() + 60_000_000;
+//! while !world.fill(one_minute_later_us, 10_000, &mut events) {
+//!     // The buffer is full: send it on, then
+//!     events.clear();
+//! }
+//! let pings = world.truth().topic(Topic::DriverLocations);
+//! assert_eq!(pings.rows, pings.clean + pings.duplicates + pings.malformed_total());
+//! # Ok::<(), watershed_simulator::SimulatorError>(())
+//! ```
+//!
+//! | to change | open |
+//! |---|---|
+//! | cities, zones, tariffs | `city.rs` |
+//! | the rhythm of the day | `calendar.rs` |
+//! | what drivers do | `fleet.rs`, `geometry.rs` |
+//! | fields of an event | `trip.rs`, `fleet.rs`, `payment.rs`, `session.rs` |
+//! | what happens on the way to Kafka | `emitter.rs`, `malformed.rs` |
+//! | what tests can check | `truth.rs`, `tally.rs` |
+
+mod agenda;
+mod calendar;
+mod city;
+mod emitter;
+mod event;
+mod fleet;
+mod geometry;
+mod json;
+mod malformed;
+mod payment;
+mod random;
+pub mod replay;
+mod rider;
+mod session;
+mod settings;
+mod surge;
+mod tally;
+mod trip;
+mod truth;
+mod world;
+
+use std::path::PathBuf;
+
+pub use city::city_names;
+pub use event::{Event, EventBuffer, Topic};
+pub use malformed::Malformed;
+pub use settings::{Injection, Partitions, Settings};
+pub use tally::{WindowRow, WindowTruth};
+pub use truth::{PartitionTruth, TopicTruth, Truth};
+pub use world::World;
+
+/// What can go wrong: wrong settings, or a file that cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulatorError {
+    /// A setting has a value that cannot be.
+    #[error("the simulator's setting `{setting}` is wrong: {why}; correct it and start again")]
+    Setting {
+        /// Name of the setting.
+        setting: &'static str,
+        /// What is wrong with it and what would be right.
+        why: String,
+    },
+    /// Not one of the four topics.
+    #[error("the simulator has no topic '{name}'; there are ride-events, driver-locations, payments and clickstream")]
+    UnknownTopic {
+        /// As given.
+        name: String,
+    },
+    /// The file to be replayed cannot be read.
+    #[error("cannot read {}: {source}; check the path and that the file is readable", path.display())]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line of the file to be replayed is no event.
+    #[error(
+        "line {line} of {} is not an event: {why}; each line must be a JSON object with topic, partition, key, timestamp_ms and value",
+        path.display()
+    )]
+    ReplayLine {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// Why.
+        why: String,
+    },
+}

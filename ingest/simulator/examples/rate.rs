@@ -1,0 +1,39 @@
+//! Prints how many events a second one core writes: `cargo run -p watershed-simulator --example rate [-- <millions>]`.
+
+use std::error::Error;
+use std::time::Instant;
+
+use watershed_simulator::{EventBuffer, Settings, Topic, World};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let millions: f64 = std::env::args().nth(1).map_or(Ok(5.0), |text| text.parse())?;
+    let wanted = (millions * 1e6) as u64;
+    for (name, settings) in
+        [("default", Settings::default()), ("demo", Settings { start_time_us: 1_767_596_400_000_000, ..Settings::for_demo() })]
+    {
+        let began = Instant::now();
+        let mut world = World::new(settings)?;
+        let made_ms = began.elapsed().as_millis();
+        let (mut events, mut bytes) = (EventBuffer::new(), 0);
+        let (began, start_us) = (Instant::now(), world.now_us());
+        while world.truth().rows() < wanted {
+            events.clear();
+            world.fill(i64::MAX, 10_000, &mut events);
+            bytes += events.size_bytes();
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        let simulated_s = (world.now_us() - start_us) as f64 / 1e6;
+        let rows = world.truth().rows() as f64;
+        println!(
+            "{name}: {:.0} K events/s, {:.0} MB/s; {:.0} B an event; world made in {made_ms} ms; {simulated_s:.0} s simulated, {:.0} events/s in life",
+            rows / seconds / 1e3,
+            bytes as f64 / seconds / 1e6,
+            bytes as f64 / rows,
+            rows / simulated_s,
+        );
+        for topic in Topic::ALL {
+            println!("  {:>16}: {:5.1} %", topic.name(), 100.0 * world.truth().topic(topic).rows as f64 / rows);
+        }
+    }
+    Ok(())
+}
