@@ -1,4 +1,50 @@
 //! Tables on object storage: warehouse, commit, scan. Only this crate writes `_delta_log`.
-pub mod name;
+//!
+//! A [`Warehouse`] is a folder of any store that honours create-if-absent. Each [`Table`] in it is a standard Delta
+//! table that other engines read. Rows go in by two steps, so that a pipeline can decide between them:
+//!
+//! ```text
+//!  RecordBatch ──► TableWriter ──► Parquet files nobody sees ──► StagedFile, …      (may be thrown away)
+//!                                                                    │
+//!                          Table::commit(app id, app version, files) ▼
+//!                          _delta_log/<version>.json, create-if-absent              (this makes them visible, once)
+//! ```
+//!
+//! Invariants: an outcome is decided by reading what stands in the store, never by an error; one (app id, app version)
+//! is committed at most once; the cost of a commit does not grow with the number of files in the table.
 
+mod access;
+mod catalog;
+mod checkpoint;
+mod commit;
+mod create;
+mod definitions;
+mod encoding;
+mod error;
+pub mod faults;
+mod files;
+pub mod limits;
+mod log;
+pub mod name;
+mod open;
+mod partition;
+mod provider;
+mod scan_statistics;
+mod schema;
+mod state;
+mod stats;
+mod step;
+mod table;
+mod warehouse;
+mod writer;
+
+pub use access::{Patience, PutOutcome};
+pub use catalog::{WarehouseCatalog, WarehouseSchema};
+pub use commit::{Commit, Committed, StagedFile};
+pub use definitions::{Definition, Definitions};
+pub use error::{LakeError, Result};
 pub use name::TableName;
+pub use step::step;
+pub use table::Table;
+pub use warehouse::Warehouse;
+pub use writer::TableWriter;

@@ -1,0 +1,179 @@
+//! The committer: makes staged files visible, once per application transaction.
+//!
+//! It writes the log file itself, with create-if-absent, and decides every outcome by reading. Before each try it
+//! follows the log and looks up what its app id has committed, so a repeated commit, a zombie and a lost reply all
+//! end in the same place: the transaction is there, or it is not.
+
+use std::collections::BTreeMap;
+
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::access::{Found, PutOutcome};
+use crate::encoding;
+use crate::error::{LakeError, Result};
+use crate::limits;
+use crate::log::{Action, Add, ENGINE, Txn, render, version_path};
+use crate::table::Table;
+
+/// A data file that is written but not yet part of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedFile {
+    /// Relative to the table's folder, as the store names it.
+    pub path: String,
+    /// Size of the file.
+    pub size_bytes: u64,
+    /// Rows in the file.
+    pub rows: u64,
+    /// The file's value of each partition column; `None` is null.
+    pub partition_values: BTreeMap<String, Option<String>>,
+    /// Delta statistics JSON.
+    pub stats: String,
+    /// When it was written, in ms since 1970.
+    pub modified_ms: i64,
+}
+
+/// One application transaction.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// Who commits, such as `pipeline/shard`.
+    pub app_id: String,
+    /// Its epoch: the first one ever, or one more than the table holds.
+    pub app_version: i64,
+    /// What it adds; may be empty, then only the transaction is recorded.
+    pub files: Vec<StagedFile>,
+    /// What `DESCRIBE HISTORY` shows, such as `STREAMING UPDATE`.
+    pub operation: String,
+}
+
+/// A transaction that is in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The table's version with the transaction in it; when it was there already, the newest version seen.
+    pub version: i64,
+    /// It had been committed before: by an earlier try, another process, or a request thought lost.
+    pub already_there: bool,
+}
+
+impl Table {
+    /// Commits, or finds that this was done before.
+    ///
+    /// Errors: [`LakeError::NewerWriter`] and [`LakeError::EpochGap`] when the table holds another epoch than the one
+    /// before this; [`LakeError::TableReplaced`] and [`LakeError::TableChanged`] when it is no longer the table of this
+    /// handle; [`LakeError::Unclear`] when the store cannot be asked what happened: repeat it then.
+    pub async fn commit(&self, commit: Commit) -> Result<Committed> {
+        let _one_at_a_time = self.shared.committing.lock().await;
+        self.check_files(&commit)?;
+        let bytes = render(&actions(&commit))?;
+        for _ in 0..limits::COMMIT_ATTEMPTS {
+            let (version, found) = {
+                let mut state = self.fresh().await?;
+                if let Some(feature) = state.protocol.unwritable() {
+                    let hint = "append with an engine that knows the feature, or rewrite the table without it";
+                    return Err(LakeError::Unsupported { table: self.name().clone(), action: "appended to", feature, hint });
+                }
+                let found = state.transaction(&self.shared.access, &self.shared.identity, &commit.app_id).await?;
+                (state.version, found)
+            };
+            if self.is_there(&commit, found)? {
+                return Ok(Committed { version, already_there: true });
+            }
+            let path = version_path(&self.shared.identity.folder, version + 1);
+            match self.shared.access.put_if_absent(&path, &bytes).await {
+                Ok((PutOutcome::Won, tag)) => {
+                    let version = version + 1;
+                    // Without a tag the next refresh reads the file back and so learns it.
+                    if let Some(tag) = tag {
+                        self.learn(version, &Found { bytes, tag }).await?;
+                    }
+                    self.shared.checkpointer.after_commit(&self.shared, version);
+                    return Ok(Committed { version, already_there: false });
+                }
+                Ok((PutOutcome::Lost(_), _)) => {
+                    tracing::debug!(table = %self.name(), version = version + 1, "another writer took this version; trying the next");
+                }
+                Err(error) => return self.after_unclear(&commit, error).await,
+            }
+        }
+        Err(LakeError::TooBusy { table: self.name().clone(), attempts: limits::COMMIT_ATTEMPTS })
+    }
+
+    /// The write's outcome is unknown: only what the table says counts.
+    async fn after_unclear(&self, commit: &Commit, error: LakeError) -> Result<Committed> {
+        let found = match self.transaction_version(&commit.app_id).await {
+            Ok(found) => found,
+            Err(reading) => {
+                tracing::warn!(table = %self.name(), %reading, "cannot find out whether a commit happened");
+                return Err(error);
+            }
+        };
+        if self.is_there(commit, found)? {
+            return Ok(Committed { version: self.version(), already_there: false });
+        }
+        Err(error)
+    }
+
+    fn is_there(&self, commit: &Commit, found: Option<i64>) -> Result<bool> {
+        let (table, app_id, wanted) = (self.name().clone(), commit.app_id.clone(), commit.app_version);
+        match found {
+            None => Ok(false),
+            Some(found) if found == wanted => Ok(true),
+            Some(found) if found == wanted - 1 => Ok(false),
+            Some(found) if found > wanted => Err(LakeError::NewerWriter { table, app_id, found, wanted }),
+            Some(found) => Err(LakeError::EpochGap { table, app_id, found, wanted }),
+        }
+    }
+
+    fn check_files(&self, commit: &Commit) -> Result<()> {
+        let columns = self.partitioned_by();
+        let fits = |file: &StagedFile| {
+            file.partition_values.len() == columns.len() && columns.iter().all(|column| file.partition_values.contains_key(column))
+        };
+        match commit.files.iter().find(|file| !fits(file)) {
+            None => Ok(()),
+            Some(file) => Err(LakeError::BadRows {
+                table: self.name().clone(),
+                reason: format!(
+                    "file {} has partition values {:?}, the table is partitioned by {columns:?}",
+                    file.path, file.partition_values
+                ),
+            }),
+        }
+    }
+}
+
+fn actions(commit: &Commit) -> Vec<Action> {
+    let now_ms = Utc::now().timestamp_millis();
+    let rows = commit.files.iter().map(|file| file.rows).sum::<u64>();
+    let bytes = commit.files.iter().map(|file| file.size_bytes).sum::<u64>();
+    let info = serde_json::json!({
+        "timestamp": now_ms,
+        "operation": commit.operation,
+        "operationParameters": { "appId": commit.app_id, "epoch": commit.app_version.to_string() },
+        "operationMetrics": {
+            "numAddedFiles": commit.files.len().to_string(),
+            "numOutputRows": rows.to_string(),
+            "numOutputBytes": bytes.to_string(),
+        },
+        "isBlindAppend": true,
+        "engineInfo": ENGINE,
+        // Makes the bytes ours alone: equal bytes in the log are our own write.
+        "txnId": Uuid::new_v4().to_string(),
+    });
+    let txn = Txn { app_id: commit.app_id.clone(), version: commit.app_version, last_updated: Some(now_ms) };
+    let mut actions = vec![Action { commit_info: Some(info), ..Action::default() }, Action { txn: Some(txn), ..Action::default() }];
+    actions.extend(commit.files.iter().map(|file| {
+        let add = Add {
+            path: encoding::to_uri(&file.path),
+            partition_values: file.partition_values.clone(),
+            size: i64::try_from(file.size_bytes).unwrap_or(i64::MAX),
+            modification_time: file.modified_ms,
+            data_change: true,
+            stats: Some(file.stats.clone()),
+            deletion_vector: None,
+        };
+        Action { add: Some(add), ..Action::default() }
+    }));
+    actions
+}

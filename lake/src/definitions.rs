@@ -1,0 +1,78 @@
+//! The applied project: which sources and streaming tables exist, as the SQL that defined them.
+//!
+//! Each apply writes `_watershed/definitions/<revision>.json` with create-if-absent; the newest revision counts, and
+//! older ones are the history.
+
+use bytes::Bytes;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use crate::access::PutOutcome;
+use crate::error::{LakeError, Result};
+use crate::warehouse::Warehouse;
+
+/// One applied definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// What it defines, such as `ride_events` or `silver.city_demand`.
+    pub name: String,
+    /// What kind of thing that is, in SQL's words: `source`, `streaming table`.
+    pub kind: String,
+    /// The statement as it was written.
+    pub sql: String,
+}
+
+/// All definitions in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definitions {
+    /// Rises by one with each apply; 0 when nothing was ever applied.
+    pub revision: u64,
+    /// The definitions, in the order they were given.
+    pub items: Vec<Definition>,
+}
+
+impl Warehouse {
+    /// The definitions in force.
+    pub async fn definitions(&self) -> Result<Definitions> {
+        let listed = self.access().list(&folder()).await?;
+        let newest = listed.iter().filter_map(|file| revision_of(&file.location)).max();
+        let Some(revision) = newest else { return Ok(Definitions::default()) };
+        let path = path_of(revision);
+        let damaged = |reason: String| LakeError::Damaged { path: path.to_string(), reason };
+        let bytes = self.read(&path).await?.ok_or_else(|| damaged("it was removed while it was read".to_owned()))?;
+        let definitions: Definitions = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if definitions.revision != revision {
+            return Err(damaged(format!("it says revision {}", definitions.revision)));
+        }
+        Ok(definitions)
+    }
+
+    /// Puts `items` in force in place of `expected`, which must still be in force.
+    ///
+    /// Errors: [`LakeError::DefinitionsChanged`] when someone else applied other definitions meanwhile.
+    pub async fn save_definitions(&self, expected: &Definitions, items: Vec<Definition>) -> Result<Definitions> {
+        let next = Definitions { revision: expected.revision + 1, items };
+        let path = path_of(next.revision);
+        let text =
+            serde_json::to_vec_pretty(&next).map_err(|error| LakeError::Damaged { path: path.to_string(), reason: error.to_string() })?;
+        match self.put_if_absent(&path, Bytes::from(text)).await? {
+            PutOutcome::Won => Ok(next),
+            PutOutcome::Lost(_) => {
+                let found = self.definitions().await?.revision;
+                Err(LakeError::DefinitionsChanged { expected: expected.revision, found })
+            }
+        }
+    }
+}
+
+fn folder() -> Path {
+    Path::from("_watershed/definitions")
+}
+
+fn path_of(revision: u64) -> Path {
+    folder().join(format!("{revision:020}.json"))
+}
+
+fn revision_of(path: &Path) -> Option<u64> {
+    path.filename()?.strip_suffix(".json")?.parse().ok()
+}

@@ -1,0 +1,123 @@
+//! What can go wrong in the lake, said so that one knows who must act.
+
+use crate::TableName;
+
+/// A result of the lake.
+pub type Result<T, E = LakeError> = std::result::Result<T, E>;
+
+/// An error of the lake: what happened, why, and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    /// The warehouse URL or its options cannot be used.
+    #[error("cannot open warehouse '{url}': {reason}; {hint}")]
+    BadWarehouse { url: String, reason: String, hint: &'static str },
+
+    /// The store overwrote an object that it should have refused to overwrite.
+    #[error(
+        "the store of warehouse '{url}' does not honour create-if-absent, so two writers could overwrite each other; \
+         use a store with conditional writes (S3 If-None-Match: AWS S3, MinIO, Versity Gateway, or a local folder)"
+    )]
+    NotConditional { url: String },
+
+    /// A request failed for good: the store answered, and trying again would not help.
+    #[error("cannot {operation} '{path}' in the warehouse: {source}; check the store's permissions, space and settings")]
+    Store { operation: &'static str, path: String, source: object_store::Error },
+
+    /// A write may or may not have happened: the store could not be asked. Never to be read as "failed".
+    #[error(
+        "it is unknown whether '{path}' was written: {reason}; nothing was rewritten; \
+         once the store answers again, repeat the operation: it finds out by reading"
+    )]
+    Unclear { path: String, reason: String },
+
+    /// No table of that name.
+    #[error("table {0} does not exist in the warehouse")]
+    NoSuchTable(TableName),
+
+    /// The table was created before with another schema or partitioning.
+    #[error(
+        "table {table} exists with a different {what}: it has {existing}, the definition wants {wanted}; drop the table or name another one"
+    )]
+    TableDiffers { table: TableName, what: &'static str, existing: String, wanted: String },
+
+    /// The table under this handle was dropped, or dropped and made anew.
+    #[error("table {table} was dropped{} by someone else while it was in use; open it again, or restore it from a copy",
+        if *.made_anew { " and made anew" } else { "" })]
+    TableReplaced { table: TableName, made_anew: bool },
+
+    /// The schema, partitioning or protocol of the table changed under this handle.
+    #[error("the {what} of table {table} was changed by someone else at version {version}; open the table again and check the definition")]
+    TableChanged { table: TableName, what: &'static str, version: i64 },
+
+    /// The table uses Delta features that are not supported.
+    #[error("table {table} cannot be {action}: it uses {feature}; {hint}")]
+    Unsupported { table: TableName, action: &'static str, feature: String, hint: &'static str },
+
+    /// A newer epoch of the same writer is already in the table: this process is a zombie.
+    #[error(
+        "table {table} already holds {app_id} version {found}, newer than {wanted}: another process runs this pipeline; \
+         stop one of them"
+    )]
+    NewerWriter { table: TableName, app_id: String, found: i64, wanted: i64 },
+
+    /// The table lacks epochs between what it holds and what is committed now.
+    #[error(
+        "table {table} holds {app_id} version {found}, so version {wanted} cannot follow: epochs in between are missing; \
+         the table was restored from an older copy, or the pipeline's state belongs to another table"
+    )]
+    EpochGap { table: TableName, app_id: String, found: i64, wanted: i64 },
+
+    /// Other writers won every round.
+    #[error("gave up committing to table {table} after {attempts} rounds lost to other writers; run fewer writers or commit less often")]
+    TooBusy { table: TableName, attempts: u32 },
+
+    /// A log, checkpoint or definitions file cannot be understood.
+    #[error("'{path}' is damaged: {reason}; restore it from a copy or remove the table")]
+    Damaged { path: String, reason: String },
+
+    /// A schema has no Delta equivalent.
+    #[error("column '{column}' has type {data_type}, which a Delta table cannot store; cast it to another type")]
+    BadType { column: String, data_type: String },
+
+    /// A partition column is unusable.
+    #[error("cannot partition by '{column}': {reason}")]
+    BadPartition { column: String, reason: &'static str },
+
+    /// Rows do not fit the table they are written to.
+    #[error("rows do not fit table {table}: {reason}")]
+    BadRows { table: TableName, reason: String },
+
+    /// Someone else applied definitions first.
+    #[error(
+        "the definitions were changed to revision {found} by someone else meanwhile (expected {expected}); look at their change and apply again"
+    )]
+    DefinitionsChanged { expected: u64, found: u64 },
+
+    /// Parquet could not be encoded.
+    #[error("cannot encode rows for table {table}: {source}")]
+    Encode { table: TableName, source: parquet::errors::ParquetError },
+
+    /// delta-rs could not read the table.
+    #[error("cannot read the Delta log of table {table}: {source}")]
+    Delta { table: TableName, source: Box<deltalake::DeltaTableError> },
+
+    /// Planning a scan failed.
+    #[error("cannot plan a scan: {0}")]
+    Plan(#[from] datafusion::error::DataFusionError),
+}
+
+impl LakeError {
+    /// Whether the outcome of the failed operation is unknown, so that repeating it later is right.
+    pub fn is_unclear(&self) -> bool {
+        matches!(self, Self::Unclear { .. })
+    }
+}
+
+impl From<LakeError> for datafusion::error::DataFusionError {
+    fn from(error: LakeError) -> Self {
+        match error {
+            LakeError::Plan(inner) => inner,
+            other => Self::External(Box::new(other)),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Named maxima of the lake, each with its reason.
+
+use std::time::Duration;
+
+/// One request to the store may take this long before it counts as unclear. A slow upload of 8 MiB fits ten times over.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often one request is tried. With the back-off below this rides out some 15 seconds of a store that is down.
+pub const REQUEST_ATTEMPTS: u32 = 6;
+/// First wait between two tries; doubles each time.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+/// Longest wait between two tries.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// How many other writers one commit lets pass before it gives up and says that the table is too busy.
+pub const COMMIT_ATTEMPTS: u32 = 200;
+/// Log files fetched at once when a handle is far behind.
+pub const LOG_READ_AHEAD: usize = 16;
+/// A Delta checkpoint is written every this many versions: a cold reader fetches at most this many log files.
+pub const CHECKPOINT_INTERVAL: i64 = 20;
+/// Expired log files are looked for every this many versions, because it lists the whole log.
+pub const CLEANUP_INTERVAL: i64 = 200;
+/// A checkpoint that takes longer is given up; the next one is tried at the next interval.
+pub const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Files one [`crate::TableWriter`] holds open; the biggest is closed when a row needs one more.
+pub const OPEN_FILES_MAX: usize = 64;
+/// Encoded bytes one [`crate::TableWriter`] holds in memory; the biggest file is closed beyond it.
+pub const BUFFERED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// A data file is closed at this size: large enough to scan well, small enough to rewrite.
+pub const FILE_BYTES_TARGET: usize = 128 * 1024 * 1024;
+/// Rows of one Parquet row group: the unit of parallel reading and of pruning inside a file.
+pub const ROW_GROUP_ROWS: usize = 512 * 1024;
+/// Bytes of one Parquet row group.
+pub const ROW_GROUP_BYTES: usize = 64 * 1024 * 1024;
+/// Uploads of more bytes than this go in parts.
+pub const UPLOAD_PART_BYTES: usize = 8 * 1024 * 1024;
+/// Files uploaded at once when a writer finishes, and parts of one file uploaded at once.
+pub const UPLOADS_AT_ONCE: usize = 4;
+
+/// Characters of a string kept in file statistics, as other Delta writers do.
+pub const STATISTICS_CHARS: usize = 32;
+/// Bytes of a string kept in Parquet statistics: at least `STATISTICS_CHARS` characters of any alphabet.
+pub const STATISTICS_BYTES: usize = 160;
+/// Bytes of a partition value that appear in a folder name. File systems allow 255; the value itself stands in the log.
+pub const PARTITION_FOLDER_BYTES: usize = 120;
+
+/// Files whose statistics are kept and pruned together.
+pub const FILES_PER_CHUNK: usize = 4096;
+/// A listing of the warehouse for a SQL shell may take this long.
+pub const LISTING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Tables looked at together while listing the warehouse.
+pub const LISTING_AT_ONCE: usize = 16;

@@ -1,0 +1,222 @@
+//! A table at one version as a DataFusion table: a plain Parquet scan with partition columns and statistics.
+//!
+//! Files that cannot hold a wanted row are left out when the scan is planned, by partition values and by the bounds in
+//! the Delta log; inside the files DataFusion prunes row groups and pages.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use async_trait::async_trait;
+use chrono::DateTime;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::{Column, DataFusionError, Result as PlanResult, ScalarValue, ToDFSchema};
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use object_store::{ObjectMeta, ObjectStore};
+
+use crate::TableName;
+use crate::error::{LakeError, Result};
+use crate::files::{Chunk, DataFile, FileSet, Layout};
+use crate::log::Protocol;
+use crate::scan_statistics;
+use crate::state::Identity;
+use crate::table::Shared;
+use crate::writer::below;
+
+/// A table pinned to one version.
+pub(crate) struct Snapshot {
+    store: Arc<dyn ObjectStore>,
+    store_url: ObjectStoreUrl,
+    identity: Arc<Identity>,
+    version: i64,
+    files: FileSet,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Snapshot({} at version {}, {} files)", self.identity.name, self.version, self.files.len())
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn new(
+        shared: &Shared,
+        identity: Arc<Identity>,
+        protocol: &Protocol,
+        version: i64,
+        files: FileSet,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let deleted = || files.chunks.iter().flat_map(|chunk| &chunk.files).any(|file| file.has_deletion_vector);
+        let feature = if identity.column_mapping { Some("column mapping".to_owned()) } else { protocol.unreadable() };
+        let feature = feature.or_else(|| deleted().then(|| "deletion vectors".to_owned()));
+        if let Some(feature) = feature {
+            let hint = "have the engine that wrote it purge or rewrite it (Spark: REORG TABLE … APPLY (PURGE)), or read it there";
+            return Err(LakeError::Unsupported { table: identity.name.clone(), action: "read", feature, hint });
+        }
+        let (store, store_url) = (shared.access.store.clone(), shared.store_url.clone());
+        Ok(Arc::new(Self { store, store_url, identity, version, files }))
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.identity.layout
+    }
+
+    /// Per chunk, which files may hold rows that pass the filters.
+    fn prune(&self, state: &dyn Session, filters: &[Expr]) -> PlanResult<Vec<(Arc<Chunk>, Vec<bool>)>> {
+        let everything = || self.files.chunks.iter().map(|chunk| (chunk.clone(), vec![true; chunk.files.len()])).collect();
+        let Some(predicate) = conjunction(filters.iter().cloned()) else { return Ok(everything()) };
+        let schema = Arc::new(self.layout().scan_schema());
+        let df_schema = schema.clone().to_dfschema()?;
+        let predicate = state.create_physical_expr(predicate, &df_schema)?;
+        // What cannot be turned into bounds prunes nothing.
+        let Ok(predicate) = PruningPredicate::try_new(predicate, schema) else { return Ok(everything()) };
+        let pruned = self.files.chunks.iter().map(|chunk| {
+            let kept = predicate.prune(&ChunkBounds { layout: self.layout(), chunk })?;
+            Ok((chunk.clone(), kept))
+        });
+        pruned.collect()
+    }
+
+    fn partitioned_file(&self, file: &DataFile) -> Result<PartitionedFile> {
+        let meta = ObjectMeta {
+            location: below(&self.identity.folder, &file.path)?,
+            last_modified: DateTime::from_timestamp_millis(file.modified_ms).unwrap_or_default(),
+            size: file.size_bytes,
+            e_tag: None,
+            version: None,
+        };
+        Ok(PartitionedFile::new_from_meta(meta).with_partition_values(file.partition.clone()))
+    }
+}
+
+#[async_trait]
+impl TableProvider for Snapshot {
+    fn schema(&self) -> SchemaRef {
+        self.layout().schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let layout = self.layout();
+        let everything = (0..layout.schema.fields().len()).collect();
+        let projection = projection.unwrap_or(&everything);
+        let mut kept = self.prune(state, filters)?;
+        if let Some(limit) = limit.filter(|_| filters.is_empty()) {
+            enough_for(&mut kept, limit);
+        }
+        let statistics = scan_statistics::of(layout, &kept);
+        let files = kept.iter().flat_map(|(chunk, kept)| chunk.files.iter().zip(kept));
+        let files = files.filter(|(_, kept)| **kept).map(|(file, _)| self.partitioned_file(file)).collect::<Result<Vec<_>>>()?;
+        if files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(Arc::new(layout.schema.project(projection)?))));
+        }
+
+        state.runtime_env().register_object_store(self.store_url.as_ref(), self.store.clone());
+        let source = TableSchema::builder(layout.file_schema.clone()).with_table_partition_cols(layout.partition_fields.clone()).build();
+        let scan_schema = layout.scan_schema();
+        let positions = projection.iter().map(|index| scan_schema.index_of(layout.schema.field(*index).name()));
+        let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(ParquetSource::new(source)))
+            .with_file_groups(FileGroup::new(files).split_files(state.config().target_partitions().max(1)))
+            .with_statistics(statistics)
+            .with_projection_indices(Some(positions.collect::<Result<_, _>>()?))?
+            .with_limit(limit)
+            .build();
+        let format = ParquetFormat::default().with_options(state.table_options().parquet.clone());
+        format.create_physical_plan(state, config).await
+    }
+}
+
+/// Keeps the first files that certainly hold `limit` rows.
+fn enough_for(kept: &mut [(Arc<Chunk>, Vec<bool>)], limit: usize) {
+    let mut rows = 0;
+    for (chunk, kept) in kept {
+        for (index, kept) in kept.iter_mut().enumerate() {
+            *kept &= rows < limit;
+            if *kept && chunk.rows().is_valid(index) {
+                rows += usize::try_from(chunk.rows().value(index)).unwrap_or(0);
+            }
+        }
+    }
+}
+
+/// A chunk's bounds as DataFusion asks for them.
+struct ChunkBounds<'a> {
+    layout: &'a Layout,
+    chunk: &'a Chunk,
+}
+
+impl ChunkBounds<'_> {
+    fn partition_values(&self, column: &str) -> Option<ArrayRef> {
+        let index = self.layout.partition_fields.iter().position(|field| field.name() == column)?;
+        ScalarValue::iter_to_array(self.chunk.files.iter().map(|file| file.partition[index].clone())).ok()
+    }
+}
+
+impl PruningStatistics for ChunkBounds<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.partition_values(column.name()).or_else(|| self.chunk.lower(column.name()))
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.partition_values(column.name()).or_else(|| self.chunk.upper(column.name()).map(widened))
+    }
+
+    fn num_containers(&self) -> usize {
+        self.chunk.files.len()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        if let Some(values) = self.partition_values(column.name()) {
+            let rows = self.chunk.rows();
+            let counts = (0..values.len()).map(|index| match (values.is_null(index), rows.is_valid(index)) {
+                (false, _) => Some(0),
+                (true, true) => u64::try_from(rows.value(index)).ok(),
+                (true, false) => None,
+            });
+            return Some(Arc::new(counts.collect::<UInt64Array>()));
+        }
+        cast(&self.chunk.nulls(column.name())?, &DataType::UInt64).ok()
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        cast(self.chunk.rows(), &DataType::UInt64).ok()
+    }
+
+    fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}
+
+/// Some writers cut times to ms, so an upper bound in whole ms stands for all of that ms.
+fn widened(upper: ArrayRef) -> ArrayRef {
+    let DataType::Timestamp(TimeUnit::Microsecond, zone) = upper.data_type().clone() else { return upper };
+    let widen = |micros: i64| if micros % 1000 == 0 { micros.saturating_add(999) } else { micros };
+    let wide = upper.as_primitive::<TimestampMicrosecondType>().unary::<_, TimestampMicrosecondType>(widen);
+    Arc::new(wide.with_timezone_opt(zone))
+}

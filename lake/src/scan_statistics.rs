@@ -1,0 +1,92 @@
+//! Statistics of the files a scan reads, for DataFusion's planner.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::compute::filter;
+use arrow::datatypes::DataType;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
+
+use crate::files::{Chunk, Layout};
+
+/// Statistics of the kept files, for the stored columns and then the partition columns.
+///
+/// Row counts, null counts and the bounds of whole numbers, decimals and dates are exact, so that `count(*)`, `min` and `max` need not
+/// read files; bounds of strings and times may have been cut by whoever wrote the file.
+pub(crate) fn of(layout: &Layout, kept: &[(Arc<Chunk>, Vec<bool>)]) -> Statistics {
+    let masks = kept.iter().map(|(chunk, kept)| (chunk.as_ref(), BooleanArray::from(kept.clone()))).collect::<Vec<_>>();
+    let rows = total(&masks, |chunk| Some(Arc::new(chunk.rows().clone()) as ArrayRef));
+    let bytes = kept.iter().flat_map(|(chunk, kept)| chunk.files.iter().zip(kept)).filter(|(_, kept)| **kept);
+    let bytes = bytes.map(|(file, _)| file.size_bytes as usize).sum::<usize>();
+    let stored = layout.file_schema.fields().iter().map(|field| {
+        let nulls = total(&masks, |chunk| chunk.nulls(field.name()));
+        let (low, high) = bounds(&masks, field.name(), field.data_type());
+        ColumnStatistics { null_count: precise(nulls), min_value: low, max_value: high, ..ColumnStatistics::new_unknown() }
+    });
+    let partition = layout.partition_fields.iter().map(|_| ColumnStatistics::new_unknown());
+    Statistics {
+        num_rows: precise(rows),
+        // Encoded; what comes out is some times larger.
+        total_byte_size: Precision::Inexact(bytes),
+        column_statistics: stored.chain(partition).collect(),
+    }
+}
+
+fn precise(total: Option<usize>) -> Precision<usize> {
+    total.map_or(Precision::Absent, Precision::Exact)
+}
+
+/// The sum over all kept files, if all of them say.
+fn total(masks: &[(&Chunk, BooleanArray)], column: impl Fn(&Chunk) -> Option<ArrayRef>) -> Option<usize> {
+    let mut total = 0;
+    for (chunk, mask) in masks {
+        let kept = filter(&column(chunk)?, mask).ok()?;
+        let kept = kept.as_any().downcast_ref::<arrow::array::Int64Array>()?;
+        if kept.null_count() > 0 {
+            return None;
+        }
+        total += usize::try_from(arrow::compute::sum(kept).unwrap_or(0)).ok()?;
+    }
+    Some(total)
+}
+
+/// The bounds over all kept files, if every file with values has some.
+fn bounds(masks: &[(&Chunk, BooleanArray)], column: &str, data_type: &DataType) -> (Precision<ScalarValue>, Precision<ScalarValue>) {
+    let absent = (Precision::Absent, Precision::Absent);
+    // Not floats: other writers leave NaN out of their bounds.
+    let is_exact = data_type.is_integer() || matches!(data_type, DataType::Date32 | DataType::Decimal128(_, _));
+    let (mut lowest, mut highest): (Option<ScalarValue>, Option<ScalarValue>) = (None, None);
+    for (chunk, mask) in masks {
+        let (Some(lower), Some(upper)) = (chunk.lower(column), chunk.upper(column)) else { return absent };
+        let nulls = chunk.nulls(column);
+        for index in (0..mask.len()).filter(|index| mask.value(*index)) {
+            if lower.is_null(index) || upper.is_null(index) {
+                let all_null = nulls.as_ref().is_some_and(|nulls| {
+                    let nulls = nulls.as_any().downcast_ref::<arrow::array::Int64Array>();
+                    let rows = chunk.rows();
+                    nulls.is_some_and(|nulls| nulls.is_valid(index) && rows.is_valid(index) && nulls.value(index) == rows.value(index))
+                });
+                if all_null {
+                    continue;
+                }
+                return absent;
+            }
+            let (Ok(low), Ok(high)) = (ScalarValue::try_from_array(&lower, index), ScalarValue::try_from_array(&upper, index)) else {
+                return absent;
+            };
+            if lowest.as_ref().is_none_or(|lowest| low < *lowest) {
+                lowest = Some(low);
+            }
+            if highest.as_ref().is_none_or(|highest| high > *highest) {
+                highest = Some(high);
+            }
+        }
+    }
+    let precision = |value: Option<ScalarValue>| match value {
+        None => Precision::Absent,
+        Some(value) if is_exact => Precision::Exact(value),
+        Some(value) => Precision::Inexact(value),
+    };
+    (precision(lowest), precision(highest))
+}

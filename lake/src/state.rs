@@ -1,0 +1,290 @@
+//! What a handle knows about its table, kept fresh by reading new log files only.
+//!
+//! A cold start reads the log through delta-rs (checkpoints and all). From then on each refresh asks two things: is
+//! the newest log file still the one we saw (else the table was replaced), and is there a next one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use deltalake::kernel::{Snapshot, Version};
+use deltalake::logstore::LogStoreRef;
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use url::Url;
+
+use crate::TableName;
+use crate::access::{Access, Found};
+use crate::encoding;
+use crate::error::{LakeError, Result};
+use crate::files::{FileSet, Layout};
+use crate::limits::LOG_READ_AHEAD;
+use crate::log::{self, Action, Add, Protocol, log_folder, version_path};
+use crate::schema;
+
+/// What never changes under one handle: a change is an error of the handle.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) name: TableName,
+    pub(crate) folder: Path,
+    /// `metaData.id`.
+    pub(crate) id: String,
+    pub(crate) partition_columns: Vec<String>,
+    pub(crate) column_mapping: bool,
+    pub(crate) layout: Arc<Layout>,
+}
+
+/// What changes with each commit.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) version: i64,
+    /// Of the newest log file; `None` until it was looked at.
+    pub(crate) tag: Option<String>,
+    pub(crate) protocol: Protocol,
+    /// Versions of the app ids asked for so far; `None` for one that never committed.
+    pub(crate) transactions: HashMap<String, Option<i64>>,
+    /// Loaded when a scan wants it.
+    pub(crate) files: Option<FileSet>,
+}
+
+/// Reads a table's log from scratch.
+pub(crate) async fn open(access: &Access, name: &TableName) -> Result<(Identity, State)> {
+    let folder = folder_of(name)?;
+    let (log_store, snapshot) = match snapshot(access, name, &folder, None).await {
+        Ok(opened) => opened,
+        Err(error) if is_absent(access, &folder).await? => {
+            tracing::debug!(table = %name, %error, "no table there");
+            return Err(LakeError::NoSuchTable(name.clone()));
+        }
+        Err(error) => return Err(error),
+    };
+    drop(log_store);
+    let identity = identity(name, folder, &snapshot)?;
+    let version = snapshot.version() as i64;
+    let tag = access.head(&version_path(&identity.folder, version)).await?;
+    let protocol = protocol(&identity, &snapshot)?;
+    Ok((identity, State { version, tag, protocol, transactions: HashMap::new(), files: None }))
+}
+
+impl State {
+    /// Follows the log to its newest version.
+    pub(crate) async fn refresh(&mut self, access: &Access, identity: &Identity) -> Result<()> {
+        let current = version_path(&identity.folder, self.version);
+        let next = version_path(&identity.folder, self.version + 1);
+        let (tag, newer) = futures::try_join!(access.head(&current), access.get(&next))?;
+        match (&self.tag, tag) {
+            (Some(known), Some(tag)) if *known != tag => return self.reload(access, identity).await,
+            // Expired and removed, or the whole table is gone.
+            (_, None) => return self.reload(access, identity).await,
+            (_, tag) => self.tag = tag,
+        }
+        let Some(found) = newer else { return Ok(()) };
+        self.apply(identity, self.version + 1, &found)?;
+        loop {
+            let ahead = (1..=LOG_READ_AHEAD as i64).map(|step| self.version + step).collect::<Vec<_>>();
+            let reads = ahead.iter().map(|version| {
+                let path = version_path(&identity.folder, *version);
+                async move { access.get(&path).await }
+            });
+            let found: Vec<Option<Found>> = futures::stream::iter(reads).buffered(LOG_READ_AHEAD).try_collect().await?;
+            for (version, found) in ahead.into_iter().zip(found) {
+                match found {
+                    Some(found) => self.apply(identity, version, &found)?,
+                    None => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Takes in one log file, the one after what is known.
+    pub(crate) fn apply(&mut self, identity: &Identity, version: i64, found: &Found) -> Result<()> {
+        let path = version_path(&identity.folder, version);
+        let actions = log::parse(&path, &found.bytes)?;
+        for action in &actions {
+            if let Some(metadata) = &action.meta_data {
+                if metadata.id != identity.id {
+                    return Err(LakeError::TableReplaced { table: identity.name.clone(), made_anew: true });
+                }
+                let schema =
+                    schema::from_delta(&metadata.schema_string).map_err(|reason| LakeError::Damaged { path: path.to_string(), reason })?;
+                let what = if schema != identity.layout.schema {
+                    Some("schema")
+                } else if metadata.partition_columns != identity.partition_columns {
+                    Some("partitioning")
+                } else {
+                    None
+                };
+                if let Some(what) = what {
+                    return Err(LakeError::TableChanged { table: identity.name.clone(), what, version });
+                }
+            }
+            if let Some(protocol) = &action.protocol {
+                if protocol.unreadable().is_some() {
+                    return Err(LakeError::TableChanged { table: identity.name.clone(), what: "protocol", version });
+                }
+                self.protocol = protocol.clone();
+            }
+        }
+        if let Some(files) = &mut self.files {
+            let (adds, removed) = split_files(&actions);
+            let removed = removed.iter().map(String::as_str).collect::<HashSet<_>>();
+            files.apply(&identity.name, &identity.layout, &adds, &removed)?;
+        }
+        for txn in actions.iter().filter_map(|action| action.txn.as_ref()) {
+            self.transactions.insert(txn.app_id.clone(), Some(txn.version));
+        }
+        self.version = version;
+        self.tag = Some(found.tag.clone());
+        Ok(())
+    }
+
+    async fn reload(&mut self, access: &Access, identity: &Identity) -> Result<()> {
+        let (found, state) = match open(access, &identity.name).await {
+            Err(LakeError::NoSuchTable(table)) => return Err(LakeError::TableReplaced { table, made_anew: false }),
+            other => other?,
+        };
+        if found.id != identity.id {
+            return Err(LakeError::TableReplaced { table: identity.name.clone(), made_anew: true });
+        }
+        let same_schema = found.layout.schema == identity.layout.schema;
+        if !same_schema || found.partition_columns != identity.partition_columns {
+            let what = if same_schema { "partitioning" } else { "schema" };
+            return Err(LakeError::TableChanged { table: identity.name.clone(), what, version: state.version });
+        }
+        *self = state;
+        Ok(())
+    }
+
+    /// The newest version an app id has committed, as of `self.version`.
+    pub(crate) async fn transaction(&mut self, access: &Access, identity: &Identity, app_id: &str) -> Result<Option<i64>> {
+        if let Some(known) = self.transactions.get(app_id) {
+            return Ok(*known);
+        }
+        let table = delta_table(access, &identity.name, &identity.folder, Some(self.version)).await?;
+        let failed = |source: DeltaTableError| delta_error(&identity.name, source);
+        let state = table.snapshot().map_err(failed)?;
+        let found = state.transaction_version(table.log_store().as_ref(), app_id).await.map_err(failed)?;
+        self.transactions.insert(app_id.to_owned(), found);
+        Ok(found)
+    }
+
+    /// Makes sure that the list of files is there.
+    pub(crate) async fn load_files(&mut self, access: &Access, identity: &Identity) -> Result<&FileSet> {
+        if self.files.is_none() {
+            self.files = Some(files_at(access, identity, self.version).await?);
+        }
+        Ok(self.files.get_or_insert_default())
+    }
+}
+
+/// The live files of one version, read through delta-rs.
+pub(crate) async fn files_at(access: &Access, identity: &Identity, version: i64) -> Result<FileSet> {
+    let (log_store, snapshot) = snapshot(access, &identity.name, &identity.folder, Some(version)).await?;
+    let failed = |source: DeltaTableError| delta_error(&identity.name, source);
+    let views = snapshot.file_views(log_store.as_ref(), None).map(|view| {
+        let view = view?;
+        Ok::<_, DeltaTableError>(Add {
+            path: encoding::to_uri(&view.path()),
+            partition_values: view.partition_values_map().into_iter().collect(),
+            size: view.size(),
+            modification_time: view.modification_time(),
+            data_change: true,
+            stats: view.stats(),
+            deletion_vector: view.deletion_vector_descriptor().map(|_| serde_json::Value::Bool(true)),
+        })
+    });
+    let adds: Vec<Add> = views.try_collect().await.map_err(failed)?;
+    FileSet::new(&identity.name, &identity.layout, &adds)
+}
+
+/// The identity of a table as of an older version.
+pub(crate) async fn identity_at(access: &Access, name: &TableName, version: i64) -> Result<(Identity, Protocol)> {
+    let folder = folder_of(name)?;
+    let (_, snapshot) = snapshot(access, name, &folder, Some(version)).await?;
+    let identity = identity(name, folder, &snapshot)?;
+    let protocol = protocol(&identity, &snapshot)?;
+    Ok((identity, protocol))
+}
+
+/// A table as delta-rs sees it. Its root is the warehouse's store, whatever that is: delta-rs sees a `file` URL because
+/// for that scheme it sorts listings itself, which is right for every store.
+pub(crate) async fn delta_table(access: &Access, name: &TableName, folder: &Path, version: Option<i64>) -> Result<DeltaTable> {
+    let url = delta_url(folder)?;
+    let failed = |source: DeltaTableError| delta_error(name, source);
+    let mut builder = DeltaTableBuilder::from_url(url.clone()).map_err(failed)?.with_storage_backend(access.store.clone(), url);
+    if let Some(version) = version {
+        builder = builder.with_version(version as Version);
+    }
+    builder.load().await.map_err(failed)
+}
+
+/// The folder of a table in the warehouse's store.
+pub(crate) fn folder_of(name: &TableName) -> Result<Path> {
+    Path::parse(name.folder()).map_err(|error| LakeError::Damaged { path: name.folder(), reason: error.to_string() })
+}
+
+/// Whether there is no table: no log, or what a drop that was cut short has left.
+pub(crate) async fn is_absent(access: &Access, folder: &Path) -> Result<bool> {
+    let log = log_folder(folder);
+    if !access.any_below(&log).await? {
+        return Ok(true);
+    }
+    if access.head(&version_path(folder, 0)).await?.is_some() {
+        return Ok(false);
+    }
+    let files = access.list(&log).await?;
+    Ok(!files.iter().any(|file| file.location.filename().is_some_and(log::is_checkpoint)))
+}
+
+async fn snapshot(access: &Access, name: &TableName, folder: &Path, version: Option<i64>) -> Result<(LogStoreRef, Snapshot)> {
+    let url = delta_url(folder)?;
+    let failed = |source: DeltaTableError| delta_error(name, source);
+    let builder = DeltaTableBuilder::from_url(url.clone()).map_err(failed)?.with_storage_backend(access.store.clone(), url);
+    let log_store = builder.build_storage().map_err(failed)?;
+    let snapshot = Snapshot::try_new(log_store.as_ref(), version.map(|version| version as Version)).await.map_err(failed)?;
+    Ok((log_store, snapshot))
+}
+
+fn delta_url(folder: &Path) -> Result<Url> {
+    let damaged = |reason: String| LakeError::Damaged { path: folder.to_string(), reason };
+    let mut url = Url::parse("file:///").map_err(|error| damaged(error.to_string()))?;
+    url.path_segments_mut()
+        .map_err(|()| damaged("no path in its URL".to_owned()))?
+        .pop_if_empty()
+        .extend(folder.parts().map(|part| part.as_ref().to_owned()))
+        .push("");
+    Ok(url)
+}
+
+fn identity(name: &TableName, folder: Path, snapshot: &Snapshot) -> Result<Identity> {
+    let metadata = snapshot.metadata();
+    let unsupported = |feature: String| LakeError::Unsupported {
+        table: name.clone(),
+        action: "read",
+        feature,
+        hint: "rewrite it with the feature switched off, or read it with another engine",
+    };
+    let parsed = metadata.parse_schema().map_err(|error| unsupported(error.to_string()))?;
+    let schema_string = serde_json::to_string(&parsed).map_err(|error| unsupported(error.to_string()))?;
+    let schema = schema::from_delta(&schema_string).map_err(unsupported)?;
+    let partition_columns = metadata.partition_columns().to_vec();
+    let layout = Layout::new(schema, &partition_columns)
+        .ok_or_else(|| unsupported(format!("partition columns {partition_columns:?} that its schema lacks")))?;
+    let column_mapping = metadata.configuration().get("delta.columnMapping.mode").is_some_and(|mode| mode != "none");
+    Ok(Identity { name: name.clone(), folder, id: metadata.id().to_owned(), partition_columns, column_mapping, layout: Arc::new(layout) })
+}
+
+fn protocol(identity: &Identity, snapshot: &Snapshot) -> Result<Protocol> {
+    let protocol = serde_json::to_value(snapshot.protocol()).and_then(serde_json::from_value);
+    protocol.map_err(|error| LakeError::Damaged { path: format!("{}/_delta_log", identity.folder), reason: error.to_string() })
+}
+
+fn split_files(actions: &[Action]) -> (Vec<Add>, Vec<String>) {
+    let adds = actions.iter().filter_map(|action| action.add.clone()).collect::<Vec<_>>();
+    let removed = actions.iter().filter_map(|action| action.remove.as_ref()).map(|remove| encoding::from_uri(&remove.path));
+    (adds, removed.collect())
+}
+
+fn delta_error(table: &TableName, source: DeltaTableError) -> LakeError {
+    LakeError::Delta { table: table.clone(), source: Box::new(source) }
+}

@@ -1,0 +1,205 @@
+//! The warehouse: a folder of tables on any store that honours create-if-absent.
+//!
+//! ```text
+//! <warehouse>/<schema>/<table>/_delta_log/…           tables
+//! <warehouse>/_watershed/definitions/<revision>.json  the applied project
+//! <warehouse>/_watershed/…                            state of pipelines; not ours
+//! ```
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use url::Url;
+
+use crate::TableName;
+use crate::access::{Access, Patience, PutOutcome};
+use crate::create;
+use crate::error::{LakeError, Result};
+use crate::limits;
+use crate::log::{log_folder, version_path};
+use crate::open;
+use crate::schema;
+use crate::state;
+use crate::table::Table;
+
+/// A warehouse. Clones share one cache of tables.
+#[derive(Clone)]
+pub struct Warehouse {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    access: Access,
+    url: Url,
+    store_url: ObjectStoreUrl,
+    tables: Mutex<HashMap<TableName, Table>>,
+}
+
+impl std::fmt::Debug for Warehouse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Warehouse({})", self.shared.url)
+    }
+}
+
+impl Warehouse {
+    /// Opens a warehouse at a path (made if missing), `file://…`, `s3://bucket/prefix` or `memory://`, and makes sure that
+    /// its store honours create-if-absent. `options` are object_store's keys, such as `aws_endpoint`.
+    pub async fn open(url: &str, options: &HashMap<String, String>) -> Result<Self> {
+        let (store, url) = open::store_for(url, options)?;
+        let warehouse = Self::with_store(store, url);
+        open::check_conditional(&warehouse.shared.access, &warehouse.shared.url).await?;
+        Ok(warehouse)
+    }
+
+    /// A warehouse on a store that is rooted at it. `url` names it to people and to query sessions.
+    pub fn with_store(store: Arc<dyn ObjectStore>, url: Url) -> Self {
+        Self::with_patience(store, url, Patience::default())
+    }
+
+    /// As [`Warehouse::with_store`], with other time limits.
+    pub fn with_patience(store: Arc<dyn ObjectStore>, url: Url, patience: Patience) -> Self {
+        let access = Access { store, patience };
+        let store_url = store_url(&url);
+        Self { shared: Arc::new(Shared { access, url, store_url, tables: Mutex::default() }) }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &Url {
+        &self.shared.url
+    }
+
+    /// Its store, rooted at the warehouse.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.shared.access.store
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.shared.access
+    }
+
+    /// The URL under which scans find the store in a session.
+    pub fn object_store_url(&self) -> &ObjectStoreUrl {
+        &self.shared.store_url
+    }
+
+    /// Makes the store known to a query session. Scans planned here do so themselves; a process that runs plans made
+    /// elsewhere must call it.
+    pub fn register(&self, runtime: &RuntimeEnv) {
+        runtime.register_object_store(self.shared.store_url.as_ref(), self.shared.access.store.clone());
+    }
+
+    /// All tables, in order of their names.
+    pub async fn tables(&self) -> Result<Vec<TableName>> {
+        let access = &self.shared.access;
+        let mut candidates = Vec::new();
+        for schema in access.folders(None).await? {
+            let schema_name = schema.filename().unwrap_or_default().to_owned();
+            if schema_name.starts_with('_') {
+                continue;
+            }
+            for table in access.folders(Some(&schema)).await? {
+                // Folders that no table could have are not tables.
+                candidates.extend(TableName::new(schema_name.as_str(), table.filename().unwrap_or_default()).ok());
+            }
+        }
+        let checks = candidates.into_iter().map(|name| async move {
+            let folder = state::folder_of(&name)?;
+            Ok::<_, LakeError>((!state::is_absent(access, &folder).await?).then_some(name))
+        });
+        let found: Vec<_> = futures::stream::iter(checks).buffered(limits::LISTING_AT_ONCE).try_collect().await?;
+        let mut tables = found.into_iter().flatten().collect::<Vec<_>>();
+        tables.sort();
+        Ok(tables)
+    }
+
+    /// A table, at its newest version. Handles are shared: following a table that was opened before is cheap.
+    pub async fn table(&self, name: &TableName) -> Result<Table> {
+        let cached = self.cache().get(name).cloned();
+        if let Some(table) = cached {
+            match table.refresh().await {
+                Ok(_) => return Ok(table),
+                // Whoever holds the old handle is told by it; the next one starts afresh.
+                Err(LakeError::TableReplaced { .. } | LakeError::TableChanged { .. }) => {
+                    self.cache().remove(name);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let table = Table::open(self.shared.access.clone(), self.shared.store_url.clone(), name).await?;
+        self.cache().insert(name.clone(), table.clone());
+        Ok(table)
+    }
+
+    /// Makes a table, or finds it there with the same columns and partitioning.
+    ///
+    /// Errors: [`LakeError::TableDiffers`], [`LakeError::BadType`], [`LakeError::BadPartition`].
+    pub async fn create_table(&self, name: &TableName, schema: SchemaRef, partitioned_by: &[String]) -> Result<Table> {
+        let first = create::first_version(&schema, partitioned_by)?;
+        let folder = state::folder_of(name)?;
+        let access = &self.shared.access;
+        if state::is_absent(access, &folder).await? {
+            if access.any_below(&log_folder(&folder)).await? {
+                tracing::info!(table = %name, "removing what an interrupted drop has left");
+                create::remove_remains(access, &folder).await?;
+            }
+            access.put_if_absent(&version_path(&folder, 0), &first).await?;
+        }
+        let table = self.table(name).await?;
+        let wanted = schema::to_delta(&schema)?.1;
+        let differs = |what, existing, wanted| LakeError::TableDiffers { table: name.clone(), what, existing, wanted };
+        if table.schema() != wanted {
+            return Err(differs("schema", schema::describe(&table.schema()), schema::describe(&wanted)));
+        }
+        if table.partitioned_by() != partitioned_by {
+            return Err(differs("partitioning", format!("{:?}", table.partitioned_by()), format!("{partitioned_by:?}")));
+        }
+        Ok(table)
+    }
+
+    /// Removes a table with its data.
+    pub async fn drop_table(&self, name: &TableName) -> Result<()> {
+        let folder = state::folder_of(name)?;
+        self.cache().remove(name);
+        if state::is_absent(&self.shared.access, &folder).await? {
+            return Err(LakeError::NoSuchTable(name.clone()));
+        }
+        create::drop_table(&self.shared.access, &folder).await
+    }
+
+    /// Writes an object below the warehouse unless one stands there. The outcome is decided by reading back, never by an
+    /// error. Two writers of equal bytes both win: bytes that must have one winner carry their writer's identity.
+    ///
+    /// Errors: [`LakeError::Unclear`] when the store cannot be asked, [`LakeError::Store`] when it refuses for good.
+    pub async fn put_if_absent(&self, path: &Path, bytes: Bytes) -> Result<PutOutcome> {
+        Ok(self.shared.access.put_if_absent(path, &bytes).await?.0)
+    }
+
+    /// Reads an object below the warehouse, patiently; `None` when it does not exist.
+    pub async fn read(&self, path: &Path) -> Result<Option<Bytes>> {
+        Ok(self.shared.access.get(path).await?.map(|found| found.bytes))
+    }
+
+    /// Writes an object under a name that nobody else uses, in parts when it is large, patiently.
+    pub async fn put_own(&self, path: &Path, bytes: Bytes) -> Result<()> {
+        self.shared.access.put_own(path, &bytes).await
+    }
+
+    fn cache(&self) -> MutexGuard<'_, HashMap<TableName, Table>> {
+        // The map is whole at every moment, so a panic elsewhere does not spoil it.
+        self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sessions know stores by scheme and host only; a digest of the whole URL keeps two warehouses of one bucket apart.
+fn store_url(url: &Url) -> ObjectStoreUrl {
+    // FNV-1a: the same in every process, so that a plan made in one runs in another.
+    let digest = url.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    ObjectStoreUrl::parse(format!("watershed://{digest:016x}")).expect("sixteen hex digits are a host name")
+}
