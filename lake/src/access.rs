@@ -59,10 +59,6 @@ enum Failure {
 }
 
 impl Access {
-    pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, patience: Patience::default() }
-    }
-
     /// Reads an object; `None` when it does not exist.
     pub(crate) async fn get(&self, path: &Path) -> Result<Option<Found>> {
         self.patiently("read", path, || async {

@@ -14,13 +14,16 @@ pub struct TableName {
 }
 
 impl TableName {
-    /// Joins two parts. Each must be non-empty, of letters, digits, `_`, `-` or `$`.
+    /// Joins two parts. Each must be non-empty, of ASCII letters, digits, `_`, `-` or `$`.
     pub fn new(schema: impl Into<String>, table: impl Into<String>) -> Result<Self, String> {
         let (schema, table) = (schema.into(), table.into());
         for part in [&schema, &table] {
-            let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
+            // Other letters are spelled differently by different stores and readers of URLs.
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$');
             if part.is_empty() || part.starts_with('_') || !part.chars().all(allowed) {
-                return Err(format!("'{schema}.{table}' is not a table name: use letters, digits, '_', '-', not starting with '_'"));
+                return Err(format!(
+                    "'{schema}.{table}' is not a table name: use letters a-z, digits, '_', '-', '$', not starting with '_'"
+                ));
             }
         }
         Ok(Self { schema, table })

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use chrono::DateTime;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
-use datafusion::common::{Column, DataFusionError, Result as PlanResult, ScalarValue, ToDFSchema};
+use datafusion::common::{Column, Result as PlanResult, ScalarValue, ToDFSchema};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
@@ -22,12 +22,11 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::{ObjectMeta, ObjectStore};
 
-use crate::TableName;
 use crate::error::{LakeError, Result};
 use crate::files::{Chunk, DataFile, FileSet, Layout};
 use crate::log::Protocol;
@@ -82,7 +81,7 @@ impl Snapshot {
         let df_schema = schema.clone().to_dfschema()?;
         let predicate = state.create_physical_expr(predicate, &df_schema)?;
         // What cannot be turned into bounds prunes nothing.
-        let Ok(predicate) = PruningPredicate::try_new(predicate, schema) else { return Ok(everything()) };
+        let Ok(predicate) = PruningPredicateBuilder::new().with_file_schema(schema).try_build(predicate) else { return Ok(everything()) };
         let pruned = self.files.chunks.iter().map(|chunk| {
             let kept = predicate.prune(&ChunkBounds { layout: self.layout(), chunk })?;
             Ok((chunk.clone(), kept))

@@ -20,6 +20,7 @@ use crate::error::{LakeError, Result};
 use crate::files::{FileSet, Layout};
 use crate::limits::LOG_READ_AHEAD;
 use crate::log::{self, Action, Add, Protocol, log_folder, version_path};
+use crate::ordered::Ordered;
 use crate::schema;
 
 /// What never changes under one handle: a change is an error of the handle.
@@ -80,19 +81,20 @@ impl State {
         }
         let Some(found) = newer else { return Ok(()) };
         self.apply(identity, self.version + 1, &found)?;
+        // One more is likely when there was one; many are likely when there were many.
+        let mut ahead = 1;
         loop {
-            let ahead = (1..=LOG_READ_AHEAD as i64).map(|step| self.version + step).collect::<Vec<_>>();
-            let reads = ahead.iter().map(|version| {
-                let path = version_path(&identity.folder, *version);
-                async move { access.get(&path).await }
-            });
+            let versions = (1..=ahead as i64).map(|step| self.version + step).collect::<Vec<_>>();
+            let paths = versions.iter().map(|version| version_path(&identity.folder, *version)).collect::<Vec<_>>();
+            let reads = paths.into_iter().map(|path| async move { access.get(&path).await });
             let found: Vec<Option<Found>> = futures::stream::iter(reads).buffered(LOG_READ_AHEAD).try_collect().await?;
-            for (version, found) in ahead.into_iter().zip(found) {
+            for (version, found) in versions.into_iter().zip(found) {
                 match found {
                     Some(found) => self.apply(identity, version, &found)?,
                     None => return Ok(()),
                 }
             }
+            ahead = (ahead * 2).min(LOG_READ_AHEAD);
         }
     }
 
@@ -206,16 +208,23 @@ pub(crate) async fn identity_at(access: &Access, name: &TableName, version: i64)
     Ok((identity, protocol))
 }
 
-/// A table as delta-rs sees it. Its root is the warehouse's store, whatever that is: delta-rs sees a `file` URL because
-/// for that scheme it sorts listings itself, which is right for every store.
+/// A table as delta-rs sees it.
 pub(crate) async fn delta_table(access: &Access, name: &TableName, folder: &Path, version: Option<i64>) -> Result<DeltaTable> {
-    let url = delta_url(folder)?;
     let failed = |source: DeltaTableError| delta_error(name, source);
-    let mut builder = DeltaTableBuilder::from_url(url.clone()).map_err(failed)?.with_storage_backend(access.store.clone(), url);
+    let mut builder = delta_builder(access, name, folder)?;
     if let Some(version) = version {
         builder = builder.with_version(version as Version);
     }
     builder.load().await.map_err(failed)
+}
+
+/// delta-rs reads through the warehouse's own store, whatever that is. The URL only says where in it the table lies;
+/// scheme `memory` has delta-rs take the store as it is.
+fn delta_builder(access: &Access, name: &TableName, folder: &Path) -> Result<DeltaTableBuilder> {
+    let damaged = |error: url::ParseError| LakeError::Damaged { path: folder.to_string(), reason: error.to_string() };
+    let url = Url::parse(&format!("memory:///{folder}/")).map_err(damaged)?;
+    let builder = DeltaTableBuilder::from_url(url.clone()).map_err(|source| delta_error(name, source))?;
+    Ok(builder.with_storage_backend(Arc::new(Ordered(access.store.clone())), url))
 }
 
 /// The folder of a table in the warehouse's store.
@@ -237,23 +246,11 @@ pub(crate) async fn is_absent(access: &Access, folder: &Path) -> Result<bool> {
 }
 
 async fn snapshot(access: &Access, name: &TableName, folder: &Path, version: Option<i64>) -> Result<(LogStoreRef, Snapshot)> {
-    let url = delta_url(folder)?;
     let failed = |source: DeltaTableError| delta_error(name, source);
-    let builder = DeltaTableBuilder::from_url(url.clone()).map_err(failed)?.with_storage_backend(access.store.clone(), url);
+    let builder = delta_builder(access, name, folder)?;
     let log_store = builder.build_storage().map_err(failed)?;
     let snapshot = Snapshot::try_new(log_store.as_ref(), version.map(|version| version as Version)).await.map_err(failed)?;
     Ok((log_store, snapshot))
-}
-
-fn delta_url(folder: &Path) -> Result<Url> {
-    let damaged = |reason: String| LakeError::Damaged { path: folder.to_string(), reason };
-    let mut url = Url::parse("file:///").map_err(|error| damaged(error.to_string()))?;
-    url.path_segments_mut()
-        .map_err(|()| damaged("no path in its URL".to_owned()))?
-        .pop_if_empty()
-        .extend(folder.parts().map(|part| part.as_ref().to_owned()))
-        .push("");
-    Ok(url)
 }
 
 fn identity(name: &TableName, folder: Path, snapshot: &Snapshot) -> Result<Identity> {

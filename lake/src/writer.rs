@@ -180,7 +180,7 @@ impl Target {
         let footer = file.writer.finish().map_err(|source| self.encode(source))?;
         let rows = footer.file_metadata().num_rows();
         let stats = file.collector.finish(&footer);
-        let bytes = Bytes::from(file.writer.into_inner().map_err(|source| self.encode(source))?);
+        let bytes = Bytes::from(std::mem::take(file.writer.inner_mut()));
 
         let columns = self.layout.partition_fields.iter().map(|field| field.name().as_str());
         let hint = if self.hint.is_empty() { String::new() } else { format!("{}-", self.hint) };

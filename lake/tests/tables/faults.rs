@@ -1,0 +1,1 @@
+//! Stores that fail: what happened is found out by reading.

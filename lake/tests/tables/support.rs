@@ -1,0 +1,81 @@
+//! A warehouse in a temporary folder or in memory, rows to write, and queries over them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use object_store::memory::InMemory;
+use tempfile::TempDir;
+use url::Url;
+use watershed_lake::faults::FaultStore;
+use watershed_lake::{Commit, Committed, LakeError, Patience, Table, TableName, Warehouse, WarehouseCatalog};
+
+/// Short waits: what is tested is what happens, not how long one would wait.
+pub fn impatient() -> Patience {
+    Patience { attempts: 3, timeout: Duration::from_millis(300), backoff: Duration::from_millis(1) }
+}
+
+pub async fn local() -> (TempDir, Warehouse) {
+    let folder = TempDir::new().unwrap();
+    let warehouse = Warehouse::open(folder.path().to_str().unwrap(), &HashMap::new()).await.unwrap();
+    (folder, warehouse)
+}
+
+pub fn faulty() -> (FaultStore, Warehouse) {
+    let store = FaultStore::new(Arc::new(InMemory::new()));
+    let warehouse = Warehouse::with_patience(Arc::new(store.clone()), Url::parse("memory:///").unwrap(), impatient());
+    (store, warehouse)
+}
+
+/// Another process on the same store: nothing cached.
+pub fn stranger(warehouse: &Warehouse) -> Warehouse {
+    Warehouse::with_patience(warehouse.store().clone(), warehouse.url().clone(), impatient())
+}
+
+pub fn name(text: &str) -> TableName {
+    text.parse().unwrap()
+}
+
+pub fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("city", DataType::Utf8, true)]))
+}
+
+pub fn rows(ids: std::ops::Range<i64>, city: Option<&str>) -> RecordBatch {
+    let cities = StringArray::from_iter(ids.clone().map(|_| city));
+    RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from_iter_values(ids)) as ArrayRef, Arc::new(cities)]).unwrap()
+}
+
+pub async fn append(table: &Table, app_id: &str, app_version: i64, batches: Vec<RecordBatch>) -> Result<Committed, LakeError> {
+    let mut writer = table.writer(app_id);
+    for batch in batches {
+        writer.write(batch).await?;
+    }
+    let files = writer.finish().await?;
+    table.commit(Commit { app_id: app_id.to_owned(), app_version, files, operation: "STREAMING UPDATE".to_owned() }).await
+}
+
+/// A session with the warehouse as its default catalog.
+pub fn session(warehouse: &Warehouse) -> SessionContext {
+    let mut config = SessionConfig::new().with_default_catalog_and_schema("lake", "s").with_information_schema(true);
+    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    config.options_mut().execution.parquet.schema_force_view_types = false;
+    let context = SessionContext::new_with_config(config);
+    context.register_catalog("lake", Arc::new(WarehouseCatalog::new(warehouse.clone())));
+    context
+}
+
+pub async fn query(context: &SessionContext, sql: &str) -> String {
+    let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+    pretty_format_batches(&batches).unwrap().to_string()
+}
+
+/// The one number that a query returns.
+pub async fn number(context: &SessionContext, sql: &str) -> i64 {
+    use arrow::array::AsArray;
+    let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+    batches[0].column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0)
+}
