@@ -8,9 +8,13 @@ use watershed_simulator::{EventBuffer, Settings, Topic, World};
 fn main() -> Result<(), Box<dyn Error>> {
     let millions: f64 = std::env::args().nth(1).map_or(Ok(5.0), |text| text.parse())?;
     let wanted = (millions * 1e6) as u64;
-    for (name, settings) in
-        [("default", Settings::default()), ("demo", Settings { start_time_us: 1_767_596_400_000_000, ..Settings::for_demo() })]
-    {
+    let start_time_us = Settings::default().start_time_us;
+    let worlds = [
+        ("default", Settings::default()),
+        ("demo", Settings { start_time_us, ..Settings::for_demo() }),
+        ("demo with a location a minute", Settings { start_time_us, location_every_s: 60, ..Settings::for_demo() }),
+    ];
+    for (name, settings) in worlds {
         let began = Instant::now();
         let mut world = World::new(settings)?;
         let made_ms = began.elapsed().as_millis();

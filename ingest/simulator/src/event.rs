@@ -13,7 +13,7 @@ use crate::SimulatorError;
 pub enum Topic {
     /// Requested, matched, arrived, picked up, completed, cancelled; key `trip_id`.
     RideEvents,
-    /// Each driver on shift every 4 s; key `driver_id`.
+    /// Where each driver on shift is, every 4 s by default; key `driver_id`.
     DriverLocations,
     /// Authorised, declined, refunded, charged back; key `card_id`.
     Payments,

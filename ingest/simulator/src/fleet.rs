@@ -1,4 +1,4 @@
-//! The drivers: shifts, where each one is and what it is doing, and the location it sends every 4 s.
+//! The drivers: shifts, where each one is and what it is doing, and the location it sends every few seconds.
 //!
 //! Where a driver is follows from its path and the time, so nothing moves between two pings. State: one record a driver, and
 //! by city the list of those who can be matched.
@@ -9,10 +9,8 @@ use crate::geometry::{Ground, Path, Point};
 use crate::random::Random;
 use crate::truth::Facts;
 use crate::world::World;
-use crate::{EventBuffer, Topic};
+use crate::{EventBuffer, Settings, Topic};
 
-/// Simulated time between two locations of a driver.
-pub(crate) const PING_EVERY_US: i64 = 4 * SECOND_US;
 /// How many of the free drivers of a city are looked at for the nearest one.
 const MATCH_SAMPLE: u64 = 24;
 
@@ -52,21 +50,23 @@ pub(crate) struct Fleet {
     /// The driver whose turn it is to send its location, and when.
     turn: usize,
     round_us: i64,
+    /// How long a round takes.
+    every_us: i64,
 }
 
 impl Fleet {
-    /// Drivers by city, with those on shift at `now_us` signed on and everyone's next change of shift planned.
-    pub(crate) fn new(
-        counts: &[u32],
-        grounds: &[Ground],
-        first_ping_us: i64,
-        now_us: i64,
-        agenda: &mut Agenda,
-        random: &mut Random,
-    ) -> Self {
+    /// Drivers by city, with those on shift when the warm-up begins signed on and everyone's next change of shift planned.
+    pub(crate) fn new(counts: &[u32], grounds: &[Ground], settings: &Settings, agenda: &mut Agenda, random: &mut Random) -> Self {
         let cities = counts.len();
-        let mut fleet =
-            Self { drivers: Vec::new(), available: vec![Vec::new(); cities], on_shift: vec![0; cities], turn: 0, round_us: first_ping_us };
+        let now_us = settings.start_time_us - i64::from(settings.warm_up_s) * SECOND_US;
+        let mut fleet = Self {
+            drivers: Vec::new(),
+            available: vec![Vec::new(); cities],
+            on_shift: vec![0; cities],
+            turn: 0,
+            round_us: settings.start_time_us,
+            every_us: i64::from(settings.location_every_s) * SECOND_US,
+        };
         // Shuffled, so that the round of pings does not go through one city after another.
         let mut homes: Vec<u8> = (0u8..).zip(counts).flat_map(|(city, count)| (0..*count).map(move |_| city)).collect();
         for index in (1..homes.len()).rev() {
@@ -156,7 +156,7 @@ impl Fleet {
 
     /// When the next location is due.
     pub(crate) fn next_ping_us(&self) -> i64 {
-        self.round_us + PING_EVERY_US * self.turn as i64 / self.drivers.len() as i64
+        self.round_us + self.every_us * self.turn as i64 / self.drivers.len() as i64
     }
 }
 
@@ -199,7 +199,7 @@ impl World {
         fleet.turn += 1;
         if fleet.turn == fleet.drivers.len() {
             fleet.turn = 0;
-            fleet.round_us += PING_EVERY_US;
+            fleet.round_us += fleet.every_us;
         }
         let driver = &mut fleet.drivers[index];
         if driver.state == DriverState::NonOperational && !std::mem::take(&mut driver.farewell) {

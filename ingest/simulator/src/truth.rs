@@ -55,7 +55,7 @@ pub(crate) fn type_names(topic: Topic) -> &'static [&'static str] {
 pub struct TopicTruth {
     /// Messages in all: `clean + duplicates + malformed`.
     pub rows: u64,
-    /// Readable messages that are the first of their `event_id`: the rows of a deduplicated table.
+    /// Readable messages that are the first of their `event_id`.
     pub clean: u64,
     /// Readable messages whose `event_id` was sent before.
     pub duplicates: u64,
@@ -63,6 +63,8 @@ pub struct TopicTruth {
     pub malformed: [u64; Malformed::ALL.len()],
     /// Readable rows whose event time was below the watermark of their partition.
     pub behind_watermark: u64,
+    /// The duplicates among them. The event a duplicate repeats is never behind itself: it was sent in time.
+    pub duplicates_behind_watermark: u64,
     /// Sum of `fare` or `amount` over readable rows, duplicates included, in hundredths.
     pub cents: i64,
     /// Readable rows by event type, duplicates included, in the order of the names in `to_json`.
@@ -86,6 +88,11 @@ impl TopicTruth {
     /// Unreadable messages of all kinds: the rows of the quarantine.
     pub fn malformed_total(&self) -> u64 {
         self.malformed.iter().sum()
+    }
+
+    /// Rows of a deduplicated table that sets rows behind the watermark aside before it looks for repeats: each event that was in time.
+    pub fn deduplicated(&self) -> u64 {
+        self.clean - (self.behind_watermark - self.duplicates_behind_watermark)
     }
 
     /// Readable messages: the rows of a pass-through table.
@@ -113,6 +120,7 @@ impl Truth {
             duplicates: 0,
             malformed: [0; Malformed::ALL.len()],
             behind_watermark: 0,
+            duplicates_behind_watermark: 0,
             cents: 0,
             by_type: vec![0; type_names(topic).len()],
             partitions: vec![PartitionTruth { rows: 0, malformed: 0, max_event_time_us: None }; settings.partitions.of(topic) as usize],
@@ -148,7 +156,9 @@ impl Truth {
         }
         let watermark_us = partition.max_event_time_us.map(|max| max - self.watermark_delay_us);
         partition.max_event_time_us = partition.max_event_time_us.max(Some(facts.event_time_us));
-        topic.behind_watermark += u64::from(watermark_us.is_some_and(|watermark_us| facts.event_time_us < watermark_us));
+        let behind = watermark_us.is_some_and(|watermark_us| facts.event_time_us < watermark_us);
+        topic.behind_watermark += u64::from(behind);
+        topic.duplicates_behind_watermark += u64::from(behind && outcome == Outcome::Duplicate);
         topic.cents += facts.cents;
         topic.by_type[usize::from(facts.kind)] += 1;
         for table in self.tables.iter_mut().filter(|table| table.topic() == facts.topic) {
@@ -212,6 +222,8 @@ impl Truth {
                     "malformed_total": counts.malformed_total(),
                     "malformed": malformed,
                     "behind_watermark": counts.behind_watermark,
+                    "duplicates_behind_watermark": counts.duplicates_behind_watermark,
+                    "deduplicated": counts.deduplicated(),
                     "cents": counts.cents,
                     "by_type": by_type,
                     "watermark_us": self.watermark_us(topic),

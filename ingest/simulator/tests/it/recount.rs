@@ -18,6 +18,8 @@ struct Recount {
     duplicates: Vec<String>,
     malformed: u64,
     behind: u64,
+    /// Events of which a row was in time.
+    in_time: HashSet<String>,
     max_us: HashMap<i32, i64>,
     /// By table: its rows, late rows, late pairs.
     tables: HashMap<&'static str, (Rows, u64, u64)>,
@@ -73,12 +75,16 @@ fn recount(sent: &[Sent], topic: Topic, delay_us: i64) -> Recount {
         };
         let id = event["event_id"].as_str().unwrap().to_owned();
         if !seen.insert(id.clone()) {
-            recount.duplicates.push(id);
+            recount.duplicates.push(id.clone());
         }
         let max_us = recount.max_us.get(&message.partition).copied();
         let watermark_us = max_us.map_or(i64::MIN, |max_us| max_us - delay_us);
         recount.max_us.insert(message.partition, max_us.unwrap_or(i64::MIN).max(time_us));
-        recount.behind += u64::from(time_us < watermark_us);
+        if time_us < watermark_us {
+            recount.behind += 1;
+        } else {
+            recount.in_time.insert(id);
+        }
         for (table, size_us, group, sums) in contributions(topic, &event) {
             let (rows, late_rows, late_pairs) = recount.tables.entry(table).or_default();
             let mut start_us = time_us - time_us % MINUTE_US;
@@ -125,6 +131,7 @@ fn the_truth_is_what_a_recount_finds() {
         assert_eq!(told.readable(), told.rows - counted.malformed);
         assert_eq!(told.by_type.iter().sum::<u64>(), told.readable());
         assert_eq!(told.behind_watermark, counted.behind, "{topic}");
+        assert_eq!(told.deduplicated(), counted.in_time.len() as u64, "{topic}");
         assert!(counted.behind > 0, "{topic}: a test without late rows proves nothing");
         for (partition, state) in told.partitions.iter().enumerate() {
             assert_eq!(state.max_event_time_us, counted.max_us.get(&(partition as i32)).copied());
