@@ -112,9 +112,10 @@ fn parse_column(cursor: &mut Cursor) -> Result<(SourceColumn, Location), SqlErro
         } else if cursor.take(&["NULL"]) {
             nullable = true;
         } else if cursor.take(&["METADATA"]) {
-            let key_place = cursor.here();
             // Without FROM the column is called what it holds.
-            let key = if cursor.take(&["FROM"]) { cursor.string("what metadata")? } else { name.clone() };
+            let named = cursor.take(&["FROM"]);
+            let key_place = if named { cursor.here() } else { place };
+            let key = if named { cursor.string("what metadata")? } else { name.clone() };
             let found = METADATA.into_iter().find(|(known, _)| key.eq_ignore_ascii_case(known));
             let (_, what) = found.ok_or_else(|| {
                 error_at(key_place, format!("a message has no metadata '{key}'"))

@@ -49,7 +49,9 @@ impl<'p, 'd> Cursor<'p, 'd> {
     pub(crate) fn take(&mut self, words: &[&str]) -> bool {
         let there = words.iter().enumerate().all(|(i, word)| word_of(self.parser.peek_nth_token_ref(i)).is_some_and(|w| is(w, word)));
         if there {
-            words.iter().for_each(|_| self.parser.advance_token());
+            for _ in words {
+                self.parser.advance_token();
+            }
         }
         there
     }

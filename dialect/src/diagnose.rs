@@ -97,9 +97,9 @@ pub(crate) fn from_datafusion(error: &DataFusionError, state: &SessionState, tex
         let joined = |messages: Vec<&str>| (!messages.is_empty()).then(|| messages.join("; "));
         let helps = joined(diagnostic.helps.iter().map(|h| h.message.as_str()).collect());
         out.hint = out.hint.or(helps);
-        if !matches!(root(error), DataFusionError::SchemaError(..)) && out.hint.is_none() {
-            out.detail = out.detail.or_else(|| joined(diagnostic.notes.iter().map(|n| n.message.as_str()).collect()));
-        }
+        // "Possible …" notes are DataFusion's own guesses at names; ours stand already.
+        let notes = diagnostic.notes.iter().map(|n| n.message.as_str()).filter(|note| !note.starts_with("Possible ")).collect();
+        out.detail = out.detail.or_else(|| joined(notes));
     }
     out
 }

@@ -19,7 +19,7 @@
 //! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs` |
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
-//! | what may run as a stream | `streamable.rs` |
+//! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
 //! | how errors find their words | `diagnose.rs`, `nearest.rs` |
 
 pub mod deduplicate;
@@ -39,13 +39,14 @@ mod relation;
 mod session;
 mod source_table;
 mod statement;
+mod storable;
 mod streamable;
 mod syntax;
 
 pub use definition::*;
 pub use error::SqlError;
 pub use nearest::{did_you_mean, nearest};
-pub use plan::{plan, plan_streaming, plan_text};
+pub use plan::{plan, plan_streaming, plan_streaming_table, plan_text};
 pub use session::{session_config, session_state};
 pub use source_table::SourceTable;
 pub use statement::{Statement, StatementKind, parse};

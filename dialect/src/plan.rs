@@ -17,8 +17,9 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use crate::diagnose::{Excerpt, from_datafusion};
+use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
-use crate::{SqlError, Statement, StatementKind, parse};
+use crate::{SqlError, Statement, StatementKind, StreamingTableDefinition, parse};
 
 /// Plans a query or command for batch. Places in errors count from the start of the text that the statement was parsed from.
 ///
@@ -46,6 +47,8 @@ pub async fn plan_text(ctx: &SessionContext, text: &str) -> Result<LogicalPlan, 
 /// Parses, plans and optimises the query of a streaming table. The plan passes [`check_streamable`], its scan names only columns that are used, and
 /// places in errors count from the start of `query`.
 ///
+/// The schema of the plan is one that a Delta table can hold: unsigned numbers are cast to signed ones, timestamps to microseconds in UTC.
+///
 /// The rules are few so that each operator in the text stays one operator in the plan: nothing becomes a join, `count(DISTINCT x)` stays one
 /// aggregate, no filter moves into the scan.
 pub async fn plan_streaming(state: &SessionState, query: &str) -> Result<LogicalPlan, SqlError> {
@@ -65,9 +68,18 @@ pub async fn plan_streaming(state: &SessionState, query: &str) -> Result<Logical
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failed)?;
     // Before the rules run, expressions still know their place in the text.
     check_streamable(&plan)?;
+    check_columns(&plan)?;
+    let plan = with_stored_types(plan).map_err(failed)?;
     let context = OptimizerContext::new_with_config_options(Arc::clone(state.config_options())).without_query_execution_start_time();
     let plan = Optimizer::with_rules(streaming_rules()).optimize(plan, &context, |_, _| {}).map_err(failed)?;
     check_streamable(&plan)?;
+    Ok(plan)
+}
+
+/// [`plan_streaming`] for the query of a table, whose partition columns must be among the result's.
+pub async fn plan_streaming_table(state: &SessionState, table: &StreamingTableDefinition) -> Result<LogicalPlan, SqlError> {
+    let plan = plan_streaming(state, &table.query).await?;
+    check_partitioning(table, &plan)?;
     Ok(plan)
 }
 

@@ -12,7 +12,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::deduplicate::Deduplicate;
-use crate::syntax::{as_table_argument, window_function};
+use crate::nearest::did_you_mean;
+use crate::syntax::{WINDOW_FUNCTIONS, as_table_argument, window_function};
 use crate::window::{Us, WindowAssign, WindowKind};
 
 /// Knows the window table functions.
@@ -23,13 +24,32 @@ impl RelationPlanner for WindowFunctionPlanner {
     fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
         let (name, alias, args) = match relation {
             TableFactor::Table { name, alias, args: Some(args), .. } if window_function(&name).is_some() => (name, alias, args),
-            other => return Ok(RelationPlanning::Original(Box::new(other))),
+            other => {
+                refuse_near_miss(&other)?;
+                return Ok(RelationPlanning::Original(Box::new(other)));
+            }
         };
         let function = window_function(&name).unwrap_or_default();
         let call = Call { function, usage: usage(function), place: place(&name) };
         let plan = call.plan(args, context)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
+}
+
+/// A function that is not ours but takes DESCRIPTOR was meant to be.
+fn refuse_near_miss(relation: &TableFactor) -> Result<()> {
+    let TableFactor::Table { name, args: Some(args), .. } = relation else { return Ok(()) };
+    let has_descriptor = args.args.iter().any(|arg| {
+        let (FunctionArg::Unnamed(value) | FunctionArg::Named { arg: value, .. } | FunctionArg::ExprNamed { arg: value, .. }) = arg;
+        matches!(value, FunctionArgExpr::Expr(SqlExpr::Function(f)) if is_named(&f.name, "descriptor"))
+    });
+    if !has_descriptor {
+        return Ok(());
+    }
+    let message = format!("table function '{name}' does not exist");
+    let near = did_you_mean(&name.to_string(), WINDOW_FUNCTIONS).unwrap_or_else(|| "use TUMBLE, HOP, CUMULATE or DEDUPLICATE".into());
+    let diagnostic = Diagnostic::new_error(message.clone(), place(name)).with_help(near, None);
+    Err(DataFusionError::Plan(message).with_diagnostic(diagnostic))
 }
 
 fn usage(function: &str) -> &'static str {

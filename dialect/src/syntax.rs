@@ -1,7 +1,7 @@
 //! The tokens and expressions of the dialect: DataFusion's generic SQL, and `TABLE t [PARTITION BY k, …]` as an argument.
 //!
 //! `TUMBLE(TABLE t, …)` is the form of the SQL standard and of Flink. No dialect that sqlparser ships parses it, so ours does, in
-//! `parse_prefix`. The argument becomes a subquery `(FROM t DISTRIBUTE BY k)` in the syntax tree: a relation in there is found by
+//! `parse_prefix`. The argument becomes a subquery `(SELECT * FROM t DISTRIBUTE BY k)` in the syntax tree: a relation in there is found by
 //! whatever walks the tree for table names.
 
 use std::any::TypeId;
@@ -147,13 +147,13 @@ fn named_table(name: ObjectName) -> TableFactor {
     }
 }
 
-fn bare_from() -> Result<Box<Query>, ParserError> {
-    Parser::new(&GenericDialect).try_with_sql("FROM t")?.parse_query()
+fn select_all() -> Result<Box<Query>, ParserError> {
+    Parser::new(&GenericDialect).try_with_sql("SELECT * FROM t")?.parse_query()
 }
 
 /// The syntax tree of `TABLE relation PARTITION BY keys`.
 fn table_argument(relation: TableFactor, keys: Vec<Expr>) -> Result<Expr, ParserError> {
-    let mut query = bare_from()?;
+    let mut query = select_all()?;
     if let SetExpr::Select(select) = query.body.as_mut() {
         select.from = vec![TableWithJoins { relation, joins: vec![] }];
         select.distribute_by = keys;
@@ -169,20 +169,17 @@ pub(crate) fn as_table_argument(argument: Expr) -> Option<(TableFactor, Vec<Expr
         Expr::Subquery(mut query) => {
             if let SetExpr::Select(select) = query.body.as_mut()
                 && select.from.len() == 1
-                && select.projection.is_empty()
+                && select.from[0].joins.is_empty()
             {
-                let from = std::mem::take(&mut select.from);
-                let keys = std::mem::take(&mut select.distribute_by);
-                let template = bare_from().ok()?;
-                let mut bare = template.clone();
-                if let SetExpr::Select(select) = bare.body.as_mut() {
-                    select.from.clear();
+                let mut bare = select_all().ok()?;
+                if let SetExpr::Select(bare) = bare.body.as_mut() {
+                    (bare.from, bare.distribute_by) = (select.from.clone(), select.distribute_by.clone());
                 }
-                if *query == *bare && from[0].joins.is_empty() {
-                    return from.into_iter().next().map(|t| (t.relation, keys));
-                }
-                if let SetExpr::Select(select) = query.body.as_mut() {
-                    (select.from, select.distribute_by) = (from, keys);
+                if bare == query
+                    && let SetExpr::Select(select) = *query.body
+                {
+                    let keys = select.distribute_by;
+                    return select.from.into_iter().next().map(|table| (table.relation, keys));
                 }
             }
             Some((TableFactor::Derived { lateral: false, subquery: query, alias: None, sample: None }, vec![]))

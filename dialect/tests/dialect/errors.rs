@@ -1,0 +1,150 @@
+//! What is wrong, where, and the nearest thing that works.
+
+use watershed_dialect::{SqlError, StatementKind, parse, plan, plan_streaming};
+
+use crate::shared::{rows, session, with_rows};
+
+/// Where an error points, as the word that stands there.
+fn pointed<'a>(error: &SqlError, text: &'a str) -> &'a str {
+    let line = text.lines().nth(error.line.unwrap() as usize - 1).unwrap_or("");
+    let from = line.char_indices().nth(error.column.unwrap() as usize - 1).map_or(line.len(), |(at, _)| at);
+    line[from..].split([' ', ',', '(', ')', ';']).next().unwrap()
+}
+
+/// Parses a text that is wrong: the word pointed at, and message, detail and hint in one line.
+fn refused(text: &str) -> (&str, String) {
+    let error = parse(text).expect_err(text);
+    (pointed(&error, text), error.to_string())
+}
+
+#[test]
+fn statements_that_do_not_parse() {
+    // (text, word pointed at, part of the message)
+    let cases = [
+        ("CREATE SOURCE s (a INT) WITH (topic = 't', idel_timeout = '1 s')", "idel_timeout", "did you mean 'idle_timeout'?"),
+        ("CREATE SOURCE s (a INT) WITH (topic = 't', on_error = 'quarantin')", "'quarantin'", "did you mean 'quarantine'?"),
+        ("CREATE SOURCE s (a INT) WITH (topic = 't', max_skew = '5')", "'5'", "no unit"),
+        ("CREATE SOURCE s (a INT) WITH (topic = 't', topic = 'u')", "topic", "given twice"),
+        ("CREATE SOURCE s (a INT) WITH (topic = kafka)", "kafka", "write 'kafka'"),
+        ("CREATE SOURCE s (a INT) WITH (format = 'json')", "WITH", "names no topic"),
+        ("CREATE SOURCE s (a INT)", "", "WITH (connector = 'kafka'"),
+        ("CREATE SOURCE s (a VARCHR) WITH (topic = 't')", "VARCHR", "did you mean 'VARCHAR'?"),
+        ("CREATE SOURCE s (a UUID) WITH (topic = 't')", "UUID", "VARCHAR and cast"),
+        ("CREATE SOURCE s (a DECIMAL(50, 2)) WITH (topic = 't')", "50", "precision is 1 to 38"),
+        ("CREATE SOURCE s (a STRUCT<x INT, x INT>) WITH (topic = 't')", "x", "twice in the STRUCT"),
+        ("CREATE SOURCE s (a LIST<STRUCT<x INT>) WITH (topic = 't')", "", "expected '>'"),
+        ("CREATE SOURCE s (a INT, A INT) WITH (topic = 't')", "A", "stands twice"),
+        ("CREATE SOURCE s (a INT PRIMARY KEY) WITH (topic = 't')", "PRIMARY", "leave it out"),
+        ("CREATE SOURCE s (a INT METADATA FROM 'offset') WITH (topic = 't')", "INT", "is BIGINT, not INT"),
+        ("CREATE SOURCE s (a INT METADATA FROM 'partiton') WITH (topic = 't')", "'partiton'", "did you mean 'partition'?"),
+        ("CREATE SOURCE s (t TIMESTAMP, WATERMARK FOR tt AS tt) WITH (topic = 't')", "tt", "did you mean 't'?"),
+        ("CREATE SOURCE s (t TIMESTAMP, x INT, WATERMARK FOR x AS x) WITH (topic = 't')", "x", "columns of type TIMESTAMP: t"),
+        ("CREATE SOURCE s (t TIMESTAMP, WATERMARK FOR t AS u - INTERVAL '1 s') WITH (topic = 't')", "u", "must be made of 't'"),
+        ("CREATE SOURCE s (t TIMESTAMP, WATERMARK FOR t AS t - INTERVAL '1 month') WITH (topic = 't')", "'1", "no fixed length"),
+        ("CREATE SOURCE x.s (a INT) WITH (topic = 't')", ".s", "no schema"),
+        ("CREATE SOURCE IF NOT EXISTS s (a INT) WITH (topic = 't')", "IF", "not needed"),
+        ("CREATE STREAMING TABLE demand AS SELECT 1", "demand", "silver.demand"),
+        ("CREATE STREAMING TABLE a.t$late AS SELECT 1", "t$late", "side tables"),
+        ("CREATE STREAMING TABLE a.b (CONSTRAINT c EXPECT (x > 1)) AS SELECT 1", "CONSTRAINT", "not supported yet"),
+        ("CREATE STREAMING TABLE a.b (x INT) AS SELECT 1", "", "those of the query"),
+        ("CREATE STREAMING TABLE a.b WITH (comit_interval = '1 s') AS SELECT 1", "comit_interval", "did you mean 'commit_interval'?"),
+        ("CREATE STREAMING TABLE a.b PARTITION BY (x) AS SELECT 1", "PARTITION", "write PARTITIONED BY"),
+        ("CREATE STREAMING TABLE a.b SELECT 1", "SELECT", "write AS before the query"),
+        ("CREATE STREAMING TABLE a.b AS INSERT INTO x VALUES (1)", "INSERT", "expected a query"),
+        ("CREATE STREAMING TABLE a.b AS SELECT 1,\n FORM x y", "y", "did you mean FROM instead of FORM?"),
+        ("CREATE MATERIALIZED VIEW a.b AS SELECT 1", "CREATE", "not supported yet"),
+        ("CREATE OR REPLACE SOURCE s (a INT) WITH (topic = 't')", "CREATE", "OR REPLACE is not needed"),
+        ("SELECT 1;\nSELEC 2", "SELEC", "did you mean SELECT"),
+        ("SELECT a FROM t WERE a > 1", "a", "did you mean WHERE"),
+        ("SELECT 'open", "'open", "close what is opened here"),
+        ("SELECT (1", "", "the end of the text"),
+    ];
+    let mut wrong = vec![];
+    for (text, word, part) in cases {
+        let (at, said) = refused(text);
+        if at != word || !said.contains(part) {
+            wrong.push(format!("{text}\n  points at: {at}\n  says: {said}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn queries_that_do_not_plan() {
+    let ctx = session();
+    with_rows(&ctx, &[(Some("a"), Some(0), 1)]);
+    let cases = [
+        ("SELECT k,\n  vv FROM t", "vv", "column 'vv' does not exist (line 2, column 3): columns here: k, ts, v; did you mean 'v'?"),
+        ("SELECT k FROM t WHERE time > 1", "time", "columns here: k, ts, v"),
+        ("SELECT x.v FROM t", "x", "column 'x.v' does not exist"),
+        (
+            "SELECT k FROM ridse",
+            "ridse",
+            "table 'ridse' does not exist (line 1, column 15): tables and sources: clicks, rides, t; did you mean 'rides'?",
+        ),
+        ("SELECT k FROM silver.t", "silver.t", "did you mean 't'?"),
+        ("SELECT summ(v) FROM t", "summ", "function 'summ' does not exist (line 1, column 8); did you mean 'sum'?"),
+        ("SELECT * FROM tumbl(TABLE t, DESCRIPTOR(ts), INTERVAL '1 s')", "tumbl", "did you mean 'tumble'?"),
+        ("SELECT k, sum(v) FROM t", "k", "GROUP BY"),
+        ("SELECT * FROM TUMBLE(TABLE tt, DESCRIPTOR(ts), INTERVAL '1 s')", "tt", "table 'tt' does not exist"),
+        ("SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(tss), INTERVAL '1 s')", "tss", "did you mean 'ts'?"),
+        ("SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(k), INTERVAL '1 s')", "DESCRIPTOR", "columns of type TIMESTAMP: ts"),
+        ("SELECT * FROM TUMBLE(TABLE t, ts, INTERVAL '1 s')", "ts", "must be DESCRIPTOR(time_column)"),
+        ("SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1 month')", "'1", "months and years have none"),
+        ("SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(ts), 5)", "5", "must be an interval"),
+        ("SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(ts))", "TUMBLE", "needs an interval for its size"),
+        ("SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '0 s')", "TUMBLE", "above zero"),
+        ("SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(ts), SIZES => INTERVAL '1 s')", "SIZES", "has no argument 'sizes'"),
+        ("SELECT * FROM TUMBLE(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '1 s')", "k", "GROUP BY"),
+        ("SELECT * FROM HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '1 s')", "HOP", "interval for its size"),
+        ("SELECT * FROM CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '2 s', INTERVAL '5 s')", "CUMULATE", "multiple of its step"),
+        ("SELECT * FROM SESSION(TABLE t, DESCRIPTOR(ts), INTERVAL '1 s')", "SESSION", "not supported yet"),
+        ("SELECT * FROM DEDUPLICATE(TABLE t, DESCRIPTOR(ts), INTERVAL '1 s')", "DEDUPLICATE", "needs PARTITION BY"),
+        ("SELECT * FROM DEDUPLICATE(TABLE t PARTITION BY kk, DESCRIPTOR(ts), INTERVAL '1 s')", "kk", "did you mean 'k'?"),
+        ("SELECT * FROM TUMBLE(TABLE (SELECT ts, 1 AS window_end FROM t), DESCRIPTOR(ts), INTERVAL '1 s')", "TUMBLE", "has one already"),
+    ];
+    let mut wrong = vec![];
+    for (text, word, part) in cases {
+        let error = rows(&ctx, text).await.expect_err(text);
+        let said = error.to_string();
+        if error.line.is_none() || !pointed(&error, text).starts_with(word) || !said.contains(part) {
+            wrong.push(format!("{text}\n  says: {said}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_scan_of_a_source_says_what_to_query() {
+    let ctx = session();
+    let plan = watershed_dialect::plan_text(&ctx, "SELECT * FROM rides").await.unwrap();
+    let error = ctx.execute_logical_plan(plan).await.unwrap().collect().await.unwrap_err().to_string();
+    assert!(error.contains("'rides' is a source") && error.contains("query a streaming table"), "{error}");
+}
+
+#[tokio::test]
+async fn places_count_from_the_start_of_the_file() {
+    let ctx = session();
+    let text = "-- a file\nSELECT 1; SELECT city,\n  citty FROM rides;\n\nCREATE STREAMING TABLE a.b AS   SELECT city,\n  count(*)\nFROM rides\nWHERE citi = 'x' GROUP BY city;";
+    let statements = parse(text).unwrap();
+    let error = plan(&ctx, &statements[1]).await.unwrap_err();
+    assert_eq!((error.line, error.column), (Some(3), Some(3)), "{error}");
+
+    let StatementKind::CreateStreamingTable(table) = &statements[2].kind else { panic!("{:?}", statements[2]) };
+    let error = statements[2].place(plan_streaming(&ctx.state(), &table.query).await.unwrap_err());
+    assert_eq!((error.line, error.column), (Some(8), Some(7)), "{error}");
+    // On the first line of the query the columns before it count too.
+    let error = statements[2].place(plan_streaming(&ctx.state(), "SELECT cyty FROM rides").await.unwrap_err());
+    assert_eq!((error.line, error.column), (Some(5), Some(40)), "{error}");
+    let rendered = error.render(text, Some("demand.sql"));
+    assert!(rendered.contains("--> demand.sql:5:40\n") && rendered.contains("hint: did you mean 'city'?"), "{rendered}");
+}
+
+#[tokio::test]
+async fn definitions_are_applied_not_run() {
+    let ctx = session();
+    let statement = parse("CREATE SOURCE s (a INT) WITH (topic = 't')").unwrap().remove(0);
+    assert!(plan(&ctx, &statement).await.unwrap_err().to_string().contains("watershed apply"));
+    assert!(watershed_dialect::plan_text(&ctx, "SELECT 1; SELECT 2").await.unwrap_err().message.contains("more than one"));
+    assert!(watershed_dialect::plan_text(&ctx, "").await.unwrap_err().message.contains("no statement"));
+}

@@ -1,0 +1,7 @@
+//! The dialect as its users see it: statements, plans, results and errors.
+
+mod batch;
+mod errors;
+mod shared;
+mod statements;
+mod streaming;

@@ -1,0 +1,124 @@
+//! What statements may say.
+
+use std::time::Duration;
+
+use datafusion::arrow::datatypes::{DataType, Field, Fields, TimeUnit};
+use watershed_dialect::{
+    Connector, Format, LateRows, Metadata, OnError, StatementKind, StreamingTableDefinition, WatermarkDefinition, parse,
+};
+
+use crate::shared::source;
+
+fn streaming_table(text: &str) -> StreamingTableDefinition {
+    match parse(text).unwrap().remove(0).kind {
+        StatementKind::CreateStreamingTable(table) => table,
+        other => panic!("not a streaming table: {other:?}"),
+    }
+}
+
+#[test]
+fn a_source_in_full() {
+    let source = source(
+        "create source Ride_Events (
+            event_id    VARCHAR(36) NOT NULL, -- an id
+            event_time  TIMESTAMP(6) WITH TIME ZONE NOT NULL,
+            fare        DECIMAL(10, 2),
+            \"Pickup\"  STRUCT<lat DOUBLE, lon: DOUBLE PRECISION NOT NULL, at STRUCT<cells LIST<BIGINT>>>,
+            tags        VARCHAR[],
+            kafka_key   VARCHAR METADATA FROM 'key',
+            offset      BIGINT NOT NULL METADATA,
+            headers     LIST<STRUCT<key VARCHAR, value BINARY>> METADATA FROM 'headers',
+            WATERMARK FOR event_time AS event_time - INTERVAL '1' MINUTE
+        ) WITH (
+            connector = 'kafka', topic = 'ride-events', format = 'json', on_error = 'fail', max_skew = '2 hours', idle_timeout = INTERVAL '30 s',
+            'kafka.security.protocol' = 'SASL_SSL', kafka.client.id = 'me')",
+    );
+    assert_eq!(source.name, "ride_events");
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let cells = DataType::Struct(Fields::from(vec![Field::new(
+        "cells",
+        DataType::List(Field::new_list_field(DataType::Int64, true).into()),
+        true,
+    )]));
+    let pickup = DataType::Struct(Fields::from(vec![
+        Field::new("lat", DataType::Float64, true),
+        Field::new("lon", DataType::Float64, false),
+        Field::new("at", cells, true),
+    ]));
+    let columns: Vec<_> =
+        source.columns.iter().map(|c| (c.field.name().as_str(), c.field.data_type().clone(), c.field.is_nullable(), c.metadata)).collect();
+    assert_eq!(columns[0], ("event_id", DataType::Utf8, false, None));
+    assert_eq!(columns[1], ("event_time", utc, false, None));
+    assert_eq!(columns[2], ("fare", DataType::Decimal128(10, 2), true, None));
+    assert_eq!(columns[3], ("Pickup", pickup, true, None));
+    assert_eq!(columns[4], ("tags", DataType::List(Field::new_list_field(DataType::Utf8, true).into()), true, None));
+    assert_eq!(columns[5], ("kafka_key", DataType::Utf8, true, Some(Metadata::Key)));
+    assert_eq!(columns[6], ("offset", DataType::Int64, false, Some(Metadata::Offset)));
+    assert_eq!((columns[7].0, columns[7].3), ("headers", Some(Metadata::Headers)));
+    assert_eq!(source.watermark, Some(WatermarkDefinition { column: "event_time".into(), delay_us: 60_000_000 }));
+    let Connector::Kafka { topic, properties } = &source.connector;
+    assert_eq!(topic, "ride-events");
+    assert_eq!(properties.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["client.id=me", "security.protocol=SASL_SSL"]);
+    assert_eq!((source.format, source.on_error), (Format::Json, OnError::Fail));
+    assert_eq!((source.max_skew, source.idle_timeout), (Duration::from_secs(7200), Duration::from_secs(30)));
+}
+
+#[test]
+fn a_source_with_defaults() {
+    let source = source("CREATE SOURCE s (a INT, watermark BIGINT) WITH (topic = 't')");
+    assert_eq!((source.on_error, source.watermark, source.columns.len()), (OnError::Quarantine, None, 2));
+    assert_eq!((source.max_skew, source.idle_timeout), (Duration::from_secs(86400), Duration::from_secs(10)));
+}
+
+#[test]
+fn a_streaming_table_keeps_its_query_as_written() {
+    let text = "\n-- demand\n  CREATE STREAMING TABLE Silver.City_Demand PARTITIONED BY (day, City)\nWITH (commit_interval = '500 ms', late_rows = 'drop')\n  AS SELECT  a, -- kept\n 'ä;b' AS b FROM t$late ;\nSELECT 1";
+    let statements = parse(text).unwrap();
+    let [first, second] = statements.as_slice() else { panic!("{statements:?}") };
+    let StatementKind::CreateStreamingTable(table) = &first.kind else { panic!("{first:?}") };
+    assert_eq!((table.schema.as_str(), table.table.as_str()), ("silver", "city_demand"));
+    assert_eq!(table.partitioned_by, ["day", "city"]);
+    assert_eq!((table.commit_interval, table.late_rows), (Duration::from_millis(500), LateRows::Drop));
+    assert_eq!(table.query, "SELECT  a, -- kept\n 'ä;b' AS b FROM t$late");
+    assert!(first.text.starts_with("CREATE STREAMING") && first.text.ends_with("t$late"), "{}", first.text);
+    assert_eq!((first.line, first.column, first.query_line, first.query_column), (3, 3, 5, 6));
+    assert_eq!((second.line, second.column, second.text.as_str()), (7, 1, "SELECT 1"));
+}
+
+#[test]
+fn a_streaming_table_with_defaults() {
+    let table = streaming_table("CREATE STREAMING TABLE a.b AS WITH x AS (SELECT 1 AS n) SELECT n FROM x");
+    assert_eq!((table.commit_interval, table.late_rows), (Duration::from_secs(5), LateRows::Divert));
+    assert!(table.partitioned_by.is_empty());
+    assert!(table.query.starts_with("WITH x"));
+}
+
+#[test]
+fn each_definition_parses_again_from_its_text() {
+    let text = "CREATE SOURCE s (a INT) WITH (topic = 't'); ; CREATE STREAMING TABLE a.b AS SELECT a FROM s;";
+    for statement in parse(text).unwrap() {
+        let again = parse(&statement.text).unwrap().remove(0);
+        match (statement.kind, again.kind) {
+            (StatementKind::CreateSource(a), StatementKind::CreateSource(b)) => assert_eq!(a, b),
+            (StatementKind::CreateStreamingTable(a), StatementKind::CreateStreamingTable(b)) => assert_eq!(a, b),
+            (a, b) => panic!("{a:?} became {b:?}"),
+        }
+    }
+}
+
+#[test]
+fn all_else_is_datafusions() {
+    let texts = [
+        "SELECT table FROM t",
+        "SELECT * FROM a$late WHERE x > 1",
+        "EXPLAIN SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1 minute')",
+        "SHOW TABLES",
+        "CREATE TABLE source (a INT)",
+        "SELECT [1, 2, 3], {'a': 1}, * EXCEPT (b) FROM t",
+    ];
+    for text in texts {
+        let statements = parse(text).unwrap_or_else(|e| panic!("{}", e.render(text, None)));
+        assert!(matches!(statements[0].kind, StatementKind::Other(_)), "{text}");
+    }
+    assert!(parse(" ;; -- nothing\n").unwrap().is_empty());
+}
