@@ -24,8 +24,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result,
 };
 use tokio::sync::Notify;
 
@@ -57,6 +57,8 @@ pub enum Outcome {
     HangBefore,
     /// It is done, and no answer comes until [`FaultStore::release`] or the caller's timeout.
     HangAfter,
+    /// A conditional write overwrites what stands there, as on a store that does not know conditions.
+    IgnoreCondition,
 }
 
 /// One line of the script.
@@ -137,9 +139,14 @@ impl FaultStore {
     }
 
     async fn play<T>(&self, operation: Operation, path: &Path, real: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let broken = || Error::Generic { store: "FaultStore", source: format!("planned fault of {operation:?} '{path}'").into() };
-        match self.next(operation, path) {
-            None => real.await,
+        let outcome = self.next(operation, path);
+        self.play_out(outcome, path, real).await
+    }
+
+    async fn play_out<T>(&self, outcome: Option<Outcome>, path: &Path, real: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let broken = || Error::Generic { store: "FaultStore", source: format!("planned fault at '{path}'").into() };
+        match outcome {
+            None | Some(Outcome::IgnoreCondition) => real.await,
             Some(Outcome::FailBefore) => Err(broken()),
             Some(Outcome::HangBefore) => {
                 self.released.notified().await;
@@ -177,8 +184,12 @@ impl fmt::Display for FaultStore {
 
 #[async_trait]
 impl ObjectStore for FaultStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.play(Operation::Put, location, self.inner.put_opts(location, payload, opts)).await
+    async fn put_opts(&self, location: &Path, payload: PutPayload, mut opts: PutOptions) -> Result<PutResult> {
+        let outcome = self.next(Operation::Put, location);
+        if outcome == Some(Outcome::IgnoreCondition) {
+            opts.mode = PutMode::Overwrite;
+        }
+        self.play_out(outcome, location, self.inner.put_opts(location, payload, opts)).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {

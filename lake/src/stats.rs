@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Schema};
 use chrono::{DateTime, Datelike, Days, NaiveDate};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
+use parquet::schema::types::ColumnPath;
 
 use crate::limits::STATISTICS_CHARS;
 
@@ -61,6 +62,12 @@ impl Collector {
                 _ => {}
             }
         }
+    }
+
+    /// Columns with a NaN, for which Parquet's own bounds do not hold either.
+    pub(crate) fn unbounded(&self) -> Vec<ColumnPath> {
+        let with_nan = self.tracked.iter().zip(&self.has_nan).filter(|(_, has_nan)| **has_nan);
+        with_nan.map(|(column, _)| ColumnPath::new(column.path.clone())).collect()
     }
 
     /// The statistics JSON of a file with this footer.

@@ -54,8 +54,15 @@ impl Warehouse {
     pub async fn open(url: &str, options: &HashMap<String, String>) -> Result<Self> {
         let (store, url) = open::store_for(url, options)?;
         let warehouse = Self::with_store(store, url);
-        open::check_conditional(&warehouse.shared.access, &warehouse.shared.url).await?;
+        warehouse.check_conditional_writes().await?;
         Ok(warehouse)
+    }
+
+    /// Makes sure that the store refuses to overwrite when told so. [`Warehouse::open`] has done it.
+    ///
+    /// Errors: [`LakeError::NotConditional`].
+    pub async fn check_conditional_writes(&self) -> Result<()> {
+        open::check_conditional(&self.shared.access, &self.shared.url).await
     }
 
     /// A warehouse on a store that is rooted at it. `url` names it to people and to query sessions.

@@ -15,9 +15,11 @@ use chrono::Utc;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 use uuid::Uuid;
 
 use crate::TableName;
@@ -180,7 +182,11 @@ impl Target {
         let footer = file.writer.finish().map_err(|source| self.encode(source))?;
         let rows = footer.file_metadata().num_rows();
         let stats = file.collector.finish(&footer);
-        let bytes = Bytes::from(std::mem::take(file.writer.inner_mut()));
+        let mut bytes = Bytes::from(std::mem::take(file.writer.inner_mut()));
+        let unbounded = file.collector.unbounded();
+        if !unbounded.is_empty() {
+            bytes = self.without_bounds(bytes, unbounded).map_err(|source| self.encode(source))?;
+        }
 
         let columns = self.layout.partition_fields.iter().map(|field| field.name().as_str());
         let hint = if self.hint.is_empty() { String::new() } else { format!("{}-", self.hint) };
@@ -195,6 +201,20 @@ impl Target {
             stats,
             modified_ms: Utc::now().timestamp_millis(),
         })
+    }
+
+    /// The same file without Parquet's bounds of some columns. Readers would skip rows by them that SQL wants: Parquet
+    /// ignores NaN, SQL orders it above all numbers. NaN is rare, so files are written with bounds first.
+    fn without_bounds(&self, bytes: Bytes, columns: Vec<ColumnPath>) -> std::result::Result<Bytes, ParquetError> {
+        let mut properties = self.properties.clone().into_builder();
+        for column in columns {
+            properties = properties.set_column_statistics_enabled(column, EnabledStatistics::None);
+        }
+        let mut writer = ArrowWriter::try_new(Vec::new(), self.layout.file_schema.clone(), Some(properties.build()))?;
+        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
+            writer.write(&batch?)?;
+        }
+        Ok(Bytes::from(writer.into_inner()?))
     }
 
     /// The stored columns of the rows, and their partition columns, both as the table has them.
