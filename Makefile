@@ -42,7 +42,7 @@ lint: ## Formatting and clippy, warnings refused
 	@scripts/test.sh lint
 
 audit: ## Licences, banned and unused dependencies
-	@scripts/setup.sh audit
+	@scripts/setup.sh test
 	@scripts/test.sh audit
 
 clean: ## Delete what cargo built

@@ -2,8 +2,8 @@
 # Makes this machine ready: says what is missing, installs it, and does nothing if nothing is.
 #
 #   scripts/setup.sh demo     a C compiler, Perl (vendored OpenSSL) and Rust
-#   scripts/setup.sh test     that, and Java, Maven, Python, Go; then Kafka, the Python packages and the S3 server the tests use
-#   scripts/setup.sh audit    that of demo, and cargo-deny and cargo-machete
+#   scripts/setup.sh test     that, and Java, Maven, Python, Go; then Kafka, the Python packages and the S3 server the tests use,
+#                             cargo-deny and cargo-machete
 #
 # Debian and Ubuntu through apt, macOS through Homebrew; elsewhere it names what to install. Asks nothing:
 # sudo is used without a prompt unless a person sits at the terminal. System packages and rustup go where they
@@ -182,7 +182,7 @@ install_s3_server() {
     server=$tools/versitygw-$VERSITYGW
     if [ ! -x "$server" ]; then
         say "building the S3 server of the tests (versitygw, 2 minutes)"
-        build=$(mktemp -d)
+        build=$(mktemp -d "$tools/build.XXXXXX")
         go=$(go_command)
         (cd / && GOTOOLCHAIN=local GOROOT='' GOPATH=$build/go GOCACHE=$build/cache GOBIN=$build/bin CGO_ENABLED=0 \
             GOFLAGS='-buildvcs=false -modcacherw' "$go" install -ldflags='-s -w' "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW") \
@@ -197,19 +197,23 @@ install_s3_server() {
 link() { ln -sfn "$1" "$tools/$2"; }
 
 install_cargo_tool() {
-    if [ ! -x "$tools/cargo/bin/$1" ]; then
+    tool=$tools/$1-$2
+    if [ ! -x "$tool" ]; then
         say "building $1 $2"
-        cargo install --quiet --locked --root "$tools/cargo" --target-dir "$tools/cargo/target" "$1@$2"
-        rm -rf "$tools/cargo/target"
+        build=$(mktemp -d "$tools/build.XXXXXX")
+        CARGO_TARGET_DIR=$build/target cargo install --quiet --locked --no-track --root "$build" "$1@$2"
+        mv "$build/bin/$1" "$tool"
+        rm -rf "$build"
     fi
+    link "$tool" "$1"
 }
 
 # ----------------------------------------------------------------------------------------------------------------
 
 what=${1:-}
 case $what in
-    demo | test | audit) ;;
-    *) fail "say what for: scripts/setup.sh demo|test|audit" ;;
+    demo | test) ;;
+    *) fail "say what for: scripts/setup.sh demo|test" ;;
 esac
 
 missing=
@@ -232,8 +236,6 @@ if [ "$what" = test ]; then
     install_kafka
     install_python_packages
     install_s3_server
-elif [ "$what" = audit ]; then
-    mkdir -p "$tools"
     install_cargo_tool cargo-deny "$CARGO_DENY"
     install_cargo_tool cargo-machete "$CARGO_MACHETE"
 fi

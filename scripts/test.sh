@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the checks of `make test` one after another and says how long each took; stops at the first that fails.
 #
-#   scripts/test.sh           formatting, build with lints, all tests
+#   scripts/test.sh           all of them
 #   scripts/test.sh lint      formatting and lints only
 #   scripts/test.sh audit     licences, banned and unused dependencies
 set -eu
@@ -22,19 +22,24 @@ step() {
     printf '=== took %s s\n' "$(($(date +%s) - started))"
 }
 
+audit() {
+    step "$tools/cargo-deny" --all-features --locked check licenses bans
+    step "$tools/cargo-machete"
+}
+
 tools=${WATERSHED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/watershed}/tools
 case ${1:-all} in
     all)
         step cargo fmt --all --check
         step cargo test --locked --workspace --all-targets --features failpoints --no-run
         step cargo test --locked --workspace --features failpoints --no-fail-fast
+        audit
         ;;
     lint)
         step cargo fmt --all --check
         step cargo build --locked --workspace --all-targets --features failpoints
         ;;
     audit)
-        step "$tools/cargo/bin/cargo-deny" --all-features check licenses bans
-        step "$tools/cargo/bin/cargo-machete"
+        audit
         ;;
 esac

@@ -13,7 +13,12 @@
 
 #![allow(dead_code)]
 
+mod disturbed;
+mod exactly_once;
+mod input;
 mod kafka;
+mod object_storage;
+mod project;
 mod readers;
 mod s3;
 mod servers;
