@@ -22,6 +22,7 @@ mod project;
 mod readers;
 mod s3;
 mod servers;
+mod simulated;
 mod table;
 mod tools;
 mod watershed;

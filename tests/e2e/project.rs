@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::input::{Expected, Minute};
-use crate::table::{DeltaTable, Row};
+use crate::table::{DeltaTable, Row, time_text};
 use crate::tools::folder;
 use crate::watershed::Watershed;
 
@@ -144,7 +144,7 @@ impl Project {
             assert!(before.is_none(), "gold.by_minute holds a window twice: {row:?}");
         }
         let expected: BTreeMap<_, _> =
-            expected.minutes.iter().map(|((start_us, city), minute)| ((minute_text(*start_us), city.clone()), minute.clone())).collect();
+            expected.minutes.iter().map(|((start_us, city), minute)| ((time_text(*start_us), city.clone()), minute.clone())).collect();
         let difference: Vec<_> = expected.iter().filter(|(key, minute)| minutes.get(key) != Some(minute)).take(5).collect();
         let there: Vec<_> = difference.iter().map(|(key, _)| minutes.get(key)).collect();
         assert!(difference.is_empty(), "gold.by_minute lacks {difference:?}; in their place: {there:?}");
@@ -201,10 +201,4 @@ fn assert_same(name: &str, found: &BTreeSet<(i64, i64)>, expected: &BTreeSet<(i6
         lost.take(5).collect::<Vec<_>>(),
         extra.take(5).collect::<Vec<_>>()
     );
-}
-
-/// As `arrow-json` writes a UTC timestamp that falls on a minute in June 2024.
-fn minute_text(time_us: i64) -> String {
-    let minutes = (time_us / 1_000_000 - 1_717_200_000) / 60;
-    format!("2024-06-01T{:02}:{:02}:00Z", minutes / 60, minutes % 60)
 }
