@@ -81,7 +81,10 @@ mod tests {
     use arrow::array::{Int64Array, StringArray};
     use std::sync::Arc;
 
-    fn kept(batches: &[(&[Option<&str>], &[Option<i64>])]) -> Vec<bool> {
+    /// Keys and times of the rows of a batch.
+    type Batch<'a> = (&'a [Option<&'a str>], &'a [Option<i64>]);
+
+    fn kept(batches: &[Batch]) -> Vec<bool> {
         let mut keep = KeepFirst::new([DataType::Utf8], 10).unwrap();
         let mut all = vec![];
         for (keys, times) in batches {

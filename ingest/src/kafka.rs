@@ -127,8 +127,8 @@ impl KafkaFetch {
                 }
             }
         }
-        if records > 0 {
-            self.record_bytes_estimate = (bytes / records).max(1);
+        if let Some(mean) = bytes.checked_div(records) {
+            self.record_bytes_estimate = mean.max(1);
         }
         bytes
     }
