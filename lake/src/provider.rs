@@ -51,7 +51,7 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(
+    pub(crate) fn provider(
         shared: &Shared,
         identity: Arc<Identity>,
         protocol: &Protocol,

@@ -13,7 +13,7 @@ use crate::error::{LakeError, Result};
 
 /// The Delta form of an Arrow schema: the `schemaString`, and the Arrow schema that readers get back.
 pub(crate) fn to_delta(schema: &Schema) -> Result<(String, SchemaRef)> {
-    let fields = schema.fields().iter().map(|field| storable(field)).collect::<Result<Vec<_>>>()?;
+    let fields = schema.fields().iter().map(storable).collect::<Result<Vec<_>>>()?;
     let failed = |reason: String| LakeError::BadType { column: "?".to_owned(), data_type: reason };
     let delta: StructType = (&Schema::new(fields)).try_into_kernel().map_err(|error| failed(error.to_string()))?;
     let text = serde_json::to_string(&delta).map_err(|error| failed(error.to_string()))?;
@@ -26,7 +26,7 @@ pub(crate) fn from_delta(schema_string: &str) -> Result<SchemaRef, String> {
     let delta: StructType = serde_json::from_str(schema_string).map_err(|error| error.to_string())?;
     let arrow: Schema = (&delta).try_into_arrow().map_err(|error| error.to_string())?;
     // Delta's own field annotations would make equal types compare as different.
-    Ok(Arc::new(Schema::new(arrow.fields().iter().map(|field| plain(field)).collect::<Vec<_>>())))
+    Ok(Arc::new(Schema::new(arrow.fields().iter().map(plain).collect::<Vec<_>>())))
 }
 
 /// Whether some column is a time without zone, which Delta calls `timestamp_ntz` and wants declared in the protocol.

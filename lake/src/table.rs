@@ -107,7 +107,7 @@ impl Table {
         let version = state.version;
         let files = state.load_files(&shared.access, &shared.identity).await?.clone();
         drop(state);
-        Snapshot::new(shared, shared.identity.clone(), &protocol, version, files)
+        Snapshot::provider(shared, shared.identity.clone(), &protocol, version, files)
     }
 
     /// A scan pinned to an older version, read from the log each time.
@@ -120,7 +120,7 @@ impl Table {
         }
         let (identity, protocol) = state::identity_at(&shared.access, self.name(), version).await?;
         let files = state::files_at(&shared.access, &identity, version).await?;
-        Snapshot::new(shared, Arc::new(identity), &protocol, version, files)
+        Snapshot::provider(shared, Arc::new(identity), &protocol, version, files)
     }
 
     /// Waits for upkeep that commits have started in the background (Delta checkpoints). For tests and clean exits.
