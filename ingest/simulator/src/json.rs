@@ -138,6 +138,17 @@ impl<'a> Writer<'a> {
         self.fixed(value, 2);
     }
 
+    /// An IPv4 address.
+    #[inline]
+    pub(crate) fn address(&mut self, name: &str, parts: [u8; 4]) {
+        self.name(name);
+        for (index, part) in parts.into_iter().enumerate() {
+            self.raw(if index == 0 { "\"" } else { "." });
+            self.digits(u64::from(part), 1);
+        }
+        self.raw("\"");
+    }
+
     /// `"name":{"lat":…,"lon":…}` with six decimals, a tenth of a metre.
     #[inline]
     pub(crate) fn point(&mut self, name: &str, (lat, lon): (f64, f64)) {
@@ -228,6 +239,7 @@ mod tests {
         assert_eq!(written(|w| w.numbered("id", "d_", 42)), ",\"id\":\"d_000042\"");
         assert_eq!(written(|w| w.numbered("id", "d_", 1_234_567)), ",\"id\":\"d_1234567\"");
         assert_eq!(written(|w| w.point("p", (-23.5505, 0.000001))), ",\"p\":{\"lat\":-23.550500,\"lon\":0.000001}");
+        assert_eq!(written(|w| w.address("ip", [20, 0, 7, 254])), ",\"ip\":\"20.0.7.254\"");
         assert_eq!(written(|w| w.uuid(u64::MAX, u64::MAX)), "ffffffff-ffff-4fff-bfff-ffffffffffff");
         assert_eq!(written(|w| w.hashed("h", "x", 0xab)), ",\"h\":\"x00000000000000ab\"");
     }

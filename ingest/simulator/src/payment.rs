@@ -132,7 +132,7 @@ impl World {
                 json.text("card_brand", rider.card_brand(payment.attempt));
                 json.text("card_country", ground.city.country);
                 json.hashed("device_id", "dev_", rider.device());
-                json.text("user_ipaddress", &rider.ip(payment.city));
+                json.address("user_ipaddress", rider.ip(payment.city));
                 if let Some(reason) = reason {
                     json.text("reason", reason);
                 }

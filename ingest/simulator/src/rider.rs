@@ -64,10 +64,10 @@ impl Rider {
     }
 
     /// The address the rider's provider has given it; riders of one city share networks.
-    pub(crate) fn ip(self, city: u8) -> String {
+    pub(crate) fn ip(self, city: u8) -> [u8; 4] {
         let network = mix(u64::from(city) * 64 + self.hash(20) % 64);
         let host = self.hash(21);
-        format!("{}.{}.{}.{}", 20 + network % 180, (network >> 8) & 255, (host >> 8) & 255, 1 + host % 254)
+        [20 + (network % 180) as u8, (network >> 8) as u8, (host >> 8) as u8, 1 + (host % 254) as u8]
     }
 }
 

@@ -246,7 +246,7 @@ impl World {
                 }
                 if let Some(rider) = session.rider {
                     json.numbered("user_id", "rdr_", rider.number);
-                    json.text("user_ipaddress", &rider.ip(session.city));
+                    json.address("user_ipaddress", rider.ip(session.city));
                 }
                 json.text("city", ground.city.name);
                 json.text("geo_country", ground.city.country);
