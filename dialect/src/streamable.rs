@@ -266,7 +266,7 @@ fn refusal(node: &LogicalPlan) -> SqlError {
         }
         LogicalPlan::Distinct(_) => (
             "DISTINCT over a stream would remember every row for ever".into(),
-            "use DEDUPLICATE(TABLE t PARTITION BY key, DESCRIPTOR(event_time), INTERVAL '10 minutes'), or GROUP BY window_start, window_end, …",
+            "use DEDUPLICATE(TABLE t PARTITION BY key, DESCRIPTOR(event_time), INTERVAL '10 minutes'), or GROUP BY window_start, …",
         ),
         LogicalPlan::Window(_) => (
             "OVER is not supported in streams yet".into(),

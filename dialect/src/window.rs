@@ -183,63 +183,97 @@ impl Assigned {
 pub fn assign(times: &TimestampMicrosecondArray, kind: &WindowKind) -> Assigned {
     match *kind {
         WindowKind::Tumble { size_us, offset_us } => tumble(times, size_us, offset_us),
-        WindowKind::Hop { size_us, slide_us, offset_us } => multiply(times, kind, |t, emit| {
-            let behind_us = behind(t, slide_us, offset_us);
-            let last_start = t.saturating_sub(behind_us);
-            let windows = if behind_us >= size_us { 0 } else { (size_us - behind_us - 1) / slide_us + 1 };
-            for back in (0..windows).rev() {
-                let start = last_start.saturating_sub(back * slide_us);
-                emit(start, start.saturating_add(size_us));
-            }
-        }),
-        WindowKind::Cumulate { size_us, step_us, offset_us } => multiply(times, kind, |t, emit| {
-            let behind_us = behind(t, size_us, offset_us);
-            let start = t.saturating_sub(behind_us);
-            for step in behind_us / step_us + 1..=size_us / step_us {
-                emit(start, start.saturating_add(step * step_us));
-            }
-        }),
+        WindowKind::Hop { size_us, slide_us, offset_us } => {
+            let mut slides = Grid::new(slide_us, offset_us);
+            multiply(times, kind, |time, entries| {
+                let last_start = slides.start_of(time);
+                let behind_us = time - last_start;
+                let windows = if behind_us >= size_us { 0 } else { (size_us - behind_us - 1) / slide_us + 1 };
+                for back in (0..windows).rev() {
+                    let start = last_start.saturating_sub(back * slide_us);
+                    entries.push(start, start.saturating_add(size_us));
+                }
+            })
+        }
+        WindowKind::Cumulate { size_us, step_us, offset_us } => {
+            let mut series = Grid::new(size_us, offset_us);
+            multiply(times, kind, |time, entries| {
+                let start = series.start_of(time);
+                for step in (time - start) / step_us + 1..=size_us / step_us {
+                    entries.push(start, start.saturating_add(step * step_us));
+                }
+            })
+        }
     }
 }
 
-/// How far `time` is past the newest `offset + k · step` that is not after it. Rounds down for negative times too.
-fn behind(time: i64, step: i64, offset: i64) -> i64 {
-    match time.checked_sub(offset) {
-        Some(shifted) => shifted.rem_euclid(step),
-        None => (i128::from(time) - i128::from(offset)).rem_euclid(i128::from(step)) as i64,
+/// Times cut at `offset + k · step`. Remembers the last piece: neighbours are mostly in one, and comparing is far cheaper than dividing.
+struct Grid {
+    step: i64,
+    offset: i64,
+    start: i64,
+    end: i64,
+}
+
+impl Grid {
+    fn new(step: i64, offset: i64) -> Self {
+        // An empty piece, so that the first time is in none.
+        Self { step, offset, start: i64::MAX, end: i64::MIN }
+    }
+
+    /// The newest cut that is not after `time`. Rounds down for negative times too.
+    fn start_of(&mut self, time: i64) -> i64 {
+        if time < self.start || time >= self.end {
+            let behind = match time.checked_sub(self.offset) {
+                Some(shifted) => shifted.rem_euclid(self.step),
+                None => (i128::from(time) - i128::from(self.offset)).rem_euclid(i128::from(self.step)) as i64,
+            };
+            self.start = time.saturating_sub(behind);
+            self.end = self.start.saturating_add(self.step);
+        }
+        self.start
     }
 }
 
 fn tumble(times: &TimestampMicrosecondArray, size_us: i64, offset_us: i64) -> Assigned {
     let rows: Option<UInt32Array> =
         (times.null_count() > 0).then(|| (0..times.len() as u32).filter(|&r| times.is_valid(r as usize)).collect());
-    let present = times.len() - times.null_count();
-    let (mut starts, mut ends) = (Vec::with_capacity(present), Vec::with_capacity(present));
-    // Neighbours are mostly in one window, and comparing is far cheaper than dividing.
-    let (mut start, mut end) = (i64::MAX, i64::MIN);
-    for time in times.iter().flatten() {
-        if time < start || time >= end {
-            start = time.saturating_sub(behind(time, size_us, offset_us));
-            end = start.saturating_add(size_us);
-        }
-        starts.push(start);
-        ends.push(end);
-    }
+    let mut grid = Grid::new(size_us, offset_us);
+    let starts: Vec<i64> = match times.null_count() {
+        0 => times.values().iter().map(|time| grid.start_of(*time)).collect(),
+        _ => times.iter().flatten().map(|time| grid.start_of(time)).collect(),
+    };
+    let ends = starts.iter().map(|start| start.saturating_add(size_us)).collect();
     Assigned { rows, start: timestamps(starts), end: timestamps(ends) }
 }
 
-fn multiply(times: &TimestampMicrosecondArray, kind: &WindowKind, windows_of: impl Fn(i64, &mut dyn FnMut(i64, i64))) -> Assigned {
-    let expected = times.len() * kind.windows_per_row().clamp(1, WINDOWS_PER_ROW_MAX) as usize;
-    let (mut rows, mut starts, mut ends) = (Vec::with_capacity(expected), Vec::with_capacity(expected), Vec::with_capacity(expected));
-    for (row, time) in times.iter().enumerate() {
-        let Some(time) = time else { continue };
-        windows_of(time, &mut |start, end| {
-            rows.push(row as u32);
-            starts.push(start);
-            ends.push(end);
-        });
+/// Entries of [`Assigned`] while they are made.
+struct Entries {
+    row: u32,
+    rows: Vec<u32>,
+    starts: Vec<i64>,
+    ends: Vec<i64>,
+}
+
+impl Entries {
+    fn push(&mut self, start: i64, end: i64) {
+        self.rows.push(self.row);
+        self.starts.push(start);
+        self.ends.push(end);
     }
-    Assigned { rows: Some(rows.into()), start: timestamps(starts), end: timestamps(ends) }
+}
+
+fn multiply(times: &TimestampMicrosecondArray, kind: &WindowKind, mut windows_of: impl FnMut(i64, &mut Entries)) -> Assigned {
+    let expected = times.len() * kind.windows_per_row().clamp(1, WINDOWS_PER_ROW_MAX) as usize;
+    let room = || Vec::with_capacity(expected);
+    let mut entries = Entries { row: 0, rows: Vec::with_capacity(expected), starts: room(), ends: room() };
+    for (row, time) in times.iter().enumerate() {
+        if let Some(time) = time {
+            entries.row = row as u32;
+            windows_of(time, &mut entries);
+        }
+    }
+    Assigned { rows: Some(entries.rows.into()), start: timestamps(entries.starts), end: timestamps(entries.ends) }
 }
 
 fn timestamps(us: Vec<i64>) -> ArrayRef {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod errors;
+mod project;
 mod shared;
 mod statements;
 mod streaming;
