@@ -1,1 +1,39 @@
-//! watershed-stream
+//! Pipelines: from a source through operators to a Delta table, exactly once.
+//!
+//! ```text
+//!            task.rs, one thread a group of partitions          one thread a key range           one thread
+//! source ──► watermark ─► filter, project, windows, partials ──► exchange ──► merge, dedup ──► sink.rs ──► staged files
+//!                                     │                                                           ▲
+//!                                     └──── late and quarantined rows ────────────────────────────┘
+//! shard.rs asks for a barrier each commit interval; when it has passed all tasks, one epoch record (epoch.rs) decides, and the
+//! tables commit what it names (tables.rs). After a crash the same commit is repeated from the newest record.
+//! ```
+//!
+//! Operators (`operators/`) are pure. Control flow, clocks and I/O live in `task.rs`, `sink.rs` and `shard.rs` only.
+
+pub mod control;
+pub mod epoch;
+mod error;
+pub mod exchange;
+pub mod hidden;
+pub mod holder;
+pub mod limits;
+pub mod metrics;
+pub mod operator;
+pub mod operators;
+pub mod plan;
+pub mod project;
+pub mod runner;
+pub mod shard;
+pub mod sink;
+pub mod state;
+pub mod tables;
+pub mod task;
+
+pub use epoch::{Counters, EpochRecord};
+pub use error::StreamError;
+pub use metrics::{Metrics, Phase, PipelineMetrics};
+pub use plan::Blueprint;
+pub use project::Project;
+pub use runner::{RunOptions, Runner, newest_epochs, prepare, remove};
+pub use shard::Until;

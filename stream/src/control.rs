@@ -1,0 +1,139 @@
+//! What the shard's coordinator and its tasks share: the barrier that is asked for, the wish to stop, how far each partition is.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::epoch::Counters;
+
+/// A barrier: everything before it belongs to the epoch.
+#[derive(Debug, Clone, Default)]
+pub struct BarrierRequest {
+    /// The epoch it ends.
+    pub epoch: u64,
+    /// Partitions that are idle, and what their watermark is raised to.
+    pub idle_us: BTreeMap<i32, i64>,
+    /// Whether the tasks end behind it.
+    pub last: bool,
+}
+
+/// How far one partition is.
+#[derive(Debug, Clone, Copy)]
+pub struct PartitionState {
+    /// The next offset to be read.
+    pub next_offset: i64,
+    /// The end of the partition as last known.
+    pub high_watermark: Option<i64>,
+    /// Microseconds since 1970; `i64::MIN` before the first row.
+    pub watermark_us: i64,
+    /// Since when it has been read to its end; `None` if it is not.
+    pub caught_up_since: Option<Instant>,
+}
+
+impl PartitionState {
+    /// Records between here and the end.
+    pub fn lag(&self) -> u64 {
+        self.high_watermark.map_or(0, |high| high.saturating_sub(self.next_offset).max(0) as u64)
+    }
+
+    fn idle(&self, timeout: Duration) -> bool {
+        self.caught_up_since.is_some_and(|since| since.elapsed() >= timeout)
+    }
+}
+
+/// Shared by one run of a shard.
+#[derive(Debug, Default)]
+pub struct Control {
+    stop: AtomicBool,
+    requested: AtomicU64,
+    request: Mutex<BarrierRequest>,
+    partitions: Mutex<BTreeMap<i32, PartitionState>>,
+    live: Mutex<Counters>,
+}
+
+impl Control {
+    /// Tells all tasks to end at once, wherever they are.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether tasks should end.
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a barrier.
+    pub fn request(&self, request: BarrierRequest) {
+        let epoch = request.epoch;
+        *lock(&self.request) = request;
+        self.requested.store(epoch, Ordering::Release);
+    }
+
+    /// The barrier asked for, if it is newer than `last`.
+    pub fn pending(&self, last: u64) -> Option<BarrierRequest> {
+        (self.requested.load(Ordering::Acquire) > last).then(|| lock(&self.request).clone())
+    }
+
+    /// Says how far a partition is.
+    pub fn report(&self, partition: i32, state: PartitionState) {
+        lock(&self.partitions).insert(partition, state);
+    }
+
+    /// How far all partitions are.
+    pub fn partitions(&self) -> BTreeMap<i32, PartitionState> {
+        lock(&self.partitions).clone()
+    }
+
+    /// Counts rows as they pass; the epoch record has its own, exact count.
+    pub fn count(&self, counters: Counters) {
+        lock(&self.live).add(counters);
+    }
+
+    /// Rows counted in this run so far.
+    pub fn live(&self) -> Counters {
+        *lock(&self.live)
+    }
+
+    /// Which partitions are idle, and the watermark they are raised to: the least of those that are not, or, if all are, the greatest
+    /// that any has reached. Empty if no partition would move.
+    pub fn idle_floors(&self, timeout: Duration) -> BTreeMap<i32, i64> {
+        let partitions = self.partitions();
+        let active = partitions.values().filter(|p| !p.idle(timeout)).map(|p| p.watermark_us).min();
+        let floor = active.or_else(|| partitions.values().map(|p| p.watermark_us).max()).unwrap_or(i64::MIN);
+        partitions.iter().filter(|(_, p)| p.idle(timeout) && p.watermark_us < floor).map(|(&partition, _)| (partition, floor)).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(watermark_us: i64, idle: bool) -> PartitionState {
+        let caught_up_since = idle.then(|| Instant::now().checked_sub(Duration::from_secs(60))).flatten();
+        PartitionState { next_offset: 5, high_watermark: Some(5), watermark_us, caught_up_since }
+    }
+
+    #[test]
+    fn an_idle_partition_is_raised_to_the_slowest_active_one() {
+        let control = Control::default();
+        control.report(0, partition(100, false));
+        control.report(1, partition(70, false));
+        control.report(2, partition(i64::MIN, true));
+        control.report(3, partition(90, true));
+        assert_eq!(control.idle_floors(Duration::from_secs(10)), BTreeMap::from([(2, 70)]));
+    }
+
+    #[test]
+    fn when_all_are_idle_the_farthest_leads() {
+        let control = Control::default();
+        control.report(0, partition(100, true));
+        control.report(1, partition(70, true));
+        assert_eq!(control.idle_floors(Duration::from_secs(10)), BTreeMap::from([(1, 100)]));
+        assert_eq!(control.idle_floors(Duration::from_secs(100)), BTreeMap::new());
+    }
+}

@@ -1,0 +1,190 @@
+//! The epoch record: the one file that decides an epoch.
+//!
+//! `<warehouse>/_watershed/pipelines/<schema.table>/<shard>/epochs/<n>.json`, written with create-if-absent. Everything before it is
+//! invisible; everything after it is a redo of what it names. Records are contiguous from 1.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde::{Deserialize, Serialize};
+use watershed_lake::{StagedFile, TableName, Warehouse};
+
+use crate::StreamError;
+use crate::holder::Identity;
+
+/// The layout of records that this version writes.
+pub const VERSION: u32 = 1;
+
+/// Names the chain of epochs of one shard of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId {
+    /// The pipeline, named like its table.
+    pub pipeline: TableName,
+    /// Which of its shards; 0 if there is only one.
+    pub shard: u32,
+}
+
+impl ShardId {
+    /// The application id of its Delta transactions.
+    pub fn app_id(&self) -> String {
+        format!("{}/{}", self.pipeline, self.shard)
+    }
+
+    /// The folder of its records and state, below the warehouse root.
+    pub fn folder(&self) -> String {
+        format!("_watershed/pipelines/{}/{}", self.pipeline, self.shard)
+    }
+
+    /// Where the record of an epoch lies.
+    pub fn record_path(&self, epoch: u64) -> Path {
+        Path::from(format!("{}/epochs/{epoch:020}.json", self.folder()))
+    }
+}
+
+/// Where the bytes of a state segment lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateRange {
+    /// File name in the shard's `state/` folder.
+    pub file: String,
+    /// First byte.
+    pub offset: u64,
+    /// How many bytes: one Arrow IPC stream.
+    pub bytes: u64,
+}
+
+/// What one epoch adds to one table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableEpoch {
+    /// The table.
+    pub table: TableName,
+    /// Its Delta id, so that a table dropped and made anew is noticed.
+    pub table_id: String,
+    /// The last epoch before this one that added files to it; `None` if none has.
+    pub previous_epoch: Option<u64>,
+    /// The files it adds; empty if none, and then there is no Delta commit.
+    pub files: Vec<StagedFile>,
+}
+
+/// Rows counted since the pipeline began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Records read from the source.
+    pub rows_in: u64,
+    /// Rows added to the table.
+    pub rows_out: u64,
+    /// Rows that came after their window had closed.
+    pub rows_late: u64,
+    /// Records that could not be decoded, cast or accepted.
+    pub rows_quarantined: u64,
+    /// Rows dropped as duplicates.
+    pub rows_deduplicated: u64,
+}
+
+impl Counters {
+    /// Adds another count.
+    pub fn add(&mut self, other: Counters) {
+        self.rows_in += other.rows_in;
+        self.rows_out += other.rows_out;
+        self.rows_late += other.rows_late;
+        self.rows_quarantined += other.rows_quarantined;
+        self.rows_deduplicated += other.rows_deduplicated;
+    }
+}
+
+/// One epoch of one shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Layout of this record.
+    pub version: u32,
+    /// The pipeline.
+    pub pipeline: TableName,
+    /// The shard.
+    pub shard: u32,
+    /// Its number; the first is 1.
+    pub epoch: u64,
+    /// Who wrote it.
+    pub writer: Identity,
+    /// Hash of the definition it was computed by.
+    pub definition: String,
+    /// When it was written, in milliseconds since 1970. For people; nothing depends on it.
+    pub written_ms: u64,
+    /// The next offset to be read, by partition.
+    pub offsets: BTreeMap<i32, i64>,
+    /// The watermark of each partition in microseconds since 1970, idle decisions included; partitions without rows are absent.
+    pub watermarks_us: BTreeMap<i32, i64>,
+    /// Partitions that were idle, and the watermark they were raised to.
+    pub idle_us: BTreeMap<i32, i64>,
+    /// How many keyed tasks the state is split over.
+    pub keyed_tasks: u32,
+    /// All state: segment name to bytes.
+    pub state: BTreeMap<String, StateRange>,
+    /// All tables of the pipeline.
+    pub tables: Vec<TableEpoch>,
+    /// Totals.
+    pub counters: Counters,
+}
+
+impl EpochRecord {
+    /// As written to the store.
+    pub fn to_bytes(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// As read from the store.
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, StreamError> {
+        let corrupt = |reason: String| StreamError::Corrupt { path: path.to_string(), kind: "an epoch record", reason };
+        let record: Self = serde_json::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
+        if record.version != VERSION {
+            return Err(corrupt(format!("it has layout {}, this Watershed knows {VERSION}", record.version)));
+        }
+        Ok(record)
+    }
+
+    /// The last epoch, this one included, that added files to `table`.
+    pub fn last_epoch_of(&self, table: &TableEpoch) -> Option<u64> {
+        if table.files.is_empty() { table.previous_epoch } else { Some(self.epoch) }
+    }
+}
+
+/// The newest record of a shard, or `None` before its first.
+pub async fn newest(warehouse: &Warehouse, shard: &ShardId) -> Result<Option<EpochRecord>, StreamError> {
+    let epochs = numbers(warehouse, shard).await?;
+    match epochs.last() {
+        None => Ok(None),
+        Some(&epoch) => Ok(Some(read(warehouse, shard, epoch).await?)),
+    }
+}
+
+/// The numbers of all records that are kept, rising.
+pub async fn numbers(warehouse: &Warehouse, shard: &ShardId) -> Result<Vec<u64>, StreamError> {
+    let folder = Path::from(format!("{}/epochs", shard.folder()));
+    let objects: Vec<_> = warehouse.store().list(Some(&folder)).try_collect().await.map_err(watershed_lake::LakeError::from)?;
+    let mut numbers: Vec<u64> =
+        objects.iter().filter_map(|o| o.location.filename()?.strip_suffix(".json")?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// One record.
+pub async fn read(warehouse: &Warehouse, shard: &ShardId, epoch: u64) -> Result<EpochRecord, StreamError> {
+    let path = shard.record_path(epoch);
+    let object = warehouse.store().get(&path).await.map_err(watershed_lake::LakeError::from)?;
+    let bytes = object.bytes().await.map_err(watershed_lake::LakeError::from)?;
+    EpochRecord::from_bytes(&bytes, &path)
+}
+
+/// Milliseconds since 1970, for people and heartbeats.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// Removes an old record. Failing to is no error: only the newest matters.
+pub async fn remove(warehouse: &Warehouse, shard: &ShardId, epoch: u64) {
+    if let Err(error) = warehouse.store().delete(&shard.record_path(epoch)).await {
+        tracing::debug!(epoch, %error, "old epoch record not removed");
+    }
+}

@@ -1,0 +1,114 @@
+//! What can stop a pipeline. Each says what happened, why, and what to do next.
+
+use watershed_dialect::SqlError;
+use watershed_ingest::IngestError;
+use watershed_lake::LakeError;
+
+/// Why a pipeline could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The definition's SQL does not work. Who wrote it must act.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// Reading the source failed.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// Reading or writing the warehouse failed.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// An expression failed over real rows, or memory ran out.
+    #[error("a step of the query failed: {0}")]
+    Query(#[from] datafusion::error::DataFusionError),
+    /// A batch did not fit its schema.
+    #[error("a batch could not be built: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// State of another shape than the operator's.
+    #[error("operator '{operator}' keeps no state, but the newest epoch has a segment '{segment}' for it; the query was changed over old state: `watershed apply --rebuild` starts the table anew")]
+    StateMismatch {
+        /// The operator.
+        operator: &'static str,
+        /// The first segment that has no home.
+        segment: String,
+    },
+    /// The definition is not the one the epochs were written with.
+    #[error("{pipeline}: the query was changed since epoch {epoch}, whose state it does not fit; put the old text back, or start the table anew with `watershed apply --rebuild`")]
+    DefinitionChanged {
+        /// The pipeline.
+        pipeline: String,
+        /// The newest epoch.
+        epoch: u64,
+    },
+    /// Another process runs this pipeline.
+    #[error("{pipeline} is held by {holder}; two processes must not run one pipeline: stop that one first{hint}")]
+    Held {
+        /// The pipeline.
+        pipeline: String,
+        /// Who holds it.
+        holder: String,
+        /// What else may help.
+        hint: String,
+    },
+    /// Another process wrote the epoch that was ours to write.
+    #[error("{pipeline}: epoch {epoch} was written by {winner}, which took the pipeline over; this process stops and has lost nothing: what it had not committed is read again there")]
+    Fenced {
+        /// The pipeline.
+        pipeline: String,
+        /// The epoch both wanted.
+        epoch: u64,
+        /// Who won.
+        winner: String,
+    },
+    /// The table's history and the pipeline's records do not fit.
+    #[error("{pipeline}: {what}; {hint}")]
+    Inconsistent {
+        /// The pipeline.
+        pipeline: String,
+        /// What does not fit.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A record or state file could not be read.
+    #[error("{path} cannot be read as {kind}: {reason}; if it was damaged, restore it from a backup of the warehouse, or start the table anew with `watershed apply --rebuild`")]
+    Corrupt {
+        /// Where it lies.
+        path: String,
+        /// What it should be.
+        kind: &'static str,
+        /// Why it is not.
+        reason: String,
+    },
+    /// No epoch was completed for a long time.
+    #[error("{pipeline}: epoch {epoch} was not complete after {seconds} s; the store or the machine is too slow or stuck")]
+    Stuck {
+        /// The pipeline.
+        pipeline: String,
+        /// The epoch.
+        epoch: u64,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// A task ended without saying why: a defect.
+    #[error("{pipeline}: a task stopped without a word: {what}; this is a defect of Watershed")]
+    TaskDied {
+        /// The pipeline.
+        pipeline: String,
+        /// Which task, and its panic message if there was one.
+        what: String,
+    },
+    /// The plan has a shape that streams cannot run; `check_streamable` should have refused it.
+    #[error("cannot run as a stream: {0}")]
+    Unsupported(String),
+}
+
+impl StreamError {
+    /// Whether starting again from the newest epoch may help: the world outside may have changed by then.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Ingest(error) => error.may_pass(),
+            Self::Lake(error) => error.may_pass(),
+            Self::Stuck { .. } | Self::TaskDied { .. } => true,
+            _ => false,
+        }
+    }
+}

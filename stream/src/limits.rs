@@ -1,0 +1,24 @@
+//! Named maxima, with their reasons.
+
+use std::time::Duration;
+
+/// Rows taken from a source in one turn: enough to amortise a turn's cost, few enough that a turn stays in milliseconds.
+pub const TURN_ROWS_MAX: usize = 32_768;
+/// Bytes taken from a source in one turn; a single larger message still passes.
+pub const TURN_BYTES_MAX: usize = 8 << 20;
+/// How long a turn waits for a first row: also how late a barrier can be noticed when nothing arrives.
+pub const TURN_WAIT: Duration = Duration::from_millis(20);
+/// Batches that may wait between two tasks. A full channel slows the sender down to the fetch.
+pub const CHANNEL_BATCHES_MAX: usize = 8;
+/// How long an epoch may take from barrier to commit before the pipeline is given up as stuck.
+pub const EPOCH_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often the holder of a shard says that it is alive.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// A holder on another machine that has been silent for this long is taken for dead.
+pub const HOLDER_SILENT_MAX: Duration = Duration::from_secs(15);
+/// Epoch records that are kept for reading back; older ones are deleted.
+pub const EPOCH_RECORDS_KEPT: u64 = 1_000;
+/// How often a running pipeline looks for partitions that were added to its topic.
+pub const PARTITIONS_REFRESH: Duration = Duration::from_secs(30);
+/// Bytes of encoded rows a sink may buffer for one table before it closes files early.
+pub const SINK_BUFFER_BYTES_MAX: usize = 256 << 20;

@@ -1,0 +1,140 @@
+//! The shape of one step of a pipeline, and the chain that runs several as one.
+//!
+//! An operator is pure: no I/O, no clock, no channels. The runtime in `task.rs` owns control flow; operators only turn
+//! batches and watermarks into batches, and say what of their state changed.
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+use crate::StreamError;
+
+/// A lower bound on event times still expected, as one task sees it after one of its inputs moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermark {
+    /// Which input moved: the Kafka partition in the partition-local stage, the upstream task in the keyed stage.
+    pub input: i32,
+    /// That input's watermark, in microseconds since 1970.
+    pub input_us: i64,
+    /// The least watermark over all inputs of this task, in microseconds since 1970.
+    pub merged_us: i64,
+}
+
+/// What an operator hands on.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Rows for the next operator, in [`Operator::schema`].
+    pub rows: Vec<RecordBatch>,
+    /// Rows that came too late, in [`crate::operators::late::side_schema`].
+    pub late: Vec<RecordBatch>,
+    /// How many rows were dropped as duplicates.
+    pub deduplicated: u64,
+}
+
+/// What of an operator's state changed since the last snapshot. A segment is the unit of state: a window, a time bucket.
+#[derive(Debug, Default)]
+pub struct StateDelta {
+    /// Segments to write anew, whole.
+    pub upserts: Vec<(String, RecordBatch)>,
+    /// Segments that are no more.
+    pub deletes: Vec<String>,
+}
+
+/// State to start from: segments as once written. One name may come several times (from tasks that ran side by side); such segments add up.
+#[derive(Debug, Default)]
+pub struct StateSnapshot {
+    /// Name and rows of each segment.
+    pub segments: Vec<(String, RecordBatch)>,
+}
+
+/// One step of a pipeline.
+pub trait Operator: Send {
+    /// The word by which plans and metrics call it.
+    fn name(&self) -> &'static str;
+
+    /// Schema of the rows it hands on.
+    fn schema(&self) -> SchemaRef;
+
+    /// Takes rows in.
+    fn process(&mut self, batch: RecordBatch, out: &mut Output) -> Result<(), StreamError>;
+
+    /// Learns that time has moved. Returns what holds for the rows it hands on: less, if it still keeps older ones back.
+    fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<Watermark, StreamError> {
+        Ok(watermark)
+    }
+
+    /// What changed since the last snapshot. Operators without state say nothing.
+    fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
+        Ok(StateDelta::default())
+    }
+
+    /// Takes back what snapshots once wrote. Called before any row, at most once. What was restored counts as changed: the next
+    /// snapshot writes it anew, since the tasks it came from may have been split in another way.
+    fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
+        match state.segments.first() {
+            None => Ok(()),
+            Some((segment, _)) => Err(StreamError::StateMismatch { operator: self.name(), segment: segment.clone() }),
+        }
+    }
+}
+
+/// Operators run as one: the rows of each go straight into the next.
+pub struct Chain {
+    operators: Vec<Box<dyn Operator>>,
+}
+
+impl Chain {
+    /// Joins operators, first to last.
+    pub fn new(operators: Vec<Box<dyn Operator>>) -> Self {
+        Self { operators }
+    }
+
+    /// Schema of the rows that leave the chain. A chain has at least one operator.
+    pub fn schema(&self) -> SchemaRef {
+        self.operators.last().map_or_else(|| std::sync::Arc::new(arrow::datatypes::Schema::empty()), |last| last.schema())
+    }
+
+    /// The operators, first to last.
+    pub fn operators_mut(&mut self) -> impl Iterator<Item = (usize, &mut Box<dyn Operator>)> {
+        self.operators.iter_mut().enumerate()
+    }
+
+    /// Pushes rows through all operators.
+    pub fn process(&mut self, batch: RecordBatch, out: &mut Output) -> Result<(), StreamError> {
+        push(&mut self.operators, batch, out)
+    }
+
+    /// Tells all operators, first to last, that time has moved; what one emits reaches the next before the news does.
+    /// Returns the watermark of the rows that leave the chain.
+    pub fn on_watermark(&mut self, mut watermark: Watermark, out: &mut Output) -> Result<Watermark, StreamError> {
+        for i in 0..self.operators.len() {
+            let (done, rest) = self.operators.split_at_mut(i + 1);
+            let mut emitted = Output::default();
+            watermark = done[i].on_watermark(watermark, &mut emitted)?;
+            out.late.append(&mut emitted.late);
+            out.deduplicated += emitted.deduplicated;
+            for batch in emitted.rows {
+                push(rest, batch, out)?;
+            }
+        }
+        Ok(watermark)
+    }
+}
+
+fn push(operators: &mut [Box<dyn Operator>], batch: RecordBatch, out: &mut Output) -> Result<(), StreamError> {
+    let Some((first, rest)) = operators.split_first_mut() else {
+        if batch.num_rows() > 0 {
+            out.rows.push(batch);
+        }
+        return Ok(());
+    };
+    let mut emitted = Output::default();
+    first.process(batch, &mut emitted)?;
+    out.late.append(&mut emitted.late);
+    out.deduplicated += emitted.deduplicated;
+    for batch in emitted.rows {
+        if batch.num_rows() > 0 {
+            push(rest, batch, out)?;
+        }
+    }
+    Ok(())
+}

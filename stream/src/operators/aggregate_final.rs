@@ -1,0 +1,146 @@
+//! The second half of a windowed aggregate: reduce. Runs behind the exchange by key.
+//!
+//! State: the partials of each window that has not closed everywhere. Once the merged watermark reaches a window's end all slots have
+//! sent theirs; they are merged in slot order, so that the result does not depend on who came first. Dropped at close.
+//!
+//! ```text
+//! (window_start, window_end, slot, city, partial states…)  →  (window_start, window_end, city, results…)
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Int32Type, SchemaRef, TimestampMicrosecondType};
+use arrow::record_batch::RecordBatch;
+
+use super::group_table::{GroupSpec, GroupTable};
+use crate::StreamError;
+use crate::operator::{Operator, Output, StateDelta, StateSnapshot, Watermark};
+
+/// Where a column of the result comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The window's start.
+    WindowStart,
+    /// The window's end.
+    WindowEnd,
+    /// The last microsecond of the window.
+    WindowTime,
+    /// A key, by its place among the keys.
+    Key(usize),
+    /// A result, by its place among the aggregates.
+    Result(usize),
+}
+
+/// See the module documentation.
+pub struct AggregateFinal {
+    groups: Arc<GroupSpec>,
+    layout: Vec<Part>,
+    schema: SchemaRef,
+    /// By (window end, window start).
+    windows: BTreeMap<(i64, i64), Vec<RecordBatch>>,
+    changed: BTreeSet<(i64, i64)>,
+    closed: BTreeSet<(i64, i64)>,
+}
+
+impl AggregateFinal {
+    /// `schema` is that of the result, `layout` says for each of its columns where it comes from.
+    pub fn new(groups: Arc<GroupSpec>, layout: Vec<Part>, schema: SchemaRef) -> Self {
+        Self { groups, layout, schema, windows: BTreeMap::new(), changed: BTreeSet::new(), closed: BTreeSet::new() }
+    }
+
+    fn add(&mut self, batch: RecordBatch) {
+        let bound = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>().value(0);
+        let window = (bound(1), bound(0));
+        self.changed.insert(window);
+        self.windows.entry(window).or_default().push(batch);
+    }
+
+    fn close(&self, (end, start): (i64, i64), mut partials: Vec<RecordBatch>) -> Result<RecordBatch, StreamError> {
+        partials.sort_by_key(|batch| batch.column(2).as_primitive::<Int32Type>().value(0));
+        let mut table = GroupTable::new(self.groups.clone())?;
+        for batch in &partials {
+            table.merge(&batch.columns()[3..])?;
+        }
+        let rows = table.len();
+        let drained = table.drain_results()?;
+        let keys = self.groups.keys.len();
+        let bound = |time: i64| Arc::new(TimestampMicrosecondArray::from_value(time, rows).with_timezone("UTC")) as ArrayRef;
+        let columns = self
+            .layout
+            .iter()
+            .map(|part| match part {
+                Part::WindowStart => bound(start),
+                Part::WindowEnd => bound(end),
+                Part::WindowTime => bound(end - 1),
+                Part::Key(i) => drained[*i].clone(),
+                Part::Result(i) => drained[keys + i].clone(),
+            })
+            .collect();
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+impl Operator for AggregateFinal {
+    fn name(&self) -> &'static str {
+        "aggregate_final"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn process(&mut self, batch: RecordBatch, _out: &mut Output) -> Result<(), StreamError> {
+        // Partials leave their operator one window and slot at a time, and the exchange splits them by key only.
+        if batch.num_rows() > 0 {
+            self.add(batch);
+        }
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark, StreamError> {
+        while let Some(entry) = self.windows.first_entry() {
+            let window = *entry.key();
+            if window.0 > watermark.merged_us {
+                break;
+            }
+            let partials = entry.remove();
+            self.changed.remove(&window);
+            self.closed.insert(window);
+            out.rows.push(self.close(window, partials)?);
+        }
+        Ok(watermark)
+    }
+
+    fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
+        let mut delta = StateDelta::default();
+        for (end, start) in std::mem::take(&mut self.closed) {
+            delta.deletes.push(format!("{start}-{end}"));
+        }
+        for window in std::mem::take(&mut self.changed) {
+            if let Some(partials) = self.windows.get_mut(&window) {
+                partials.sort_by_key(|batch| batch.column(2).as_primitive::<Int32Type>().value(0));
+                let schema = partials[0].schema();
+                delta.upserts.push((format!("{}-{}", window.1, window.0), concat_batches(&schema, partials.iter())?));
+            }
+        }
+        Ok(delta)
+    }
+
+    fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
+        for (_, batch) in state.segments {
+            // A segment holds the partials of several slots behind one another; each goes back on its own.
+            let slots = batch.column(2).as_primitive::<Int32Type>().values().clone();
+            let mut from = 0;
+            for row in 1..=batch.num_rows() {
+                if row == batch.num_rows() || slots[row] != slots[from] {
+                    self.add(batch.slice(from, row - from));
+                    from = row;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! The first half of a windowed aggregate: map and combine. Runs beside the source, before any exchange.
+//!
+//! State: one [`GroupTable`] per open window and *slot*. Where the result depends on the order of rows (floating-point sums,
+//! `first_value`) a slot is a Kafka partition, so that each partial is a function of that partition's prefix alone; otherwise all
+//! partitions of the task share slot 0, so that memory does not grow with their number. Dropped when the window closes: a slot's
+//! partial leaves once the slot's watermark reaches the window's end.
+//!
+//! ```text
+//! rows (window_start, window_end, city, fare)  →  (window_start, window_end, slot, city, partial states…)
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::record_batch::RecordBatch;
+use datafusion::physical_expr::PhysicalExpr;
+
+use super::group_table::{GroupSpec, GroupTable};
+use crate::StreamError;
+use crate::hidden;
+use crate::operator::{Operator, Output, StateDelta, StateSnapshot, Watermark};
+
+/// Name of the column that says which slot a partial came from.
+pub const SLOT: &str = "__slot";
+
+/// What the operator does; never changes.
+pub struct AggregatePartialSpec {
+    /// Where `window_start` stands in the input.
+    pub window_start: usize,
+    /// Where `window_end` stands in the input.
+    pub window_end: usize,
+    /// Group keys beside the window's bounds.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Key types and aggregates.
+    pub groups: Arc<GroupSpec>,
+    /// Whether each partition has its own partials.
+    pub slot_per_partition: bool,
+}
+
+/// `(window_start, window_end, __slot)` as they stand before keys and states.
+pub fn window_fields() -> Vec<FieldRef> {
+    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    vec![
+        Arc::new(Field::new("window_start", timestamp.clone(), false)),
+        Arc::new(Field::new("window_end", timestamp, false)),
+        Arc::new(Field::new(SLOT, DataType::Int32, false)),
+    ]
+}
+
+/// Window bounds and slot; ordered so that windows close from the front.
+type WindowSlot = (i64, i64, i32);
+
+/// See the module documentation.
+pub struct AggregatePartial {
+    spec: AggregatePartialSpec,
+    schema: SchemaRef,
+    /// By (window end, window start, slot).
+    windows: BTreeMap<WindowSlot, GroupTable>,
+    changed: BTreeSet<WindowSlot>,
+    closed: BTreeSet<WindowSlot>,
+}
+
+impl AggregatePartial {
+    /// An operator with no open window.
+    pub fn new(spec: AggregatePartialSpec) -> Result<Self, StreamError> {
+        let mut fields = window_fields();
+        fields.extend(spec.groups.state_fields()?);
+        let schema = Schema::new(fields).into();
+        Ok(Self { spec, schema, windows: BTreeMap::new(), changed: BTreeSet::new(), closed: BTreeSet::new() })
+    }
+
+    fn add(&mut self, window: WindowSlot, rows: &RecordBatch) -> Result<(), StreamError> {
+        let keys = self
+            .spec
+            .keys
+            .iter()
+            .map(|key| key.evaluate(rows)?.into_array(rows.num_rows()))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.table(window)?.update(&keys, rows)
+    }
+
+    fn table(&mut self, window: WindowSlot) -> Result<&mut GroupTable, StreamError> {
+        self.changed.insert(window);
+        self.closed.remove(&window);
+        match self.windows.entry(window) {
+            std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            std::collections::btree_map::Entry::Vacant(entry) => Ok(entry.insert(GroupTable::new(self.spec.groups.clone())?)),
+        }
+    }
+
+    fn batch(&self, (end, start, slot): WindowSlot, columns: Vec<ArrayRef>) -> Result<RecordBatch, StreamError> {
+        let rows = columns.first().map_or(0, |column| column.len());
+        let bound = |time: i64| Arc::new(TimestampMicrosecondArray::from_value(time, rows).with_timezone("UTC")) as ArrayRef;
+        let mut all = vec![bound(start), bound(end), Arc::new(Int32Array::from_value(slot, rows)) as ArrayRef];
+        all.extend(columns);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), all, &options)?)
+    }
+}
+
+impl Operator for AggregatePartial {
+    fn name(&self) -> &'static str {
+        "aggregate_partial"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn process(&mut self, batch: RecordBatch, _out: &mut Output) -> Result<(), StreamError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let slot = if self.spec.slot_per_partition { hidden::partition(&batch) } else { 0 };
+        let starts = batch.column(self.spec.window_start).as_primitive::<TimestampMicrosecondType>();
+        let ends = batch.column(self.spec.window_end).as_primitive::<TimestampMicrosecondType>();
+        let (starts, ends) = (starts.values().clone(), ends.values().clone());
+        let first = (ends[0], starts[0]);
+        if ends.iter().zip(starts.iter()).all(|(&end, &start)| (end, start) == first) {
+            return self.add((first.0, first.1, slot), &batch);
+        }
+        // A batch seldom spans more than a few windows: one list of rows for each keeps their order.
+        let mut rows_of: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
+        for (row, (&end, &start)) in ends.iter().zip(starts.iter()).enumerate() {
+            rows_of.entry((end, start)).or_default().push(row as u32);
+        }
+        for ((end, start), rows) in rows_of {
+            let part = hidden::take(&batch, &UInt32Array::from(rows))?;
+            self.add((end, start, slot), &part)?;
+        }
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark, StreamError> {
+        let reached_us = if self.spec.slot_per_partition { watermark.input_us } else { watermark.merged_us };
+        let closing: Vec<WindowSlot> = self
+            .windows
+            .keys()
+            .take_while(|(end, ..)| *end <= reached_us)
+            .filter(|(.., slot)| !self.spec.slot_per_partition || *slot == watermark.input)
+            .copied()
+            .collect();
+        for window in closing {
+            if let Some(mut table) = self.windows.remove(&window) {
+                self.changed.remove(&window);
+                self.closed.insert(window);
+                let columns = table.drain_state()?;
+                out.rows.push(self.batch(window, columns)?);
+            }
+        }
+        Ok(watermark)
+    }
+
+    fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
+        let mut delta = StateDelta::default();
+        for window in std::mem::take(&mut self.closed) {
+            delta.deletes.push(segment(window));
+        }
+        for window in std::mem::take(&mut self.changed) {
+            if let Some(table) = self.windows.get_mut(&window) {
+                let columns = table.copy_state()?;
+                delta.upserts.push((segment(window), self.batch(window, columns)?));
+            }
+        }
+        Ok(delta)
+    }
+
+    fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
+        for (_, batch) in state.segments {
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            let bound = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>().value(0);
+            let slot = batch.column(2).as_any().downcast_ref::<Int32Array>().map_or(0, |slots| slots.value(0));
+            self.table((bound(1), bound(0), slot))?.merge(&batch.columns()[3..])?;
+        }
+        Ok(())
+    }
+}
+
+fn segment((end, start, slot): WindowSlot) -> String {
+    format!("{start}-{end}/{slot}")
+}

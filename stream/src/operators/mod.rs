@@ -1,0 +1,16 @@
+//! One file per operator. All are pure; see [`crate::operator::Operator`].
+
+pub mod aggregate_final;
+pub mod aggregate_partial;
+pub mod assign_windows;
+pub mod deduplicate;
+pub mod deliver;
+pub mod filter;
+pub mod group_table;
+pub mod late;
+pub mod project;
+
+#[cfg(test)]
+pub(crate) mod check;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Cases of all operators: see [`super::check`].
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::functions_aggregate::first_last::first_value_udaf;
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::col;
+use watershed_dialect::window::{WindowKind, event_time_type, window_fields};
+
+use super::aggregate_final::{AggregateFinal, Part};
+use super::aggregate_partial::{AggregatePartial, AggregatePartialSpec};
+use super::assign_windows::AssignWindows;
+use super::check::{Step, check};
+use super::deduplicate::Deduplicate;
+use super::group_table::{Aggregate, GroupSpec};
+use super::late::{Deadline, Late};
+use crate::hidden;
+use crate::operator::Operator;
+
+fn event_fields() -> Vec<Field> {
+    vec![
+        Field::new("time", event_time_type(), false),
+        Field::new("city", DataType::Utf8, true),
+        Field::new("fare", DataType::Float64, true),
+    ]
+}
+
+fn events() -> SchemaRef {
+    hidden::with_hidden(&Schema::new(event_fields()))
+}
+
+fn windowed() -> Schema {
+    let mut fields: Vec<_> = event_fields().into_iter().map(Arc::new).collect();
+    fields.extend(window_fields());
+    Schema::new(fields)
+}
+
+/// `SELECT window_end, city, sum(fare), first_value(fare) … GROUP BY window_start, window_end, city`, both halves in one chain.
+fn windowed_sum(kind: WindowKind, slot_per_partition: bool) -> Vec<Box<dyn Operator>> {
+    let input = hidden::with_hidden(&windowed());
+    let fare = || vec![col("fare", &input).expect("fare is a column") as Arc<dyn PhysicalExpr>];
+    let sum = AggregateExprBuilder::new(sum_udaf(), fare()).schema(input.clone()).alias("sum").build().expect("sum is an aggregate");
+    let first = AggregateExprBuilder::new(first_value_udaf(), fare()).schema(input.clone()).alias("first").build().expect("first is one too");
+    let groups = Arc::new(GroupSpec {
+        keys: vec![Arc::new(Field::new("city", DataType::Utf8, true))],
+        aggregates: [sum, first].into_iter().map(|f| Aggregate { function: Arc::new(f), filter: None }).collect(),
+    });
+    let partial = AggregatePartialSpec {
+        window_start: 3,
+        window_end: 4,
+        keys: vec![col("city", &input).expect("city is a column")],
+        groups: groups.clone(),
+        slot_per_partition,
+    };
+    let result = Schema::new(vec![
+        Field::new("window_end", event_time_type(), false),
+        Field::new("city", DataType::Utf8, true),
+        Field::new("sum", DataType::Float64, true),
+        Field::new("first", DataType::Float64, true),
+    ]);
+    let layout = vec![Part::WindowEnd, Part::Key(0), Part::Result(0), Part::Result(1)];
+    vec![
+        Box::new(AssignWindows::new(kind, 0, &windowed(), true)),
+        Box::new(Late::new(4, Deadline::At, input)),
+        Box::new(AggregatePartial::new(partial).expect("the aggregates have states")),
+        Box::new(AggregateFinal::new(groups, layout, result.into())),
+    ]
+}
+
+const TUMBLE_10_S: WindowKind = WindowKind::Tumble { size_us: 10_000_000, offset_us: 0 };
+
+#[test]
+fn a_window_closes_when_the_watermark_reaches_its_end() {
+    check(
+        || windowed_sum(TUMBLE_10_S, false),
+        &[
+            Step::Rows(events(), "1970-01-01T00:00:01Z,rome,1.5,0,0,-1\n1970-01-01T00:00:11Z,rome,4,0,1,0\n1970-01-01T00:00:02Z,oslo,2,0,2,0"),
+            Step::Watermark(0, 9, 9),
+            Step::Rows(events(), "1970-01-01T00:00:09Z,rome,1,0,3,9000000"),
+            Step::Watermark(0, 10, 10),
+            Step::Watermark(0, 20, 20),
+        ],
+        "3: 1970-01-01T00:00:10Z|rome|2.5|1.5
+         3: 1970-01-01T00:00:10Z|oslo|2.0|2.0
+         4: 1970-01-01T00:00:20Z|rome|4.0|4.0",
+    );
+}
+
+#[test]
+fn a_row_is_late_by_its_own_partitions_watermark_only() {
+    check(
+        || windowed_sum(TUMBLE_10_S, true),
+        &[
+            Step::Rows(events(), "1970-01-01T00:00:01Z,rome,1,0,0,-1"),
+            Step::Watermark(0, 10, i64::MIN / 1_000_000),
+            Step::Rows(events(), "1970-01-01T00:00:02Z,rome,2,1,7,-1"),
+            Step::Rows(events(), "1970-01-01T00:00:03Z,rome,4,0,1,10000000\n1970-01-01T00:00:13Z,rome,8,0,2,10000000"),
+            Step::Watermark(1, 30, 10),
+        ],
+        "3 late: 1970-01-01T00:00:03Z|rome|4.0|1970-01-01T00:00:00Z|1970-01-01T00:00:10Z|1970-01-01T00:00:09.999999Z|0|1|1970-01-01T00:00:10Z
+         4: 1970-01-01T00:00:10Z|rome|3.0|1.0",
+    );
+}
+
+#[test]
+fn partials_merge_in_partition_order_whoever_closes_first() {
+    let first = [
+        Step::Rows(events(), "1970-01-01T00:00:01Z,rome,0.1,0,0,-1"),
+        Step::Rows(events(), "1970-01-01T00:00:01Z,rome,0.2,1,0,-1"),
+        Step::Watermark(0, 10, 5),
+        Step::Watermark(1, 10, 10),
+    ];
+    let second = [
+        Step::Rows(events(), "1970-01-01T00:00:01Z,rome,0.2,1,0,-1"),
+        Step::Watermark(1, 10, 5),
+        Step::Rows(events(), "1970-01-01T00:00:01Z,rome,0.1,0,0,-1"),
+        Step::Watermark(0, 10, 10),
+    ];
+    let expected = "3: 1970-01-01T00:00:10Z|rome|0.30000000000000004|0.1";
+    check(|| windowed_sum(TUMBLE_10_S, true), &first, expected);
+    check(|| windowed_sum(TUMBLE_10_S, true), &second, expected);
+}
+
+#[test]
+fn hop_counts_a_row_in_each_of_its_windows_and_is_late_for_each_by_itself() {
+    let hop = WindowKind::Hop { size_us: 10_000_000, slide_us: 5_000_000, offset_us: 0 };
+    check(
+        || windowed_sum(hop, false),
+        &[
+            Step::Rows(events(), "1970-01-01T00:00:07Z,rome,1,0,0,-1"),
+            Step::Watermark(0, 10, 10),
+            Step::Rows(events(), "1970-01-01T00:00:08Z,rome,2,0,1,10000000"),
+            Step::Watermark(0, 15, 15),
+        ],
+        "1: 1970-01-01T00:00:10Z|rome|1.0|1.0
+         2 late: 1970-01-01T00:00:08Z|rome|2.0|1970-01-01T00:00:00Z|1970-01-01T00:00:10Z|1970-01-01T00:00:09.999999Z|0|1|1970-01-01T00:00:10Z
+         3: 1970-01-01T00:00:15Z|rome|3.0|1.0",
+    );
+}
+
+fn deduplicated() -> Vec<Box<dyn Operator>> {
+    vec![Box::new(Deduplicate::new(vec![1], 0, 10_000_000, Schema::new(event_fields()).into()).expect("the columns can be ordered"))]
+}
+
+fn plain_events() -> SchemaRef {
+    Schema::new(event_fields()).into()
+}
+
+#[test]
+fn the_first_in_event_time_stays_whatever_came_first() {
+    check(
+        deduplicated,
+        &[
+            Step::Rows(plain_events(), "1970-01-01T00:00:05Z,a,2\n1970-01-01T00:00:01Z,a,1\n1970-01-01T00:00:05Z,b,3\n1970-01-01T00:00:05Z,b,2"),
+            Step::Watermark(0, 6, 6),
+            // Seen 10 s ago counts, also by a row that was itself dropped; 10 s and a bit does not.
+            Step::Rows(plain_events(), "1970-01-01T00:00:15Z,a,4\n1970-01-01T00:00:15.000001Z,b,5"),
+            Step::Watermark(0, 16, 16),
+        ],
+        "1: 1970-01-01T00:00:01Z|a|1.0
+         1: 1970-01-01T00:00:05Z|b|2.0
+         3: 1970-01-01T00:00:15.000001Z|b|5.0",
+    );
+}
+
+#[test]
+fn rows_the_watermark_has_not_passed_wait_through_a_restart() {
+    check(
+        deduplicated,
+        &[
+            Step::Rows(plain_events(), "1970-01-01T00:00:05Z,a,2\n1970-01-01T00:00:09Z,c,1"),
+            Step::Watermark(0, 6, 6),
+            Step::Rows(plain_events(), "1970-01-01T00:00:08Z,a,7\n1970-01-01T00:00:08Z,c,7"),
+            Step::Watermark(0, 60, 60),
+        ],
+        "1: 1970-01-01T00:00:05Z|a|2.0
+         3: 1970-01-01T00:00:08Z|c|7.0",
+    );
+}

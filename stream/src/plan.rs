@@ -1,0 +1,418 @@
+//! From a logical plan to the steps of a pipeline.
+//!
+//! ```text
+//! partition-local: [assign_windows] [filter] [project] late aggregate_partial
+//! exchange by key
+//! keyed:           aggregate_final [project] [filter] deliver
+//! ```
+//!
+//! A [`Blueprint`] is what the plan means and never changes; each task makes its own chain of operators from it.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::{Column, DFSchema};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use watershed_dialect::deduplicate::Deduplicate as DeduplicateNode;
+use watershed_dialect::window::WindowAssign;
+use watershed_dialect::{SourceDefinition, StreamingTableDefinition};
+
+use crate::StreamError;
+use crate::exchange;
+use crate::hidden;
+use crate::operator::{Chain, Operator};
+use crate::operators::aggregate_final::{AggregateFinal, Part};
+use crate::operators::aggregate_partial::{AggregatePartial, AggregatePartialSpec};
+use crate::operators::assign_windows::AssignWindows;
+use crate::operators::deduplicate::Deduplicate;
+use crate::operators::deliver::Deliver;
+use crate::operators::filter::Filter;
+use crate::operators::group_table::{Aggregate, GroupSpec};
+use crate::operators::late::{self, Deadline, Late};
+use crate::operators::project::Project;
+
+type Make = Arc<dyn Fn() -> Result<Box<dyn Operator>, StreamError> + Send + Sync>;
+
+/// One operator to be.
+#[derive(Clone)]
+struct Step {
+    describe: String,
+    make: Make,
+}
+
+/// The steps of one pipeline.
+#[derive(Clone)]
+pub struct Blueprint {
+    /// The source it reads.
+    pub source: SourceDefinition,
+    /// The streaming table it writes.
+    pub table: StreamingTableDefinition,
+    /// Which of the source's columns are decoded, in this order.
+    pub wanted: Vec<usize>,
+    /// Where the event time stands among the wanted columns, if the source declares one.
+    pub time_column: Option<usize>,
+    /// Whether rows carry hidden columns: only if some step asks for lateness.
+    pub uses_time: bool,
+    local: Vec<Step>,
+    keyed: Vec<Step>,
+    /// Places of the key columns in rows that cross the exchange; `None` if nothing crosses one.
+    pub exchange: Option<Vec<usize>>,
+    /// Whether keyed work can be split by key over several tasks.
+    pub keyed_in_parallel: bool,
+    /// Schema of the table.
+    pub schema: SchemaRef,
+    /// Schema of `<table>$late`, if rows can be late.
+    pub late_schema: Option<SchemaRef>,
+}
+
+impl Blueprint {
+    /// Plans a streaming table over its source. `plan` is what [`watershed_dialect::plan_streaming`] made of its query.
+    pub fn new(
+        source: &SourceDefinition,
+        table: &StreamingTableDefinition,
+        plan: &LogicalPlan,
+        props: &ExecutionProps,
+    ) -> Result<Self, StreamError> {
+        let mut builder = Builder {
+            source,
+            props,
+            planning: PhysicalPlanningContext::default(),
+            wanted: Vec::new(),
+            time_column: None,
+            local: Vec::new(),
+            keyed: Vec::new(),
+            exchange: None,
+            exchanges: 0,
+            columns: Arc::new(Schema::empty()),
+            window: None,
+            late_schema: None,
+        };
+        builder.lower(plan)?;
+        let visible = plan.schema().as_arrow().fields().len();
+        let columns = Schema::new(builder.columns.fields()[..visible].to_vec());
+        let deliver = Deliver::new(&columns)?;
+        let schema = deliver.schema();
+        builder.push(format!("deliver {}", names(&schema)), move || Ok(Box::new(deliver.clone())));
+        let uses_time = builder.late_schema.is_some();
+        Ok(Self {
+            source: source.clone(),
+            table: table.clone(),
+            wanted: builder.wanted,
+            time_column: builder.time_column,
+            uses_time,
+            local: builder.local,
+            keyed: builder.keyed,
+            keyed_in_parallel: builder.exchanges == 1 && builder.exchange.as_ref().is_some_and(|keys| !keys.is_empty()),
+            exchange: builder.exchange,
+            schema,
+            late_schema: builder.late_schema,
+        })
+    }
+
+    /// A fresh chain for the partition-local stage.
+    pub fn local_chain(&self) -> Result<Chain, StreamError> {
+        chain(&self.local)
+    }
+
+    /// A fresh chain for the keyed stage; empty if there is none.
+    pub fn keyed_chain(&self) -> Result<Chain, StreamError> {
+        chain(&self.keyed)
+    }
+
+    /// A hash of what the state means: equal for definitions that can go on from each other's state.
+    pub fn fingerprint(&self) -> String {
+        let columns: Vec<_> = self.wanted.iter().map(|&i| &self.source.columns[i].field).collect();
+        let meaning = format!("{}{columns:?}{:?}{:?}", self.describe(), self.schema, self.source.watermark);
+        format!("{:016x}", exchange::hash(meaning.as_bytes()))
+    }
+
+    /// The steps as indented text, one a line: what `EXPLAIN` shows.
+    pub fn describe(&self) -> String {
+        let mut text = format!("partition-local stage, reads {}\n", self.source.name);
+        for step in &self.local {
+            let _ = writeln!(text, "  {}", step.describe);
+        }
+        if let Some(keys) = &self.exchange {
+            let how = if keys.is_empty() || !self.keyed_in_parallel { "to one task".into() } else { format!("by hash of columns {keys:?}") };
+            let _ = writeln!(text, "exchange {how}\nkeyed stage");
+            for step in &self.keyed {
+                let _ = writeln!(text, "  {}", step.describe);
+            }
+        }
+        let _ = writeln!(text, "sink {}.{}", self.table.schema, self.table.table);
+        text
+    }
+}
+
+fn chain(steps: &[Step]) -> Result<Chain, StreamError> {
+    Ok(Chain::new(steps.iter().map(|step| (step.make)()).collect::<Result<_, _>>()?))
+}
+
+fn names(schema: &Schema) -> String {
+    schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Where the bounds of the row's window stand.
+#[derive(Debug, Clone, Copy)]
+struct WindowColumns {
+    start: usize,
+    end: usize,
+    time: usize,
+}
+
+struct Builder<'a> {
+    source: &'a SourceDefinition,
+    props: &'a ExecutionProps,
+    planning: PhysicalPlanningContext,
+    wanted: Vec<usize>,
+    time_column: Option<usize>,
+    local: Vec<Step>,
+    keyed: Vec<Step>,
+    exchange: Option<Vec<usize>>,
+    exchanges: usize,
+    /// The columns as they stand: those of the logical plan first, then any that are carried along; hidden ones not counted.
+    columns: SchemaRef,
+    window: Option<WindowColumns>,
+    late_schema: Option<SchemaRef>,
+}
+
+impl Builder<'_> {
+    fn push(&mut self, describe: String, make: impl Fn() -> Result<Box<dyn Operator>, StreamError> + Send + Sync + 'static) {
+        let step = Step { describe, make: Arc::new(make) };
+        if self.exchange.is_some() { self.keyed.push(step) } else { self.local.push(step) }
+    }
+
+    /// Whether rows have hidden columns at this point.
+    fn has_hidden(&self) -> bool {
+        self.exchange.is_none()
+    }
+
+    fn expression(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, StreamError> {
+        Ok(create_physical_expr(expr, schema, self.props, &self.planning)?)
+    }
+
+    fn input_schema(&self) -> SchemaRef {
+        if self.has_hidden() { hidden::with_hidden(&self.columns) } else { self.columns.clone() }
+    }
+
+    fn lower(&mut self, plan: &LogicalPlan) -> Result<(), StreamError> {
+        for input in plan.inputs() {
+            self.lower(input)?;
+        }
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                self.scan(scan.projection.clone());
+                if scan.filters.is_empty() && scan.fetch.is_none() {
+                    Ok(())
+                } else {
+                    Err(StreamError::Unsupported("a filter or limit was pushed into the source".into()))
+                }
+            }
+            LogicalPlan::SubqueryAlias(_) => Ok(()),
+            LogicalPlan::Filter(filter) => {
+                let predicate = self.expression(&filter.predicate, filter.input.schema())?;
+                let schema = self.input_schema();
+                self.push(format!("filter {}", filter.predicate), move || Ok(Box::new(Filter::new(predicate.clone(), schema.clone()))));
+                Ok(())
+            }
+            LogicalPlan::Projection(projection) => self.project(&projection.expr, projection.input.schema(), plan.schema()),
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_ref();
+                if let Some(windows) = node.as_any().downcast_ref::<WindowAssign>() {
+                    self.assign_windows(windows)
+                } else if let Some(dedup) = node.as_any().downcast_ref::<DeduplicateNode>() {
+                    self.deduplicate(dedup)
+                } else {
+                    Err(StreamError::Unsupported(node.name().to_string()))
+                }
+            }
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(&aggregate.group_expr, &aggregate.aggr_expr, aggregate.input.schema(), plan.schema()),
+            other => Err(StreamError::Unsupported(other.display().to_string())),
+        }
+    }
+
+    fn scan(&mut self, projection: Option<Vec<usize>>) {
+        let all = self.source.columns.len();
+        self.wanted = projection.unwrap_or_else(|| (0..all).collect());
+        // The event time is always read: it decides what is acceptable and how far the stream has come.
+        if let Some(watermark) = &self.source.watermark
+            && let Some(time) = self.source.columns.iter().position(|c| *c.field.name() == watermark.column)
+        {
+            let place = self.wanted.iter().position(|&column| column == time).unwrap_or_else(|| {
+                self.wanted.push(time);
+                self.wanted.len() - 1
+            });
+            self.time_column = Some(place);
+        }
+        let fields: Vec<_> = self.wanted.iter().map(|&i| self.source.columns[i].field.clone()).collect();
+        self.columns = Schema::new(fields).into();
+    }
+
+    fn project(&mut self, exprs: &[Expr], input: &DFSchema, output: &DFSchema) -> Result<(), StreamError> {
+        let mut expressions = exprs.iter().map(|e| self.expression(e, input)).collect::<Result<Vec<_>, _>>()?;
+        let mut fields: Vec<_> = output.as_arrow().fields().iter().cloned().collect();
+        // A window's bounds stay with the row even where the query does not name them: lateness and closing need them.
+        if let Some(window) = self.window {
+            let mut place = |column: usize, expressions: &mut Vec<Arc<dyn PhysicalExpr>>| {
+                let same = |e: &Arc<dyn PhysicalExpr>| e.downcast_ref::<PhysicalColumn>().is_some_and(|c| c.index() == column);
+                expressions.iter().position(same).unwrap_or_else(|| {
+                    let field = self.columns.field(column);
+                    expressions.push(Arc::new(PhysicalColumn::new(field.name(), column)));
+                    fields.push(Arc::new(field.clone()));
+                    expressions.len() - 1
+                })
+            };
+            self.window = Some(WindowColumns {
+                start: place(window.start, &mut expressions),
+                end: place(window.end, &mut expressions),
+                time: place(window.time, &mut expressions),
+            });
+        }
+        let columns: SchemaRef = Schema::new(fields).into();
+        self.columns = columns.clone();
+        let keep_hidden = self.has_hidden();
+        self.push(format!("project {}", names(&columns)), move || Ok(Box::new(Project::new(expressions.clone(), &columns, keep_hidden))));
+        Ok(())
+    }
+
+    /// The place of a logical column among the columns as they stand.
+    fn place(&self, column: &Column, schema: &DFSchema) -> Result<usize, StreamError> {
+        Ok(schema.index_of_column(column)?)
+    }
+
+    fn assign_windows(&mut self, node: &WindowAssign) -> Result<(), StreamError> {
+        let own = node.input.schema().fields().len();
+        let time = self.place(&node.time_column, node.input.schema())?;
+        let has_hidden = self.has_hidden();
+        // The new columns must follow the plan's own: what was carried along behind those moves behind the new ones.
+        let carried: Vec<_> = self.columns.fields()[own..].to_vec();
+        let mut fields: Vec<_> = node.schema.as_arrow().fields().iter().cloned().collect();
+        fields.extend(carried);
+        let mut assigned: Vec<_> = self.columns.fields().iter().cloned().collect();
+        assigned.extend(node.schema.as_arrow().fields()[own..].iter().cloned());
+        let assigned: SchemaRef = Schema::new(assigned).into();
+        let kind = node.kind.clone();
+        let describe = format!("assign_windows {kind:?}");
+        self.push(describe, {
+            let assigned = assigned.clone();
+            move || Ok(Box::new(AssignWindows::new(kind.clone(), time, &assigned, has_hidden)))
+        });
+        let carried = self.columns.fields().len() - own;
+        if carried > 0 {
+            let order: Vec<usize> = (0..own).chain(own + carried..own + carried + 3).chain(own..own + carried).collect();
+            let expressions: Vec<Arc<dyn PhysicalExpr>> =
+                order.iter().map(|&i| Arc::new(PhysicalColumn::new(assigned.field(i).name(), i)) as _).collect();
+            let schema: SchemaRef = Schema::new(fields.clone()).into();
+            self.push("reorder".into(), move || Ok(Box::new(Project::new(expressions.clone(), &schema, has_hidden))));
+        }
+        self.columns = Schema::new(fields).into();
+        self.window = Some(WindowColumns { start: own, end: own + 1, time: own + 2 });
+        Ok(())
+    }
+
+    /// Sets late rows aside; only possible, and only needed, before the first exchange.
+    fn divert_late(&mut self, column: usize, deadline: Deadline) {
+        if self.exchange.is_some() {
+            return;
+        }
+        let schema = self.input_schema();
+        self.late_schema = Some(late::side_schema(&schema));
+        let name = schema.field(column).name().clone();
+        self.push(format!("late {deadline:?} {name}"), move || Ok(Box::new(Late::new(column, deadline, schema.clone()))));
+    }
+
+    fn cross(&mut self, keys: Vec<usize>) {
+        self.exchanges += 1;
+        self.exchange.get_or_insert(keys);
+    }
+
+    fn deduplicate(&mut self, node: &DeduplicateNode) -> Result<(), StreamError> {
+        let input = node.input.schema();
+        let time = self.place(&node.time_column, input)?;
+        let keys = node.keys.iter().map(|key| self.place(key, input)).collect::<Result<Vec<_>, _>>()?;
+        if self.exchange.is_none() {
+            self.divert_late(time, Deadline::After);
+            let expressions: Vec<Arc<dyn PhysicalExpr>> =
+                self.columns.fields().iter().enumerate().map(|(i, f)| Arc::new(PhysicalColumn::new(f.name(), i)) as _).collect();
+            let columns = self.columns.clone();
+            self.push("forget coordinates".into(), move || Ok(Box::new(Project::new(expressions.clone(), &columns, false))));
+        }
+        self.cross(keys.clone());
+        let (schema, within_us) = (self.columns.clone(), node.within_us);
+        let describe = format!("deduplicate by {} within {} s", node.keys.iter().map(|k| k.name()).collect::<Vec<_>>().join(", "), within_us / 1_000_000);
+        self.push(describe, move || Ok(Box::new(Deduplicate::new(keys.clone(), time, within_us, schema.clone())?)));
+        Ok(())
+    }
+
+    fn aggregate(&mut self, group: &[Expr], aggregates: &[Expr], input: &DFSchema, output: &DFSchema) -> Result<(), StreamError> {
+        let window = self.window.ok_or_else(|| StreamError::Unsupported("GROUP BY without a window".into()))?;
+        let mut keys = Vec::new();
+        let mut key_fields = Vec::new();
+        let mut layout = Vec::new();
+        for (i, expr) in group.iter().enumerate() {
+            let bare = expr.clone().unalias();
+            let column = match &bare {
+                Expr::Column(column) => Some(self.place(column, input)?),
+                _ => None,
+            };
+            layout.push(match column {
+                Some(c) if c == window.start => Part::WindowStart,
+                Some(c) if c == window.end => Part::WindowEnd,
+                Some(c) if c == window.time => Part::WindowTime,
+                _ => {
+                    keys.push(self.expression(&bare, input)?);
+                    key_fields.push(output.as_arrow().fields()[i].clone());
+                    Part::Key(keys.len() - 1)
+                }
+            });
+        }
+        if keys.is_empty() && aggregates.is_empty() {
+            // A group must have at least one column to be counted by.
+            let field = self.columns.fields()[window.start].clone();
+            keys.push(Arc::new(PhysicalColumn::new(field.name(), window.start)));
+            key_fields.push(field);
+        }
+        let physical = Arc::new(input.as_arrow().clone());
+        let mut lowered = Vec::new();
+        for (i, expr) in aggregates.iter().enumerate() {
+            let aggregate = LoweredAggregateBuilder::new(expr, input, &physical, self.props, &self.planning).build()?;
+            lowered.push(Aggregate { function: aggregate.aggregate, filter: aggregate.filter });
+            layout.push(Part::Result(i));
+        }
+        let slot_per_partition = self.has_hidden() && lowered.iter().any(Aggregate::depends_on_order);
+        let groups = Arc::new(GroupSpec { keys: key_fields, aggregates: lowered });
+        self.divert_late(window.end, Deadline::At);
+        let key_places: Vec<usize> = (3..3 + keys.len()).collect();
+        let describe = format!("aggregate_partial {}{}", names(output.as_arrow()), if slot_per_partition { ", one state a partition" } else { "" });
+        self.push(describe, {
+            let groups = groups.clone();
+            move || {
+                Ok(Box::new(AggregatePartial::new(AggregatePartialSpec {
+                    window_start: window.start,
+                    window_end: window.end,
+                    keys: keys.clone(),
+                    groups: groups.clone(),
+                    slot_per_partition,
+                })?))
+            }
+        });
+        self.cross(key_places);
+        let schema: SchemaRef = Arc::new(output.as_arrow().clone());
+        self.columns = schema.clone();
+        let place = |part: Part| layout.iter().position(|p| *p == part);
+        self.window = match (place(Part::WindowStart), place(Part::WindowEnd), place(Part::WindowTime)) {
+            (Some(start), Some(end), time) => Some(WindowColumns { start, end, time: time.unwrap_or(end) }),
+            _ => None,
+        };
+        self.push(format!("aggregate_final {}", names(&schema)), move || {
+            Ok(Box::new(AggregateFinal::new(groups.clone(), layout.clone(), schema.clone())))
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! Runs pipelines side by side: each fails and recovers by itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use watershed_ingest::KafkaSettings;
+use watershed_lake::{TableName, Warehouse};
+
+use crate::StreamError;
+use crate::epoch::{self, EpochRecord, ShardId};
+use crate::holder::Identity;
+use crate::metrics::{Metrics, Phase, PipelineMetrics};
+use crate::plan::Blueprint;
+use crate::project::Project;
+use crate::shard::{self, Ended, ShardSpec, Until};
+use crate::tables;
+
+/// The first pause before a failed pipeline starts again; each further one is twice as long.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
+/// The longest pause.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// How pipelines are to run.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// How to reach Kafka.
+    pub kafka: KafkaSettings,
+    /// Only these pipelines; all if empty.
+    pub only: Vec<TableName>,
+    /// When they end.
+    pub until: Until,
+    /// Tasks a stage; by default the cores are shared out among the pipelines.
+    pub parallelism: Option<usize>,
+}
+
+/// Pipelines that run.
+pub struct Runner {
+    pipelines: Vec<(Arc<Metrics>, JoinHandle<Result<(), StreamError>>)>,
+    stop: watch::Sender<bool>,
+}
+
+impl Runner {
+    /// Plans and starts the pipelines of a project.
+    pub async fn start(warehouse: Warehouse, project: &Project, options: RunOptions) -> Result<Self, StreamError> {
+        let mut blueprints = project.plan_all()?;
+        if !options.only.is_empty() {
+            if let Some(unknown) = options.only.iter().find(|name| !blueprints.contains_key(name)) {
+                let known: Vec<_> = blueprints.keys().map(ToString::to_string).collect();
+                return Err(StreamError::Unsupported(format!("there is no pipeline '{unknown}'; there are: {}", known.join(", "))));
+            }
+            blueprints.retain(|name, _| options.only.contains(name));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let parallelism = options.parallelism.unwrap_or((cores / blueprints.len().max(1)).max(1));
+        let (stop, stopped) = watch::channel(false);
+        let identity = Identity::of_this_process();
+        let mut pipelines = Vec::new();
+        for (name, blueprint) in blueprints {
+            let metrics = Arc::new(Metrics::new(name.clone(), blueprint.source.name.clone()));
+            let spec = ShardSpec {
+                id: ShardId { pipeline: name, shard: 0 },
+                blueprint: Arc::new(blueprint),
+                warehouse: warehouse.clone(),
+                kafka: options.kafka.clone(),
+                parallelism,
+                until: options.until,
+                identity: identity.clone(),
+            };
+            let (metrics_of_task, stopped) = (metrics.clone(), stopped.clone());
+            pipelines.push((metrics, tokio::spawn(async move { keep_running(spec, metrics_of_task, stopped).await })));
+        }
+        Ok(Self { pipelines, stop })
+    }
+
+    /// All pipelines now, in name order.
+    pub fn metrics(&self) -> Vec<PipelineMetrics> {
+        self.pipelines.iter().map(|(metrics, _)| metrics.read()).collect()
+    }
+
+    /// Whether every pipeline has ended.
+    pub fn ended(&self) -> bool {
+        self.pipelines.iter().all(|(_, task)| task.is_finished())
+    }
+
+    /// Tells all pipelines to commit what they have and end.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until all pipelines have ended. Errors are those of pipelines that could not go on.
+    pub async fn join(self) -> Vec<(TableName, Result<(), StreamError>)> {
+        let mut results = Vec::new();
+        for (metrics, task) in self.pipelines {
+            let pipeline = metrics.read().pipeline;
+            let result = task.await.unwrap_or_else(|e| Err(StreamError::TaskDied { pipeline: pipeline.to_string(), what: e.to_string() }));
+            results.push((pipeline, result));
+        }
+        results
+    }
+}
+
+/// Runs one shard, again and again while its errors are of the kind that passes.
+async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::Receiver<bool>) -> Result<(), StreamError> {
+    let mut pause = RETRY_PAUSE_MIN;
+    loop {
+        let epoch_before = metrics.read().epoch;
+        match shard::run(&spec, &metrics, stop.clone()).await {
+            Ok(Ended::Done) => {
+                metrics.phase(Phase::Stopped);
+                return Ok(());
+            }
+            Ok(Ended::PartitionsAdded) => {
+                tracing::info!(pipeline = %spec.id.pipeline, "the topic has new partitions: starting again to read them");
+                continue;
+            }
+            Err(error) if error.may_pass() && !*stop.borrow() => {
+                tracing::warn!(pipeline = %spec.id.pipeline, %error, pause_ms = pause.as_millis() as u64, "pipeline failed, will start again from its newest epoch");
+                metrics.phase(Phase::Retrying { error: error.to_string() });
+            }
+            Err(error) => {
+                metrics.phase(Phase::Failed { error: error.to_string() });
+                return Err(error);
+            }
+        }
+        if metrics.read().epoch > epoch_before {
+            pause = RETRY_PAUSE_MIN;
+        }
+        tokio::select! {
+            _ = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_PAUSE_MAX),
+            _ = stop.changed() => {
+                metrics.phase(Phase::Stopped);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Makes the tables of all pipelines, so that they can be queried before their first row.
+pub async fn prepare(warehouse: &Warehouse, project: &Project) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
+    let blueprints = project.plan_all()?;
+    for blueprint in blueprints.values() {
+        tables::open(warehouse, blueprint).await?;
+    }
+    Ok(blueprints)
+}
+
+/// Removes a pipeline's state and its table with the late rows; quarantined rows of the source stay.
+pub async fn remove(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), StreamError> {
+    use futures::TryStreamExt;
+    use object_store::{ObjectStore, ObjectStoreExt};
+    // Records go first: what then remains is a table without state, which is refused by name, never silently started over.
+    let folder = object_store::path::Path::from(format!("_watershed/pipelines/{pipeline}"));
+    let store = warehouse.store();
+    let objects: Vec<_> = store.list(Some(&folder)).try_collect().await.map_err(watershed_lake::LakeError::from)?;
+    for object in objects {
+        store.delete(&object.location).await.map_err(watershed_lake::LakeError::from)?;
+    }
+    for table in [pipeline.clone(), pipeline.side("late")] {
+        match warehouse.drop_table(&table).await {
+            Ok(()) | Err(watershed_lake::LakeError::NoSuchTable { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The newest epoch record of each pipeline of the warehouse, in name order.
+pub async fn newest_epochs(warehouse: &Warehouse) -> Result<Vec<EpochRecord>, StreamError> {
+    use futures::TryStreamExt;
+    use object_store::ObjectStore;
+    let folder = object_store::path::Path::from("_watershed/pipelines");
+    let listed = warehouse.store().list_with_delimiter(Some(&folder)).await.map_err(watershed_lake::LakeError::from)?;
+    let names: Vec<TableName> = listed.common_prefixes.iter().filter_map(|p| p.filename()?.parse().ok()).collect();
+    let read = names.into_iter().map(|pipeline| async move { epoch::newest(warehouse, &ShardId { pipeline, shard: 0 }).await });
+    let records: Vec<Option<EpochRecord>> = futures::stream::FuturesOrdered::from_iter(read).try_collect().await?;
+    Ok(records.into_iter().flatten().collect())
+}

@@ -1,0 +1,416 @@
+//! One shard of a pipeline: starts its tasks from the newest epoch record, ends an epoch each commit interval, and decides it.
+//!
+//! 1. A barrier passes all tasks; each says what of its state changed, the sink stages its files.
+//! 2. State files are written.
+//! 3. The epoch record is written with create-if-absent: the moment the epoch happens.
+//! 4. All tables commit their files with the epoch as Delta transaction.
+//! 5. With the next barrier the tasks commit these offsets to Kafka's consumer group, for lag tools only.
+//!
+//! The next record is written only once the tables hold this one. Rows of the next epoch flow all the while.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use tokio::sync::{mpsc, watch};
+use watershed_ingest::{KafkaSettings, SourceReader, kafka};
+use watershed_lake::{PutOutcome, Table, Warehouse};
+
+use crate::StreamError;
+use crate::control::{BarrierRequest, Control};
+use crate::epoch::{self, Counters, EpochRecord, ShardId, TableEpoch, now_ms};
+use crate::exchange::Exchange;
+use crate::hidden::PartitionWatermark;
+use crate::holder::{self, Identity};
+use crate::limits::{CHANNEL_BATCHES_MAX, EPOCH_RECORDS_KEPT, EPOCH_TIMEOUT, HEARTBEAT_INTERVAL, PARTITIONS_REFRESH};
+use crate::metrics::{Metrics, Phase};
+use crate::plan::Blueprint;
+use crate::sink::{Sink, Staged, Target};
+use crate::state::{self, Stage, TaskDelta};
+use crate::tables;
+use crate::task::{Downstream, KeyedTask, LocalTask, Passed, Report, spawn};
+
+/// When a pipeline ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// When it is told to.
+    Stopped,
+    /// Once it has read what stood in the topic when it started.
+    CaughtUp {
+        /// Whether all windows then close, as if no row could come any more. The table is complete, but rows that come later are late.
+        drain: bool,
+    },
+}
+
+/// What a shard is to run.
+#[derive(Clone)]
+pub struct ShardSpec {
+    /// Its name.
+    pub id: ShardId,
+    /// Its steps.
+    pub blueprint: Arc<Blueprint>,
+    /// Where its tables lie.
+    pub warehouse: Warehouse,
+    /// How to reach Kafka.
+    pub kafka: KafkaSettings,
+    /// How many tasks each stage may have.
+    pub parallelism: usize,
+    /// When it ends.
+    pub until: Until,
+    /// Who runs it.
+    pub identity: Identity,
+}
+
+/// Why [`run`] came back without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop, or has done its work.
+    Done,
+    /// The topic has new partitions: start again to read them too.
+    PartitionsAdded,
+}
+
+/// Runs a shard until it ends; all that was committed stays, all else is read again by whoever runs it next.
+pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<Ended, StreamError> {
+    metrics.phase(Phase::Starting);
+    holder::claim(&spec.warehouse, &spec.id, &spec.identity).await?;
+    let tables = tables::open(&spec.warehouse, &spec.blueprint).await?;
+    let newest = epoch::newest(&spec.warehouse, &spec.id).await?;
+    let definition = spec.blueprint.fingerprint();
+    match &newest {
+        None => tables::check_untouched(&spec.id, &tables).await?,
+        Some(record) => {
+            if record.definition != definition && !record.state.is_empty() {
+                return Err(StreamError::DefinitionChanged { pipeline: spec.id.pipeline.to_string(), epoch: record.epoch });
+            }
+            tables::check(&spec.id, record, &tables).await?;
+            tables::commit(&spec.id, record, &tables).await?;
+        }
+    }
+    let ranges = partition_ranges(spec).await?;
+    let mut shard = Shard::new(spec, metrics.clone(), tables, definition);
+    let segments = match newest {
+        Some(record) => {
+            let segments = state::read(&spec.warehouse, &spec.id, &record.state).await?;
+            shard.record = Some(record);
+            segments
+        }
+        None => Vec::new(),
+    };
+    let targets: BTreeMap<i32, i64> = ranges.iter().map(|r| (r.partition, r.high)).collect();
+    // A partition that no record names starts at its oldest record; the next epoch record says so.
+    let mut offsets: BTreeMap<i32, i64> = ranges.iter().map(|r| (r.partition, r.low)).collect();
+    if let Some(record) = &shard.record {
+        offsets.extend(record.offsets.clone());
+    }
+    if shard.record.is_none() {
+        shard.decide(shard.next_record(&offsets)).await?;
+    }
+    let running = shard.start(&offsets, segments)?;
+    metrics.run(running.control.clone(), shard.record.as_ref());
+    let result = shard.drive(running, stop, targets).await;
+    if let Err(error) = holder::heartbeat(&spec.warehouse, &spec.id, &spec.identity, true).await {
+        tracing::debug!(%error, "holder not released");
+    }
+    result
+}
+
+async fn partition_ranges(spec: &ShardSpec) -> Result<Vec<kafka::PartitionRange>, StreamError> {
+    let watershed_dialect::Connector::Kafka { topic, properties } = spec.blueprint.source.connector.clone();
+    let settings = spec.kafka.overlaid(&properties);
+    let ranges = tokio::task::spawn_blocking(move || kafka::partitions(&settings, &topic)).await;
+    Ok(ranges.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
+}
+
+/// The tasks of one run.
+struct Running {
+    control: Arc<Control>,
+    reports: mpsc::Receiver<Report>,
+    tasks: usize,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// An epoch between its barrier and its record.
+struct InFlight {
+    request: BarrierRequest,
+    since: Instant,
+    passed: Vec<Passed>,
+    staged: Option<Staged>,
+}
+
+struct Shard<'a> {
+    spec: &'a ShardSpec,
+    metrics: Arc<Metrics>,
+    tables: BTreeMap<Target, Table>,
+    definition: String,
+    keyed_tasks: usize,
+    /// The newest record.
+    record: Option<EpochRecord>,
+    /// Whether the newest record's state is that of tasks before a restart: then the first snapshot replaces all of it.
+    state_is_stale: bool,
+}
+
+impl<'a> Shard<'a> {
+    fn new(spec: &'a ShardSpec, metrics: Arc<Metrics>, tables: BTreeMap<Target, Table>, definition: String) -> Self {
+        Self { spec, metrics, tables, definition, keyed_tasks: 1, record: None, state_is_stale: true }
+    }
+
+    /// Starts all tasks where the newest record left off.
+    fn start(&mut self, offsets: &BTreeMap<i32, i64>, segments: Vec<(String, arrow::record_batch::RecordBatch)>) -> Result<Running, StreamError> {
+        let blueprint = &self.spec.blueprint;
+        let local_tasks = self.spec.parallelism.clamp(1, offsets.len().max(1));
+        self.keyed_tasks = match (&self.record, blueprint.keyed_in_parallel) {
+            (_, false) => 1,
+            // State is split by the number of tasks it was written with.
+            (Some(record), true) if !record.state.is_empty() => record.keyed_tasks as usize,
+            (_, true) => self.spec.parallelism,
+        };
+        let keyed_tasks = if blueprint.exchange.is_some() { self.keyed_tasks } else { 0 };
+        let control = Arc::new(Control::default());
+        let (report, reports) = mpsc::channel(64);
+        let mut threads = Vec::new();
+        let mut sink_inputs = Vec::new();
+        let mut keyed_inputs: Vec<Vec<_>> = (0..keyed_tasks).map(|_| Vec::new()).collect();
+        for index in 0..local_tasks {
+            let mine: BTreeMap<i32, i64> =
+                offsets.iter().filter(|(p, _)| **p as usize % local_tasks == index).map(|(&p, &offset)| (p, offset)).collect();
+            let (sink, input) = bounded(CHANNEL_BATCHES_MAX);
+            sink_inputs.push(input);
+            let mut chain = blueprint.local_chain()?;
+            state::restore(Stage::Local, chain.operators_mut(), &segments, |_, segment| {
+                // Segments of one partition go where the partition went, shared ones to the first task.
+                let slot: usize = segment.rsplit('/').next().and_then(|slot| slot.parse().ok()).unwrap_or(0);
+                slot % local_tasks == index
+            })?;
+            let downstream = if keyed_tasks == 0 {
+                Downstream::Sink
+            } else {
+                let mut senders = Vec::new();
+                for inputs in &mut keyed_inputs {
+                    let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
+                    senders.push(sender);
+                    inputs.push(receiver);
+                }
+                let keys = blueprint.exchange.as_deref().unwrap_or_default();
+                Downstream::Keyed(Exchange::new(keys, &chain.schema(), keyed_tasks)?, senders)
+            };
+            let watermarks_us = self.record.as_ref().map(|r| r.watermarks_us.clone()).unwrap_or_default();
+            let delay_us = blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
+            let watermarks = mine
+                .keys()
+                .map(|&p| (p, PartitionWatermark::new(watermarks_us.get(&p).copied().unwrap_or(i64::MIN), delay_us)))
+                .collect();
+            let (time_column, uses_time, control) = (blueprint.time_column, blueprint.uses_time, control.clone());
+            let (source, mut kafka, wanted) = (blueprint.source.clone(), self.spec.kafka.clone(), blueprint.wanted.clone());
+            let group = format!("watershed-{}", self.spec.id.app_id().replace('/', "-"));
+            kafka.properties.entry("group.id".into()).or_insert(group);
+            threads.push(spawn(format!("{}/local{index}", self.spec.id.app_id()), report.clone(), move |reports| {
+                let reader = SourceReader::open(&source, &kafka, &wanted, &mine)?;
+                let task =
+                    LocalTask { index, reader, chain, time_column, uses_time, watermarks, offsets: mine, downstream, sink, control };
+                task.run(reports)
+            })?);
+        }
+        for (index, inputs) in keyed_inputs.into_iter().enumerate() {
+            let (sink, input) = bounded(CHANNEL_BATCHES_MAX);
+            sink_inputs.push(input);
+            let mut chain = blueprint.keyed_chain()?;
+            state::restore(Stage::Keyed, chain.operators_mut(), &segments, |task, _| task == index)?;
+            let task = KeyedTask { index, chain, inputs, sink, control: control.clone() };
+            threads.push(spawn(format!("{}/keyed{index}", self.spec.id.app_id()), report.clone(), move |reports| task.run(reports))?);
+        }
+        let sink = Sink {
+            inputs: sink_inputs,
+            tables: self.tables.clone(),
+            pipeline: self.spec.id.pipeline.to_string(),
+            control: control.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        };
+        threads.push(spawn(format!("{}/sink", self.spec.id.app_id()), report, move |reports| sink.run(reports))?);
+        Ok(Running { control, reports, tasks: local_tasks + keyed_tasks, threads })
+    }
+
+    /// Drives epochs until the shard ends, then waits for its threads.
+    async fn drive(&mut self, mut running: Running, stop: watch::Receiver<bool>, targets: BTreeMap<i32, i64>) -> Result<Ended, StreamError> {
+        self.metrics.phase(Phase::Running);
+        let result = self.epochs(&mut running, stop, targets).await;
+        running.control.stop();
+        running.reports.close();
+        while running.reports.recv().await.is_some() {}
+        let threads = running.threads;
+        let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
+        result
+    }
+
+    async fn epochs(
+        &mut self,
+        running: &mut Running,
+        mut stop: watch::Receiver<bool>,
+        targets: BTreeMap<i32, i64>,
+    ) -> Result<Ended, StreamError> {
+        let interval = self.spec.blueprint.table.commit_interval.max(Duration::from_millis(10));
+        let poll = (interval / 10).clamp(Duration::from_millis(5), Duration::from_millis(100));
+        let mut ticks = tokio::time::interval(poll);
+        let mut heartbeats = tokio::time::interval(HEARTBEAT_INTERVAL);
+        let mut refresh = tokio::time::interval(PARTITIONS_REFRESH);
+        refresh.reset();
+        let mut last_barrier = Instant::now();
+        let mut in_flight: Option<InFlight> = None;
+        let mut ending: Option<Ended> = None;
+        loop {
+            tokio::select! {
+                report = running.reports.recv() => match report {
+                    Some(Report::Failed(error)) => return Err(error),
+                    Some(Report::Passed(passed)) => if let Some(epoch) = &mut in_flight { epoch.passed.push(*passed) },
+                    Some(Report::Staged(staged)) => if let Some(epoch) = &mut in_flight { epoch.staged = Some(*staged) },
+                    None => return Err(StreamError::TaskDied { pipeline: self.name(), what: "all of them".into() }),
+                },
+                _ = ticks.tick() => {}
+                _ = heartbeats.tick() => holder::heartbeat(&self.spec.warehouse, &self.spec.id, &self.spec.identity, false).await?,
+                _ = refresh.tick() => match partition_ranges(self.spec).await {
+                    Ok(ranges) if ranges.iter().any(|r| !targets.contains_key(&r.partition)) => ending = Some(Ended::PartitionsAdded),
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(%error, "partitions not refreshed"),
+                },
+                _ = stop.changed() => ending = Some(Ended::Done),
+            }
+            if let Some(epoch) = &in_flight {
+                let complete = epoch.passed.len() == running.tasks && epoch.staged.is_some();
+                if complete && let Some(epoch) = in_flight.take() {
+                    let last = epoch.request.last;
+                    self.finish(epoch).await?;
+                    if last {
+                        return Ok(ending.unwrap_or(Ended::Done));
+                    }
+                } else if epoch.since.elapsed() > EPOCH_TIMEOUT {
+                    return Err(StreamError::Stuck { pipeline: self.name(), epoch: epoch.request.epoch, seconds: EPOCH_TIMEOUT.as_secs() });
+                }
+                continue;
+            }
+            let caught_up = matches!(self.spec.until, Until::CaughtUp { .. }) && self.has_reached(&running.control, &targets);
+            let due = last_barrier.elapsed() >= interval;
+            if !(due || ending.is_some() || caught_up) {
+                continue;
+            }
+            let idle_us = match self.spec.until {
+                Until::CaughtUp { drain: true } if caught_up => targets.keys().map(|&p| (p, i64::MAX)).collect(),
+                _ => running.control.idle_floors(self.spec.blueprint.source.idle_timeout),
+            };
+            let last = ending.is_some() || caught_up;
+            if last || !idle_us.is_empty() || self.has_moved(&running.control) {
+                last_barrier = Instant::now();
+                let request = BarrierRequest { epoch: self.next_epoch(), idle_us, last };
+                running.control.request(request.clone());
+                in_flight = Some(InFlight { request, since: last_barrier, passed: Vec::new(), staged: None });
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        self.spec.id.pipeline.to_string()
+    }
+
+    fn next_epoch(&self) -> u64 {
+        self.record.as_ref().map_or(1, |r| r.epoch + 1)
+    }
+
+    fn has_reached(&self, control: &Control, targets: &BTreeMap<i32, i64>) -> bool {
+        let partitions = control.partitions();
+        targets.iter().all(|(p, &target)| partitions.get(p).is_some_and(|state| state.next_offset >= target))
+    }
+
+    fn has_moved(&self, control: &Control) -> bool {
+        let committed = self.record.as_ref().map(|r| &r.offsets);
+        control.partitions().iter().any(|(p, state)| committed.and_then(|offsets| offsets.get(p)).is_none_or(|&offset| offset < state.next_offset))
+    }
+
+    /// A record that follows the newest one and changes nothing but the offsets.
+    fn next_record(&self, offsets: &BTreeMap<i32, i64>) -> EpochRecord {
+        let before = self.record.as_ref();
+        let tables = self
+            .tables
+            .values()
+            .map(|table| TableEpoch {
+                table: table.name().clone(),
+                table_id: table.id().to_string(),
+                previous_epoch: before.and_then(|r| r.tables.iter().find(|t| t.table == *table.name()).and_then(|t| r.last_epoch_of(t))),
+                files: Vec::new(),
+            })
+            .collect();
+        EpochRecord {
+            version: epoch::VERSION,
+            pipeline: self.spec.id.pipeline.clone(),
+            shard: self.spec.id.shard,
+            epoch: self.next_epoch(),
+            writer: self.spec.identity.clone(),
+            definition: self.definition.clone(),
+            written_ms: now_ms(),
+            offsets: offsets.clone(),
+            watermarks_us: before.map(|r| r.watermarks_us.clone()).unwrap_or_default(),
+            idle_us: BTreeMap::new(),
+            keyed_tasks: self.keyed_tasks as u32,
+            state: before.map(|r| r.state.clone()).unwrap_or_default(),
+            tables,
+            counters: before.map(|r| r.counters).unwrap_or_default(),
+        }
+    }
+
+    /// Decides an epoch whose barrier has passed everywhere.
+    async fn finish(&mut self, epoch: InFlight) -> Result<(), StreamError> {
+        watershed_lake::step("barrier_passed");
+        let started = Instant::now();
+        let mut offsets = self.record.as_ref().map(|r| r.offsets.clone()).unwrap_or_default();
+        epoch.passed.iter().for_each(|passed| offsets.extend(passed.offsets.clone()));
+        let mut record = self.next_record(&offsets);
+        let mut deltas: Vec<TaskDelta> = Vec::new();
+        let mut counted = Counters::default();
+        for passed in epoch.passed {
+            counted.add(passed.counters);
+            record.watermarks_us.extend(passed.watermarks_us);
+            record.idle_us.extend(passed.idle_us);
+            deltas.push(passed.delta);
+        }
+        if let Some(staged) = epoch.staged {
+            counted.rows_out += staged.rows_out;
+            for (target, files) in staged.files {
+                let name = self.tables.get(&target).map(|table| table.name().clone());
+                if let Some(table) = record.tables.iter_mut().find(|t| Some(&t.table) == name.as_ref()) {
+                    table.files = files;
+                }
+            }
+        }
+        record.counters.add(counted);
+        if std::mem::take(&mut self.state_is_stale) {
+            record.state.clear();
+        }
+        let state_bytes = state::write(&self.spec.warehouse, &self.spec.id, record.epoch, deltas, &mut record.state).await?;
+        watershed_lake::step("state_written");
+        self.decide(record).await?;
+        self.metrics.committed(self.record.as_ref(), started.elapsed(), state_bytes);
+        Ok(())
+    }
+
+    /// Writes the record and carries it out.
+    async fn decide(&mut self, record: EpochRecord) -> Result<(), StreamError> {
+        let path = self.spec.id.record_path(record.epoch);
+        match self.spec.warehouse.put_if_absent(&path, record.to_bytes()).await? {
+            PutOutcome::Won => {}
+            PutOutcome::Lost(theirs) => {
+                let winner = EpochRecord::from_bytes(&theirs, &path)?.writer.to_string();
+                return Err(StreamError::Fenced { pipeline: self.name(), epoch: record.epoch, winner });
+            }
+        }
+        watershed_lake::step("record_written");
+        tables::commit(&self.spec.id, &record, &self.tables).await?;
+        watershed_lake::step("tables_committed");
+        if let Some(before) = &self.record {
+            state::remove_unused(&self.spec.warehouse, &self.spec.id, &before.state, &record.state).await;
+            if record.epoch > EPOCH_RECORDS_KEPT {
+                epoch::remove(&self.spec.warehouse, &self.spec.id, record.epoch - EPOCH_RECORDS_KEPT).await;
+            }
+        }
+        self.record = Some(record);
+        Ok(())
+    }
+}

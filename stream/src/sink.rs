@@ -1,0 +1,154 @@
+//! The sink: writes rows of the table and its side tables to Parquet files that nobody sees until their epoch is decided.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use crossbeam_channel::Receiver;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use watershed_lake::{StagedFile, Table, TableWriter};
+
+use crate::StreamError;
+use crate::control::Control;
+use crate::epoch::Counters;
+use crate::limits::SINK_BUFFER_BYTES_MAX;
+use crate::task::{Aligner, Report};
+
+/// Which of a pipeline's tables rows are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// The streaming table.
+    Main,
+    /// `<table>$late`.
+    Late,
+    /// `<source>$quarantine`.
+    Quarantine,
+}
+
+/// What flows into the sink.
+pub enum SinkMessage {
+    /// Rows for a table.
+    Rows(Target, RecordBatch),
+    /// The cut of an epoch.
+    Barrier {
+        /// The epoch it ends.
+        epoch: u64,
+        /// Whether the sender ends behind it.
+        last: bool,
+    },
+}
+
+/// The files of one epoch.
+pub struct Staged {
+    /// The epoch.
+    pub epoch: u64,
+    /// Files by table.
+    pub files: BTreeMap<Target, Vec<StagedFile>>,
+    /// Rows for the main table among them.
+    pub rows_out: u64,
+}
+
+/// The sink of one shard.
+pub struct Sink {
+    /// One input for each task before it.
+    pub inputs: Vec<Receiver<SinkMessage>>,
+    /// The tables; rows for one that is not here are dropped (late rows with `late_rows = 'drop'`).
+    pub tables: BTreeMap<Target, Table>,
+    /// The pipeline's name, noted with each quarantined row.
+    pub pipeline: String,
+    /// Shared with the coordinator.
+    pub control: Arc<Control>,
+    /// Where uploads run.
+    pub runtime: Handle,
+}
+
+impl Sink {
+    /// Runs until told to stop, or behind the last barrier.
+    pub fn run(mut self, reports: &mpsc::Sender<Report>) -> Result<(), StreamError> {
+        let mut aligner = Aligner::new(std::mem::take(&mut self.inputs));
+        let mut open = OpenFiles::default();
+        loop {
+            if self.control.stopped() {
+                return Ok(());
+            }
+            let Some((input, message)) = aligner.receive()? else { continue };
+            match message {
+                SinkMessage::Rows(target, rows) => self.write(&mut open, target, rows)?,
+                SinkMessage::Barrier { epoch, last } => {
+                    if !aligner.block(input) {
+                        continue;
+                    }
+                    // Closing and uploading goes on beside the rows of the next epoch.
+                    let done = std::mem::take(&mut open);
+                    let reports = reports.clone();
+                    self.runtime.spawn(async move {
+                        let report = match done.finish(epoch).await {
+                            Ok(staged) => {
+                                watershed_lake::step("files_staged");
+                                Report::Staged(Box::new(staged))
+                            }
+                            Err(error) => Report::Failed(error),
+                        };
+                        let _ = reports.send(report).await;
+                    });
+                    if last {
+                        return Ok(());
+                    }
+                    aligner.unblock();
+                }
+            }
+        }
+    }
+
+    fn write(&self, open: &mut OpenFiles, target: Target, rows: RecordBatch) -> Result<(), StreamError> {
+        let Some(table) = self.tables.get(&target) else { return Ok(()) };
+        let rows = match target {
+            Target::Quarantine => with_pipeline(&rows, &self.pipeline)?,
+            Target::Main | Target::Late => rows,
+        };
+        if target == Target::Main {
+            open.rows_out += rows.num_rows() as u64;
+            self.control.count(Counters { rows_out: rows.num_rows() as u64, ..Counters::default() });
+        }
+        let writer = open.writers.entry(target).or_insert_with(|| table.writer());
+        self.runtime.block_on(writer.write(rows))?;
+        if writer.buffered_bytes() > SINK_BUFFER_BYTES_MAX
+            && let Some(writer) = open.writers.remove(&target)
+        {
+            open.files.entry(target).or_default().extend(self.runtime.block_on(writer.finish())?);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct OpenFiles {
+    writers: BTreeMap<Target, TableWriter>,
+    files: BTreeMap<Target, Vec<StagedFile>>,
+    rows_out: u64,
+}
+
+impl OpenFiles {
+    async fn finish(mut self, epoch: u64) -> Result<Staged, StreamError> {
+        for (target, writer) in self.writers {
+            self.files.entry(target).or_default().extend(writer.finish().await?);
+        }
+        Ok(Staged { epoch, files: self.files, rows_out: self.rows_out })
+    }
+}
+
+/// The schema of `<source>$quarantine`: what ingest says of a row, and the pipeline that could not take it.
+pub fn quarantine_schema() -> SchemaRef {
+    let mut fields: Vec<_> = watershed_ingest::quarantine::schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new("pipeline", DataType::Utf8, false)));
+    Schema::new(fields).into()
+}
+
+fn with_pipeline(rows: &RecordBatch, pipeline: &str) -> Result<RecordBatch, StreamError> {
+    let mut columns = rows.columns().to_vec();
+    columns.push(Arc::new(StringArray::from(vec![pipeline; rows.num_rows()])) as ArrayRef);
+    Ok(RecordBatch::try_new(quarantine_schema(), columns)?)
+}

@@ -1,0 +1,157 @@
+//! State files: segments of operator state as Arrow IPC streams, one file a task and epoch, each segment a range of bytes.
+//!
+//! A snapshot writes only what changed; the epoch record says for every live segment in which file it lies. A segment is named
+//! `<stage><task>/<operator>/<segment>`: `l0/2/…` is operator 2 of partition-local task 0, `k1/0/…` operator 0 of keyed task 1.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use arrow::record_batch::RecordBatch;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use watershed_lake::{LakeError, Warehouse};
+
+use crate::StreamError;
+use crate::epoch::{ShardId, StateRange};
+use crate::operator::{Operator, StateDelta, StateSnapshot};
+
+/// Which stage a task belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Beside the source.
+    Local,
+    /// Behind the exchange.
+    Keyed,
+}
+
+impl Stage {
+    fn letter(self) -> char {
+        match self {
+            Stage::Local => 'l',
+            Stage::Keyed => 'k',
+        }
+    }
+}
+
+/// What changed in one task since its last snapshot, ready to be written.
+#[derive(Debug, Default)]
+pub struct TaskDelta {
+    /// Encoded segments behind one another.
+    pub bytes: Vec<u8>,
+    /// Full name, offset and length of each.
+    pub upserts: Vec<(String, u64, u64)>,
+    /// Full names of segments that are no more.
+    pub deletes: Vec<String>,
+}
+
+impl TaskDelta {
+    /// Adds what one operator says.
+    pub fn add(&mut self, stage: Stage, task: usize, operator: usize, delta: StateDelta) -> Result<(), StreamError> {
+        let name = |segment: &str| format!("{}{task}/{operator}/{segment}", stage.letter());
+        for (segment, batch) in delta.upserts {
+            let offset = self.bytes.len() as u64;
+            let mut writer = StreamWriter::try_new(&mut self.bytes, &batch.schema())?;
+            writer.write(&batch)?;
+            writer.finish()?;
+            self.upserts.push((name(&segment), offset, self.bytes.len() as u64 - offset));
+        }
+        self.deletes.extend(delta.deletes.iter().map(|segment| name(segment)));
+        Ok(())
+    }
+}
+
+/// Writes what changed and brings the map of live segments up to date. Returns the bytes written.
+pub async fn write(
+    warehouse: &Warehouse,
+    shard: &ShardId,
+    epoch: u64,
+    deltas: Vec<TaskDelta>,
+    live: &mut BTreeMap<String, StateRange>,
+) -> Result<u64, StreamError> {
+    let mut written = 0;
+    for (i, delta) in deltas.into_iter().enumerate() {
+        for name in &delta.deletes {
+            live.remove(name);
+        }
+        if delta.upserts.is_empty() {
+            continue;
+        }
+        // The name is unique to the attempt, so that two processes that fight over an epoch never overwrite each other's state.
+        let file = format!("{epoch:020}-{i}-{}.arrow", uuid::Uuid::new_v4());
+        written += delta.bytes.len() as u64;
+        warehouse.store().put(&file_path(shard, &file), delta.bytes.into()).await.map_err(LakeError::from)?;
+        for (name, offset, bytes) in delta.upserts {
+            live.insert(name, StateRange { file: file.clone(), offset, bytes });
+        }
+    }
+    Ok(written)
+}
+
+/// Removes state files that the newest record no longer names. Failing to is no error: vacuum finds them.
+pub async fn remove_unused(warehouse: &Warehouse, shard: &ShardId, before: &BTreeMap<String, StateRange>, now: &BTreeMap<String, StateRange>) {
+    let files = |live: &BTreeMap<String, StateRange>| live.values().map(|range| range.file.clone()).collect::<BTreeSet<_>>();
+    for file in files(before).difference(&files(now)) {
+        if let Err(error) = warehouse.store().delete(&file_path(shard, file)).await {
+            tracing::debug!(file, %error, "unused state file not removed");
+        }
+    }
+}
+
+/// All live segments, decoded.
+pub async fn read(warehouse: &Warehouse, shard: &ShardId, live: &BTreeMap<String, StateRange>) -> Result<Vec<(String, RecordBatch)>, StreamError> {
+    let mut by_file: BTreeMap<&str, Vec<(&str, &StateRange)>> = BTreeMap::new();
+    for (name, range) in live {
+        by_file.entry(&range.file).or_default().push((name, range));
+    }
+    let mut segments = Vec::with_capacity(live.len());
+    for (file, ranges) in by_file {
+        let path = file_path(shard, file);
+        let corrupt = |reason: String| StreamError::Corrupt { path: path.to_string(), kind: "pipeline state", reason };
+        let object = warehouse.store().get(&path).await.map_err(|e| corrupt(e.to_string()))?;
+        let bytes = object.bytes().await.map_err(|e| corrupt(e.to_string()))?;
+        for (name, range) in ranges {
+            let end = range.offset + range.bytes;
+            if end > bytes.len() as u64 {
+                return Err(corrupt(format!("it ends at byte {}, before segment {name}", bytes.len())));
+            }
+            let reader = StreamReader::try_new(&bytes[range.offset as usize..end as usize], None).map_err(|e| corrupt(e.to_string()))?;
+            for batch in reader {
+                segments.push((name.to_string(), batch.map_err(|e| corrupt(e.to_string()))?));
+            }
+        }
+    }
+    Ok(segments)
+}
+
+/// Hands each operator of a task its segments. `mine` says whether a segment of another task of the same stage is this task's now.
+pub fn restore<'a>(
+    stage: Stage,
+    operators: impl Iterator<Item = (usize, &'a mut Box<dyn Operator>)>,
+    segments: &[(String, RecordBatch)],
+    mine: impl Fn(usize, &str) -> bool,
+) -> Result<(), StreamError> {
+    for (index, operator) in operators {
+        let mut snapshot = StateSnapshot::default();
+        for (name, batch) in segments {
+            let Some((task, of, segment)) = parse(stage, name) else { continue };
+            if of == index && mine(task, segment) {
+                snapshot.segments.push((segment.to_string(), batch.clone()));
+            }
+        }
+        operator.restore(snapshot)?;
+    }
+    Ok(())
+}
+
+/// Task, operator and segment of a full name, if it belongs to `stage`.
+fn parse(stage: Stage, name: &str) -> Option<(usize, usize, &str)> {
+    let rest = name.strip_prefix(stage.letter())?;
+    let (task, rest) = rest.split_once('/')?;
+    let (operator, segment) = rest.split_once('/')?;
+    Some((task.parse().ok()?, operator.parse().ok()?, segment))
+}
+
+fn file_path(shard: &ShardId, file: &str) -> Path {
+    Path::from(format!("{}/state/{file}", shard.folder()))
+}

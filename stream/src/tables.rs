@@ -1,0 +1,120 @@
+//! The tables a pipeline writes, and what must stand in their Delta logs.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use watershed_dialect::LateRows;
+use watershed_lake::{Commit, Table, TableName, Warehouse};
+
+use crate::StreamError;
+use crate::epoch::{EpochRecord, ShardId, TableEpoch};
+use crate::plan::Blueprint;
+use crate::sink::{Target, quarantine_schema};
+
+/// The name of the table that `blueprint` writes.
+pub fn main_name(blueprint: &Blueprint) -> Result<TableName, StreamError> {
+    TableName::new(&blueprint.table.schema, &blueprint.table.table).map_err(StreamError::Unsupported)
+}
+
+/// Where the bad rows of a source go: beside the raw tables, split by pipeline, since each pipeline decodes only what it needs.
+pub fn quarantine_name(source: &str) -> Result<TableName, StreamError> {
+    TableName::new("bronze", format!("{source}$quarantine")).map_err(StreamError::Unsupported)
+}
+
+/// Opens the tables of a pipeline; makes those that are not there yet.
+pub async fn open(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<BTreeMap<Target, Table>, StreamError> {
+    let main = main_name(blueprint)?;
+    let mut tables = BTreeMap::new();
+    tables.insert(Target::Main, warehouse.create_table(&main, blueprint.schema.clone(), &blueprint.table.partitioned_by).await?);
+    if let Some(schema) = &blueprint.late_schema
+        && blueprint.table.late_rows == LateRows::Divert
+    {
+        tables.insert(Target::Late, warehouse.create_table(&main.side("late"), schema.clone(), &[]).await?);
+    }
+    let quarantine = quarantine_name(&blueprint.source.name)?;
+    tables.insert(Target::Quarantine, warehouse.create_table(&quarantine, quarantine_schema(), &["pipeline".to_string()]).await?);
+    Ok(tables)
+}
+
+/// Carries out what a record decided: all tables side by side. Repeating it changes nothing.
+pub async fn commit(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Target, Table>) -> Result<(), StreamError> {
+    let commits = record.tables.iter().filter(|t| !t.files.is_empty()).map(async |epoch| {
+        let Some(table) = tables.values().find(|t| *t.name() == epoch.table) else {
+            return Err(no_such_table(shard, epoch));
+        };
+        let commit = Commit {
+            app_id: shard.app_id(),
+            app_version: record.epoch as i64,
+            previous_app_version: epoch.previous_epoch.map(|e| e as i64),
+            files: epoch.files.clone(),
+            operation: "STREAMING UPDATE".into(),
+        };
+        table.commit(commit).await?;
+        watershed_lake::step("one_table_committed");
+        Ok(())
+    });
+    join_all(commits).await.into_iter().collect()
+}
+
+/// Checks that the tables are the ones the record speaks of and stand where it left them: at it, or just before.
+pub async fn check(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Target, Table>) -> Result<(), StreamError> {
+    let app_id = shard.app_id();
+    for epoch in &record.tables {
+        let Some(table) = tables.values().find(|t| *t.name() == epoch.table) else {
+            // A side table that the definition no longer asks for has nothing more to redo once it is up to date.
+            if epoch.files.is_empty() {
+                continue;
+            }
+            return Err(no_such_table(shard, epoch));
+        };
+        if table.id() != epoch.table_id {
+            return Err(inconsistent(
+                shard,
+                format!("table {} was dropped or replaced since epoch {} (its Delta id was {}, now {})", epoch.table, record.epoch, epoch.table_id, table.id()),
+                "restore the table, or start it anew with `watershed apply --rebuild`",
+            ));
+        }
+        let stands = table.transaction_version(&app_id).await?.map(|v| v as u64);
+        let done = record.last_epoch_of(epoch);
+        if stands != done && stands != epoch.previous_epoch {
+            return Err(inconsistent(
+                shard,
+                format!(
+                    "table {} holds epoch {}, but the newest epoch record is {} and expects {}",
+                    epoch.table,
+                    stands.map_or("none".into(), |v| v.to_string()),
+                    record.epoch,
+                    done.map_or("none".into(), |v| v.to_string()),
+                ),
+                "somebody restored or removed a part of the warehouse: restore table and `_watershed` folder from the same time, or start the table anew with `watershed apply --rebuild`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a pipeline without records has never written: else its state was deleted under a live table.
+pub async fn check_untouched(shard: &ShardId, tables: &BTreeMap<Target, Table>) -> Result<(), StreamError> {
+    for table in tables.values() {
+        if let Some(version) = table.transaction_version(&shard.app_id()).await? {
+            return Err(inconsistent(
+                shard,
+                format!("table {} holds epoch {version}, but there is no epoch record: the folder {} was deleted under a live table", table.name(), shard.folder()),
+                "restore the folder from a backup, or start the table anew with `watershed apply --rebuild`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn no_such_table(shard: &ShardId, epoch: &TableEpoch) -> StreamError {
+    inconsistent(
+        shard,
+        format!("the newest epoch record names files of table {}, which the definition no longer has", epoch.table),
+        "put the definition back until the epoch is committed",
+    )
+}
+
+fn inconsistent(shard: &ShardId, what: String, hint: &str) -> StreamError {
+    StreamError::Inconsistent { pipeline: shard.pipeline.to_string(), what, hint: hint.into() }
+}

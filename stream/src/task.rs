@@ -1,0 +1,446 @@
+//! The threads of a shard and how they pass rows, watermarks and barriers on.
+//!
+//! ```text
+//! local task ──rows, watermark, barrier──► keyed task ──rows, barrier──► sink
+//!      └──────────────late, quarantined, barrier─────────────────────────▲
+//! ```
+//!
+//! A barrier cuts the stream: a task that has it on one input reads the others first, until it has it on all. Then its state is that
+//! of exactly the rows before the cut. All channels are bounded; a full one slows the sender, up to the fetch.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::AsArray;
+use arrow::datatypes::TimestampMicrosecondType;
+use arrow::record_batch::RecordBatch;
+use crossbeam_channel::{Receiver, Select, Sender};
+use tokio::sync::mpsc;
+use watershed_ingest::source::FetchLimits;
+use watershed_ingest::{SourceBatch, SourceReader};
+
+use crate::StreamError;
+use crate::control::{BarrierRequest, Control, PartitionState};
+use crate::epoch::Counters;
+use crate::exchange::Exchange;
+use crate::hidden::{self, PartitionWatermark};
+use crate::limits::{TURN_BYTES_MAX, TURN_ROWS_MAX, TURN_WAIT};
+use crate::operator::{Chain, Output, Watermark};
+use crate::sink::{SinkMessage, Staged, Target};
+use crate::state::{Stage, TaskDelta};
+
+/// How long a task waits for a message before it looks whether it should stop.
+const STOP_CHECK: Duration = Duration::from_millis(100);
+/// Below this many rows a turn was too short to be worth its cost, and the next one waits for more to arrive.
+const TURN_ROWS_MIN: usize = 1_000;
+/// How long it then waits.
+const TURN_PAUSE: Duration = Duration::from_millis(5);
+
+/// What flows from a local to a keyed task.
+pub enum Message {
+    /// Rows.
+    Rows(RecordBatch),
+    /// The sender has no older rows than this any more.
+    Watermark(i64),
+    /// The cut of an epoch.
+    Barrier {
+        /// The epoch it ends.
+        epoch: u64,
+        /// Whether the sender ends behind it.
+        last: bool,
+    },
+}
+
+/// What tasks tell the coordinator.
+pub enum Report {
+    /// A task has passed a barrier.
+    Passed(Box<Passed>),
+    /// The sink has staged the files of an epoch.
+    Staged(Box<Staged>),
+    /// A task cannot go on.
+    Failed(StreamError),
+}
+
+/// A task behind a barrier.
+pub struct Passed {
+    /// The epoch that ended.
+    pub epoch: u64,
+    /// What of its state changed.
+    pub delta: TaskDelta,
+    /// Rows it counted since the barrier before.
+    pub counters: Counters,
+    /// Local tasks: the next offset of each of its partitions.
+    pub offsets: BTreeMap<i32, i64>,
+    /// Local tasks: the watermark of each of its partitions.
+    pub watermarks_us: BTreeMap<i32, i64>,
+    /// Local tasks: the idle partitions it raised.
+    pub idle_us: BTreeMap<i32, i64>,
+}
+
+/// Runs `body` on a thread of its own; an error or a panic becomes a report.
+pub fn spawn(
+    name: String,
+    reports: mpsc::Sender<Report>,
+    body: impl FnOnce(&mpsc::Sender<Report>) -> Result<(), StreamError> + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>, StreamError> {
+    let thread_name = name.clone();
+    std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            let result = catch_unwind(AssertUnwindSafe(|| body(&reports))).unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+                Err(StreamError::TaskDied { pipeline: name.clone(), what: text.unwrap_or_else(|| "it panicked".into()) })
+            });
+            if let Err(error) = result {
+                // The coordinator may already be gone, with an error of its own.
+                let _ = reports.blocking_send(Report::Failed(error));
+            }
+        })
+        .map_err(|e| StreamError::TaskDied { pipeline: thread_name, what: format!("no thread could be started: {e}") })
+}
+
+/// Sends, unless the receiver has gone: then somebody has failed and said so, and this task ends quietly.
+fn send<T>(sender: &Sender<T>, message: T) -> bool {
+    sender.send(message).is_ok()
+}
+
+/// Where the rows of a local task go.
+pub enum Downstream {
+    /// Straight to the sink.
+    Sink,
+    /// To keyed tasks, by key.
+    Keyed(Exchange, Vec<Sender<Message>>),
+}
+
+/// The partition-local stage over one group of partitions.
+pub struct LocalTask {
+    /// Its number.
+    pub index: usize,
+    /// What it reads.
+    pub reader: SourceReader,
+    /// Its operators.
+    pub chain: Chain,
+    /// Where the event time stands among the decoded columns.
+    pub time_column: Option<usize>,
+    /// Whether rows carry hidden columns.
+    pub uses_time: bool,
+    /// The watermark of each of its partitions.
+    pub watermarks: BTreeMap<i32, PartitionWatermark>,
+    /// The next offset of each of its partitions.
+    pub offsets: BTreeMap<i32, i64>,
+    /// Where rows go.
+    pub downstream: Downstream,
+    /// Where late and quarantined rows go.
+    pub sink: Sender<SinkMessage>,
+    /// Shared with the coordinator.
+    pub control: Arc<Control>,
+}
+
+impl LocalTask {
+    /// Runs until told to stop, or behind the last barrier.
+    pub fn run(mut self, reports: &mpsc::Sender<Report>) -> Result<(), StreamError> {
+        let limits = FetchLimits { rows: TURN_ROWS_MAX, bytes: TURN_BYTES_MAX };
+        let mut passed_epoch = 0;
+        let mut counters = Counters::default();
+        let mut caught_up: BTreeMap<i32, Instant> = BTreeMap::new();
+        let mut forwarded_us = i64::MIN;
+        let mut decided_offsets = self.offsets.clone();
+        loop {
+            if self.control.stopped() {
+                return Ok(());
+            }
+            if let Some(request) = self.control.pending(passed_epoch) {
+                let Some(passed) = self.pass_barrier(&request, &caught_up, &mut counters, &mut forwarded_us)? else { return Ok(()) };
+                // A barrier is asked for only once the epoch before it is decided: now lag tools may know of that one.
+                self.reader.commit_offsets(&decided_offsets);
+                decided_offsets.clone_from(&self.offsets);
+                passed_epoch = request.epoch;
+                if reports.blocking_send(Report::Passed(Box::new(passed))).is_err() || request.last {
+                    return Ok(());
+                }
+            }
+            let batches = self.reader.poll(limits, TURN_WAIT)?;
+            let rows: usize = batches.iter().map(|b| b.records).sum();
+            for batch in batches {
+                caught_up.remove(&batch.partition);
+                let mut counted = Counters { rows_in: batch.records as u64, ..Counters::default() };
+                let alive = self.take(batch, &mut counted, &mut forwarded_us)?;
+                counters.add(counted);
+                self.control.count(counted);
+                if !alive {
+                    return Ok(());
+                }
+            }
+            self.report_progress(&mut caught_up);
+            if (1..TURN_ROWS_MIN).contains(&rows) {
+                std::thread::sleep(TURN_PAUSE);
+            }
+        }
+    }
+
+    /// One batch of one partition through the chain. False if nobody listens any more.
+    fn take(&mut self, batch: SourceBatch, counters: &mut Counters, forwarded_us: &mut i64) -> Result<bool, StreamError> {
+        let partition = batch.partition;
+        self.offsets.insert(partition, batch.next_offset);
+        if let Some(quarantined) = batch.decoded.quarantined {
+            counters.rows_quarantined += quarantined.num_rows() as u64;
+            if !send(&self.sink, SinkMessage::Rows(Target::Quarantine, quarantined)) {
+                return Ok(false);
+            }
+        }
+        let mut rows = batch.decoded.rows;
+        if rows.num_rows() == 0 {
+            return Ok(true);
+        }
+        let mut moved = None;
+        if let Some(column) = self.time_column
+            && let Some(watermark) = self.watermarks.get_mut(&partition)
+        {
+            let was_us = watermark.watermark_us;
+            let before = watermark.fold(rows.column(column).as_primitive::<TimestampMicrosecondType>());
+            if watermark.watermark_us > was_us {
+                moved = Some(watermark.watermark_us);
+            }
+            if self.uses_time {
+                let schema = hidden::with_hidden(&rows.schema());
+                rows = hidden::attach(rows, schema, partition, Arc::new(batch.decoded.offsets), before)?;
+            }
+        }
+        let mut out = Output::default();
+        self.chain.process(rows, &mut out)?;
+        if !self.emit(out, counters)? {
+            return Ok(false);
+        }
+        match moved {
+            Some(input_us) => self.advance(partition, input_us, counters, forwarded_us),
+            None => Ok(true),
+        }
+    }
+
+    /// Tells the chain, and whoever comes after it, that a partition's watermark has moved.
+    fn advance(&mut self, partition: i32, input_us: i64, counters: &mut Counters, forwarded_us: &mut i64) -> Result<bool, StreamError> {
+        let merged_us = self.watermarks.values().map(|w| w.watermark_us).min().unwrap_or(i64::MIN);
+        let mut out = Output::default();
+        let after = self.chain.on_watermark(Watermark { input: partition, input_us, merged_us }, &mut out)?;
+        if !self.emit(out, counters)? {
+            return Ok(false);
+        }
+        if after.merged_us > *forwarded_us
+            && let Downstream::Keyed(_, senders) = &self.downstream
+        {
+            *forwarded_us = after.merged_us;
+            return Ok(senders.iter().all(|sender| send(sender, Message::Watermark(after.merged_us))));
+        }
+        Ok(true)
+    }
+
+    fn emit(&mut self, out: Output, counters: &mut Counters) -> Result<bool, StreamError> {
+        counters.rows_deduplicated += out.deduplicated;
+        for late in out.late {
+            counters.rows_late += late.num_rows() as u64;
+            if !send(&self.sink, SinkMessage::Rows(Target::Late, late)) {
+                return Ok(false);
+            }
+        }
+        for rows in out.rows {
+            let alive = match &self.downstream {
+                Downstream::Sink => send(&self.sink, SinkMessage::Rows(Target::Main, rows)),
+                Downstream::Keyed(exchange, senders) => {
+                    exchange.split(rows)?.into_iter().all(|(task, part)| send(&senders[task], Message::Rows(part)))
+                }
+            };
+            if !alive {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn pass_barrier(
+        &mut self,
+        request: &BarrierRequest,
+        caught_up: &BTreeMap<i32, Instant>,
+        counters: &mut Counters,
+        forwarded_us: &mut i64,
+    ) -> Result<Option<Passed>, StreamError> {
+        let mut idle_us = BTreeMap::new();
+        for (&partition, &floor_us) in &request.idle_us {
+            // Rows may have come since the coordinator looked: then the partition is not idle after all.
+            let still = floor_us == i64::MAX || caught_up.contains_key(&partition);
+            let Some(watermark) = self.watermarks.get_mut(&partition).filter(|w| still && w.watermark_us < floor_us) else { continue };
+            watermark.raise(floor_us);
+            idle_us.insert(partition, floor_us);
+            if !self.advance(partition, floor_us, counters, forwarded_us)? {
+                return Ok(None);
+            }
+        }
+        let delta = snapshot(Stage::Local, self.index, &mut self.chain)?;
+        let (epoch, last) = (request.epoch, request.last);
+        let mut alive = send(&self.sink, SinkMessage::Barrier { epoch, last });
+        if let Downstream::Keyed(_, senders) = &self.downstream {
+            alive &= senders.iter().all(|sender| send(sender, Message::Barrier { epoch, last }));
+        }
+        Ok(alive.then(|| Passed {
+            epoch,
+            delta,
+            counters: std::mem::take(counters),
+            offsets: self.offsets.clone(),
+            watermarks_us: self.watermarks.iter().map(|(&p, w)| (p, w.watermark_us)).filter(|(_, w)| *w > i64::MIN).collect(),
+            idle_us,
+        }))
+    }
+
+    fn report_progress(&mut self, caught_up: &mut BTreeMap<i32, Instant>) {
+        for progress in self.reader.progress() {
+            let partition = progress.partition;
+            let at_end = progress.high_watermark.is_some_and(|high| progress.next_offset >= high);
+            let caught_up_since = if at_end {
+                Some(*caught_up.entry(partition).or_insert_with(Instant::now))
+            } else {
+                caught_up.remove(&partition);
+                None
+            };
+            let watermark_us = self.watermarks.get(&partition).map_or(i64::MIN, |w| w.watermark_us);
+            let next_offset = self.offsets.get(&partition).copied().unwrap_or(progress.next_offset);
+            self.control.report(
+                partition,
+                PartitionState { next_offset, high_watermark: progress.high_watermark, watermark_us, caught_up_since },
+            );
+        }
+    }
+}
+
+/// The keyed stage over one range of keys.
+pub struct KeyedTask {
+    /// Its number.
+    pub index: usize,
+    /// Its operators.
+    pub chain: Chain,
+    /// One input for each local task.
+    pub inputs: Vec<Receiver<Message>>,
+    /// Where results go.
+    pub sink: Sender<SinkMessage>,
+    /// Shared with the coordinator.
+    pub control: Arc<Control>,
+}
+
+impl KeyedTask {
+    /// Runs until told to stop, or behind the last barrier.
+    pub fn run(mut self, reports: &mpsc::Sender<Report>) -> Result<(), StreamError> {
+        let mut aligner = Aligner::new(std::mem::take(&mut self.inputs));
+        let mut watermarks = vec![i64::MIN; aligner.len()];
+        let mut merged_us = i64::MIN;
+        let mut counters = Counters::default();
+        loop {
+            if self.control.stopped() {
+                return Ok(());
+            }
+            let Some((input, message)) = aligner.receive()? else { continue };
+            let mut out = Output::default();
+            match message {
+                Message::Rows(batch) => self.chain.process(batch, &mut out)?,
+                Message::Watermark(watermark_us) => {
+                    watermarks[input] = watermark_us;
+                    let least_us = watermarks.iter().copied().min().unwrap_or(i64::MIN);
+                    if least_us > merged_us {
+                        merged_us = least_us;
+                        let watermark = Watermark { input: input as i32, input_us: watermark_us, merged_us };
+                        self.chain.on_watermark(watermark, &mut out)?;
+                    }
+                }
+                Message::Barrier { epoch, last } => {
+                    if !aligner.block(input) {
+                        continue;
+                    }
+                    let delta = snapshot(Stage::Keyed, self.index, &mut self.chain)?;
+                    if !send(&self.sink, SinkMessage::Barrier { epoch, last }) {
+                        return Ok(());
+                    }
+                    let passed = Passed {
+                        epoch,
+                        delta,
+                        counters: std::mem::take(&mut counters),
+                        offsets: BTreeMap::new(),
+                        watermarks_us: BTreeMap::new(),
+                        idle_us: BTreeMap::new(),
+                    };
+                    if reports.blocking_send(Report::Passed(Box::new(passed))).is_err() || last {
+                        return Ok(());
+                    }
+                    aligner.unblock();
+                }
+            }
+            let counted = Counters { rows_deduplicated: out.deduplicated, ..Counters::default() };
+            counters.add(counted);
+            self.control.count(counted);
+            for rows in out.rows {
+                if !send(&self.sink, SinkMessage::Rows(Target::Main, rows)) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Reads from several inputs, leaving out those that have met the barrier until all have.
+pub struct Aligner<T> {
+    inputs: Vec<Receiver<T>>,
+    blocked: Vec<bool>,
+}
+
+impl<T> Aligner<T> {
+    /// No input is blocked at first.
+    pub fn new(inputs: Vec<Receiver<T>>) -> Self {
+        let blocked = vec![false; inputs.len()];
+        Self { inputs, blocked }
+    }
+
+    /// How many inputs there are.
+    pub fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// The next message of any input that is not blocked; `None` if none came within a short while.
+    pub fn receive(&self) -> Result<Option<(usize, T)>, StreamError> {
+        let mut select = Select::new();
+        let mut open = Vec::with_capacity(self.inputs.len());
+        for (i, input) in self.inputs.iter().enumerate() {
+            if !self.blocked[i] {
+                select.recv(input);
+                open.push(i);
+            }
+        }
+        let Ok(operation) = select.select_timeout(STOP_CHECK) else { return Ok(None) };
+        let input = open[operation.index()];
+        match operation.recv(&self.inputs[input]) {
+            Ok(message) => Ok(Some((input, message))),
+            Err(_) => {
+                // The sender has gone before its last barrier: it has failed and says so itself, or everything is being stopped.
+                std::thread::sleep(STOP_CHECK);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Leaves `input` out until the barrier is complete; true if it now is.
+    pub fn block(&mut self, input: usize) -> bool {
+        self.blocked[input] = true;
+        self.blocked.iter().all(|&blocked| blocked)
+    }
+
+    /// Reads from all inputs again.
+    pub fn unblock(&mut self) {
+        self.blocked.fill(false);
+    }
+}
+
+fn snapshot(stage: Stage, task: usize, chain: &mut Chain) -> Result<TaskDelta, StreamError> {
+    let mut all = TaskDelta::default();
+    for (index, operator) in chain.operators_mut() {
+        let delta = operator.snapshot()?;
+        all.add(stage, task, index, delta)?;
+    }
+    Ok(all)
+}
