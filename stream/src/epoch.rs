@@ -162,7 +162,7 @@ pub async fn newest(warehouse: &Warehouse, shard: &ShardId) -> Result<Option<Epo
 /// The numbers of all records that are kept, rising.
 pub async fn numbers(warehouse: &Warehouse, shard: &ShardId) -> Result<Vec<u64>, StreamError> {
     let folder = Path::from(format!("{}/epochs", shard.folder()));
-    let objects: Vec<_> = warehouse.store().list(Some(&folder)).try_collect().await.map_err(watershed_lake::LakeError::from)?;
+    let objects: Vec<_> = warehouse.store().list(Some(&folder)).try_collect().await?;
     let mut numbers: Vec<u64> =
         objects.iter().filter_map(|o| o.location.filename()?.strip_suffix(".json")?.parse().ok()).collect();
     numbers.sort_unstable();
@@ -172,8 +172,8 @@ pub async fn numbers(warehouse: &Warehouse, shard: &ShardId) -> Result<Vec<u64>,
 /// One record.
 pub async fn read(warehouse: &Warehouse, shard: &ShardId, epoch: u64) -> Result<EpochRecord, StreamError> {
     let path = shard.record_path(epoch);
-    let object = warehouse.store().get(&path).await.map_err(watershed_lake::LakeError::from)?;
-    let bytes = object.bytes().await.map_err(watershed_lake::LakeError::from)?;
+    let object = warehouse.store().get(&path).await?;
+    let bytes = object.bytes().await?;
     EpochRecord::from_bytes(&bytes, &path)
 }
 

@@ -16,6 +16,9 @@ pub enum StreamError {
     /// Reading or writing the warehouse failed.
     #[error(transparent)]
     Lake(#[from] LakeError),
+    /// Reading or writing a record or a state file failed.
+    #[error("the warehouse could not be reached: {0}; check that the store is up and that its credentials may read and write `_watershed/`")]
+    Store(#[from] object_store::Error),
     /// An expression failed over real rows, or memory ran out.
     #[error("a step of the query failed: {0}")]
     Query(#[from] datafusion::error::DataFusionError),
@@ -107,7 +110,7 @@ impl StreamError {
         match self {
             Self::Ingest(error) => error.may_pass(),
             Self::Lake(error) => error.may_pass(),
-            Self::Stuck { .. } | Self::TaskDied { .. } => true,
+            Self::Store(_) | Self::Stuck { .. } | Self::TaskDied { .. } => true,
             _ => false,
         }
     }

@@ -94,6 +94,6 @@ pub async fn claim(warehouse: &Warehouse, shard: &ShardId, me: &Identity) -> Res
 pub async fn heartbeat(warehouse: &Warehouse, shard: &ShardId, me: &Identity, released: bool) -> Result<(), StreamError> {
     let holder = Holder { holder: me.clone(), seen_ms: now_ms(), released };
     let bytes = Bytes::from(serde_json::to_vec(&holder).unwrap_or_default());
-    warehouse.store().put(&path(shard), bytes.into()).await.map_err(watershed_lake::LakeError::from)?;
+    warehouse.store().put(&path(shard), bytes.into()).await?;
     Ok(())
 }

@@ -297,11 +297,11 @@ impl Builder<'_> {
         let mut assigned: Vec<_> = self.columns.fields().iter().cloned().collect();
         assigned.extend(node.schema.as_arrow().fields()[own..].iter().cloned());
         let assigned: SchemaRef = Schema::new(assigned).into();
-        let kind = node.kind.clone();
+        let kind = node.kind;
         let describe = format!("assign_windows {kind:?}");
         self.push(describe, {
             let assigned = assigned.clone();
-            move || Ok(Box::new(AssignWindows::new(kind.clone(), time, &assigned, has_hidden)))
+            move || Ok(Box::new(AssignWindows::new(kind, time, &assigned, has_hidden)))
         });
         let carried = self.columns.fields().len() - own;
         if carried > 0 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
 use watershed_dialect::{
-    SourceDefinition, SourceTable, SqlError, StatementKind, StreamingTableDefinition, check_streamable, parse, plan_streaming, session_config,
+    SourceDefinition, SourceTable, SqlError, StatementKind, StreamingTableDefinition, parse, plan_streaming, session_config,
     session_state,
 };
 use watershed_lake::TableName;
@@ -61,14 +61,13 @@ impl Project {
     }
 
     /// Plans one streaming table. Errors point into the table's query text.
-    pub fn plan(&self, table: &StreamingTableDefinition) -> Result<Blueprint, StreamError> {
+    pub async fn plan(&self, table: &StreamingTableDefinition) -> Result<Blueprint, StreamError> {
         let ctx = SessionContext::new_with_state(session_state(session_config(), None));
         for source in self.sources.values() {
             ctx.register_table(source.name.as_str(), Arc::new(SourceTable::new(source.clone())))?;
         }
         let state = ctx.state();
-        let plan = plan_streaming(&state, &table.query)?;
-        check_streamable(&plan)?;
+        let plan = plan_streaming(&state, &table.query).await?;
         let name = source_of(&plan).ok_or_else(|| SqlError::new("the query reads no source"))?;
         let source = self.sources.get(&name).ok_or_else(|| SqlError::new(format!("'{name}' is not a source")))?;
         let blueprint = Blueprint::new(source, table, &plan, state.execution_props())?;
@@ -84,8 +83,12 @@ impl Project {
     }
 
     /// Plans all streaming tables.
-    pub fn plan_all(&self) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
-        self.tables.iter().map(|(name, table)| Ok((name.clone(), self.plan(table)?))).collect()
+    pub async fn plan_all(&self) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
+        let mut blueprints = BTreeMap::new();
+        for (name, table) in &self.tables {
+            blueprints.insert(name.clone(), self.plan(table).await?);
+        }
+        Ok(blueprints)
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Runner {
 impl Runner {
     /// Plans and starts the pipelines of a project.
     pub async fn start(warehouse: Warehouse, project: &Project, options: RunOptions) -> Result<Self, StreamError> {
-        let mut blueprints = project.plan_all()?;
+        let mut blueprints = project.plan_all().await?;
         if !options.only.is_empty() {
             if let Some(unknown) = options.only.iter().find(|name| !blueprints.contains_key(name)) {
                 let known: Vec<_> = blueprints.keys().map(ToString::to_string).collect();
@@ -140,7 +140,7 @@ async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::R
 
 /// Makes the tables of all pipelines, so that they can be queried before their first row.
 pub async fn prepare(warehouse: &Warehouse, project: &Project) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
-    let blueprints = project.plan_all()?;
+    let blueprints = project.plan_all().await?;
     for blueprint in blueprints.values() {
         tables::open(warehouse, blueprint).await?;
     }
@@ -154,13 +154,13 @@ pub async fn remove(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), S
     // Records go first: what then remains is a table without state, which is refused by name, never silently started over.
     let folder = object_store::path::Path::from(format!("_watershed/pipelines/{pipeline}"));
     let store = warehouse.store();
-    let objects: Vec<_> = store.list(Some(&folder)).try_collect().await.map_err(watershed_lake::LakeError::from)?;
+    let objects: Vec<_> = store.list(Some(&folder)).try_collect().await?;
     for object in objects {
-        store.delete(&object.location).await.map_err(watershed_lake::LakeError::from)?;
+        store.delete(&object.location).await?;
     }
     for table in [pipeline.clone(), pipeline.side("late")] {
         match warehouse.drop_table(&table).await {
-            Ok(()) | Err(watershed_lake::LakeError::NoSuchTable { .. }) => {}
+            Ok(()) | Err(watershed_lake::LakeError::NoSuchTable(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -172,7 +172,7 @@ pub async fn newest_epochs(warehouse: &Warehouse) -> Result<Vec<EpochRecord>, St
     use futures::TryStreamExt;
     use object_store::ObjectStore;
     let folder = object_store::path::Path::from("_watershed/pipelines");
-    let listed = warehouse.store().list_with_delimiter(Some(&folder)).await.map_err(watershed_lake::LakeError::from)?;
+    let listed = warehouse.store().list_with_delimiter(Some(&folder)).await?;
     let names: Vec<TableName> = listed.common_prefixes.iter().filter_map(|p| p.filename()?.parse().ok()).collect();
     let read = names.into_iter().map(|pipeline| async move { epoch::newest(warehouse, &ShardId { pipeline, shard: 0 }).await });
     let records: Vec<Option<EpochRecord>> = futures::stream::FuturesOrdered::from_iter(read).try_collect().await?;

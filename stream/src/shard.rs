@@ -195,12 +195,8 @@ impl<'a> Shard<'a> {
                 let keys = blueprint.exchange.as_deref().unwrap_or_default();
                 Downstream::Keyed(Exchange::new(keys, &chain.schema(), keyed_tasks)?, senders)
             };
-            let watermarks_us = self.record.as_ref().map(|r| r.watermarks_us.clone()).unwrap_or_default();
             let delay_us = blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
-            let watermarks = mine
-                .keys()
-                .map(|&p| (p, PartitionWatermark::new(watermarks_us.get(&p).copied().unwrap_or(i64::MIN), delay_us)))
-                .collect();
+            let watermarks = mine.keys().map(|&p| (p, PartitionWatermark::new(self.watermark_us(p), delay_us))).collect();
             let (time_column, uses_time, control) = (blueprint.time_column, blueprint.uses_time, control.clone());
             let (source, mut kafka, wanted) = (blueprint.source.clone(), self.spec.kafka.clone(), blueprint.wanted.clone());
             let group = format!("watershed-{}", self.spec.id.app_id().replace('/', "-"));
@@ -229,6 +225,14 @@ impl<'a> Shard<'a> {
         };
         threads.push(spawn(format!("{}/sink", self.spec.id.app_id()), report, move |reports| sink.run(reports))?);
         Ok(Running { control, reports, tasks: local_tasks + keyed_tasks, threads })
+    }
+
+    /// Where a partition's watermark starts. One that was added later starts where the others already closed windows: what it holds for
+    /// those is late.
+    fn watermark_us(&self, partition: i32) -> i64 {
+        let Some(record) = &self.record else { return i64::MIN };
+        let of = |p: &i32| record.watermarks_us.get(p).copied().unwrap_or(i64::MIN);
+        if record.offsets.contains_key(&partition) { of(&partition) } else { record.offsets.keys().map(of).min().unwrap_or(i64::MIN) }
     }
 
     /// Drives epochs until the shard ends, then waits for its threads.

@@ -10,7 +10,7 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use watershed_lake::{LakeError, Warehouse};
+use watershed_lake::Warehouse;
 
 use crate::StreamError;
 use crate::epoch::{ShardId, StateRange};
@@ -80,7 +80,7 @@ pub async fn write(
         // The name is unique to the attempt, so that two processes that fight over an epoch never overwrite each other's state.
         let file = format!("{epoch:020}-{i}-{}.arrow", uuid::Uuid::new_v4());
         written += delta.bytes.len() as u64;
-        warehouse.store().put(&file_path(shard, &file), delta.bytes.into()).await.map_err(LakeError::from)?;
+        warehouse.store().put(&file_path(shard, &file), delta.bytes.into()).await?;
         for (name, offset, bytes) in delta.upserts {
             live.insert(name, StateRange { file: file.clone(), offset, bytes });
         }

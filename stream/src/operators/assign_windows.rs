@@ -44,7 +44,8 @@ impl Operator for AssignWindows {
         };
         let own = batch.num_columns() - if self.has_hidden { hidden::COUNT } else { 0 };
         let mut columns: Vec<ArrayRef> = batch.columns()[..own].to_vec();
-        columns.extend([assigned.start, assigned.end, assigned.time]);
+        let time = assigned.time();
+        columns.extend([assigned.start, assigned.end, time]);
         columns.extend_from_slice(&batch.columns()[own..]);
         out.rows.push(RecordBatch::try_new(self.schema.clone(), columns)?);
         Ok(())

@@ -9,11 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, UInt32Array};
-use arrow::compute::concat_batches;
+use arrow::array::{ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
+use watershed_dialect::deduplicate::{is_first, order};
 
 use crate::StreamError;
 use crate::hidden;
@@ -26,7 +27,6 @@ pub struct Deduplicate {
     schema: SchemaRef,
     key_columns: Vec<usize>,
     keys: RowConverter,
-    order: RowConverter,
     /// Rows not yet looked at, by the bucket of their time.
     waiting: BTreeMap<i64, Vec<RecordBatch>>,
     changed_waiting: BTreeSet<i64>,
@@ -34,19 +34,16 @@ pub struct Deduplicate {
 }
 
 impl Deduplicate {
-    /// `schema` is that of input and output. Keys and the time are places in it; all its columns must be of types that can be ordered.
+    /// `schema` is that of input and output. Keys and the time are places in it.
     pub fn new(key_columns: Vec<usize>, time_column: usize, within_us: i64, schema: SchemaRef) -> Result<Self, StreamError> {
         let field = |column: usize| SortField::new(schema.field(column).data_type().clone());
         let keys = RowConverter::new(key_columns.iter().map(|&column| field(column)).collect())?;
-        let mut order = vec![field(time_column)];
-        order.extend((0..schema.fields().len()).map(field));
         Ok(Self {
             time_column,
             // Rows leave a bucket at a time: fine enough to add little delay, coarse enough to sort many rows at once.
             wait_us: (within_us / 600).clamp(100_000, 1_000_000),
             key_columns,
             keys,
-            order: RowConverter::new(order)?,
             schema,
             waiting: BTreeMap::new(),
             changed_waiting: BTreeSet::new(),
@@ -83,22 +80,14 @@ impl Deduplicate {
             return Ok(());
         }
         let ripe = concat_batches(&self.schema, &ripe)?;
-        let mut by = vec![ripe.column(self.time_column).clone()];
-        by.extend_from_slice(ripe.columns());
-        let order = self.order.convert_columns(&by)?;
-        let mut sequence: Vec<u32> = (0..ripe.num_rows() as u32).collect();
-        sequence.sort_unstable_by(|&a, &b| order.row(a as usize).cmp(&order.row(b as usize)));
+        let ripe = hidden::take(&ripe, &order(&ripe, self.time_column)?)?;
         let key_columns: Vec<ArrayRef> = self.key_columns.iter().map(|&column| ripe.column(column).clone()).collect();
         let keys = self.keys.convert_columns(&key_columns)?;
         let times = times(&ripe, self.time_column);
-        let mut kept = Vec::with_capacity(sequence.len());
-        for row in sequence {
-            if !self.seen.note(keys.row(row as usize).as_ref(), times[row as usize]) {
-                kept.push(row);
-            }
-        }
-        out.deduplicated += (ripe.num_rows() - kept.len()) as u64;
-        out.rows.push(hidden::take(&ripe, &UInt32Array::from(kept))?);
+        let kept: BooleanArray = keys.iter().zip(times).map(|(key, &time)| Some(self.seen.is_first(key.as_ref(), time))).collect();
+        let first = filter_record_batch(&ripe, &kept)?;
+        out.deduplicated += (ripe.num_rows() - first.num_rows()) as u64;
+        out.rows.push(first);
         Ok(())
     }
 }
@@ -115,20 +104,18 @@ struct Seen {
 }
 
 impl Seen {
-    /// Notes that `key` was seen at `time`; true if it also was within the interval before.
-    fn note(&mut self, key: &[u8], time: i64) -> bool {
+    /// Notes that `key` was seen at `time`; true if it was not within the interval before.
+    fn is_first(&mut self, key: &[u8], time: i64) -> bool {
         let bucket = time.div_euclid(self.bucket_us);
         self.changed.insert(bucket);
         self.buckets.entry(bucket).or_default().insert(key.into());
         match self.last.get_mut(key) {
             Some(last) => {
-                let repeated = time.saturating_sub(*last) <= self.within_us;
-                *last = time;
-                repeated
+                is_first(time, Some(std::mem::replace(last, time)), self.within_us)
             }
             None => {
                 self.last.insert(key.into(), time);
-                false
+                true
             }
         }
     }
