@@ -156,3 +156,13 @@ fn offset_gone_hint(wanted: i64, low: i64) -> &'static str {
 
 /// `Result` with [`IngestError`].
 pub type Result<T, E = IngestError> = std::result::Result<T, E>;
+
+impl IngestError {
+    /// Whether trying again later may help: Kafka or a topic may come back without anybody changing the definition.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::BrokerUnreachable { .. } | Self::UnknownTopic { .. } | Self::Client { .. } | Self::Authentication { .. } | Self::Authorization { .. }
+        )
+    }
+}

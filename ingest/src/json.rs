@@ -222,6 +222,7 @@ impl Decode for JsonDecode {
         let options = RecordBatchOptions::new().with_row_count(Some(self.accepted.len()));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
         let quarantined = self.quarantine.finish(&self.source_name, &self.topic, raw)?;
-        Ok(Decoded { rows, quarantined })
+        let offsets = self.accepted.iter().map(|&index| raw.offsets[index]).collect::<Vec<_>>().into();
+        Ok(Decoded { rows, offsets, quarantined })
     }
 }

@@ -34,7 +34,7 @@ const CONSUMER: [(&str, &str); 11] = [
     ("enable.auto.offset.store", "false"),
     ("fetch.queue.backoff.ms", "5"),
     ("fetch.wait.max.ms", "100"),
-    ("queued.max.messages.kbytes", "65536"),
+    ("queued.max.messages.kbytes", "16384"),
     ("statistics.interval.ms", "0"),
     ("reconnect.backoff.max.ms", "1000"),
     ("topic.metadata.refresh.interval.ms", "60000"),

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use arrow::array::Int64Array;
 use arrow::record_batch::RecordBatch;
 
 use crate::IngestError;
@@ -141,6 +142,8 @@ pub trait Fetch: Send {
 pub struct Decoded {
     /// The accepted rows, in offset order: the wanted columns in the order asked for.
     pub rows: RecordBatch,
+    /// The offset of each accepted row.
+    pub offsets: Int64Array,
     /// The rows that were not accepted, in [`crate::quarantine::schema`]; `None` if there are none.
     pub quarantined: Option<RecordBatch>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use watershed_ingest::KafkaSettings;
+use watershed_ingest::kafka::KafkaSettings;
 use watershed_lake::{TableName, Warehouse};
 
 use crate::StreamError;

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use tokio::sync::{mpsc, watch};
-use watershed_ingest::{KafkaSettings, SourceReader, kafka};
+use watershed_ingest::kafka::{KafkaSettings, PartitionRange};
+use watershed_ingest::{SourceReader, source_partitions};
 use watershed_lake::{PutOutcome, Table, Warehouse};
 
 use crate::StreamError;
@@ -116,10 +117,9 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
     result
 }
 
-async fn partition_ranges(spec: &ShardSpec) -> Result<Vec<kafka::PartitionRange>, StreamError> {
-    let watershed_dialect::Connector::Kafka { topic, properties } = spec.blueprint.source.connector.clone();
-    let settings = spec.kafka.overlaid(&properties);
-    let ranges = tokio::task::spawn_blocking(move || kafka::partitions(&settings, &topic)).await;
+async fn partition_ranges(spec: &ShardSpec) -> Result<Vec<PartitionRange>, StreamError> {
+    let (source, kafka) = (spec.blueprint.source.clone(), spec.kafka.clone());
+    let ranges = tokio::task::spawn_blocking(move || source_partitions(&source, &kafka)).await;
     Ok(ranges.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
 }
 
