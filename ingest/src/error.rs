@@ -162,7 +162,11 @@ impl IngestError {
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::BrokerUnreachable { .. } | Self::UnknownTopic { .. } | Self::Client { .. } | Self::Authentication { .. } | Self::Authorization { .. }
+            Self::BrokerUnreachable { .. }
+                | Self::UnknownTopic { .. }
+                | Self::Client { .. }
+                | Self::Authentication { .. }
+                | Self::Authorization { .. }
         )
     }
 }

@@ -39,8 +39,10 @@ pub struct StagedFile {
 pub struct Commit {
     /// Who commits, such as `pipeline/shard`.
     pub app_id: String,
-    /// Its epoch: the first one ever, or one more than the table holds.
+    /// Its epoch. Epochs that add nothing to this table may be left out.
     pub app_version: i64,
+    /// The epoch that the table must hold for this one to follow; `None` if it is the first.
+    pub previous_app_version: Option<i64>,
     /// What it adds; may be empty, then only the transaction is recorded.
     pub files: Vec<StagedFile>,
     /// What `DESCRIBE HISTORY` shows, such as `STREAMING UPDATE`.
@@ -117,11 +119,10 @@ impl Table {
     fn is_there(&self, commit: &Commit, found: Option<i64>) -> Result<bool> {
         let (table, app_id, wanted) = (self.name().clone(), commit.app_id.clone(), commit.app_version);
         match found {
-            None => Ok(false),
             Some(found) if found == wanted => Ok(true),
-            Some(found) if found == wanted - 1 => Ok(false),
+            found if found == commit.previous_app_version => Ok(false),
             Some(found) if found > wanted => Err(LakeError::NewerWriter { table, app_id, found, wanted }),
-            Some(found) => Err(LakeError::EpochGap { table, app_id, found, wanted }),
+            found => Err(LakeError::EpochGap { table, app_id, found, expected: commit.previous_app_version, wanted }),
         }
     }
 

@@ -60,12 +60,13 @@ pub enum LakeError {
     )]
     NewerWriter { table: TableName, app_id: String, found: i64, wanted: i64 },
 
-    /// The table lacks epochs between what it holds and what is committed now.
+    /// The table does not hold the epoch that this one follows.
     #[error(
-        "table {table} holds {app_id} version {found}, so version {wanted} cannot follow: epochs in between are missing; \
-         the table was restored from an older copy, or the pipeline's state belongs to another table"
+        "table {table} holds {app_id} version {}, so version {wanted} cannot follow, which comes after {}: \
+         the table was restored from another copy, or the pipeline's state belongs to another table",
+        version_or_none(*.found), version_or_none(*.expected)
     )]
-    EpochGap { table: TableName, app_id: String, found: i64, wanted: i64 },
+    EpochGap { table: TableName, app_id: String, found: Option<i64>, expected: Option<i64>, wanted: i64 },
 
     /// Other writers won every round.
     #[error("gave up committing to table {table} after {attempts} rounds lost to other writers; run fewer writers or commit less often")]
@@ -106,7 +107,16 @@ pub enum LakeError {
     Plan(#[from] datafusion::error::DataFusionError),
 }
 
+fn version_or_none(version: Option<i64>) -> String {
+    version.map_or_else(|| "none".into(), |version| version.to_string())
+}
+
 impl LakeError {
+    /// Whether trying again later may help, without anybody changing anything: the store was away, slow or overtaken.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Store { .. } | Self::Unclear { .. } | Self::TooBusy { .. })
+    }
+
     /// Whether the outcome of the failed operation is unknown, so that repeating it later is right.
     pub fn is_unclear(&self) -> bool {
         matches!(self, Self::Unclear { .. })

@@ -163,8 +163,7 @@ pub async fn newest(warehouse: &Warehouse, shard: &ShardId) -> Result<Option<Epo
 pub async fn numbers(warehouse: &Warehouse, shard: &ShardId) -> Result<Vec<u64>, StreamError> {
     let folder = Path::from(format!("{}/epochs", shard.folder()));
     let objects: Vec<_> = warehouse.store().list(Some(&folder)).try_collect().await?;
-    let mut numbers: Vec<u64> =
-        objects.iter().filter_map(|o| o.location.filename()?.strip_suffix(".json")?.parse().ok()).collect();
+    let mut numbers: Vec<u64> = objects.iter().filter_map(|o| o.location.filename()?.strip_suffix(".json")?.parse().ok()).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }

@@ -17,7 +17,9 @@ pub enum StreamError {
     #[error(transparent)]
     Lake(#[from] LakeError),
     /// Reading or writing a record or a state file failed.
-    #[error("the warehouse could not be reached: {0}; check that the store is up and that its credentials may read and write `_watershed/`")]
+    #[error(
+        "the warehouse could not be reached: {0}; check that the store is up and that its credentials may read and write `_watershed/`"
+    )]
     Store(#[from] object_store::Error),
     /// An expression failed over real rows, or memory ran out.
     #[error("a step of the query failed: {0}")]
@@ -26,7 +28,9 @@ pub enum StreamError {
     #[error("a batch could not be built: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
     /// State of another shape than the operator's.
-    #[error("operator '{operator}' keeps no state, but the newest epoch has a segment '{segment}' for it; the query was changed over old state: `watershed apply --rebuild` starts the table anew")]
+    #[error(
+        "operator '{operator}' keeps no state, but the newest epoch has a segment '{segment}' for it; the query was changed over old state: `watershed apply --rebuild` starts the table anew"
+    )]
     StateMismatch {
         /// The operator.
         operator: &'static str,
@@ -34,7 +38,9 @@ pub enum StreamError {
         segment: String,
     },
     /// The definition is not the one the epochs were written with.
-    #[error("{pipeline}: the query was changed since epoch {epoch}, whose state it does not fit; put the old text back, or start the table anew with `watershed apply --rebuild`")]
+    #[error(
+        "{pipeline}: the query was changed since epoch {epoch}, whose state it does not fit; put the old text back, or start the table anew with `watershed apply --rebuild`"
+    )]
     DefinitionChanged {
         /// The pipeline.
         pipeline: String,
@@ -52,7 +58,9 @@ pub enum StreamError {
         hint: String,
     },
     /// Another process wrote the epoch that was ours to write.
-    #[error("{pipeline}: epoch {epoch} was written by {winner}, which took the pipeline over; this process stops and has lost nothing: what it had not committed is read again there")]
+    #[error(
+        "{pipeline}: epoch {epoch} was written by {winner}, which took the pipeline over; this process stops and has lost nothing: what it had not committed is read again there"
+    )]
     Fenced {
         /// The pipeline.
         pipeline: String,
@@ -72,7 +80,9 @@ pub enum StreamError {
         hint: String,
     },
     /// A record or state file could not be read.
-    #[error("{path} cannot be read as {kind}: {reason}; if it was damaged, restore it from a backup of the warehouse, or start the table anew with `watershed apply --rebuild`")]
+    #[error(
+        "{path} cannot be read as {kind}: {reason}; if it was damaged, restore it from a backup of the warehouse, or start the table anew with `watershed apply --rebuild`"
+    )]
     Corrupt {
         /// Where it lies.
         path: String,

@@ -84,7 +84,13 @@ impl PartitionWatermark {
 }
 
 /// Puts the hidden columns behind `rows`.
-pub fn attach(rows: RecordBatch, schema: SchemaRef, partition: i32, offsets: ArrayRef, watermarks: Int64Array) -> Result<RecordBatch, StreamError> {
+pub fn attach(
+    rows: RecordBatch,
+    schema: SchemaRef,
+    partition: i32,
+    offsets: ArrayRef,
+    watermarks: Int64Array,
+) -> Result<RecordBatch, StreamError> {
     let mut columns = rows.columns().to_vec();
     columns.push(Arc::new(Int32Array::from_value(partition, rows.num_rows())));
     columns.push(offsets);

@@ -139,7 +139,8 @@ impl Blueprint {
             let _ = writeln!(text, "  {}", step.describe);
         }
         if let Some(keys) = &self.exchange {
-            let how = if keys.is_empty() || !self.keyed_in_parallel { "to one task".into() } else { format!("by hash of columns {keys:?}") };
+            let how =
+                if keys.is_empty() || !self.keyed_in_parallel { "to one task".into() } else { format!("by hash of columns {keys:?}") };
             let _ = writeln!(text, "exchange {how}\nkeyed stage");
             for step in &self.keyed {
                 let _ = writeln!(text, "  {}", step.describe);
@@ -232,7 +233,9 @@ impl Builder<'_> {
                     Err(StreamError::Unsupported(node.name().to_string()))
                 }
             }
-            LogicalPlan::Aggregate(aggregate) => self.aggregate(&aggregate.group_expr, &aggregate.aggr_expr, aggregate.input.schema(), plan.schema()),
+            LogicalPlan::Aggregate(aggregate) => {
+                self.aggregate(&aggregate.group_expr, &aggregate.aggr_expr, aggregate.input.schema(), plan.schema())
+            }
             other => Err(StreamError::Unsupported(other.display().to_string())),
         }
     }
@@ -345,7 +348,11 @@ impl Builder<'_> {
         }
         self.cross(keys.clone());
         let (schema, within_us) = (self.columns.clone(), node.within_us);
-        let describe = format!("deduplicate by {} within {} s", node.keys.iter().map(|k| k.name()).collect::<Vec<_>>().join(", "), within_us / 1_000_000);
+        let describe = format!(
+            "deduplicate by {} within {} s",
+            node.keys.iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
+            within_us / 1_000_000
+        );
         self.push(describe, move || Ok(Box::new(Deduplicate::new(keys.clone(), time, within_us, schema.clone())?)));
         Ok(())
     }
@@ -389,7 +396,8 @@ impl Builder<'_> {
         let groups = Arc::new(GroupSpec { keys: key_fields, aggregates: lowered });
         self.divert_late(window.end, Deadline::At);
         let key_places: Vec<usize> = (3..3 + keys.len()).collect();
-        let describe = format!("aggregate_partial {}{}", names(output.as_arrow()), if slot_per_partition { ", one state a partition" } else { "" });
+        let describe =
+            format!("aggregate_partial {}{}", names(output.as_arrow()), if slot_per_partition { ", one state a partition" } else { "" });
         self.push(describe, {
             let groups = groups.clone();
             move || {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
 use watershed_dialect::{
-    SourceDefinition, SourceTable, SqlError, StatementKind, StreamingTableDefinition, parse, plan_streaming, session_config,
-    session_state,
+    SourceDefinition, SourceTable, SqlError, StatementKind, StreamingTableDefinition, parse, plan_streaming, session_config, session_state,
 };
 use watershed_lake::TableName;
 

@@ -157,7 +157,11 @@ impl<'a> Shard<'a> {
     }
 
     /// Starts all tasks where the newest record left off.
-    fn start(&mut self, offsets: &BTreeMap<i32, i64>, segments: Vec<(String, arrow::record_batch::RecordBatch)>) -> Result<Running, StreamError> {
+    fn start(
+        &mut self,
+        offsets: &BTreeMap<i32, i64>,
+        segments: Vec<(String, arrow::record_batch::RecordBatch)>,
+    ) -> Result<Running, StreamError> {
         let blueprint = &self.spec.blueprint;
         let local_tasks = self.spec.parallelism.clamp(1, offsets.len().max(1));
         self.keyed_tasks = match (&self.record, blueprint.keyed_in_parallel) {
@@ -203,8 +207,7 @@ impl<'a> Shard<'a> {
             kafka.properties.entry("group.id".into()).or_insert(group);
             threads.push(spawn(format!("{}/local{index}", self.spec.id.app_id()), report.clone(), move |reports| {
                 let reader = SourceReader::open(&source, &kafka, &wanted, &mine)?;
-                let task =
-                    LocalTask { index, reader, chain, time_column, uses_time, watermarks, offsets: mine, downstream, sink, control };
+                let task = LocalTask { index, reader, chain, time_column, uses_time, watermarks, offsets: mine, downstream, sink, control };
                 task.run(reports)
             })?);
         }
@@ -236,7 +239,12 @@ impl<'a> Shard<'a> {
     }
 
     /// Drives epochs until the shard ends, then waits for its threads.
-    async fn drive(&mut self, mut running: Running, stop: watch::Receiver<bool>, targets: BTreeMap<i32, i64>) -> Result<Ended, StreamError> {
+    async fn drive(
+        &mut self,
+        mut running: Running,
+        stop: watch::Receiver<bool>,
+        targets: BTreeMap<i32, i64>,
+    ) -> Result<Ended, StreamError> {
         self.metrics.phase(Phase::Running);
         let result = self.epochs(&mut running, stop, targets).await;
         running.control.stop();
@@ -279,9 +287,8 @@ impl<'a> Shard<'a> {
                 },
                 _ = stop.changed() => ending = Some(Ended::Done),
             }
-            if let Some(epoch) = &in_flight {
-                let complete = epoch.passed.len() == running.tasks && epoch.staged.is_some();
-                if complete && let Some(epoch) = in_flight.take() {
+            if let Some(epoch) = in_flight.take() {
+                if epoch.passed.len() == running.tasks && epoch.staged.is_some() {
                     let last = epoch.request.last;
                     self.finish(epoch).await?;
                     if last {
@@ -289,6 +296,8 @@ impl<'a> Shard<'a> {
                     }
                 } else if epoch.since.elapsed() > EPOCH_TIMEOUT {
                     return Err(StreamError::Stuck { pipeline: self.name(), epoch: epoch.request.epoch, seconds: EPOCH_TIMEOUT.as_secs() });
+                } else {
+                    in_flight = Some(epoch);
                 }
                 continue;
             }
@@ -326,7 +335,10 @@ impl<'a> Shard<'a> {
 
     fn has_moved(&self, control: &Control) -> bool {
         let committed = self.record.as_ref().map(|r| &r.offsets);
-        control.partitions().iter().any(|(p, state)| committed.and_then(|offsets| offsets.get(p)).is_none_or(|&offset| offset < state.next_offset))
+        control
+            .partitions()
+            .iter()
+            .any(|(p, state)| committed.and_then(|offsets| offsets.get(p)).is_none_or(|&offset| offset < state.next_offset))
     }
 
     /// A record that follows the newest one and changes nothing but the offsets.

@@ -113,7 +113,7 @@ impl Sink {
             open.rows_out += rows.num_rows() as u64;
             self.control.count(Counters { rows_out: rows.num_rows() as u64, ..Counters::default() });
         }
-        let writer = open.writers.entry(target).or_insert_with(|| table.writer());
+        let writer = open.writers.entry(target).or_insert_with(|| table.writer(&self.pipeline));
         self.runtime.block_on(writer.write(rows))?;
         if writer.buffered_bytes() > SINK_BUFFER_BYTES_MAX
             && let Some(writer) = open.writers.remove(&target)

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use watershed_lake::Warehouse;
 
 use crate::StreamError;
@@ -89,7 +89,12 @@ pub async fn write(
 }
 
 /// Removes state files that the newest record no longer names. Failing to is no error: vacuum finds them.
-pub async fn remove_unused(warehouse: &Warehouse, shard: &ShardId, before: &BTreeMap<String, StateRange>, now: &BTreeMap<String, StateRange>) {
+pub async fn remove_unused(
+    warehouse: &Warehouse,
+    shard: &ShardId,
+    before: &BTreeMap<String, StateRange>,
+    now: &BTreeMap<String, StateRange>,
+) {
     let files = |live: &BTreeMap<String, StateRange>| live.values().map(|range| range.file.clone()).collect::<BTreeSet<_>>();
     for file in files(before).difference(&files(now)) {
         if let Err(error) = warehouse.store().delete(&file_path(shard, file)).await {
@@ -99,7 +104,11 @@ pub async fn remove_unused(warehouse: &Warehouse, shard: &ShardId, before: &BTre
 }
 
 /// All live segments, decoded.
-pub async fn read(warehouse: &Warehouse, shard: &ShardId, live: &BTreeMap<String, StateRange>) -> Result<Vec<(String, RecordBatch)>, StreamError> {
+pub async fn read(
+    warehouse: &Warehouse,
+    shard: &ShardId,
+    live: &BTreeMap<String, StateRange>,
+) -> Result<Vec<(String, RecordBatch)>, StreamError> {
     let mut by_file: BTreeMap<&str, Vec<(&str, &StateRange)>> = BTreeMap::new();
     for (name, range) in live {
         by_file.entry(&range.file).or_default().push((name, range));

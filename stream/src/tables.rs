@@ -70,7 +70,13 @@ pub async fn check(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Targ
         if table.id() != epoch.table_id {
             return Err(inconsistent(
                 shard,
-                format!("table {} was dropped or replaced since epoch {} (its Delta id was {}, now {})", epoch.table, record.epoch, epoch.table_id, table.id()),
+                format!(
+                    "table {} was dropped or replaced since epoch {} (its Delta id was {}, now {})",
+                    epoch.table,
+                    record.epoch,
+                    epoch.table_id,
+                    table.id()
+                ),
                 "restore the table, or start it anew with `watershed apply --rebuild`",
             ));
         }
@@ -99,7 +105,11 @@ pub async fn check_untouched(shard: &ShardId, tables: &BTreeMap<Target, Table>) 
         if let Some(version) = table.transaction_version(&shard.app_id()).await? {
             return Err(inconsistent(
                 shard,
-                format!("table {} holds epoch {version}, but there is no epoch record: the folder {} was deleted under a live table", table.name(), shard.folder()),
+                format!(
+                    "table {} holds epoch {version}, but there is no epoch record: the folder {} was deleted under a live table",
+                    table.name(),
+                    shard.folder()
+                ),
                 "restore the folder from a backup, or start the table anew with `watershed apply --rebuild`",
             ));
         }

@@ -304,10 +304,8 @@ impl LocalTask {
             };
             let watermark_us = self.watermarks.get(&partition).map_or(i64::MIN, |w| w.watermark_us);
             let next_offset = self.offsets.get(&partition).copied().unwrap_or(progress.next_offset);
-            self.control.report(
-                partition,
-                PartitionState { next_offset, high_watermark: progress.high_watermark, watermark_us, caught_up_since },
-            );
+            self.control
+                .report(partition, PartitionState { next_offset, high_watermark: progress.high_watermark, watermark_us, caught_up_since });
         }
     }
 }

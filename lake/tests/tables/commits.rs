@@ -12,7 +12,8 @@ use watershed_lake::{Commit, LakeError, Warehouse};
 use crate::support::{append, faulty, local, name, number, query, rows, schema, session, stranger};
 
 fn empty(app_version: i64) -> Commit {
-    Commit { app_id: "p/0".to_owned(), app_version, files: Vec::new(), operation: "STREAMING UPDATE".to_owned() }
+    let previous_app_version = (app_version > 1).then(|| app_version - 1);
+    Commit { app_id: "p/0".to_owned(), app_version, previous_app_version, files: Vec::new(), operation: "STREAMING UPDATE".to_owned() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +51,7 @@ async fn a_transaction_counts_once() {
 
     append(&table, "p/0", 2, vec![rows(3..4, None)]).await.unwrap();
     assert!(matches!(zombie.commit(empty(1)).await, Err(LakeError::NewerWriter { found: 2, wanted: 1, .. })));
-    assert!(matches!(table.commit(empty(4)).await, Err(LakeError::EpochGap { found: 2, wanted: 4, .. })));
+    assert!(matches!(table.commit(empty(4)).await, Err(LakeError::EpochGap { found: Some(2), expected: Some(3), wanted: 4, .. })));
     assert_eq!(zombie.transaction_version("p/0").await.unwrap(), Some(2));
     assert_eq!(zombie.transaction_version("other").await.unwrap(), None);
     // An epoch without rows still counts.

@@ -55,7 +55,9 @@ pub async fn append(table: &Table, app_id: &str, app_version: i64, batches: Vec<
         writer.write(batch).await?;
     }
     let files = writer.finish().await?;
-    table.commit(Commit { app_id: app_id.to_owned(), app_version, files, operation: "STREAMING UPDATE".to_owned() }).await
+    let previous_app_version = table.transaction_version(app_id).await?.filter(|&found| found < app_version);
+    let operation = "STREAMING UPDATE".to_owned();
+    table.commit(Commit { app_id: app_id.to_owned(), app_version, previous_app_version, files, operation }).await
 }
 
 /// A session with the warehouse as its default catalog.

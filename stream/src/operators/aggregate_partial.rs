@@ -72,12 +72,7 @@ impl AggregatePartial {
     }
 
     fn add(&mut self, window: WindowSlot, rows: &RecordBatch) -> Result<(), StreamError> {
-        let keys = self
-            .spec
-            .keys
-            .iter()
-            .map(|key| key.evaluate(rows)?.into_array(rows.num_rows()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let keys = self.spec.keys.iter().map(|key| key.evaluate(rows)?.into_array(rows.num_rows())).collect::<Result<Vec<_>, _>>()?;
         self.table(window)?.update(&keys, rows)
     }
 

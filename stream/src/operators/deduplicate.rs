@@ -110,9 +110,7 @@ impl Seen {
         self.changed.insert(bucket);
         self.buckets.entry(bucket).or_default().insert(key.into());
         match self.last.get_mut(key) {
-            Some(last) => {
-                is_first(time, Some(std::mem::replace(last, time)), self.within_us)
-            }
+            Some(last) => is_first(time, Some(std::mem::replace(last, time)), self.within_us),
             None => {
                 self.last.insert(key.into(), time);
                 true

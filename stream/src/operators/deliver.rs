@@ -67,9 +67,13 @@ fn stored_type(name: &str, data_type: &DataType) -> Result<DataType, StreamError
         | DataType::Binary
         | DataType::Decimal128(..) => data_type.clone(),
         DataType::Null => {
-            return Err(StreamError::Unsupported(format!("column '{name}' is always NULL and has no type: write CAST(NULL AS …) AS {name}")));
+            return Err(StreamError::Unsupported(format!(
+                "column '{name}' is always NULL and has no type: write CAST(NULL AS …) AS {name}"
+            )));
         }
-        other => return Err(StreamError::Unsupported(format!("column '{name}' is of type {other}, which a Delta table cannot store: cast it"))),
+        other => {
+            return Err(StreamError::Unsupported(format!("column '{name}' is of type {other}, which a Delta table cannot store: cast it")));
+        }
     })
 }
 

@@ -9,12 +9,12 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::compute::{cast, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
 
 use crate::StreamError;
 
@@ -111,12 +111,8 @@ impl GroupTable {
         let rows = batch.num_rows();
         let total = self.intern(keys, rows)?;
         for (aggregate, accumulator) in self.spec.aggregates.iter().zip(&mut self.accumulators) {
-            let arguments = aggregate
-                .function
-                .expressions()
-                .iter()
-                .map(|e| e.evaluate(batch)?.into_array(rows))
-                .collect::<Result<Vec<_>, _>>()?;
+            let arguments =
+                aggregate.function.expressions().iter().map(|e| e.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>, _>>()?;
             let filter = match &aggregate.filter {
                 Some(filter) => {
                     let mask = filter.evaluate(batch)?.into_array(rows)?;

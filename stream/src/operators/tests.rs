@@ -43,7 +43,8 @@ fn windowed_sum(kind: WindowKind, slot_per_partition: bool) -> Vec<Box<dyn Opera
     let input = hidden::with_hidden(&windowed());
     let fare = || vec![col("fare", &input).expect("fare is a column") as Arc<dyn PhysicalExpr>];
     let sum = AggregateExprBuilder::new(sum_udaf(), fare()).schema(input.clone()).alias("sum").build().expect("sum is an aggregate");
-    let first = AggregateExprBuilder::new(first_value_udaf(), fare()).schema(input.clone()).alias("first").build().expect("first is one too");
+    let first =
+        AggregateExprBuilder::new(first_value_udaf(), fare()).schema(input.clone()).alias("first").build().expect("first is one too");
     let groups = Arc::new(GroupSpec {
         keys: vec![Arc::new(Field::new("city", DataType::Utf8, true))],
         aggregates: [sum, first].into_iter().map(|f| Aggregate { function: Arc::new(f), filter: None }).collect(),
@@ -77,7 +78,10 @@ fn a_window_closes_when_the_watermark_reaches_its_end() {
     check(
         || windowed_sum(TUMBLE_10_S, false),
         &[
-            Step::Rows(events(), "1970-01-01T00:00:01Z,rome,1.5,0,0,-1\n1970-01-01T00:00:11Z,rome,4,0,1,0\n1970-01-01T00:00:02Z,oslo,2,0,2,0"),
+            Step::Rows(
+                events(),
+                "1970-01-01T00:00:01Z,rome,1.5,0,0,-1\n1970-01-01T00:00:11Z,rome,4,0,1,0\n1970-01-01T00:00:02Z,oslo,2,0,2,0",
+            ),
             Step::Watermark(0, 9, 9),
             Step::Rows(events(), "1970-01-01T00:00:09Z,rome,1,0,3,9000000"),
             Step::Watermark(0, 10, 10),
@@ -154,7 +158,10 @@ fn the_first_in_event_time_stays_whatever_came_first() {
     check(
         deduplicated,
         &[
-            Step::Rows(plain_events(), "1970-01-01T00:00:05Z,a,2\n1970-01-01T00:00:01Z,a,1\n1970-01-01T00:00:05Z,b,3\n1970-01-01T00:00:05Z,b,2"),
+            Step::Rows(
+                plain_events(),
+                "1970-01-01T00:00:05Z,a,2\n1970-01-01T00:00:01Z,a,1\n1970-01-01T00:00:05Z,b,3\n1970-01-01T00:00:05Z,b,2",
+            ),
             Step::Watermark(0, 6, 6),
             // Seen 10 s ago counts, also by a row that was itself dropped; 10 s and a bit does not.
             Step::Rows(plain_events(), "1970-01-01T00:00:15Z,a,4\n1970-01-01T00:00:15.000001Z,b,5"),
