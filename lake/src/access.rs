@@ -103,10 +103,10 @@ impl Access {
 
     /// Removes objects; those already gone are no error.
     pub(crate) async fn delete(&self, paths: &[Path]) -> Result<()> {
-        for path in paths {
-            self.patiently("delete", path, || async { absent_is_none(self.store.delete(path).await).map(|_| ()) }).await?;
-        }
-        Ok(())
+        let deletions = paths.iter().cloned().map(|path| async move {
+            self.patiently("delete", &path, || async { absent_is_none(self.store.delete(&path).await).map(|_| ()) }).await
+        });
+        futures::stream::iter(deletions).buffer_unordered(limits::DELETIONS_AT_ONCE).try_collect().await
     }
 
     /// Writes an object under a name that is ours alone, in parts when it is large.
@@ -163,28 +163,37 @@ impl Access {
         self.patiently_within(self.patience.timeout, operation, path, attempt).await
     }
 
-    async fn patiently_within<T, F, W>(&self, timeout: Duration, operation: &'static str, path: &Path, mut attempt: F) -> Result<T>
+    async fn patiently_within<T, F, W>(&self, timeout: Duration, operation: &'static str, path: &Path, attempt: F) -> Result<T>
     where
         F: FnMut() -> W,
         W: Future<Output = object_store::Result<T>>,
     {
-        let mut backoff = Backoff::new(self.patience);
-        loop {
-            let failure = match tokio::time::timeout(timeout, attempt()).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) => sort(error),
-                Err(_) => Failure::Again(timed_out(timeout)),
-            };
-            let reason = match failure {
-                Failure::Final(source) => return Err(LakeError::Store { operation, path: path.to_string(), source }),
-                Failure::Again(reason) => reason,
-            };
-            if !backoff.wait().await {
-                let source = Error::Generic { store: "warehouse", source: reason.into() };
-                return Err(LakeError::Store { operation, path: path.to_string(), source });
-            }
-            tracing::warn!(%path, operation, reason, "the store failed; trying again");
+        let failed = |source| LakeError::Store { operation, path: path.to_string(), source };
+        attempts(Patience { timeout, ..self.patience }, operation, path, attempt).await.map_err(failed)
+    }
+}
+
+/// Tries a request until it succeeds, fails for good, or patience ends.
+pub(crate) async fn attempts<T, F, W>(patience: Patience, operation: &str, path: &Path, mut attempt: F) -> object_store::Result<T>
+where
+    F: FnMut() -> W,
+    W: Future<Output = object_store::Result<T>>,
+{
+    let mut backoff = Backoff::new(patience);
+    loop {
+        let failure = match tokio::time::timeout(patience.timeout, attempt()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => sort(error),
+            Err(_) => Failure::Again(timed_out(patience.timeout)),
+        };
+        let reason = match failure {
+            Failure::Final(error) => return Err(error),
+            Failure::Again(reason) => reason,
+        };
+        if !backoff.wait().await {
+            return Err(Error::Generic { store: "warehouse", source: reason.into() });
         }
+        tracing::warn!(%path, operation, reason, "the store failed; trying again");
     }
 }
 
@@ -207,7 +216,8 @@ pub(crate) fn tag(meta: &ObjectMeta) -> String {
     }
 }
 
-fn absent_is_none<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {
+/// Absence is an answer, not a failure to be tried again.
+pub(crate) fn absent_is_none<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(Error::NotFound { .. }) => Ok(None),

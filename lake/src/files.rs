@@ -164,17 +164,21 @@ impl FileSet {
         self.chunks.retain(|chunk| !chunk.files.is_empty());
     }
 
+    /// Small chunks become medium ones, medium ones large ones, so that there are never many and each file is
+    /// copied twice.
     fn merge_small(&mut self) {
-        let small = self.chunks.iter().rev().take_while(|chunk| chunk.files.len() < SMALL_CHUNK).count();
-        if small < SMALL_CHUNK {
-            return;
+        for (limit, enough) in [(SMALL_CHUNK, SMALL_CHUNK), (FILES_PER_CHUNK, 2 * SMALL_CHUNK)] {
+            let small = self.chunks.iter().rev().take_while(|chunk| chunk.files.len() < limit).count();
+            if small < enough {
+                continue;
+            }
+            let tail = self.chunks.split_off(self.chunks.len() - small);
+            let schema = tail[0].statistics.schema();
+            let batches = tail.iter().map(|chunk| &chunk.statistics);
+            let statistics = concat_batches(&schema, batches).expect("all chunks of a table have one statistics schema");
+            let files = tail.iter().flat_map(|chunk| chunk.files.iter().cloned()).collect();
+            self.chunks.push(Arc::new(Chunk { files, statistics }));
         }
-        let tail = self.chunks.split_off(self.chunks.len() - small);
-        let schema = tail[0].statistics.schema();
-        let statistics =
-            concat_batches(&schema, tail.iter().map(|chunk| &chunk.statistics)).expect("all chunks of a table have one statistics schema");
-        let files = tail.iter().flat_map(|chunk| chunk.files.iter().cloned()).collect();
-        self.chunks.push(Arc::new(Chunk { files, statistics }));
     }
 }
 
@@ -264,13 +268,13 @@ mod tests {
         let lowest = ScalarValue::try_from_array(&chunk.lower("d").unwrap(), 0).unwrap();
         assert_eq!(lowest, ScalarValue::Decimal128(Some(12_345_678_901_234_567_891), 20, 2));
 
-        for index in 0..200 {
+        for index in 0..10_000 {
             files.apply(&table, &layout, &[add(&format!("f{index}"), Some(good))], &HashSet::new()).unwrap();
         }
-        assert_eq!(files.len(), 203);
-        assert!(files.chunks.len() < 140, "{}", files.chunks.len());
-        files.apply(&table, &layout, &[], &HashSet::from(["b", "f150"])).unwrap();
-        assert_eq!(files.len(), 201);
+        assert_eq!(files.len(), 10_003);
+        assert!(files.chunks.len() < 200, "{}", files.chunks.len());
+        files.apply(&table, &layout, &[], &HashSet::from(["b", "f9150"])).unwrap();
+        assert_eq!(files.len(), 10_001);
         assert!(files.chunks.iter().all(|chunk| chunk.files.len() == chunk.rows().len()));
     }
 }

@@ -37,6 +37,9 @@ pub const UPLOAD_PART_BYTES: usize = 8 * 1024 * 1024;
 /// Files uploaded at once when a writer finishes, and parts of one file uploaded at once.
 pub const UPLOADS_AT_ONCE: usize = 4;
 
+/// Objects removed at once when a table is dropped.
+pub const DELETIONS_AT_ONCE: usize = 16;
+
 /// Characters of a string kept in file statistics, as other Delta writers do.
 pub const STATISTICS_CHARS: usize = 32;
 /// Bytes of a string kept in Parquet statistics: at least `STATISTICS_CHARS` characters of any alphabet.

@@ -1,4 +1,5 @@
-//! Listings in order of names, as delta-rs takes for granted. A local folder lists in any order.
+//! The store as delta-rs sees it: listings in order of names, which it takes for granted but a local folder does not
+//! give, and reads that are tried again, which it does not do itself.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,25 +11,42 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult, Result,
 };
 
-/// A store whose listings are sorted. It collects them first: use it for log folders, not for whole warehouses.
-#[derive(Debug, Clone)]
-pub(crate) struct Ordered(pub(crate) Arc<dyn ObjectStore>);
+use crate::access::{Access, Patience, absent_is_none, attempts};
 
-impl fmt::Display for Ordered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ordered({})", self.0)
+/// A store whose listings are sorted and whose reads are patient. It collects listings first: use it for log folders,
+/// not for whole warehouses.
+#[derive(Debug, Clone)]
+pub(crate) struct Ordered {
+    store: Arc<dyn ObjectStore>,
+    patience: Patience,
+}
+
+impl Ordered {
+    pub(crate) fn new(access: &Access) -> Self {
+        Self { store: access.store.clone(), patience: access.patience }
     }
 }
 
-fn sorted(listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+impl fmt::Display for Ordered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ordered({})", self.store)
+    }
+}
+
+/// `list` makes the listing anew for each try.
+fn sorted<F>(patience: Patience, prefix: Option<&Path>, list: F) -> BoxStream<'static, Result<ObjectMeta>>
+where
+    F: Fn() -> BoxStream<'static, Result<ObjectMeta>> + Send + Sync + 'static,
+{
+    let prefix = prefix.cloned().unwrap_or_default();
     let collected = async move {
-        let mut files = listing.try_collect::<Vec<_>>().await?;
+        let mut files = attempts(patience, "list", &prefix, || list().try_collect::<Vec<_>>()).await?;
         files.sort_unstable_by(|left, right| left.location.cmp(&right.location));
-        Ok::<_, object_store::Error>(futures::stream::iter(files.into_iter().map(Ok)))
+        Ok::<_, Error>(futures::stream::iter(files.into_iter().map(Ok)))
     };
     futures::stream::once(collected).try_flatten().boxed()
 }
@@ -36,38 +54,42 @@ fn sorted(listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static,
 #[async_trait]
 impl ObjectStore for Ordered {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.0.put_opts(location, payload, opts).await
+        self.store.put_opts(location, payload, opts).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.0.put_multipart_opts(location, opts).await
+        self.store.put_multipart_opts(location, opts).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.0.get_opts(location, options).await
+        let found =
+            attempts(self.patience, "read", location, || async { absent_is_none(self.store.get_opts(location, options.clone()).await) });
+        found.await?.ok_or_else(|| Error::NotFound { path: location.to_string(), source: "no such object".into() })
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.0.get_ranges(location, ranges).await
+        self.store.get_ranges(location, ranges).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.0.delete_stream(locations)
+        self.store.delete_stream(locations)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        sorted(self.0.list(prefix))
+        let (store, folder) = (self.store.clone(), prefix.cloned());
+        sorted(self.patience, prefix, move || store.list(folder.as_ref()))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        sorted(self.0.list_with_offset(prefix, offset))
+        let (store, folder, offset) = (self.store.clone(), prefix.cloned(), offset.clone());
+        sorted(self.patience, prefix, move || store.list_with_offset(folder.as_ref(), &offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.0.list_with_delimiter(prefix).await
+        self.store.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.0.copy_opts(from, to, options).await
+        self.store.copy_opts(from, to, options).await
     }
 }

@@ -126,7 +126,9 @@ impl TableProvider for Snapshot {
         let everything = (0..layout.schema.fields().len()).collect();
         let projection = projection.unwrap_or(&everything);
         let mut kept = self.prune(state, filters)?;
-        if let Some(limit) = limit.filter(|_| filters.is_empty()) {
+        // Rows that a filter above this scan drops do not count towards a limit.
+        let limit = limit.filter(|_| filters.is_empty());
+        if let Some(limit) = limit {
             enough_for(&mut kept, limit);
         }
         let statistics = scan_statistics::of(layout, &kept);

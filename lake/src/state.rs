@@ -224,7 +224,7 @@ fn delta_builder(access: &Access, name: &TableName, folder: &Path) -> Result<Del
     let damaged = |error: url::ParseError| LakeError::Damaged { path: folder.to_string(), reason: error.to_string() };
     let url = Url::parse(&format!("memory:///{folder}/")).map_err(damaged)?;
     let builder = DeltaTableBuilder::from_url(url.clone()).map_err(|source| delta_error(name, source))?;
-    Ok(builder.with_storage_backend(Arc::new(Ordered(access.store.clone())), url))
+    Ok(builder.with_storage_backend(Arc::new(Ordered::new(access)), url))
 }
 
 /// The folder of a table in the warehouse's store.
@@ -234,14 +234,10 @@ pub(crate) fn folder_of(name: &TableName) -> Result<Path> {
 
 /// Whether there is no table: no log, or what a drop that was cut short has left.
 pub(crate) async fn is_absent(access: &Access, folder: &Path) -> Result<bool> {
-    let log = log_folder(folder);
-    if !access.any_below(&log).await? {
-        return Ok(true);
-    }
     if access.head(&version_path(folder, 0)).await?.is_some() {
         return Ok(false);
     }
-    let files = access.list(&log).await?;
+    let files = access.list(&log_folder(folder)).await?;
     Ok(!files.iter().any(|file| file.location.filename().is_some_and(log::is_checkpoint)))
 }
 

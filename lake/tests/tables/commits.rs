@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use deltalake::DeltaTableBuilder;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use url::Url;
+use watershed_lake::faults::{Fault, Operation, Outcome};
 use watershed_lake::{Commit, LakeError, Warehouse};
 
-use crate::support::{append, faulty, local, name, number, query, rows, schema, session, stranger};
+use crate::support::{append, faulty_over, local, name, number, query, rows, schema, session, stranger};
 
 fn empty(app_version: i64) -> Commit {
     let previous_app_version = (app_version > 1).then(|| app_version - 1);
@@ -195,18 +198,20 @@ async fn foreign_removals_are_followed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cost_of_a_commit_does_not_depend_on_the_table() {
-    let (store, warehouse) = faulty();
-    let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
-    append(&table, "p/0", 0, vec![rows(0..1, None)]).await.unwrap();
-    // A commit that read anything but the newest log file and the next would run into this.
-    for version in 0..10 {
-        let path = format!("{version:020}.json");
-        append(&table, "p/0", version + 1, vec![rows(0..1, None)]).await.unwrap();
-        use watershed_lake::faults::{Fault, Operation, Outcome};
-        store.plan(Fault::new(Operation::Get, &path, Outcome::FailBefore).times(100));
+    let folder = tempfile::TempDir::new().unwrap();
+    let stores: [Arc<dyn ObjectStore>; 2] = [Arc::new(InMemory::new()), Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap())];
+    for inner in stores {
+        let (store, warehouse) = faulty_over(inner);
+        let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
+        append(&table, "p/0", 0, vec![rows(0..1, None)]).await.unwrap();
+        // A commit that read anything but the newest log file and the next would run into these.
         store.plan(Fault::new(Operation::List, "s/t", Outcome::FailBefore).times(100));
+        for version in 0..10 {
+            append(&table, "p/0", version + 1, vec![rows(0..1, None)]).await.unwrap();
+            store.plan(Fault::new(Operation::Get, &format!("{version:020}.json"), Outcome::FailBefore).times(100));
+        }
+        assert_eq!(store.fired(), 0);
     }
-    assert_eq!(store.fired(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

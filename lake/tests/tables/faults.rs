@@ -135,6 +135,14 @@ async fn a_store_that_cannot_be_read_is_no_missing_table() {
         store.heal();
     }
     assert!(matches!(other.table(&name("s.u")).await, Err(LakeError::NoSuchTable(_))));
+    // One failure on the way is nothing to speak of, in our own reads and in those of delta-rs.
+    for operation in [Operation::Get, Operation::List] {
+        store.plan(Fault::new(operation, "_delta_log", Outcome::FailBefore));
+        store.plan(Fault::new(operation, "_delta_log", Outcome::HangBefore));
+    }
+    let before = store.fired();
+    stranger(&warehouse).table(&name("s.t")).await.unwrap();
+    assert_eq!(store.fired(), before + 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
 use url::Url;
@@ -26,7 +27,11 @@ pub async fn local() -> (TempDir, Warehouse) {
 }
 
 pub fn faulty() -> (FaultStore, Warehouse) {
-    let store = FaultStore::new(Arc::new(InMemory::new()));
+    faulty_over(Arc::new(InMemory::new()))
+}
+
+pub fn faulty_over(inner: Arc<dyn ObjectStore>) -> (FaultStore, Warehouse) {
+    let store = FaultStore::new(inner);
     let warehouse = Warehouse::with_patience(Arc::new(store.clone()), Url::parse("memory:///").unwrap(), impatient());
     (store, warehouse)
 }
