@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, TokenizerError};
 
 use crate::SqlError;
+use crate::locate::{Excerpt, Place, find_word, is_quoted_name, placed_by_message};
 use crate::nearest::{did_you_mean, nearest};
 use crate::syntax::{WINDOW_FUNCTIONS, WatershedDialect};
 
@@ -73,14 +74,6 @@ pub(crate) fn from_tokenizer(error: &TokenizerError) -> SqlError {
     if error.message.contains("Unterminated") { error_at.hint("close what is opened here") } else { error_at }
 }
 
-/// A piece of a text, and where in the whole it begins. Places in a syntax tree count from the start of the whole.
-#[derive(Clone, Copy)]
-pub(crate) struct Excerpt<'a> {
-    pub(crate) text: &'a str,
-    pub(crate) line: u64,
-    pub(crate) column: u64,
-}
-
 /// Why a statement could not be planned.
 pub(crate) fn from_datafusion(error: &DataFusionError, state: &SessionState, text: Excerpt) -> SqlError {
     let diagnostic = error.diagnostic();
@@ -90,18 +83,54 @@ pub(crate) fn from_datafusion(error: &DataFusionError, state: &SessionState, tex
         DataFusionError::Plan(message) => of_plan(message, diagnostic, state, text),
         other => SqlError::new(readable(&other.message())),
     };
+    if let Some(mismatch) = of_signature(&root(error).message()) {
+        out = mismatch;
+    }
     if let Some(diagnostic) = diagnostic {
         if let Some(span) = diagnostic.span {
             out = out.at(span.start.line, span.start.column);
         }
-        let joined = |messages: Vec<&str>| (!messages.is_empty()).then(|| messages.join("; "));
-        let helps = joined(diagnostic.helps.iter().map(|h| h.message.as_str()).collect());
-        out.hint = out.hint.or(helps);
+        let helps: Vec<String> = diagnostic.helps.iter().map(|h| readable(&h.message)).collect();
+        out.hint = out.hint.or_else(|| (!helps.is_empty()).then(|| helps.join("; ")));
         // "Possible …" notes are DataFusion's own guesses at names; ours stand already.
-        let notes = diagnostic.notes.iter().map(|n| n.message.as_str()).filter(|note| !note.starts_with("Possible ")).collect();
-        out.detail = out.detail.or_else(|| joined(notes));
+        let notes = || diagnostic.notes.iter().map(|n| n.message.as_str()).filter(|note| !note.starts_with("Possible "));
+        let types: Vec<&str> = notes().filter_map(|note| note.strip_prefix("has type ")).collect();
+        if out.detail.is_none() && !types.is_empty() {
+            out = out
+                .detail(sql_types(&format!("one is {}", types.join(", the other "))))
+                .maybe_hint(Some("cast one of them: CAST(… AS …)".into()));
+        } else if out.detail.is_none() && notes().next().is_some() {
+            out = out.detail(notes().collect::<Vec<_>>().join("; "));
+        }
     }
-    out
+    placed_by_message(out, text)
+}
+
+/// `Function 'sum' failed to match any signature …`: says what the function takes.
+fn of_signature(message: &str) -> Option<SqlError> {
+    let call = quoted_between(message, "given name and argument types '", "'")?;
+    let name = call.split('(').next().unwrap_or(call);
+    let takes: Vec<&str> = message.split_once("Candidate functions:")?.1.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let given = call.get(name.len()..).unwrap_or("").trim_matches(['(', ')']);
+    let given = if given.is_empty() { "nothing".into() } else { sql_types(given) };
+    let error = SqlError::new(format!("{name}() does not take {given}"));
+    Some(error.detail(format!("it takes {}", sql_types(&takes.join(" or ")))).hint("cast the arguments: CAST(… AS …)"))
+}
+
+/// Arrow's names of types to those of SQL.
+fn sql_types(text: &str) -> String {
+    const NAMES: [(&str, &str); 9] = [
+        ("Timestamp(µs, \"UTC\")", "TIMESTAMP"),
+        ("LargeUtf8", "VARCHAR"),
+        ("Utf8View", "VARCHAR"),
+        ("Utf8", "VARCHAR"),
+        ("UInt64", "BIGINT UNSIGNED"),
+        ("Int64", "BIGINT"),
+        ("Int32", "INT"),
+        ("Float64", "DOUBLE"),
+        ("Date32", "DATE"),
+    ];
+    NAMES.iter().fold(text.to_string(), |text, (arrow, sql)| text.replace(arrow, sql))
 }
 
 /// The error inside of contexts, diagnostics and collections (of which the first counts).
@@ -129,8 +158,11 @@ fn of_schema(error: &SchemaError, text: Excerpt) -> SqlError {
                 None => near.to_string(),
             });
             let mut out = SqlError::new(format!("column '{shown}' does not exist")).detail(listed("columns here", &names));
-            out.hint = near.map(|near| format!("did you mean '{near}'?"));
             let place = field.spans.first().map(|s| (s.start.line, s.start.column)).or_else(|| find_word(text, &field.name));
+            out.hint = near.map(|near| format!("did you mean '{near}'?"));
+            if out.hint.is_none() && place.is_some_and(|place| is_quoted_name(text, place)) {
+                out.hint = Some(format!("text goes in single quotes: '{}'; double quotes are for names", field.name));
+            }
             place_at(out, place)
         }
         SchemaError::AmbiguousReference { field } => {
@@ -172,7 +204,7 @@ fn of_plan(message: &str, diagnostic: Option<&Diagnostic>, state: &SessionState,
     SqlError::new(diagnostic.map_or_else(|| readable(message), |d| readable(&d.message)))
 }
 
-fn place_at(error: SqlError, place: Option<(u64, u64)>) -> SqlError {
+fn place_at(error: SqlError, place: Option<Place>) -> SqlError {
     match place {
         Some((line, column)) => error.at(line, column),
         None => error,
@@ -249,14 +281,6 @@ fn function_names(state: &SessionState) -> Vec<String> {
     names
 }
 
-/// Where a word first stands outside of quotes and comments.
-fn find_word(text: Excerpt, word: &str) -> Option<(u64, u64)> {
-    let tokens = Tokenizer::new(&WatershedDialect, text.text).tokenize_with_location().ok()?;
-    let found = tokens.iter().find(|t| matches!(&t.token, Token::Word(w) if w.value.eq_ignore_ascii_case(word)))?;
-    let place = SqlError::new("").at(found.span.start.line, found.span.start.column).within(text.line, text.column);
-    place.line.zip(place.column)
-}
-
 /// A clause word that the word at the place, or the one before it, is a typing error away from.
 fn misspelt_clause(text: &str, line: u64, column: u64) -> Option<String> {
     let tokens = Tokenizer::new(&WatershedDialect, text).tokenize_with_location().ok()?;
@@ -293,11 +317,18 @@ fn end_of(text: &str) -> (u64, u64) {
 /// Our messages begin in lower case, and say "end of the text" where a parser says EOF.
 fn readable(message: &str) -> String {
     let message = message.trim().replace("found: EOF", "found: the end of the text");
-    let message = message.strip_prefix("Error during planning: ").unwrap_or(&message);
+    // DataFusion asks for a bug report wherever it finds itself surprised, mostly by the text it was given.
+    let message = message.split("\nThis issue was likely caused by a bug").next().unwrap_or(&message);
+    let prefixes = ["Error during planning: ", "Internal error: ", "Parser error: ", "Cast error: ", "Arrow error: "];
+    let message = prefixes.iter().fold(message, |message, prefix| message.strip_prefix(prefix).unwrap_or(message));
+    let message = match message.strip_prefix("Expected: ") {
+        Some(rest) => format!("expected {}", rest.replacen(", found: ", ", found ", 1)),
+        None => message.to_string(),
+    };
     let mut chars = message.chars();
     match (chars.next(), chars.clone().next()) {
         // Words in capitals are SQL and stay so.
         (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => first.to_lowercase().chain(chars).collect(),
-        _ => message.to_string(),
+        _ => message,
     }
 }

@@ -20,7 +20,7 @@
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
-//! | how errors find their words | `diagnose.rs`, `nearest.rs` |
+//! | how errors find their words and places | `diagnose.rs`, `nearest.rs`, `locate.rs` |
 
 pub mod deduplicate;
 pub mod definition;
@@ -32,6 +32,7 @@ mod create_streaming_table;
 mod cursor;
 mod diagnose;
 mod error;
+mod locate;
 mod nearest;
 mod options;
 mod plan;
@@ -46,7 +47,7 @@ mod syntax;
 pub use definition::*;
 pub use error::SqlError;
 pub use nearest::{did_you_mean, nearest};
-pub use plan::{plan, plan_streaming, plan_streaming_table, plan_text};
+pub use plan::{explain, plan, plan_streaming, plan_streaming_table, plan_text};
 pub use session::{session_config, session_state};
 pub use source_table::SourceTable;
 pub use statement::{Statement, StatementKind, parse};

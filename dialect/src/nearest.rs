@@ -3,7 +3,11 @@
 /// The name most like `wanted`: by typing distance if it is close, else one that has `wanted` as a word in it (`time` → `event_time`).
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
-    let allowed = (wanted.chars().count() / 3).max(1);
+    let allowed = match wanted.chars().count() {
+        // Any letter is one edit away from any other.
+        0 | 1 => 0,
+        letters => (letters / 3).max(1),
+    };
     let mut best: Option<(usize, &'a str)> = None;
     for name in names {
         let lower = name.to_lowercase();
@@ -55,6 +59,7 @@ mod tests {
         assert_eq!(nearest("time", names), Some("event_time"));
         assert_eq!(nearest("windowstart", names), Some("window_start"));
         assert_eq!(nearest("colour", names), None);
+        assert_eq!(nearest("x", ["y", "z"]), None);
         assert_eq!(nearest("x", []), None);
     }
 

@@ -16,7 +16,8 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
-use crate::diagnose::{Excerpt, from_datafusion};
+use crate::diagnose::from_datafusion;
+use crate::locate::{Excerpt, placed_by_message};
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
 use crate::{SqlError, Statement, StatementKind, StreamingTableDefinition, parse};
@@ -37,6 +38,12 @@ pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<Logical
             .hint("put the statement in a .sql file and run: watershed apply <folder>")
             .at(statement.line, statement.column)),
     }
+}
+
+/// Says what DataFusion's error about a statement means, and where in the text it lies if that can be told: for errors that come up only when a plan
+/// is optimised or run.
+pub fn explain(state: &SessionState, statement: &Statement, error: &DataFusionError) -> SqlError {
+    from_datafusion(error, state, Excerpt { text: &statement.text, line: statement.line, column: statement.column })
 }
 
 /// Parses and plans a text that holds one statement.
@@ -61,14 +68,13 @@ pub async fn plan_streaming(state: &SessionState, query: &str) -> Result<Logical
                 .at(statement.line, statement.column));
         }
     };
-    let whole = Excerpt { text: query, line: 1, column: 1 };
+    let whole = Excerpt::whole(query);
     let plan = plan_parsed(state, parsed, whole).await?;
-    check_clockless(&plan)?;
+    check_clockless(&plan).map_err(|e| placed_by_message(e, whole))?;
     let failed = |e: DataFusionError| from_datafusion(&e, state, whole).at_least(1, 1);
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failed)?;
     // Before the rules run, expressions still know their place in the text.
-    check_streamable(&plan)?;
-    check_columns(&plan)?;
+    check_streamable(&plan).and_then(|()| check_columns(&plan)).map_err(|e| placed_by_message(e, whole))?;
     let plan = with_stored_types(plan).map_err(failed)?;
     let context = OptimizerContext::new_with_config_options(Arc::clone(state.config_options())).without_query_execution_start_time();
     let plan = Optimizer::with_rules(streaming_rules()).optimize(plan, &context, |_, _| {}).map_err(failed)?;

@@ -268,10 +268,10 @@ impl Call {
                 other => return Err(not_constant(other.to_string())),
             },
             Ok(other) => return Err(not_constant(other.to_string())),
-            Err(_) => return Err(not_constant(format!("'{shown}'"))),
+            Err(_) => return Err(not_constant(shown)),
         };
         match value {
-            None => Err(not_constant(format!("'{shown}'"))),
+            None => Err(not_constant(shown)),
             Some(Ok(us)) => Ok(us),
             Some(Err(why)) => Err(self.error(
                 format!("the {argument} of {name} must have a fixed length in microseconds: {why}"),

@@ -174,7 +174,14 @@ fn unbounded(aggregate: &Aggregate) -> SqlError {
             .detail("without one a group is never finished")
             .hint(format!("write GROUP BY window_start, window_end{more}"));
     }
-    let what = if group.is_empty() { "an aggregate over the whole stream" } else { "GROUP BY without a window" };
+    let function = aggregate.aggr_expr.iter().find_map(|expr| match unaliased(expr) {
+        Expr::AggregateFunction(call) => Some(call.func.name().to_string()),
+        _ => None,
+    });
+    let what = match function {
+        Some(function) if group.is_empty() => format!("{function}() over the whole stream"),
+        _ => "GROUP BY without a window".to_string(),
+    };
     SqlError::new(format!("{what} is never finished")).detail("a stream has no end, so the result would change for ever").hint(hint)
 }
 
@@ -258,7 +265,7 @@ fn refusal(node: &LogicalPlan) -> SqlError {
         ),
         LogicalPlan::Limit(_) => ("LIMIT over a stream has no bound to count in".into(), "leave it out and limit when you query the table"),
         LogicalPlan::Join(_) => (
-            "a join would keep rows of both sides for ever".into(),
+            "a JOIN would keep rows of both sides for ever".into(),
             "make a streaming table of each side and join them when you query; joins within a window or an interval are to come",
         ),
         LogicalPlan::Union(_) => {

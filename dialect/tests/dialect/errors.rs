@@ -1,6 +1,6 @@
 //! What is wrong, where, and the nearest thing that works.
 
-use watershed_dialect::{SqlError, StatementKind, parse, plan, plan_streaming};
+use watershed_dialect::{SqlError, StatementKind, explain, parse, plan, plan_streaming};
 
 use crate::shared::{rows, session, with_rows};
 
@@ -86,6 +86,10 @@ async fn queries_that_do_not_plan() {
         ("SELECT summ(v) FROM t", "summ", "function 'summ' does not exist (line 1, column 8); did you mean 'sum'?"),
         ("SELECT * FROM tumbl(TABLE t, DESCRIPTOR(ts), INTERVAL '1 s')", "tumbl", "did you mean 'tumble'?"),
         ("SELECT k, sum(v) FROM t", "k", "GROUP BY"),
+        ("SELECT k FROM t WHERE k = \"Berlin\"", "\"Berlin\"", "text goes in single quotes: 'Berlin'"),
+        ("SELECT sum(k) FROM t", "sum", "sum() does not take VARCHAR"),
+        ("SELECT substr(k, 1, 2, 3) FROM t", "substr", "it takes substr(str: String"),
+        ("SELECT upper() FROM t", "upper", "upper() does not take nothing"),
         ("SELECT * FROM TUMBLE(TABLE tt, DESCRIPTOR(ts), INTERVAL '1 s')", "tt", "table 'tt' does not exist"),
         ("SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(tss), INTERVAL '1 s')", "tss", "did you mean 'ts'?"),
         ("SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(k), INTERVAL '1 s')", "DESCRIPTOR", "columns of type TIMESTAMP: ts"),
@@ -115,11 +119,22 @@ async fn queries_that_do_not_plan() {
 }
 
 #[tokio::test]
-async fn a_scan_of_a_source_says_what_to_query() {
+async fn errors_of_execution_have_places_too() {
     let ctx = session();
-    let plan = watershed_dialect::plan_text(&ctx, "SELECT * FROM rides").await.unwrap();
-    let error = ctx.execute_logical_plan(plan).await.unwrap().collect().await.unwrap_err().to_string();
-    assert!(error.contains("'rides' is a source") && error.contains("query a streaming table"), "{error}");
+    for (text, word, part) in [
+        ("SELECT * FROM rides", "rides", "'rides' is a source, and a source has no rows of its own: query a streaming table"),
+        ("SELECT 1;\nSELECT TIMESTAMP '2026-13-01'", "'2026-13-01'", "parsing date"),
+        ("SELECT 1 AS a,\n CAST('x' || 'y' AS INT) AS b", "", "cannot cast string 'xy'"),
+    ] {
+        let statement = parse(text).unwrap().pop().unwrap();
+        let plan = plan(&ctx, &statement).await.unwrap();
+        let failed = ctx.execute_logical_plan(plan).await.unwrap().collect().await.unwrap_err();
+        let error = explain(&ctx.state(), &statement, &failed);
+        assert!(error.message.contains(part), "{text}\n{error}");
+        if !word.is_empty() {
+            assert_eq!(pointed(&error, text), word, "{error}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn refused_with_the_nearest_thing_that_works() {
     let windowed = "FROM TUMBLE(TABLE rides, DESCRIPTOR(event_time), INTERVAL '1 minute')";
     let cases = [
         ("SELECT city, count(*) FROM rides GROUP BY city".to_string(), "GROUP BY without a window", "GROUP BY window_start, window_end, city"),
-        ("SELECT count(*) FROM rides".into(), "aggregate over the whole stream", "TUMBLE"),
+        ("SELECT count(*) FROM rides".into(), "count() over the whole stream", "TUMBLE"),
         (format!("SELECT city, count(*) {windowed} GROUP BY city"), "no column of the window", "GROUP BY window_start, window_end, city"),
         (format!("SELECT date_trunc('hour', window_start), count(*) {windowed} GROUP BY 1"), "no column of the window", "window_end"),
         ("SELECT window_start, count(*) FROM CUMULATE(rides, DESCRIPTOR(event_time), INTERVAL '1 s', INTERVAL '10 s') GROUP BY window_start".into(), "needs window_end", "window_end"),
@@ -73,7 +73,7 @@ async fn refused_with_the_nearest_thing_that_works() {
         ("SELECT city FROM rides ORDER BY fare".into(), "ORDER BY", "sort when you query"),
         ("SELECT city FROM rides LIMIT 5".into(), "LIMIT", "limit when you query"),
         ("SELECT DISTINCT city FROM rides".into(), "DISTINCT", "DEDUPLICATE"),
-        ("SELECT a.city FROM rides a JOIN clicks b ON a.ride_id = b.user_id".into(), "join", "join them when you query"),
+        ("SELECT a.city FROM rides a JOIN clicks b ON a.ride_id = b.user_id".into(), "JOIN", "join them when you query"),
         ("SELECT city FROM rides UNION ALL SELECT user_id FROM clicks".into(), "UNION", "unite them"),
         ("SELECT row_number() OVER (PARTITION BY city ORDER BY event_time) FROM rides".into(), "OVER", "DEDUPLICATE"),
         ("SELECT city FROM rides WHERE fare > (SELECT 1)".into(), "subquery", "compare when you query"),
@@ -86,11 +86,13 @@ async fn refused_with_the_nearest_thing_that_works() {
         ("SELECT * FROM TUMBLE(TABLE rides, DESCRIPTOR(seen_time), INTERVAL '1 s')".into(), "follows 'event_time'", "DESCRIPTOR(event_time)"),
         ("SELECT * FROM TUMBLE(TABLE (SELECT event_time + INTERVAL '1 s' AS event_time FROM rides), DESCRIPTOR(event_time), INTERVAL '1 s')".into(), "follows", "DESCRIPTOR"),
         ("SHOW TABLES".into(), "made of a query", "SELECT"),
+        ("SELECT city FROM rides WHERE city + 1 > fare || 'x'".into(), "incompatible types", "cast one"),
     ];
     for (query, message, hint) in cases {
         let error = planned(&query).await.expect_err(&query);
         assert!(error.message.contains(message), "{query}\n{}", error.render(&query, None));
         assert!(error.hint.as_deref().unwrap_or("").contains(hint), "{query}\n{}", error.render(&query, None));
+        assert!(error.line.is_some() || query == "SELECT 1", "no place: {query}\n{error}");
     }
 }
 

@@ -1,0 +1,75 @@
+//! Finds the place in a text that a message without a place speaks of.
+
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+use crate::SqlError;
+use crate::syntax::WatershedDialect;
+
+/// A piece of a text, and where in the whole it begins. Places in a syntax tree count from the start of the whole.
+#[derive(Clone, Copy)]
+pub(crate) struct Excerpt<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) line: u64,
+    pub(crate) column: u64,
+}
+
+impl<'a> Excerpt<'a> {
+    /// The whole text.
+    pub(crate) fn whole(text: &'a str) -> Self {
+        Self { text, line: 1, column: 1 }
+    }
+}
+
+/// A line and a column of the whole text.
+pub(crate) type Place = (u64, u64);
+
+/// Where a name first stands as a word, outside of strings and comments.
+pub(crate) fn find_word(text: Excerpt, word: &str) -> Option<Place> {
+    find(text, |token| matches!(token, Token::Word(w) if w.value.eq_ignore_ascii_case(word)))
+}
+
+/// True if a name in double quotes stands at a place.
+pub(crate) fn is_quoted_name(text: Excerpt, place: Place) -> bool {
+    let here = |t: &&TokenWithSpan| moved(text, t) == Some(place);
+    tokens(text).iter().find(here).is_some_and(|t| matches!(&t.token, Token::Word(w) if w.quote_style == Some('"')))
+}
+
+/// Fills in where an error is, if it does not say, from what its message quotes: `'x'`, `name()`, or SQL words in capitals.
+pub(crate) fn placed_by_message(error: SqlError, text: Excerpt) -> SqlError {
+    if error.line.is_some() {
+        return error;
+    }
+    match place_in(&error.message, text) {
+        Some((line, column)) => error.at(line, column),
+        None => error,
+    }
+}
+
+fn place_in(message: &str, text: Excerpt) -> Option<Place> {
+    let quoted = message.split('\'').skip(1).step_by(2).filter(|q| !q.is_empty());
+    let by_quotes = quoted.clone().find_map(|q| find(text, |t| matches!(t, Token::SingleQuotedString(s) if s == q)));
+    let by_names = || quoted.clone().find_map(|q| words(q).next_back().and_then(|word| find_word(text, word)));
+    let by_calls =
+        || message.match_indices("()").find_map(|(at, _)| words(&message[..at]).next_back().and_then(|word| find_word(text, word)));
+    let capitals =
+        || message.split(|c: char| !c.is_ascii_alphabetic()).filter(|w| w.len() > 3 && w.chars().all(|c| c.is_ascii_uppercase()));
+    by_quotes.or_else(by_names).or_else(by_calls).or_else(|| capitals().find_map(|word| find_word(text, word)))
+}
+
+fn words(piece: &str) -> impl DoubleEndedIterator<Item = &str> {
+    piece.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$').filter(|w| !w.is_empty())
+}
+
+fn find(text: Excerpt, wanted: impl Fn(&Token) -> bool) -> Option<Place> {
+    tokens(text).iter().find(|t| wanted(&t.token)).and_then(|t| moved(text, t))
+}
+
+fn tokens(text: Excerpt) -> Vec<TokenWithSpan> {
+    Tokenizer::new(&WatershedDialect, text.text).tokenize_with_location().unwrap_or_default()
+}
+
+fn moved(text: Excerpt, token: &TokenWithSpan) -> Option<Place> {
+    let start = token.span.start;
+    let place = SqlError::new("").at(start.line, start.column).within(text.line, text.column);
+    place.line.zip(place.column)
+}
