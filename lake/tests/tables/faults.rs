@@ -72,7 +72,8 @@ async fn an_unclear_commit_is_repeated_without_harm() {
         let mut writer = table.writer("p");
         writer.write(rows(3..5, None)).await.unwrap();
         let files = writer.finish().await.unwrap();
-        let commit = Commit { app_id: "p/0".to_owned(), app_version: 2, files, operation: "WRITE".to_owned() };
+        let commit =
+            Commit { app_id: "p/0".to_owned(), app_version: 2, previous_app_version: Some(1), files, operation: "WRITE".to_owned() };
 
         store.plan(Fault::new(Operation::Put, "_delta_log", lie).times(100));
         // The looks before the write pass; the store goes down with it.

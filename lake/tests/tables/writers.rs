@@ -86,7 +86,10 @@ async fn statistics_bound_every_row() {
             "flag": 1, "nothing": 3})
     );
 
-    table.commit(Commit { app_id: "p".to_owned(), app_version: 1, files, operation: "WRITE".to_owned() }).await.unwrap();
+    table
+        .commit(Commit { app_id: "p".to_owned(), app_version: 1, previous_app_version: None, files, operation: "WRITE".to_owned() })
+        .await
+        .unwrap();
     let context = session(&warehouse);
     for filter in
         ["ratio > 5", "n = 9223372036854775807", "fare = -1.05", "wide > 5", "at < '1970-01-01'", "day >= '2022-01-08'", "text > 'z'"]
@@ -123,7 +126,10 @@ async fn memory_and_open_files_are_bounded() {
     assert!(files.iter().all(|file| file.size_bytes < 4 * limits.file_bytes as u64));
     assert!(files.len() > 12, "{}", files.len());
     assert_eq!(files.iter().map(|file| file.rows).sum::<u64>(), 6 * 30 * 2000);
-    table.commit(Commit { app_id: "p".to_owned(), app_version: 1, files, operation: "WRITE".to_owned() }).await.unwrap();
+    table
+        .commit(Commit { app_id: "p".to_owned(), app_version: 1, previous_app_version: None, files, operation: "WRITE".to_owned() })
+        .await
+        .unwrap();
     let context = session(&warehouse);
     assert_eq!(query(&context, "SELECT city, count(DISTINCT id) FROM t GROUP BY city").await.matches("60000").count(), 6);
 }
@@ -148,7 +154,10 @@ async fn large_files_go_up_in_parts() {
     writer.write(RecordBatch::try_new(schema, vec![Arc::new(array)]).unwrap()).await.unwrap();
     let files = writer.finish().await.unwrap();
     assert!(files[0].size_bytes > 20 << 20);
-    table.commit(Commit { app_id: "p".to_owned(), app_version: 1, files, operation: "WRITE".to_owned() }).await.unwrap();
+    table
+        .commit(Commit { app_id: "p".to_owned(), app_version: 1, previous_app_version: None, files, operation: "WRITE".to_owned() })
+        .await
+        .unwrap();
     let read = session(&warehouse).sql("SELECT blob FROM t").await.unwrap().collect().await.unwrap();
     let read = read.iter().flat_map(|batch| batch.column(0).as_binary::<i32>().iter().flatten()).collect::<Vec<_>>();
     assert!(read.iter().eq(blobs.iter()), "what came back differs");
@@ -187,7 +196,10 @@ async fn rows_are_cast_to_the_table_or_refused() {
         assert!(matches!(error, LakeError::BadRows { .. }) && error.to_string().contains(part), "{error}");
     }
     let files = writer.finish().await.unwrap();
-    table.commit(Commit { app_id: "p".to_owned(), app_version: 1, files, operation: "WRITE".to_owned() }).await.unwrap();
+    table
+        .commit(Commit { app_id: "p".to_owned(), app_version: 1, previous_app_version: None, files, operation: "WRITE".to_owned() })
+        .await
+        .unwrap();
     let shown = query(&session(&warehouse), "SELECT * FROM t ORDER BY at").await;
     assert!(shown.contains("| x    | 7     | 2001-09-09T01:48:43.456789Z | 1970-01-01T00:00:01 |"), "{shown}");
     assert!(shown.contains("| x    | 7     |                             |                     |"), "{shown}");
