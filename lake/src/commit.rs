@@ -69,24 +69,25 @@ impl Table {
         self.check_files(&commit)?;
         let bytes = render(&actions(&commit))?;
         for _ in 0..limits::COMMIT_ATTEMPTS {
-            let (version, found) = {
+            let (version, tag, found) = {
                 let mut state = self.fresh().await?;
                 if let Some(feature) = state.protocol.unwritable() {
                     let hint = "append with an engine that knows the feature, or rewrite the table without it";
                     return Err(LakeError::Unsupported { table: self.name().clone(), action: "appended to", feature, hint });
                 }
                 let found = state.transaction(&self.shared.access, &self.shared.identity, &commit.app_id).await?;
-                (state.version, found)
+                (state.version, state.tag.clone(), found)
             };
             if self.is_there(&commit, found)? {
                 return Ok(Committed { version, already_there: true });
             }
             let path = version_path(&self.shared.identity.folder, version + 1);
             match self.shared.access.put_if_absent(&path, &bytes).await {
-                Ok((PutOutcome::Won, tag)) => {
+                Ok((PutOutcome::Won, own_tag)) => {
+                    self.check_predecessor(version, tag).await?;
                     let version = version + 1;
                     // Without a tag the next refresh reads the file back and so learns it.
-                    if let Some(tag) = tag {
+                    if let Some(tag) = own_tag {
                         self.learn(version, &Found { bytes, tag }).await?;
                     }
                     self.shared.checkpointer.after_commit(&self.shared, version);
@@ -99,6 +100,30 @@ impl Table {
             }
         }
         Err(LakeError::TooBusy { table: self.name().clone(), attempts: limits::COMMIT_ATTEMPTS })
+    }
+
+    /// After version + 1 was written: does it follow the version that we saw? If the table was dropped in between, our log
+    /// file stands in a gap, where the next table of that name would run into it one day, so it is taken away again.
+    async fn check_predecessor(&self, version: i64, tag: Option<String>) -> Result<()> {
+        let shared = &self.shared;
+        let standing = match shared.access.head(&version_path(&shared.identity.folder, version)).await {
+            Ok(standing) => standing,
+            // The commit stands; a store that has just gone away does not change that.
+            Err(error) => {
+                tracing::warn!(table = %self.name(), %error, "cannot look whether the table was dropped during a commit");
+                return Ok(());
+            }
+        };
+        match (tag, standing) {
+            (Some(known), Some(standing)) if known != standing => {
+                Err(LakeError::TableReplaced { table: self.name().clone(), made_anew: true })
+            }
+            (Some(_), None) => {
+                shared.access.delete(&[version_path(&shared.identity.folder, version + 1)]).await?;
+                Err(LakeError::TableReplaced { table: self.name().clone(), made_anew: false })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The write's outcome is unknown: only what the table says counts.

@@ -111,6 +111,43 @@ async fn a_version_lost_to_another_writer_is_followed_by_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_drop_in_the_middle_of_a_commit_is_noticed() {
+    for made_anew in [false, true] {
+        let (store, warehouse) = faulty();
+        let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
+        append(&table, "p/0", 1, vec![rows(0..1, None)]).await.unwrap();
+        let commit = Commit {
+            app_id: "p/0".to_owned(),
+            app_version: 2,
+            previous_app_version: Some(1),
+            files: vec![],
+            operation: "WRITE".to_owned(),
+        };
+        store.plan(Fault::new(Operation::Put, "_delta_log", Outcome::HangBefore));
+        let ours = tokio::spawn({
+            let table = table.clone();
+            async move { table.commit(commit).await }
+        });
+        while store.fired() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let other = stranger(&warehouse);
+        other.drop_table(&name("s.t")).await.unwrap();
+        if made_anew {
+            other.create_table(&name("s.t"), schema(), &[]).await.unwrap();
+        }
+        store.release();
+        let error = ours.await.unwrap().unwrap_err();
+        assert!(matches!(error, LakeError::TableReplaced { .. }), "{error}");
+        // Nothing of ours is left for the next table of that name to run into.
+        let anew = other.create_table(&name("s.t"), schema(), &[]).await.unwrap();
+        for version in 1..4 {
+            assert_eq!(append(&anew, "p/0", version, vec![rows(0..1, None)]).await.unwrap().version, version);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn data_files_are_uploaded_in_the_end() {
     let (store, warehouse) = faulty();
     let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
