@@ -47,17 +47,18 @@ has_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 
 # --- system packages --------------------------------------------------------------------------------------------
 
+# Runs a command as root; without a prompt unless a person is there to type a password.
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
-    elif ! have sudo; then
-        fail "this needs root and there is no sudo; run as root: $*"
     elif [ -t 0 ]; then
-        sudo "$@" # a person is there to type a password
+        sudo "$@"
     else
-        sudo -n "$@" || fail "sudo wants a password and nobody is at the terminal; run yourself: sudo $*"
+        sudo -n "$@"
     fi
 }
+
+can_be_root() { [ "$(id -u)" = 0 ] || { have sudo && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }; }
 
 # The newest Java this release of Debian or Ubuntu has that Kafka runs on.
 apt_java() {
@@ -70,32 +71,37 @@ apt_java() {
     echo default-jre-headless
 }
 
-# Installs system packages. Arguments are words of ours: c, perl, curl, java, maven, python, go.
+apt_packages() {
+    for want in "$@"; do
+        case $want in
+            compiler) echo build-essential pkg-config ;;
+            perl) echo perl ;;
+            curl) echo curl ca-certificates ;;
+            java) apt_java ;;
+            maven) echo maven ;;
+            python) echo python3 python3-venv ;;
+            go) echo golang-go ;;
+        esac
+    done | tr '\n' ' '
+}
+
+# Installs system packages. Arguments are words of ours: compiler, perl, curl, java, maven, python, go.
 install_system() {
     say "missing: $*"
     if have apt-get; then
-        say "refreshing apt's package lists"
+        can_be_root ||
+            fail "this needs root, and sudo wants a password or is not there; run yourself as root: apt-get install $(apt_packages "$@")"
+        # Lists first: a fresh machine has none.
         as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq || say "apt-get update had errors; going on with the lists there are"
-        packages=
-        for want in "$@"; do
-            case $want in
-                c) packages="$packages build-essential pkg-config" ;;
-                perl) packages="$packages perl" ;;
-                curl) packages="$packages curl ca-certificates" ;;
-                java) packages="$packages $(apt_java)" ;;
-                maven) packages="$packages maven" ;;
-                python) packages="$packages python3 python3-venv" ;;
-                go) packages="$packages golang-go" ;;
-            esac
-        done
-        say "installing with apt-get:$packages"
+        packages=$(apt_packages "$@")
+        say "installing with apt-get: $packages"
         # shellcheck disable=SC2086 # a list of words on purpose
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
     elif have brew; then
         packages=
         for want in "$@"; do
             case $want in
-                c) have cc || fail "run 'xcode-select --install' for the C compiler, then again" ;;
+                compiler) have cc || fail "run 'xcode-select --install' for the C compiler, then again" ;;
                 perl) packages="$packages perl" ;;
                 curl) packages="$packages curl" ;;
                 java) packages="$packages openjdk@21" ;;
@@ -109,7 +115,7 @@ install_system() {
         brew install -q $packages
         case " $* " in *" java "*) say "for this shell and later ones: export JAVA_HOME=$(brew --prefix openjdk@21)" ;; esac
     else
-        fail "neither apt-get nor brew is here; install these yourself (C and C++ compiler for 'c'): $*"
+        fail "neither apt-get nor brew is here; install these yourself (and pkg-config with the compiler): $*"
     fi
 }
 
@@ -128,7 +134,7 @@ install_rust() {
         folder=$(mktemp -d)
         curl --proto '=https' --tlsv1.2 -sSf --retry 3 -o "$folder/rustup-init" "https://static.rust-lang.org/rustup/dist/$platform/rustup-init"
         chmod +x "$folder/rustup-init"
-        "$folder/rustup-init" -y -q --no-modify-path --profile minimal --default-toolchain "1.$RUST_MINOR" --component clippy --component rustfmt
+        "$folder/rustup-init" -y -q --no-modify-path --profile minimal --default-toolchain "1.$RUST_MINOR" --component clippy --component rustfmt >/dev/null
         rm -rf "$folder"
     fi
     has_rust || fail "cargo is still older than 1.$RUST_MINOR: $(cargo --version 2>&1)"
@@ -217,7 +223,7 @@ case $what in
 esac
 
 missing=
-{ compiles_c && compiles_cpp && have pkg-config; } || missing="$missing c"
+{ compiles_c && compiles_cpp && have pkg-config; } || missing="$missing compiler"
 has_perl || missing="$missing perl"
 has_rust || have curl || missing="$missing curl"
 if [ "$what" = test ]; then
