@@ -36,9 +36,12 @@ pub struct RunOptions {
     pub parallelism: Option<usize>,
 }
 
+/// Ends with the reason why the pipeline could not go on, if there is one.
+type PipelineTask = JoinHandle<Result<(), StreamError>>;
+
 /// Pipelines that run.
 pub struct Runner {
-    pipelines: Vec<(Arc<Metrics>, JoinHandle<Result<(), StreamError>>)>,
+    pipelines: Vec<(Arc<Metrics>, PipelineTask)>,
     stop: watch::Sender<bool>,
 }
 

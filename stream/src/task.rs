@@ -328,7 +328,7 @@ impl KeyedTask {
     /// Runs until told to stop, or behind the last barrier.
     pub fn run(mut self, reports: &mpsc::Sender<Report>) -> Result<(), StreamError> {
         let mut aligner = Aligner::new(std::mem::take(&mut self.inputs));
-        let mut watermarks = vec![i64::MIN; aligner.len()];
+        let mut watermarks = vec![i64::MIN; aligner.input_count()];
         let mut merged_us = i64::MIN;
         let mut counters = Counters::default();
         loop {
@@ -396,7 +396,7 @@ impl<T> Aligner<T> {
     }
 
     /// How many inputs there are.
-    pub fn len(&self) -> usize {
+    pub fn input_count(&self) -> usize {
         self.inputs.len()
     }
 

@@ -64,7 +64,7 @@ impl AggregateFinal {
         for batch in &partials {
             table.merge(&batch.columns()[3..])?;
         }
-        let rows = table.len();
+        let rows = table.group_count();
         let drained = table.drain_results()?;
         let keys = self.groups.keys.len();
         let bound = |time: i64| Arc::new(TimestampMicrosecondArray::from_value(time, rows).with_timezone("UTC")) as ArrayRef;

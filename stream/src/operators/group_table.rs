@@ -99,7 +99,7 @@ impl GroupTable {
     }
 
     /// How many groups there are.
-    pub fn len(&self) -> usize {
+    pub fn group_count(&self) -> usize {
         match &self.values {
             Some(values) => values.len(),
             None => usize::from(self.started),
