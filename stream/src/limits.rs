@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 /// Rows taken from a source in one turn: enough to amortise a turn's cost, few enough that a turn stays in milliseconds.
-pub const TURN_ROWS_MAX: usize = 32_768;
+pub const TURN_ROWS_MAX: usize = 16_384;
 /// Bytes taken from a source in one turn; a single larger message still passes.
-pub const TURN_BYTES_MAX: usize = 8 << 20;
+pub const TURN_BYTES_MAX: usize = 4 << 20;
 /// How long a turn waits for a first row: also how late a barrier can be noticed when nothing arrives.
 pub const TURN_WAIT: Duration = Duration::from_millis(20);
 /// Batches that may wait between two tasks. A full channel slows the sender down to the fetch.
-pub const CHANNEL_BATCHES_MAX: usize = 8;
+pub const CHANNEL_BATCHES_MAX: usize = 4;
 /// How long an epoch may take from barrier to commit before the pipeline is given up as stuck.
 pub const EPOCH_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often the holder of a shard says that it is alive.
@@ -21,4 +21,4 @@ pub const EPOCH_RECORDS_KEPT: u64 = 1_000;
 /// How often a running pipeline looks for partitions that were added to its topic.
 pub const PARTITIONS_REFRESH: Duration = Duration::from_secs(30);
 /// Bytes of encoded rows a sink may buffer for one table before it closes files early.
-pub const SINK_BUFFER_BYTES_MAX: usize = 256 << 20;
+pub const SINK_BUFFER_BYTES_MAX: usize = 64 << 20;

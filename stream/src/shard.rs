@@ -202,12 +202,26 @@ impl<'a> Shard<'a> {
             let delay_us = blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
             let watermarks = mine.keys().map(|&p| (p, PartitionWatermark::new(self.watermark_us(p), delay_us))).collect();
             let (time_column, uses_time, control) = (blueprint.time_column, blueprint.uses_time, control.clone());
+            let idle_timeout = blueprint.source.idle_timeout;
             let (source, mut kafka, wanted) = (blueprint.source.clone(), self.spec.kafka.clone(), blueprint.wanted.clone());
             let group = format!("watershed-{}", self.spec.id.app_id().replace('/', "-"));
             kafka.properties.entry("group.id".into()).or_insert(group);
             threads.push(spawn(format!("{}/local{index}", self.spec.id.app_id()), report.clone(), move |reports| {
                 let reader = SourceReader::open(&source, &kafka, &wanted, &mine)?;
-                let task = LocalTask { index, reader, chain, time_column, uses_time, watermarks, offsets: mine, downstream, sink, control };
+                let offsets = mine;
+                let task = LocalTask {
+                    index,
+                    reader,
+                    chain,
+                    time_column,
+                    uses_time,
+                    watermarks,
+                    idle_timeout,
+                    offsets,
+                    downstream,
+                    sink,
+                    control,
+                };
                 task.run(reports)
             })?);
         }

@@ -128,6 +128,8 @@ pub struct LocalTask {
     pub uses_time: bool,
     /// The watermark of each of its partitions.
     pub watermarks: BTreeMap<i32, PartitionWatermark>,
+    /// How long a partition must have been read to its end to be idle.
+    pub idle_timeout: Duration,
     /// The next offset of each of its partitions.
     pub offsets: BTreeMap<i32, i64>,
     /// Where rows go.
@@ -268,7 +270,7 @@ impl LocalTask {
         let mut idle_us = BTreeMap::new();
         for (&partition, &floor_us) in &request.idle_us {
             // Rows may have come since the coordinator looked: then the partition is not idle after all.
-            let still = floor_us == i64::MAX || caught_up.contains_key(&partition);
+            let still = floor_us == i64::MAX || caught_up.get(&partition).is_some_and(|since| since.elapsed() >= self.idle_timeout);
             let Some(watermark) = self.watermarks.get_mut(&partition).filter(|w| still && w.watermark_us < floor_us) else { continue };
             watermark.raise(floor_us);
             idle_us.insert(partition, floor_us);
