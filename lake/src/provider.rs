@@ -148,7 +148,7 @@ impl TableProvider for Snapshot {
             .with_projection_indices(Some(positions.collect::<Result<_, _>>()?))?
             .with_limit(limit)
             .build();
-        let format = ParquetFormat::default().with_options(state.table_options().parquet.clone());
+        let format = ParquetFormat::default().with_options(state.default_table_options().parquet);
         format.create_physical_plan(state, config).await
     }
 }

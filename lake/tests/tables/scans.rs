@@ -126,6 +126,20 @@ async fn the_catalog_lists_what_is_there_now() {
     assert_eq!(query(&context, listing).await.matches("rides").count(), 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn scans_heed_the_settings_of_the_session() {
+    let (_folder, warehouse) = local().await;
+    let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
+    append(&table, "p/0", 1, vec![rows(0..100, Some("Graz"))]).await.unwrap();
+    let context = session(&warehouse);
+    let plan = "EXPLAIN FORMAT INDENT SELECT city FROM t WHERE id = 7";
+    assert!(query(&context, plan).await.contains("FilterExec"));
+    context.sql("SET datafusion.execution.parquet.pushdown_filters = true").await.unwrap();
+    let pushed = query(&context, plan).await;
+    assert!(!pushed.contains("FilterExec") && pushed.contains("predicate=id"), "{pushed}");
+    assert_eq!(number(&context, "SELECT count(*) FROM t WHERE id = 7").await, 1);
+}
+
 // A single-threaded runtime: queries work, only listings need more.
 #[tokio::test]
 async fn queries_run_on_one_thread() {
