@@ -144,6 +144,13 @@ impl EpochRecord {
         Ok(record)
     }
 
+    /// The least watermark over all partitions in microseconds since 1970. `None` as long as some partition has none, and once the
+    /// pipeline was drained: then no row is expected any more.
+    pub fn watermark_us(&self) -> Option<i64> {
+        let of = |p: &i32| self.watermarks_us.get(p).copied().unwrap_or(i64::MIN);
+        self.offsets.keys().map(of).min().filter(|&us| us != i64::MIN && us != i64::MAX)
+    }
+
     /// The last epoch, this one included, that added files to `table`.
     pub fn last_epoch_of(&self, table: &TableEpoch) -> Option<u64> {
         if table.files.is_empty() { table.previous_epoch } else { Some(self.epoch) }

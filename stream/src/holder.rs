@@ -13,7 +13,7 @@ use watershed_lake::Warehouse;
 
 use crate::StreamError;
 use crate::epoch::{ShardId, now_ms};
-use crate::limits::HOLDER_SILENT_MAX;
+use crate::limits::{HEARTBEAT_INTERVAL, HOLDER_SILENT_MAX};
 
 /// A process, as it signs its records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,8 +71,17 @@ fn path(shard: &ShardId) -> Path {
     Path::from(format!("{}/holder.json", shard.folder()))
 }
 
+/// Says every few seconds that we hold a shard, until dropped.
+pub struct Holding(tokio::task::JoinHandle<()>);
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Refuses if another process holds the shard and may be alive; else says that we hold it.
-pub async fn claim(warehouse: &Warehouse, shard: &ShardId, me: &Identity) -> Result<(), StreamError> {
+pub async fn claim(warehouse: &Warehouse, shard: &ShardId, me: &Identity) -> Result<Holding, StreamError> {
     if let Ok(object) = warehouse.store().get(&path(shard)).await
         && let Ok(bytes) = object.bytes().await
         && let Ok(current) = serde_json::from_slice::<Holder>(&bytes)
@@ -87,13 +96,21 @@ pub async fn claim(warehouse: &Warehouse, shard: &ShardId, me: &Identity) -> Res
             });
         }
     }
-    heartbeat(warehouse, shard, me, false).await
+    say(warehouse, shard, me, false).await;
+    let (warehouse, shard, me) = (warehouse.clone(), shard.clone(), me.clone());
+    Ok(Holding(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+            say(&warehouse, &shard, &me, false).await;
+        }
+    })))
 }
 
-/// Says that we still hold the shard, or that we let it go.
-pub async fn heartbeat(warehouse: &Warehouse, shard: &ShardId, me: &Identity, released: bool) -> Result<(), StreamError> {
+/// Says that we still hold the shard, or that we let it go. Failing to is no error: the record decides.
+pub async fn say(warehouse: &Warehouse, shard: &ShardId, me: &Identity, released: bool) {
     let holder = Holder { holder: me.clone(), seen_ms: now_ms(), released };
     let bytes = Bytes::from(serde_json::to_vec(&holder).unwrap_or_default());
-    warehouse.store().put(&path(shard), bytes.into()).await?;
-    Ok(())
+    if let Err(error) = warehouse.store().put(&path(shard), bytes.into()).await {
+        tracing::debug!(%error, pipeline = %shard.pipeline, "holder file not written");
+    }
 }

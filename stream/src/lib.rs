@@ -29,6 +29,7 @@ pub mod sink;
 pub mod state;
 pub mod tables;
 pub mod task;
+pub mod tasks;
 
 pub use epoch::{Counters, EpochRecord};
 pub use error::StreamError;

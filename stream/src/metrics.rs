@@ -57,7 +57,7 @@ pub struct PipelineMetrics {
     pub rows_in_committed: u64,
     /// Records in the topic that were not read yet.
     pub lag_records: u64,
-    /// The least watermark of its partitions in microseconds since 1970; `None` before every partition has one.
+    /// The least watermark of its partitions in microseconds since 1970; `None` before every partition has one, and after a drain.
     pub watermark_us: Option<i64>,
     /// How far the watermark is behind the wall clock; `None` without a watermark.
     pub watermark_lag_ms: Option<i64>,
@@ -137,7 +137,7 @@ impl Metrics {
         if let Some(control) = &state.control {
             counters.add(control.live());
         }
-        let watermark_us = partitions.values().map(|p| p.watermark_us).min().filter(|&w| w > i64::MIN);
+        let watermark_us = partitions.values().map(|p| p.watermark_us).min().filter(|&w| w != i64::MIN && w != i64::MAX);
         PipelineMetrics {
             pipeline: self.pipeline.clone(),
             source: self.source.clone(),

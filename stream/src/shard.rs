@@ -12,25 +12,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use watershed_ingest::kafka::{KafkaSettings, PartitionRange};
-use watershed_ingest::{SourceReader, source_partitions};
+use watershed_ingest::source_partitions;
 use watershed_lake::{PutOutcome, Table, Warehouse};
 
 use crate::StreamError;
 use crate::control::{BarrierRequest, Control};
 use crate::epoch::{self, Counters, EpochRecord, ShardId, TableEpoch, now_ms};
-use crate::exchange::Exchange;
-use crate::hidden::PartitionWatermark;
 use crate::holder::{self, Identity};
-use crate::limits::{CHANNEL_BATCHES_MAX, EPOCH_RECORDS_KEPT, EPOCH_TIMEOUT, HEARTBEAT_INTERVAL, PARTITIONS_REFRESH};
+use crate::limits::{EPOCH_RECORDS_KEPT, EPOCH_TIMEOUT, PARTITIONS_REFRESH};
 use crate::metrics::{Metrics, Phase};
 use crate::plan::Blueprint;
-use crate::sink::{Sink, Staged, Target};
-use crate::state::{self, Stage, TaskDelta};
+use crate::sink::{Staged, Target};
+use crate::state::{self, TaskDelta};
 use crate::tables;
-use crate::task::{Downstream, KeyedTask, LocalTask, Passed, Report, spawn};
+use crate::task::{Passed, Report};
+use crate::tasks::{self, Running};
 
 /// When a pipeline ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +73,7 @@ pub enum Ended {
 /// Runs a shard until it ends; all that was committed stays, all else is read again by whoever runs it next.
 pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<Ended, StreamError> {
     metrics.phase(Phase::Starting);
-    holder::claim(&spec.warehouse, &spec.id, &spec.identity).await?;
+    let holding = holder::claim(&spec.warehouse, &spec.id, &spec.identity).await?;
     let tables = tables::open(&spec.warehouse, &spec.blueprint).await?;
     let newest = epoch::newest(&spec.warehouse, &spec.id).await?;
     let definition = spec.blueprint.fingerprint();
@@ -108,12 +106,12 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
     if shard.record.is_none() {
         shard.decide(shard.next_record(&offsets)).await?;
     }
-    let running = shard.start(&offsets, segments)?;
+    let running = tasks::start(spec, shard.record.as_ref(), &shard.tables, &offsets, &segments)?;
+    shard.keyed_tasks = running.keyed_tasks;
     metrics.run(running.control.clone(), shard.record.as_ref());
     let result = shard.drive(running, stop, targets).await;
-    if let Err(error) = holder::heartbeat(&spec.warehouse, &spec.id, &spec.identity, true).await {
-        tracing::debug!(%error, "holder not released");
-    }
+    drop(holding);
+    holder::say(&spec.warehouse, &spec.id, &spec.identity, true).await;
     result
 }
 
@@ -121,14 +119,6 @@ async fn partition_ranges(spec: &ShardSpec) -> Result<Vec<PartitionRange>, Strea
     let (source, kafka) = (spec.blueprint.source.clone(), spec.kafka.clone());
     let ranges = tokio::task::spawn_blocking(move || source_partitions(&source, &kafka)).await;
     Ok(ranges.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
-}
-
-/// The tasks of one run.
-struct Running {
-    control: Arc<Control>,
-    reports: mpsc::Receiver<Report>,
-    tasks: usize,
-    threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 /// An epoch between its barrier and its record.
@@ -154,102 +144,6 @@ struct Shard<'a> {
 impl<'a> Shard<'a> {
     fn new(spec: &'a ShardSpec, metrics: Arc<Metrics>, tables: BTreeMap<Target, Table>, definition: String) -> Self {
         Self { spec, metrics, tables, definition, keyed_tasks: 1, record: None, state_is_stale: true }
-    }
-
-    /// Starts all tasks where the newest record left off.
-    fn start(
-        &mut self,
-        offsets: &BTreeMap<i32, i64>,
-        segments: Vec<(String, arrow::record_batch::RecordBatch)>,
-    ) -> Result<Running, StreamError> {
-        let blueprint = &self.spec.blueprint;
-        let local_tasks = self.spec.parallelism.clamp(1, offsets.len().max(1));
-        self.keyed_tasks = match (&self.record, blueprint.keyed_in_parallel) {
-            (_, false) => 1,
-            // State is split by the number of tasks it was written with.
-            (Some(record), true) if !record.state.is_empty() => record.keyed_tasks as usize,
-            (_, true) => self.spec.parallelism,
-        };
-        let keyed_tasks = if blueprint.exchange.is_some() { self.keyed_tasks } else { 0 };
-        let control = Arc::new(Control::default());
-        let (report, reports) = mpsc::channel(64);
-        let mut threads = Vec::new();
-        let mut sink_inputs = Vec::new();
-        let mut keyed_inputs: Vec<Vec<_>> = (0..keyed_tasks).map(|_| Vec::new()).collect();
-        for index in 0..local_tasks {
-            let mine: BTreeMap<i32, i64> =
-                offsets.iter().filter(|(p, _)| **p as usize % local_tasks == index).map(|(&p, &offset)| (p, offset)).collect();
-            let (sink, input) = bounded(CHANNEL_BATCHES_MAX);
-            sink_inputs.push(input);
-            let mut chain = blueprint.local_chain()?;
-            state::restore(Stage::Local, chain.operators_mut(), &segments, |_, segment| {
-                // Segments of one partition go where the partition went, shared ones to the first task.
-                let slot: usize = segment.rsplit('/').next().and_then(|slot| slot.parse().ok()).unwrap_or(0);
-                slot % local_tasks == index
-            })?;
-            let downstream = if keyed_tasks == 0 {
-                Downstream::Sink
-            } else {
-                let mut senders = Vec::new();
-                for inputs in &mut keyed_inputs {
-                    let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
-                    senders.push(sender);
-                    inputs.push(receiver);
-                }
-                let keys = blueprint.exchange.as_deref().unwrap_or_default();
-                Downstream::Keyed(Exchange::new(keys, &chain.schema(), keyed_tasks)?, senders)
-            };
-            let delay_us = blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
-            let watermarks = mine.keys().map(|&p| (p, PartitionWatermark::new(self.watermark_us(p), delay_us))).collect();
-            let (time_column, uses_time, control) = (blueprint.time_column, blueprint.uses_time, control.clone());
-            let idle_timeout = blueprint.source.idle_timeout;
-            let (source, mut kafka, wanted) = (blueprint.source.clone(), self.spec.kafka.clone(), blueprint.wanted.clone());
-            let group = format!("watershed-{}", self.spec.id.app_id().replace('/', "-"));
-            kafka.properties.entry("group.id".into()).or_insert(group);
-            threads.push(spawn(format!("{}/local{index}", self.spec.id.app_id()), report.clone(), move |reports| {
-                let reader = SourceReader::open(&source, &kafka, &wanted, &mine)?;
-                let offsets = mine;
-                let task = LocalTask {
-                    index,
-                    reader,
-                    chain,
-                    time_column,
-                    uses_time,
-                    watermarks,
-                    idle_timeout,
-                    offsets,
-                    downstream,
-                    sink,
-                    control,
-                };
-                task.run(reports)
-            })?);
-        }
-        for (index, inputs) in keyed_inputs.into_iter().enumerate() {
-            let (sink, input) = bounded(CHANNEL_BATCHES_MAX);
-            sink_inputs.push(input);
-            let mut chain = blueprint.keyed_chain()?;
-            state::restore(Stage::Keyed, chain.operators_mut(), &segments, |task, _| task == index)?;
-            let task = KeyedTask { index, chain, inputs, sink, control: control.clone() };
-            threads.push(spawn(format!("{}/keyed{index}", self.spec.id.app_id()), report.clone(), move |reports| task.run(reports))?);
-        }
-        let sink = Sink {
-            inputs: sink_inputs,
-            tables: self.tables.clone(),
-            pipeline: self.spec.id.pipeline.to_string(),
-            control: control.clone(),
-            runtime: tokio::runtime::Handle::current(),
-        };
-        threads.push(spawn(format!("{}/sink", self.spec.id.app_id()), report, move |reports| sink.run(reports))?);
-        Ok(Running { control, reports, tasks: local_tasks + keyed_tasks, threads })
-    }
-
-    /// Where a partition's watermark starts. One that was added later starts where the others already closed windows: what it holds for
-    /// those is late.
-    fn watermark_us(&self, partition: i32) -> i64 {
-        let Some(record) = &self.record else { return i64::MIN };
-        let of = |p: &i32| record.watermarks_us.get(p).copied().unwrap_or(i64::MIN);
-        if record.offsets.contains_key(&partition) { of(&partition) } else { record.offsets.keys().map(of).min().unwrap_or(i64::MIN) }
     }
 
     /// Drives epochs until the shard ends, then waits for its threads.
@@ -278,7 +172,6 @@ impl<'a> Shard<'a> {
         let interval = self.spec.blueprint.table.commit_interval.max(Duration::from_millis(10));
         let poll = (interval / 10).clamp(Duration::from_millis(5), Duration::from_millis(100));
         let mut ticks = tokio::time::interval(poll);
-        let mut heartbeats = tokio::time::interval(HEARTBEAT_INTERVAL);
         let mut refresh = tokio::time::interval(PARTITIONS_REFRESH);
         refresh.reset();
         let mut last_barrier = Instant::now();
@@ -293,7 +186,6 @@ impl<'a> Shard<'a> {
                     None => return Err(StreamError::TaskDied { pipeline: self.name(), what: "all of them".into() }),
                 },
                 _ = ticks.tick() => {}
-                _ = heartbeats.tick() => holder::heartbeat(&self.spec.warehouse, &self.spec.id, &self.spec.identity, false).await?,
                 _ = refresh.tick() => match partition_ranges(self.spec).await {
                     Ok(ranges) if ranges.iter().any(|r| !targets.contains_key(&r.partition)) => ending = Some(Ended::PartitionsAdded),
                     Ok(_) => {}
@@ -302,7 +194,7 @@ impl<'a> Shard<'a> {
                 _ = stop.changed() => ending = Some(Ended::Done),
             }
             if let Some(epoch) = in_flight.take() {
-                if epoch.passed.len() == running.tasks && epoch.staged.is_some() {
+                if epoch.passed.len() == running.task_count && epoch.staged.is_some() {
                     let last = epoch.request.last;
                     self.finish(epoch).await?;
                     if last {

@@ -1,0 +1,181 @@
+//! Starts the tasks of one run of a shard where its newest record left off, and connects them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arrow::record_batch::RecordBatch;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tokio::sync::mpsc;
+use watershed_ingest::SourceReader;
+use watershed_lake::Table;
+
+use crate::StreamError;
+use crate::control::Control;
+use crate::epoch::EpochRecord;
+use crate::exchange::Exchange;
+use crate::hidden::PartitionWatermark;
+use crate::limits::CHANNEL_BATCHES_MAX;
+use crate::shard::ShardSpec;
+use crate::sink::{Sink, SinkMessage, Target};
+use crate::state::{self, Stage};
+use crate::task::{Downstream, KeyedTask, LocalTask, Message, Report, spawn};
+
+/// The tasks of one run.
+pub struct Running {
+    /// Shared with all of them.
+    pub control: Arc<Control>,
+    /// What they say.
+    pub reports: mpsc::Receiver<Report>,
+    /// How many pass each barrier, the sink not counted.
+    pub task_count: usize,
+    /// How many of them are keyed; 1 if there is no keyed stage.
+    pub keyed_tasks: usize,
+    /// Their threads.
+    pub threads: Vec<JoinHandle<()>>,
+}
+
+/// Operator state as it was read back: segment name and rows.
+pub type Segments = [(String, RecordBatch)];
+
+/// Starts all tasks of a shard. `offsets` says for each partition where it goes on.
+pub fn start(
+    spec: &ShardSpec,
+    record: Option<&EpochRecord>,
+    tables: &BTreeMap<Target, Table>,
+    offsets: &BTreeMap<i32, i64>,
+    segments: &Segments,
+) -> Result<Running, StreamError> {
+    let local_tasks = spec.parallelism.clamp(1, offsets.len().max(1));
+    let keyed_tasks = keyed_tasks(spec, record);
+    let (report, reports) = mpsc::channel(64);
+    let mut starter =
+        Starter { spec, record, segments, control: Arc::new(Control::default()), report, threads: Vec::new(), sink_inputs: Vec::new() };
+    let has_keyed_stage = spec.blueprint.exchange.is_some();
+    let mut keyed_inputs: Vec<Vec<Receiver<Message>>> = (0..if has_keyed_stage { keyed_tasks } else { 0 }).map(|_| Vec::new()).collect();
+    for index in 0..local_tasks {
+        let mine = offsets.iter().filter(|(p, _)| **p as usize % local_tasks == index).map(|(&p, &offset)| (p, offset)).collect();
+        starter.local(index, local_tasks, mine, &mut keyed_inputs)?;
+    }
+    let task_count = local_tasks + keyed_inputs.len();
+    for (index, inputs) in keyed_inputs.into_iter().enumerate() {
+        starter.keyed(index, inputs)?;
+    }
+    starter.sink(tables)?;
+    Ok(Running { control: starter.control, reports, task_count, keyed_tasks, threads: starter.threads })
+}
+
+fn keyed_tasks(spec: &ShardSpec, record: Option<&EpochRecord>) -> usize {
+    match record {
+        _ if !spec.blueprint.keyed_in_parallel => 1,
+        // State is split by the number of tasks it was written with.
+        Some(record) if !record.state.is_empty() => record.keyed_tasks as usize,
+        _ => spec.parallelism,
+    }
+}
+
+struct Starter<'a> {
+    spec: &'a ShardSpec,
+    record: Option<&'a EpochRecord>,
+    segments: &'a Segments,
+    control: Arc<Control>,
+    report: mpsc::Sender<Report>,
+    threads: Vec<JoinHandle<()>>,
+    sink_inputs: Vec<Receiver<SinkMessage>>,
+}
+
+impl Starter<'_> {
+    fn to_sink(&mut self) -> Sender<SinkMessage> {
+        let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
+        self.sink_inputs.push(receiver);
+        sender
+    }
+
+    fn thread(
+        &mut self,
+        role: String,
+        body: impl FnOnce(&mpsc::Sender<Report>) -> Result<(), StreamError> + Send + 'static,
+    ) -> Result<(), StreamError> {
+        self.threads.push(spawn(format!("{}/{role}", self.spec.id.app_id()), self.report.clone(), body)?);
+        Ok(())
+    }
+
+    /// One task of the partition-local stage, over the partitions in `offsets`.
+    fn local(
+        &mut self,
+        index: usize,
+        of: usize,
+        offsets: BTreeMap<i32, i64>,
+        keyed_inputs: &mut [Vec<Receiver<Message>>],
+    ) -> Result<(), StreamError> {
+        let blueprint = self.spec.blueprint.clone();
+        let mut chain = blueprint.local_chain()?;
+        state::restore(Stage::Local, chain.operators_mut(), self.segments, |_, segment| {
+            // Segments of one partition go where the partition went, shared ones to the first task.
+            let slot: usize = segment.rsplit('/').next().and_then(|slot| slot.parse().ok()).unwrap_or(0);
+            slot % of == index
+        })?;
+        let downstream = match &blueprint.exchange {
+            None => Downstream::Sink,
+            Some(keys) => {
+                let exchange = Exchange::new(keys, &chain.schema(), keyed_inputs.len())?;
+                let mut senders = Vec::new();
+                for inputs in keyed_inputs {
+                    let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
+                    senders.push(sender);
+                    inputs.push(receiver);
+                }
+                Downstream::Keyed(exchange, senders)
+            }
+        };
+        let delay_us = blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
+        let watermarks = offsets.keys().map(|&p| (p, PartitionWatermark::new(self.watermark_us(p), delay_us))).collect();
+        let mut kafka = self.spec.kafka.clone();
+        kafka.properties.entry("group.id".into()).or_insert(format!("watershed-{}", self.spec.id.app_id().replace('/', "-")));
+        let (sink, control) = (self.to_sink(), self.control.clone());
+        self.thread(format!("local{index}"), move |reports| {
+            let task = LocalTask {
+                index,
+                // Connects here, so that the partitions of all tasks are looked up side by side.
+                reader: SourceReader::open(&blueprint.source, &kafka, &blueprint.wanted, &offsets)?,
+                chain,
+                time_column: blueprint.time_column,
+                uses_time: blueprint.uses_time,
+                watermarks,
+                idle_timeout: blueprint.source.idle_timeout,
+                offsets,
+                downstream,
+                sink,
+                control,
+            };
+            task.run(reports)
+        })
+    }
+
+    /// One task of the keyed stage.
+    fn keyed(&mut self, index: usize, inputs: Vec<Receiver<Message>>) -> Result<(), StreamError> {
+        let mut chain = self.spec.blueprint.keyed_chain()?;
+        state::restore(Stage::Keyed, chain.operators_mut(), self.segments, |task, _| task == index)?;
+        let task = KeyedTask { index, chain, inputs, sink: self.to_sink(), control: self.control.clone() };
+        self.thread(format!("keyed{index}"), move |reports| task.run(reports))
+    }
+
+    fn sink(&mut self, tables: &BTreeMap<Target, Table>) -> Result<(), StreamError> {
+        let sink = Sink {
+            inputs: std::mem::take(&mut self.sink_inputs),
+            tables: tables.clone(),
+            pipeline: self.spec.id.pipeline.to_string(),
+            control: self.control.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        };
+        self.thread("sink".into(), move |reports| sink.run(reports))
+    }
+
+    /// Where a partition's watermark starts. One that was added later starts where the others already closed windows: what it holds
+    /// for those is late.
+    fn watermark_us(&self, partition: i32) -> i64 {
+        let Some(record) = self.record else { return i64::MIN };
+        let of = |p: &i32| record.watermarks_us.get(p).copied().unwrap_or(i64::MIN);
+        if record.offsets.contains_key(&partition) { of(&partition) } else { record.offsets.keys().map(of).min().unwrap_or(i64::MIN) }
+    }
+}
