@@ -57,7 +57,7 @@ pub struct Blueprint {
     pub wanted: Vec<usize>,
     /// Where the event time stands among the wanted columns, if the source declares one.
     pub time_column: Option<usize>,
-    /// Whether rows carry hidden columns: only if some step asks for lateness.
+    /// Whether rows carry hidden columns: only if some step asks for their place in event time.
     pub uses_time: bool,
     local: Vec<Step>,
     keyed: Vec<Step>,
@@ -79,8 +79,10 @@ impl Blueprint {
         plan: &LogicalPlan,
         props: &ExecutionProps,
     ) -> Result<Self, StreamError> {
+        let uses_time = uses_time(plan);
         let mut builder = Builder {
             source,
+            uses_time,
             props,
             planning: PhysicalPlanningContext::default(),
             wanted: Vec::new(),
@@ -99,7 +101,6 @@ impl Blueprint {
         let deliver = Deliver::new(&columns)?;
         let schema = deliver.schema();
         builder.push(format!("deliver {}", names(&schema)), move || Ok(Box::new(deliver.clone())));
-        let uses_time = builder.late_schema.is_some();
         Ok(Self {
             source: source.clone(),
             table: table.clone(),
@@ -155,6 +156,11 @@ fn chain(steps: &[Step]) -> Result<Chain, StreamError> {
     Ok(Chain::new(steps.iter().map(|step| (step.make)()).collect::<Result<_, _>>()?))
 }
 
+/// Whether some step asks for a row's place in event time: windows and deduplication do.
+fn uses_time(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Extension(_)) || plan.inputs().into_iter().any(uses_time)
+}
+
 fn names(schema: &Schema) -> String {
     schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
 }
@@ -169,6 +175,8 @@ struct WindowColumns {
 
 struct Builder<'a> {
     source: &'a SourceDefinition,
+    /// Whether rows carry hidden columns up to the exchange.
+    uses_time: bool,
     props: &'a ExecutionProps,
     planning: PhysicalPlanningContext,
     wanted: Vec<usize>,
@@ -191,7 +199,7 @@ impl Builder<'_> {
 
     /// Whether rows have hidden columns at this point.
     fn has_hidden(&self) -> bool {
-        self.exchange.is_none()
+        self.uses_time && self.exchange.is_none()
     }
 
     fn expression(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, StreamError> {
