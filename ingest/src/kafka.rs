@@ -4,7 +4,7 @@
 //! silent jump. A broker that goes away and comes back is no error: [`Fetch::fetch`] returns nothing meanwhile.
 //!
 //! State kept: one librdkafka client and the next offset of each partition. Memory is bounded by `queued.max.messages.kbytes`
-//! (64 MiB, can be set) plus what the limits of a fetch allow.
+//! (16 MiB, can be set) plus what the limits of a fetch allow.
 
 use std::ffi::CString;
 use std::time::{Duration, Instant};

@@ -11,13 +11,20 @@
 
 mod client;
 mod consume;
+pub mod embedded;
 pub mod error;
 pub mod json;
 pub mod kafka;
+#[cfg(test)]
+mod measure;
+pub mod producer;
 pub mod quarantine;
 pub mod reader;
 mod settings;
 pub mod source;
 
+pub use embedded::{EmbeddedBroker, EmbeddedSettings};
 pub use error::IngestError;
+pub use kafka::KafkaSettings;
+pub use producer::Producer;
 pub use reader::{SourceBatch, SourceReader, source_partitions};

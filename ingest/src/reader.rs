@@ -116,3 +116,77 @@ pub fn source_partitions(definition: &SourceDefinition, kafka: &KafkaSettings) -
     let Connector::Kafka { topic, properties } = &definition.connector;
     crate::kafka::partitions(&kafka.overlaid(properties), topic)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use arrow::array::AsArray;
+    use arrow::datatypes::{DataType, Field, Int64Type};
+    use watershed_dialect::definition::SourceColumn;
+
+    use super::*;
+    use crate::embedded::{EmbeddedBroker, EmbeddedSettings};
+    use crate::producer::{Producer, ensure_topics};
+
+    const LIMITS: FetchLimits = FetchLimits { rows: 100, bytes: 1 << 20 };
+
+    fn definition(on_error: OnError) -> SourceDefinition {
+        let column = |name: &str, metadata| SourceColumn { field: Arc::new(Field::new(name, DataType::Int64, false)), metadata };
+        SourceDefinition {
+            name: "numbers".into(),
+            columns: vec![column("n", None), column("at", Some(Metadata::Offset))],
+            watermark: None,
+            connector: Connector::Kafka { topic: "numbers".into(), properties: BTreeMap::new() },
+            format: Format::Json,
+            on_error,
+            max_skew: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn poll_until(reader: &mut SourceReader, records: usize) -> Result<Vec<SourceBatch>> {
+        let (mut batches, started) = (Vec::new(), Instant::now());
+        while batches.iter().map(|batch: &SourceBatch| batch.records).sum::<usize>() < records {
+            assert!(started.elapsed() < Duration::from_secs(30), "{batches:?}");
+            batches.extend(reader.poll(LIMITS, Duration::from_millis(100))?);
+        }
+        Ok(batches)
+    }
+
+    #[test]
+    fn reads_rows_with_their_coordinates_and_stops_at_a_bad_one_if_told_to() {
+        let broker = EmbeddedBroker::start(&EmbeddedSettings::default()).unwrap();
+        let kafka = KafkaSettings::new(broker.bootstrap());
+        ensure_topics(&kafka, &[("numbers", 2)]).unwrap();
+        let mut producer = Producer::new(&kafka).unwrap();
+        for value in ["{\"n\":10}", "{\"n\":11}", "{\"n\":true}", "{\"n\":13}"] {
+            producer.send("numbers", Some(1), None, Some(value.as_bytes()), 1_700_000_000_000).unwrap();
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+        let positions = Positions::from([(0, 0), (1, 1)]);
+
+        let mut reader = SourceReader::open(&definition(OnError::Quarantine), &kafka, &[1, 0], &positions).unwrap();
+        let batches = poll_until(&mut reader, 3).unwrap();
+        let rows: Vec<_> = batches.iter().map(|batch| &batch.decoded.rows).collect();
+        let column = |index: usize| rows.iter().flat_map(move |rows| rows.column(index).as_primitive::<Int64Type>().values().to_vec());
+        assert!(column(0).eq([1, 3]) && column(1).eq([11, 13]), "{rows:?}");
+        assert_eq!(batches.iter().filter_map(|batch| batch.decoded.quarantined.as_ref()).map(|bad| bad.num_rows()).sum::<usize>(), 1);
+        let last = batches.last().unwrap();
+        assert_eq!((last.partition, last.next_offset, last.append_time_ms_max), (1, 4, 1_700_000_000_000));
+        let started = Instant::now();
+        while !reader.progress().iter().all(PartitionProgress::is_caught_up) {
+            assert!(started.elapsed() < Duration::from_secs(30), "{:?}", reader.progress());
+            assert!(reader.poll(LIMITS, Duration::from_millis(100)).unwrap().is_empty());
+        }
+
+        let mut reader = SourceReader::open(&definition(OnError::Fail), &kafka, &[0], &positions).unwrap();
+        let error = poll_until(&mut reader, 3).unwrap_err();
+        let IngestError::BadRow { topic, partition, offset, reason, .. } = error else { panic!("{error}") };
+        assert_eq!((topic.as_str(), partition, offset), ("numbers", 1, 2));
+        assert_eq!(reason, "column 'n': expected a whole number, found a boolean");
+        broker.stop();
+    }
+}

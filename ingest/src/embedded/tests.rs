@@ -1,0 +1,261 @@
+//! The broker as librdkafka sees it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{EmbeddedBroker, EmbeddedSettings};
+use crate::error::IngestError;
+use crate::kafka::{self, KafkaFetch, KafkaSettings, PartitionRange};
+use crate::producer::{Producer, ensure_topics};
+use crate::source::{Fetch, FetchLimits, Positions, RawBatch};
+
+const LIMITS: FetchLimits = FetchLimits { rows: 1_000_000, bytes: 64 * 1024 * 1024 };
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn start(folder: Option<&Path>) -> (EmbeddedBroker, KafkaSettings) {
+    let broker = EmbeddedBroker::start(&EmbeddedSettings { folder: folder.map(Path::to_path_buf), ..EmbeddedSettings::default() }).unwrap();
+    let settings = KafkaSettings::new(broker.bootstrap());
+    (broker, settings)
+}
+
+/// Sends `numbers` as text to partition `number % partitions`.
+fn send(settings: &KafkaSettings, partitions: i64, numbers: std::ops::Range<i64>) {
+    let mut producer = Producer::new(settings).unwrap();
+    for number in numbers.clone() {
+        let partition = Some((number % partitions) as i32);
+        // librdkafka takes the timestamp 0 for "now".
+        producer.send("numbers", partition, Some(b"k"), Some(number.to_string().as_bytes()), number + 1).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    assert_eq!(producer.delivered(), numbers.count() as u64);
+}
+
+/// Fetches until every partition is read to its end.
+fn read_to_end(fetch: &mut KafkaFetch, most: usize) -> BTreeMap<i32, Vec<RawBatch>> {
+    let mut batches: BTreeMap<i32, Vec<RawBatch>> = BTreeMap::new();
+    let started = Instant::now();
+    while !fetch.progress().iter().all(|partition| partition.is_caught_up()) {
+        assert!(started.elapsed() < PATIENCE, "not at the end: {:?}", fetch.progress());
+        for batch in fetch.fetch(FetchLimits { rows: most, ..LIMITS }, Duration::from_millis(200)).unwrap() {
+            batches.entry(batch.partition).or_default().push(batch);
+        }
+    }
+    batches
+}
+
+fn numbers(batches: &[RawBatch]) -> Vec<i64> {
+    let values = batches.iter().flat_map(|batch| (0..batch.len()).map(|index| batch.values.get(index).unwrap()));
+    values.map(|value| std::str::from_utf8(value).unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn what_goes_in_comes_out_in_order_from_any_offset() {
+    let (broker, settings) = start(None);
+    ensure_topics(&settings, &[("numbers", 3)]).unwrap();
+    ensure_topics(&settings, &[("numbers", 3)]).unwrap();
+    send(&settings, 3, 0..30_000);
+    let range = |partition| PartitionRange { partition, low: 0, high: 10_000 };
+    assert_eq!(kafka::partitions(&settings, "numbers").unwrap(), [range(0), range(1), range(2)]);
+    // In the middle of a batch, too: pipelines go on wherever their epoch ended.
+    for start in [0, 1, 777, 9_999, 10_000] {
+        let positions: Positions = (0..3).map(|partition| (partition, start)).collect();
+        let mut fetch = KafkaFetch::open(&settings, "numbers", &positions, false).unwrap();
+        let batches = read_to_end(&mut fetch, 1000);
+        for partition in 0..3_i64 {
+            let got = batches.get(&(partition as i32)).map(Vec::as_slice).unwrap_or_default();
+            assert!(numbers(got).into_iter().eq((start..10_000).map(|offset| offset * 3 + partition)), "{partition} from {start}");
+            assert!(got.iter().flat_map(|batch| &batch.offsets).copied().eq(start..10_000), "{partition} from {start}");
+            let times = got.iter().flat_map(|batch| &batch.timestamps_ms).copied();
+            assert!(times.eq(numbers(got).iter().map(|number| number + 1)), "{partition} from {start}");
+            assert!(got.iter().all(|batch| batch.len() <= 1000 && batch.keys.get(0) == Some(b"k")));
+        }
+    }
+    broker.stop();
+}
+
+#[test]
+fn a_folder_keeps_topics_records_and_offsets() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        let (broker, settings) = start(Some(folder.path()));
+        let error = EmbeddedBroker::start(&EmbeddedSettings { folder: Some(folder.path().into()), ..EmbeddedSettings::default() });
+        assert!(matches!(error, Err(IngestError::Embedded { .. })), "two brokers in one folder");
+        ensure_topics(&settings, &[("numbers", 2)]).unwrap();
+        send(&settings, 2, round * 1000..(round + 1) * 1000);
+        broker.stop();
+    }
+    let (broker, settings) = start(Some(folder.path()));
+    let mut fetch = KafkaFetch::open(&settings, "numbers", &Positions::from([(0, 0), (1, 0)]), false).unwrap();
+    let batches = read_to_end(&mut fetch, 100_000);
+    assert!(numbers(&batches[&1]).into_iter().eq((0..1500).map(|offset| offset * 2 + 1)));
+    broker.stop();
+}
+
+#[test]
+fn what_a_kill_left_half_written_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, settings) = start(Some(folder.path()));
+    ensure_topics(&settings, &[("numbers", 1)]).unwrap();
+    send(&settings, 1, 0..100);
+    send(&settings, 1, 100..200);
+    broker.stop();
+    let topic = std::fs::read_dir(folder.path().join("topics")).unwrap().next().unwrap().unwrap().path();
+    let log = topic.join("0").join(format!("{:020}.log", 0));
+    let length = std::fs::metadata(&log).unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(length - 7).unwrap();
+    let (broker, settings) = start(Some(folder.path()));
+    let high = kafka::partitions(&settings, "numbers").unwrap()[0].high;
+    assert!((100..200).contains(&high), "the last batch is gone, the first is not: {high}");
+    send(&settings, 1, high..300);
+    let mut fetch = KafkaFetch::open(&settings, "numbers", &Positions::from([(0, 0)]), false).unwrap();
+    assert!(numbers(&read_to_end(&mut fetch, 1000)[&0]).into_iter().eq(0..300));
+    broker.stop();
+}
+
+#[test]
+fn old_records_go_when_the_budget_is_used_up_and_a_reader_behind_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let budget = 2 * 1024 * 1024;
+    let settings = EmbeddedSettings { folder: Some(folder.path().into()), retention_bytes: budget, ..EmbeddedSettings::default() };
+    let broker = EmbeddedBroker::start(&settings).unwrap();
+    let mut kafka = KafkaSettings::new(broker.bootstrap());
+    ensure_topics(&kafka, &[("numbers", 2)]).unwrap();
+    kafka.properties.insert("compression.codec".into(), "none".into());
+    // Opened at the beginning, hardly reads ahead, and is not asked until that is gone.
+    let mut slow = kafka.clone();
+    slow.properties
+        .extend([("queued.max.messages.kbytes", "100"), ("fetch.message.max.bytes", "10000")].map(|(n, v)| (n.into(), v.into())));
+    let mut behind = KafkaFetch::open(&slow, "numbers", &Positions::from([(0, 0)]), false).unwrap();
+    let mut producer = Producer::new(&kafka).unwrap();
+    let value = [b'x'; 1000];
+    for number in 0..16 * 1024 {
+        producer.send("numbers", Some(number % 2), None, Some(&value), 0).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    let used = || -> u64 {
+        let files = walk(&folder.path().join("topics"));
+        files.iter().map(|file| std::fs::metadata(file).map_or(0, |metadata| metadata.len())).sum()
+    };
+    let started = Instant::now();
+    while used() > budget {
+        assert!(started.elapsed() < PATIENCE, "{} bytes are left", used());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(used() > budget / 4, "not more is deleted than must be: {} bytes are left", used());
+    let ranges = kafka::partitions(&kafka, "numbers").unwrap();
+    for range in &ranges {
+        assert!(range.low > 0 && range.high == 8 * 1024, "{range:?}");
+    }
+    let mut fetch = KafkaFetch::open(&kafka, "numbers", &ranges.iter().map(|range| (range.partition, range.low)).collect(), false).unwrap();
+    let batches = read_to_end(&mut fetch, 100_000);
+    assert_eq!(batches[&0][0].offsets[0], ranges[0].low);
+    let gone = KafkaFetch::open(&kafka, "numbers", &Positions::from([(0, 5)]), false).err().unwrap();
+    assert!(matches!(gone, IngestError::OffsetGone { wanted: 5, low, .. } if low == ranges[0].low), "{gone}");
+    let started = Instant::now();
+    // What it had prefetched comes first and in order; then the gap is an error, not a jump.
+    let mut next = 0;
+    let gone = loop {
+        assert!(started.elapsed() < PATIENCE, "no error");
+        match behind.fetch(LIMITS, Duration::from_millis(100)) {
+            Ok(batches) => batches.iter().flat_map(|batch| &batch.offsets).for_each(|offset| {
+                assert_eq!(*offset, next);
+                next += 1;
+            }),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(gone, IngestError::OffsetGone { wanted, .. } if wanted == next), "{gone}");
+    broker.stop();
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_broker_that_is_away_for_a_while_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, settings) = start(Some(folder.path()));
+    ensure_topics(&settings, &[("numbers", 1)]).unwrap();
+    send(&settings, 1, 0..100);
+    let port = settings.bootstrap.rsplit(':').next().unwrap().parse().unwrap();
+    let mut fetch = KafkaFetch::open(&settings, "numbers", &Positions::from([(0, 0)]), false).unwrap();
+    assert_eq!(numbers(&read_to_end(&mut fetch, 1000)[&0]), (0..100).collect::<Vec<_>>());
+    // An idempotent producer lives through it, too.
+    let mut producer = Producer::new(&settings).unwrap();
+    producer.send("numbers", Some(0), None, Some(b"100"), 0).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    broker.stop();
+    let started = Instant::now();
+    let mut got = Vec::new();
+    while fetch.is_connected() {
+        assert!(started.elapsed() < PATIENCE, "the outage goes unnoticed");
+        got.extend(numbers(&fetch.fetch(LIMITS, Duration::from_millis(50)).unwrap()));
+    }
+    producer.send("numbers", Some(0), None, Some(b"101"), 0).unwrap();
+    let again = EmbeddedSettings { folder: Some(folder.path().into()), port: Some(port), ..EmbeddedSettings::default() };
+    let broker = EmbeddedBroker::start(&again).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    while got.len() < 2 {
+        assert!(started.elapsed() < PATIENCE, "only {got:?}");
+        got.extend(numbers(&fetch.fetch(LIMITS, Duration::from_millis(100)).unwrap()));
+    }
+    assert_eq!(got, [100, 101]);
+    assert!(fetch.is_connected());
+    broker.stop();
+}
+
+#[test]
+fn what_does_not_exist_is_named() {
+    let (broker, settings) = start(None);
+    ensure_topics(&settings, &[("numbers", 1)]).unwrap();
+    let open = |topic: &str, positions: &[(i32, i64)]| {
+        KafkaFetch::open(&settings, topic, &positions.iter().copied().collect(), false).map(|_| ()).unwrap_err()
+    };
+    assert!(matches!(open("letters", &[(0, 0)]), IngestError::UnknownTopic { topic } if topic == "letters"));
+    assert!(matches!(open("numbers", &[(1, 0)]), IngestError::UnknownPartition { partition: 1, .. }));
+    assert!(matches!(open("numbers", &[(0, 1)]), IngestError::OffsetGone { wanted: 1, low: 0, high: 0, .. }));
+    assert!(matches!(kafka::partitions(&settings, "letters"), Err(IngestError::UnknownTopic { .. })));
+    let mut odd = settings.clone();
+    odd.properties.insert("ssl.keystore.password".into(), "s3cret".into());
+    odd.properties.insert("auto.offset.reset".into(), "earliest".into());
+    assert!(matches!(kafka::partitions(&odd, "numbers"), Err(IngestError::Setting { name, .. }) if name == "auto.offset.reset"));
+    odd.properties.remove("auto.offset.reset");
+    odd.properties.insert("security.protocol".into(), "s3cret".into());
+    let error = kafka::partitions(&odd, "numbers").unwrap_err();
+    assert!(!format!("{error} {error:?} {odd:?}").contains("s3cret"), "values of settings are not shown: {error}");
+    broker.stop();
+    let started = Instant::now();
+    assert!(matches!(kafka::partitions(&settings, "numbers"), Err(IngestError::BrokerUnreachable { .. })));
+    assert!(started.elapsed() < PATIENCE);
+}
+
+#[test]
+fn headers_tombstones_and_large_messages_pass() {
+    use rdkafka::message::{Header, OwnedHeaders};
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+    let (broker, settings) = start(None);
+    ensure_topics(&settings, &[("numbers", 1)]).unwrap();
+    let large = vec![b'x'; 10 * 1024 * 1024];
+    let mut producer = Producer::new(&settings).unwrap();
+    producer.send("numbers", Some(0), Some(b"k"), None, 5).unwrap();
+    producer.send("numbers", Some(0), None, Some(b""), 5).unwrap();
+    producer.send("numbers", Some(0), None, Some(&large), 5).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    let plain: BaseProducer = rdkafka::ClientConfig::new().set("bootstrap.servers", &settings.bootstrap).create().unwrap();
+    let headers = OwnedHeaders::new().insert(Header { key: "a", value: Some("1") }).insert(Header::<&str> { key: "b", value: None });
+    plain.send(BaseRecord::<(), str>::to("numbers").partition(0).payload("p").headers(headers)).map_err(|(error, _)| error).unwrap();
+    plain.flush(PATIENCE).unwrap();
+    let mut fetch = KafkaFetch::open(&settings, "numbers", &Positions::from([(0, 0)]), true).unwrap();
+    let batches = read_to_end(&mut fetch, 1);
+    let batches = &batches[&0];
+    let values: Vec<Option<usize>> = batches.iter().map(|batch| batch.values.get(0).map(<[u8]>::len)).collect();
+    assert_eq!(values, [None, Some(0), Some(large.len()), Some(1)]);
+    assert_eq!(batches[0].keys.get(0), Some(&b"k"[..]));
+    assert_eq!(batches[1].keys.get(0), None);
+    assert_eq!(batches[3].headers, [vec![("a".to_string(), Some(b"1".to_vec())), ("b".to_string(), None)]]);
+    assert!(batches[0].headers[0].is_empty());
+    broker.stop();
+}
