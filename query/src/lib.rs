@@ -1,1 +1,19 @@
-//! watershed-query
+//! Reading the lake with SQL: a session over a warehouse, and the shell a person types into.
+//!
+//! ```text
+//!  text ──► dialect: parse, plan ──► DataFusion ──► Arrow batches ──► table / CSV / JSON
+//!                      ▲
+//!             catalog.rs: the warehouse's tables, each pinned to one version per statement
+//! ```
+//!
+//! A [`Session`] reads; it never writes a table. What people see of it is [`shell`].
+
+mod catalog;
+mod error;
+mod session;
+pub mod shell;
+mod system;
+
+pub use error::QueryError;
+pub use session::{QueryResult, Session, SessionOptions};
+pub use system::SystemTable;

@@ -1,0 +1,59 @@
+//! What can go wrong with a query, in words for the person who typed it.
+
+use datafusion::error::DataFusionError;
+use watershed_dialect::SqlError;
+use watershed_lake::LakeError;
+
+/// Why a query gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The text is not SQL, or names something that does not exist. Whoever wrote the query acts.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// The warehouse could not be read. Whoever runs the storage acts.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// The statement is well formed, but this session does not do such things.
+    #[error("{what}; {hint}")]
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// What to do instead.
+        hint: String,
+    },
+    /// The query needed more memory (and spill space) than the session may take.
+    #[error("the query needs more memory than this session may use ({detail}); narrow it, or raise query.memory_limit")]
+    OutOfMemory {
+        /// DataFusion's account of who held how much.
+        detail: String,
+    },
+    /// The query failed while it ran.
+    #[error("the query failed: {0}")]
+    Failed(String),
+    /// The session itself could not be set up (spill folder, …).
+    #[error("cannot set up the query session: {0}")]
+    Setup(String),
+}
+
+impl QueryError {
+    /// The message as shown to a person: SQL errors with their line and a caret below it.
+    pub fn render(&self, text: &str, file: Option<&str>) -> String {
+        match self {
+            Self::Sql(error) => error.render(text, file),
+            other => format!("error: {other}"),
+        }
+    }
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(detail) => Self::OutOfMemory { detail: first_line(detail).to_owned() },
+            root => Self::Failed(root.strip_backtrace()),
+        }
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

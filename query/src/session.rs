@@ -1,0 +1,234 @@
+//! A session: one context for queries over a warehouse.
+//!
+//! ```no_run
+//! # async fn example(warehouse: watershed_lake::Warehouse) -> Result<(), watershed_query::QueryError> {
+//! let session = watershed_query::Session::new(warehouse)?;
+//! let result = session.query("SELECT city, sum(requests) FROM silver.city_demand GROUP BY city").await?;
+//! # drop(result); Ok(())
+//! # }
+//! ```
+//!
+//! State: settings made with `SET`, and the catalog with its pinned table versions. A session reads: statements that would
+//! define or change tables are refused with the way to do it. Memory is bounded; past the bound, operators that can spill
+//! write to local disk and the others end with [`QueryError::OutOfMemory`].
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::{LogicalPlan, Statement as PlanStatement};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use watershed_dialect::{Statement, StatementKind};
+use watershed_lake::{TableName, Warehouse};
+
+use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM};
+use crate::{QueryError, SystemTable};
+
+/// How many memory consumers an out-of-memory message names.
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+
+/// What a session may use.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// Memory for all queries of the session together.
+    pub memory_limit_bytes: usize,
+    /// Where operators spill; the system's folder for temporary files if `None`.
+    pub spill_dir: Option<PathBuf>,
+    /// How much may be spilled.
+    pub spill_limit_bytes: u64,
+    /// Tables of the schema `system`.
+    pub system_tables: Vec<Arc<dyn SystemTable>>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { memory_limit_bytes: 1 << 30, spill_dir: None, spill_limit_bytes: 32 << 30, system_tables: Vec::new() }
+    }
+}
+
+/// One person's (or program's) view of a warehouse. Cheap to clone; clones share settings.
+#[derive(Clone)]
+pub struct Session {
+    context: SessionContext,
+    catalog: Arc<LakeCatalog>,
+    /// Held from the refresh of the catalog to the end of planning, so that one statement never sees another's versions.
+    planning: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The answer to one statement.
+pub struct QueryResult {
+    /// Rows, computed as they are taken. Dropping the stream cancels the query.
+    pub stream: SendableRecordBatchStream,
+    /// False for statements such as `SET` that have no rows to show.
+    pub has_rows: bool,
+}
+
+impl QueryResult {
+    /// The columns of the answer.
+    pub fn schema(&self) -> SchemaRef {
+        self.stream.schema()
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("catalog", &self.catalog).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session with the default limits.
+    pub fn new(warehouse: Warehouse) -> Result<Self, QueryError> {
+        Self::with_options(warehouse, SessionOptions::default())
+    }
+
+    /// A session with limits and system tables of its own.
+    pub fn with_options(warehouse: Warehouse, options: SessionOptions) -> Result<Self, QueryError> {
+        let disk = match options.spill_dir {
+            Some(dir) => DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![dir])),
+            None => DiskManagerBuilder::default(),
+        };
+        let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes), CONSUMERS_NAMED);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_disk_manager_builder(disk.with_max_temp_directory_size(options.spill_limit_bytes))
+            .with_memory_pool(Arc::new(pool))
+            .build_arc()
+            .map_err(|error| QueryError::Setup(error.strip_backtrace()))?;
+        let config = watershed_dialect::session_config()
+            .with_default_catalog_and_schema(CATALOG, HOME)
+            .with_create_default_catalog_and_schema(false)
+            .with_information_schema(true);
+        let context = SessionContext::new_with_state(watershed_dialect::session_state(config, Some(runtime)));
+        let catalog = Arc::new(LakeCatalog::new(warehouse, options.system_tables));
+        context.register_catalog(CATALOG, Arc::clone(&catalog) as _);
+        Ok(Self { context, catalog, planning: Arc::default() })
+    }
+
+    /// Runs a text of exactly one statement.
+    pub async fn query(&self, text: &str) -> Result<QueryResult, QueryError> {
+        let statements = watershed_dialect::parse(text)?;
+        match statements.as_slice() {
+            [statement] => self.run(statement).await,
+            several => Err(refused(&format!("{} statements in one query", several.len()), "send one statement at a time")),
+        }
+    }
+
+    /// Runs one parsed statement. Planning is done when this returns; rows are computed as the stream is read.
+    pub async fn run(&self, statement: &Statement) -> Result<QueryResult, QueryError> {
+        let rewritten = match &statement.kind {
+            StatementKind::CreateSource(_) | StatementKind::CreateStreamingTable(_) => {
+                return Err(refused(
+                    "this statement defines part of a pipeline, and a query session only reads",
+                    "write it to a .sql file of the project and run `watershed apply`",
+                ));
+            }
+            StatementKind::Other(other) => self.rewrite_show(other)?,
+        };
+        let planned = {
+            let _one_at_a_time = self.planning.lock().await;
+            self.catalog.refresh().await?;
+            match rewritten {
+                Some(text) => self.plan_text(&text).await?,
+                None => watershed_dialect::plan(&self.context, statement).await?,
+            }
+        };
+        refuse_writes(&planned)?;
+        let has_rows = !matches!(planned, LogicalPlan::Statement(_));
+        let frame = self.context.execute_logical_plan(planned).await?;
+        Ok(QueryResult { stream: frame.execute_stream().await?, has_rows })
+    }
+
+    async fn plan_text(&self, text: &str) -> Result<LogicalPlan, QueryError> {
+        let statements = watershed_dialect::parse(text)?;
+        Ok(watershed_dialect::plan(&self.context, &statements[0]).await?)
+    }
+
+    /// `SHOW TABLES` without the dozen tables about the session itself, and `SHOW PIPELINES`; `None` for all else.
+    fn rewrite_show(&self, statement: &DfStatement) -> Result<Option<String>, QueryError> {
+        let DfStatement::Statement(statement) = statement else { return Ok(None) };
+        match statement.as_ref() {
+            SqlStatement::ShowTables { show_options, .. } if show_options.show_in.is_none() && show_options.filter_position.is_none() => {
+                Ok(Some(
+                    "SELECT table_schema AS schema, table_name AS \"table\" FROM information_schema.tables \
+                     WHERE table_schema <> 'information_schema' ORDER BY 1, 2"
+                        .to_owned(),
+                ))
+            }
+            SqlStatement::ShowVariable { variable } if variable.len() == 1 && variable[0].value.eq_ignore_ascii_case("pipelines") => {
+                if self.catalog.system_tables().iter().any(|name| name == "pipelines") {
+                    Ok(Some(format!("SELECT * FROM {SYSTEM}.pipelines")))
+                } else {
+                    Err(refused("this session knows nothing of pipelines", "run `watershed status`"))
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Every table of the warehouse, sorted, as of now.
+    pub async fn tables(&self) -> Result<Vec<TableName>, QueryError> {
+        let _one_at_a_time = self.planning.lock().await;
+        self.catalog.refresh().await?;
+        let mut tables = self.catalog.tables();
+        tables.sort();
+        Ok(tables)
+    }
+
+    /// Names of the tables in the schema `system`.
+    pub fn system_tables(&self) -> Vec<String> {
+        self.catalog.system_tables()
+    }
+
+    /// The columns of a table, named with or without its schema; `None` if there is no such table.
+    pub async fn describe(&self, table: &str) -> Result<Option<SchemaRef>, QueryError> {
+        let _one_at_a_time = self.planning.lock().await;
+        self.catalog.refresh().await?;
+        let reference = datafusion::sql::TableReference::parse_str(table);
+        if !self.context.table_exist(reference.clone())? {
+            return Ok(None);
+        }
+        Ok(Some(self.context.table_provider(reference).await?.schema()))
+    }
+
+    /// Names of all functions a query can call, sorted.
+    pub fn functions(&self) -> Vec<String> {
+        let state = self.context.state();
+        let mut names: Vec<String> = state.scalar_functions().keys().cloned().collect();
+        names.extend(state.aggregate_functions().keys().cloned());
+        names.extend(state.window_functions().keys().cloned());
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+fn refused(what: &str, hint: &str) -> QueryError {
+    QueryError::Refused { what: what.to_owned(), hint: hint.to_owned() }
+}
+
+/// A session reads: tables change through pipelines only. `COPY … TO` writes files elsewhere and is allowed.
+fn refuse_writes(plan: &LogicalPlan) -> Result<(), QueryError> {
+    match plan {
+        LogicalPlan::Dml(_) => Err(refused(
+            "INSERT, UPDATE and DELETE are not for a query session: tables are written by their pipelines only",
+            "write the rows to the pipeline's topic",
+        )),
+        LogicalPlan::Ddl(_) => Err(refused(
+            "a query session defines nothing",
+            "define tables in the project's .sql files and run `watershed apply`; for one query, WITH name AS (…) does",
+        )),
+        LogicalPlan::Statement(PlanStatement::TransactionStart(_) | PlanStatement::TransactionEnd(_)) => {
+            Err(refused("a query session has no transactions", "each statement reads one version of every table it names anyway"))
+        }
+        LogicalPlan::Explain(explain) => refuse_writes(&explain.plan),
+        LogicalPlan::Analyze(analyze) => refuse_writes(&analyze.input),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,384 @@
+//! The SQL shell: statements and backslash commands in, tables, CSV or JSON out.
+//!
+//! ```text
+//!  prompt.rs (a person)  ─┐                     ┌─► output.rs ─► table.rs
+//!                         ├─► input.rs ─► Shell ┤
+//!  -c, -f, a pipe ────────┘   command.rs        └─► listing.rs (\d, \dn, \df, \?)
+//! ```
+//!
+//! State: the settings that commands change, and the file named by `\o`. A query runs in a task of its own that is aborted
+//! when it is cancelled, so the prompt returns at once whatever the query is doing.
+
+mod command;
+mod complete;
+mod input;
+mod listing;
+mod output;
+mod prompt;
+mod table;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+pub use command::HELP;
+pub use output::{Expanded, Format};
+pub use table::{Cell, Column, Layout, Style, cut, expanded};
+
+use crate::{QueryError, QueryResult, Session};
+use command::Command;
+use input::{Unit, UnitKind};
+use output::{Look, OutputError, Written};
+
+/// Batches that wait between the query and the terminal.
+const BATCHES_AHEAD: usize = 2;
+/// Rows of a result that a terminal shows unless told otherwise.
+const ROWS_SHOWN: usize = 100;
+/// How deep `\i` may nest.
+const INCLUDE_DEPTH_MAX: usize = 16;
+
+/// A command that the program around the shell brings along, such as `\status`.
+#[async_trait]
+pub trait HostCommand: Send + Sync {
+    /// Its name, without the backslash.
+    fn name(&self) -> &'static str;
+    /// One line for `\?`.
+    fn help(&self) -> &'static str;
+    /// Does it. Ctrl-C drops the future.
+    async fn run(&self, arguments: &str) -> Result<(), String>;
+}
+
+/// What a shell is to be like.
+#[derive(Clone)]
+pub struct ShellOptions {
+    /// How results are written at first.
+    pub format: Format,
+    /// Whether the time is said after each statement; `None`: at a prompt only.
+    pub timing: Option<bool>,
+    /// Where lines typed are remembered; `None`: nowhere.
+    pub history: Option<PathBuf>,
+    /// True if results go to a terminal: rows are limited, columns cut to its width.
+    pub terminal: bool,
+    /// Colours.
+    pub color: bool,
+    /// Commands brought along.
+    pub commands: Vec<Arc<dyn HostCommand>>,
+}
+
+/// Why a shell or script ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ShellError {
+    /// A statement or command failed; what was wrong has been shown already.
+    #[error("a statement failed")]
+    StatementFailed,
+    /// Ctrl-C during a script.
+    #[error("cancelled")]
+    Cancelled,
+    /// Input or output failed.
+    #[error("cannot go on: {0}")]
+    Io(String),
+}
+
+/// What became of one unit of input.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Shown to the person already.
+    Failed,
+    Cancelled,
+    /// `\q`, or nobody reads the output any more.
+    Leave,
+}
+
+/// A shell over a session.
+pub struct Shell {
+    session: Session,
+    options: ShellOptions,
+    look: Look,
+    timing: bool,
+    /// The file named by `\o`.
+    output: Option<BufWriter<File>>,
+    include_depth: usize,
+}
+
+impl Shell {
+    /// A shell that reads from `session`.
+    pub fn new(session: Session, options: ShellOptions) -> Self {
+        let width = options.terminal.then(terminal_width);
+        let style = Style { width, unicode: options.terminal, color: options.terminal && options.color };
+        let row_limit = if options.terminal { ROWS_SHOWN } else { 0 };
+        let look = Look { format: options.format, expanded: Expanded::Auto, row_limit, style };
+        let timing = options.timing.unwrap_or(false);
+        Self { session, options, look, timing, output: None, include_depth: 0 }
+    }
+
+    /// Runs a text (`-c`, `-f`, a pipe) up to its first failure. `file` stands in messages.
+    pub async fn run_text(&mut self, text: &str, file: Option<&str>) -> Result<(), ShellError> {
+        for unit in input::split(text) {
+            match self.run_unit(text, &unit, file).await {
+                Outcome::Done => {}
+                Outcome::Failed => return Err(ShellError::StatementFailed),
+                Outcome::Cancelled => return Err(ShellError::Cancelled),
+                Outcome::Leave => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn run_unit(&mut self, text: &str, unit: &Unit, file: Option<&str>) -> Outcome {
+        match unit.kind {
+            UnitKind::Sql => self.run_sql(&input::in_place(text, unit), file).await,
+            UnitKind::Command => {
+                let host: Vec<&str> = self.options.commands.iter().map(|command| command.name()).collect();
+                match command::parse(&unit.text, &host) {
+                    Ok(command) => Box::pin(self.run_command(command)).await,
+                    Err(why) => self.fail(&format!("error: {why}")),
+                }
+            }
+        }
+    }
+
+    /// Runs SQL; Ctrl-C cancels it.
+    async fn run_sql(&mut self, text: &str, file: Option<&str>) -> Outcome {
+        let started = Instant::now();
+        if self.options.terminal {
+            self.look.style.width = Some(terminal_width());
+        }
+        let result = {
+            let work = show(&self.session, text, &self.look, self.output.as_mut());
+            tokio::select! {
+                result = work => result,
+                _ = tokio::signal::ctrl_c() => {
+                    eprintln!("cancelled after {}", duration(started.elapsed()));
+                    return Outcome::Cancelled;
+                }
+            }
+        };
+        match result {
+            Ok(shown) => self.say_result(shown, started.elapsed()),
+            Err(OutputError::Closed) => Outcome::Leave,
+            Err(OutputError::Query(error)) => self.fail(&error.render(text, file)),
+            Err(error) => self.fail(&format!("error: {error}")),
+        }
+    }
+
+    /// The line below a result: how many rows, how long it took.
+    fn say_result(&self, shown: Option<Written>, took: Duration) -> Outcome {
+        let mut line = match shown {
+            Some(written) if self.look.format == Format::Table || self.output.is_some() => rows_said(&written),
+            Some(_) => String::new(),
+            None => "done".to_owned(),
+        };
+        if self.timing {
+            line = if line.is_empty() { duration(took) } else { format!("{line} in {}", duration(took)) };
+        } else if !self.options.terminal {
+            return Outcome::Done;
+        }
+        if let Some(written) = shown.filter(|written| written.rows > written.shown) {
+            line.push_str(&format!("; the first {} are shown (\\limit 0 shows all)", grouped(written.shown)));
+        }
+        if line.is_empty() {
+            return Outcome::Done;
+        }
+        let (dim, plain) = if self.look.style.color { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+        // With CSV and JSON the result must stay clean.
+        let gone = if self.look.format == Format::Table { writeln!(io::stdout(), "{dim}{line}{plain}") } else { writeln!(io::stderr(), "{line}") };
+        if gone.is_err() { Outcome::Leave } else { Outcome::Done }
+    }
+
+    fn fail(&self, message: &str) -> Outcome {
+        let painted = match message.strip_prefix("error:") {
+            Some(rest) if self.look.style.color => format!("\x1b[1;31merror:\x1b[0m{rest}"),
+            _ => message.to_owned(),
+        };
+        // Nobody to tell: the outcome says it all the same.
+        let _ = writeln!(io::stderr(), "{painted}");
+        Outcome::Failed
+    }
+
+    async fn run_command(&mut self, command: Command) -> Outcome {
+        let text = match command {
+            Command::Quit => return Outcome::Leave,
+            Command::Help => listing::help(&self.options.commands),
+            Command::Tables(word) => return self.list(listing::tables(&self.session, word.as_deref()).await),
+            Command::Describe(table) => return self.list(listing::columns(&self.session, &table).await),
+            Command::Schemas => return self.list(listing::schemas(&self.session).await),
+            Command::Functions(word) => return self.list(listing::functions(&self.session, word.as_deref())),
+            Command::Format(format) => {
+                self.look.format = format.unwrap_or(self.look.format);
+                format!("format is {}", format!("{:?}", self.look.format).to_lowercase())
+            }
+            Command::Expanded(expanded) => {
+                let other = if self.look.expanded == Expanded::On { Expanded::Auto } else { Expanded::On };
+                self.look.expanded = expanded.unwrap_or(other);
+                format!("one line per column: {}", format!("{:?}", self.look.expanded).to_lowercase())
+            }
+            Command::Timing(timing) => {
+                self.timing = timing.unwrap_or(!self.timing);
+                format!("timing is {}", if self.timing { "on" } else { "off" })
+            }
+            Command::Limit(limit) => {
+                self.look.row_limit = limit.unwrap_or(self.look.row_limit);
+                match self.look.row_limit {
+                    0 => "all rows are shown".to_owned(),
+                    rows => format!("the first {} rows are shown", grouped(rows)),
+                }
+            }
+            Command::Output(None) => {
+                self.output = None;
+                "results go to the terminal".to_owned()
+            }
+            Command::Output(Some(path)) => match File::create(&path) {
+                Ok(file) => {
+                    self.output = Some(BufWriter::new(file));
+                    format!("results go to {path}")
+                }
+                Err(why) => return self.fail(&format!("error: cannot write {path}: {why}")),
+            },
+            Command::Include(path) => return self.include(&path).await,
+            Command::Host(name, arguments) => {
+                let command = self.options.commands.iter().find(|command| command.name() == name).cloned();
+                let Some(command) = command else { return Outcome::Failed };
+                return tokio::select! {
+                    result = command.run(&arguments) => match result {
+                        Ok(()) => Outcome::Done,
+                        Err(why) => self.fail(&format!("error: {why}")),
+                    },
+                    _ = tokio::signal::ctrl_c() => Outcome::Cancelled,
+                };
+            }
+        };
+        // What a setting has become interests a person, not a script's reader.
+        if self.options.terminal { say(&text) } else { Outcome::Done }
+    }
+
+    fn list(&self, listing: Result<listing::Listing, QueryError>) -> Outcome {
+        match listing {
+            Ok(listing) => say(&listing.render(&self.look)),
+            Err(error) => self.fail(&format!("error: {error}")),
+        }
+    }
+
+    async fn include(&mut self, path: &str) -> Outcome {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(why) => return self.fail(&format!("error: cannot read {path}: {why}")),
+        };
+        if self.include_depth == INCLUDE_DEPTH_MAX {
+            return self.fail(&format!("error: {path}: files include each other more than {INCLUDE_DEPTH_MAX} deep"));
+        }
+        self.include_depth += 1;
+        let result = self.run_text(&text, Some(path)).await;
+        self.include_depth -= 1;
+        match result {
+            Ok(()) => Outcome::Done,
+            Err(ShellError::Cancelled) => Outcome::Cancelled,
+            Err(_) => Outcome::Failed,
+        }
+    }
+}
+
+/// Plans `text`, runs it in a task, writes what comes. `None` if there was nothing to show.
+async fn show(session: &Session, text: &str, look: &Look, file: Option<&mut BufWriter<File>>) -> Result<Option<Written>, OutputError> {
+    let QueryResult { stream, has_rows } = session.query(text).await?;
+    let schema = stream.schema();
+    let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+    let task = tokio::spawn(async move {
+        let mut stream = stream;
+        while let Some(batch) = stream.next().await {
+            if sender.send(batch.map_err(QueryError::from)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let batches = Batches { receiver, task: task.abort_handle() };
+    let written = match file {
+        Some(file) => {
+            let plain = Look { row_limit: 0, style: Style { width: None, unicode: false, color: false }, ..look.clone() };
+            output::write(schema, batches, &plain, file).await?
+        }
+        None if has_rows => output::write(schema, batches, look, &mut BufWriter::new(io::stdout())).await?,
+        None => output::write(schema, batches, &Look { format: Format::Json, ..look.clone() }, &mut io::sink()).await?,
+    };
+    Ok(has_rows.then_some(written))
+}
+
+/// Batches of a query that runs in a task; dropping it ends the task.
+struct Batches {
+    receiver: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+    task: AbortHandle,
+}
+
+impl futures::Stream for Batches {
+    type Item = Result<RecordBatch, QueryError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
+        self.receiver.poll_recv(context)
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn say(text: &str) -> Outcome {
+    if writeln!(io::stdout(), "{}", text.trim_end()).is_err() { Outcome::Leave } else { Outcome::Done }
+}
+
+fn terminal_width() -> usize {
+    terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0).max(20))
+}
+
+fn rows_said(written: &Written) -> String {
+    match (written.rows, written.counted_all) {
+        (1, _) => "1 row".to_owned(),
+        (rows, true) => format!("{} rows", grouped(rows)),
+        (rows, false) => format!("more than {} rows", grouped(rows)),
+    }
+}
+
+/// A number with its thousands apart.
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A time span in the unit a person would use.
+pub fn duration(span: Duration) -> String {
+    match span.as_secs_f64() {
+        seconds if seconds < 0.0995 => format!("{:.0} ms", (seconds * 1e3).max(1.0)),
+        seconds if seconds < 0.9995 => format!("{:.0} ms", seconds * 1e3),
+        seconds if seconds < 60.0 => format!("{seconds:.2} s"),
+        seconds => format!("{} min {:02.0} s", (seconds / 60.0).floor(), (seconds % 60.0).floor()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_spans_read_well() {
+        assert_eq!(["7", "1,234", "12,345,678"], [7, 1234, 12_345_678].map(grouped).each_ref().map(String::as_str));
+        let spans = [12, 999, 1000, 59_994, 61_500].map(|ms| duration(Duration::from_millis(ms)));
+        assert_eq!(spans, ["12 ms", "999 ms", "1.00 s", "59.99 s", "1 min 01 s"]);
+    }
+}

@@ -1,0 +1,187 @@
+//! The prompt: line editing, history, completion, colours; and what Ctrl-C and Ctrl-D mean.
+//!
+//! Ctrl-C empties the line; on an empty line, a second one leaves, as Ctrl-D does at once.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rustyline::completion::{Completer, Pair};
+use rustyline::config::Configurer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::{CmdKind, Highlighter};
+use rustyline::hint::HistoryHinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{Cmd, ColorMode, CompletionType, Config, Context, Editor, Helper, Hinter, KeyCode, KeyEvent, Modifiers};
+use tokio::runtime::Handle;
+
+use super::complete::{Names, complete, tables_named};
+use super::{Outcome, Shell, ShellError, input};
+use crate::Session;
+
+/// Lines remembered.
+const HISTORY_LINES_MAX: usize = 5000;
+/// Completion waits no longer than this for the warehouse.
+const LOOKUP_TIMEOUT: Duration = Duration::from_millis(500);
+
+impl Shell {
+    /// Reads and runs what a person types until they leave. Needs a multi-threaded runtime.
+    pub async fn interactive(&mut self) -> Result<(), ShellError> {
+        self.timing = self.options.timing.unwrap_or(true);
+        let mut editor = self.editor().map_err(|why| ShellError::Io(why.to_string()))?;
+        let mut interrupted = false;
+        loop {
+            self.refresh_names(&mut editor).await;
+            let prompt = ("watershed> ", if self.options.color { "\x1b[1;36mwatershed>\x1b[0m " } else { "watershed> " });
+            match tokio::task::block_in_place(|| editor.readline(&prompt)) {
+                Ok(text) => {
+                    interrupted = false;
+                    if !text.trim().is_empty() && editor.add_history_entry(text.trim_end()).is_ok() {
+                        self.remember(&mut editor);
+                    }
+                    if self.run_typed(&text).await == Outcome::Leave {
+                        return Ok(());
+                    }
+                }
+                Err(ReadlineError::Interrupted) if interrupted => return Ok(()),
+                Err(ReadlineError::Interrupted) => {
+                    interrupted = true;
+                    println!("(Ctrl-C again, Ctrl-D or \\q leaves)");
+                }
+                Err(ReadlineError::Eof) => return Ok(()),
+                Err(why) => return Err(ShellError::Io(why.to_string())),
+            }
+        }
+    }
+
+    /// Runs all that one Enter sent; the first failure ends it, the prompt returns.
+    async fn run_typed(&mut self, text: &str) -> Outcome {
+        match text.trim().trim_end_matches(';').to_lowercase().as_str() {
+            "exit" | "quit" => return Outcome::Leave,
+            "help" => return self.run_command(super::Command::Help).await,
+            _ => {}
+        }
+        for unit in input::split(text) {
+            match self.run_unit(text, &unit, None).await {
+                Outcome::Done => {}
+                other => return other,
+            }
+        }
+        Outcome::Done
+    }
+
+    fn editor(&self) -> rustyline::Result<Editor<Assistant, FileHistory>> {
+        let color = if self.options.color { ColorMode::Enabled } else { ColorMode::Disabled };
+        let config = Config::builder().completion_type(CompletionType::List).color_mode(color).auto_add_history(false).build();
+        let mut editor = Editor::with_config(config)?;
+        editor.set_max_history_size(HISTORY_LINES_MAX)?;
+        editor.set_history_ignore_dups(true)?;
+        // Alt-Enter begins a new line without running anything.
+        editor.bind_sequence(KeyEvent(KeyCode::Enter, Modifiers::ALT), Cmd::Newline);
+        if let Some(history) = &self.options.history {
+            // The first start has none.
+            let _ = editor.load_history(history);
+        }
+        let assistant = Assistant {
+            names: Names::default(),
+            session: self.session.clone(),
+            columns: Mutex::default(),
+            hinter: HistoryHinter::new(),
+            color: self.options.color,
+        };
+        editor.set_helper(Some(assistant));
+        Ok(editor)
+    }
+
+    async fn refresh_names(&self, editor: &mut Editor<Assistant, FileHistory>) {
+        let tables = tokio::time::timeout(LOOKUP_TIMEOUT, self.session.tables()).await;
+        let Some(assistant) = editor.helper_mut() else { return };
+        if let Ok(Ok(tables)) = tables {
+            let system = self.session.system_tables().into_iter().map(|name| format!("system.{name}"));
+            assistant.names.tables = tables.iter().map(ToString::to_string).chain(system).collect();
+        }
+        if assistant.names.functions.is_empty() {
+            assistant.names.functions = self.session.functions();
+            let host = self.options.commands.iter().map(|command| command.name());
+            assistant.names.commands = super::HELP.iter().map(|(name, ..)| *name).chain(host).map(str::to_owned).collect();
+        }
+        assistant.columns.lock().expect("lock").clear();
+    }
+
+    /// Appends to the history file; that it cannot be written is said once.
+    fn remember(&mut self, editor: &mut Editor<Assistant, FileHistory>) {
+        let Some(path) = &self.options.history else { return };
+        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let saved = made.map_err(|why| why.to_string()).and_then(|()| editor.append_history(path).map_err(|why| why.to_string()));
+        if let Err(why) = saved {
+            eprintln!("warning: cannot remember lines in {}: {why}", path.display());
+            self.options.history = None;
+        }
+    }
+}
+
+/// What rustyline asks while a line is typed.
+#[derive(Helper, Hinter)]
+struct Assistant {
+    names: Names,
+    session: Session,
+    /// Columns by table, asked for when Tab needs them.
+    columns: Mutex<HashMap<String, Vec<String>>>,
+    #[rustyline(Hinter)]
+    hinter: HistoryHinter,
+    color: bool,
+}
+
+impl Assistant {
+    /// The columns of the tables that `text` names, as far as the warehouse tells them in time.
+    fn columns_of(&self, text: &str) -> HashMap<String, Vec<String>> {
+        let mut known = self.columns.lock().expect("lock");
+        let mut found = HashMap::new();
+        for table in tables_named(text, &self.names) {
+            let columns = known.entry(table.clone()).or_insert_with(|| {
+                let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, self.session.describe(&table));
+                match Handle::current().block_on(lookup) {
+                    Ok(Ok(Some(schema))) => schema.fields().iter().map(|field| field.name().clone()).collect(),
+                    _ => Vec::new(),
+                }
+            });
+            found.insert(table, columns.clone());
+        }
+        found
+    }
+}
+
+impl Completer for Assistant {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let (start, found) = complete(line, pos, &self.names, &self.columns_of(line));
+        let only = found.len() == 1;
+        let pair = |candidate: String| {
+            let space = if only && !candidate.ends_with('(') { " " } else { "" };
+            Pair { replacement: candidate.clone() + space, display: candidate }
+        };
+        Ok((start, found.into_iter().map(pair).collect()))
+    }
+}
+
+impl Validator for Assistant {
+    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        let text = context.input();
+        let word = text.trim().to_lowercase();
+        let bare_word = matches!(word.as_str(), "exit" | "quit" | "help");
+        Ok(if bare_word || input::is_complete(text) { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
+    }
+}
+
+impl Highlighter for Assistant {
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        if self.color { Cow::Owned(format!("\x1b[2m{hint}\x1b[0m")) } else { Cow::Borrowed(hint) }
+    }
+
+    fn highlight_char(&self, _: &str, _: usize, _: CmdKind) -> bool {
+        false
+    }
+}

@@ -1,0 +1,18 @@
+//! Tables of the schema `system`: not stored, made up anew whenever a statement names them.
+
+use std::fmt::Debug;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+
+/// One table of the schema `system`. The binary hands them to a session, since it alone knows the pipelines.
+#[async_trait]
+pub trait SystemTable: Debug + Send + Sync {
+    /// The part after `system.`.
+    fn name(&self) -> &str;
+    /// Columns, always the same.
+    fn schema(&self) -> SchemaRef;
+    /// The rows as of now; an error is shown to whoever asked.
+    async fn rows(&self) -> Result<RecordBatch, String>;
+}
