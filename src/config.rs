@@ -1,0 +1,357 @@
+//! Configuration: `watershed.toml`, then the environment (`WATERSHED_…`), then flags; the later one wins.
+//!
+//! Every setting is one line of [`SETTINGS`]; its environment variable is its name in capitals with `_` for `.`.
+//! Settings under `kafka.` and `storage.` that are not in the list go to the Kafka client and the object store unread.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+/// The file looked for in the working folder.
+pub const FILE: &str = "watershed.toml";
+
+/// One setting: name, default (`""`: none), meaning.
+pub struct Setting {
+    /// `section.name`.
+    pub name: &'static str,
+    /// As it would be written.
+    pub default: &'static str,
+    /// One line for people.
+    pub meaning: &'static str,
+}
+
+const fn setting(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, default, meaning }
+}
+
+/// All settings there are.
+pub const SETTINGS: &[Setting] = &[
+    setting("warehouse", "warehouse", "where tables live: a folder, or s3://bucket/prefix"),
+    setting("project", "sql", "the folder of .sql definitions"),
+    setting("kafka.bootstrap", "localhost:9092", "Kafka brokers, host:port, separated by commas"),
+    setting("stream.parallelism", "0", "threads per pipeline; 0: one per processor"),
+    setting("query.memory_limit", "1GiB", "memory for queries; beyond it they spill to disk or end with an error"),
+    setting("query.spill_dir", "", "where queries spill; default: the system's temporary folder"),
+    setting("query.spill_limit", "32GiB", "how much queries may spill"),
+    setting("log.filter", "warn,watershed=info", "what is logged, in the syntax of tracing's EnvFilter"),
+    setting("log.file", "", "append the log to this file instead of standard error"),
+    setting("log.format", "text", "text or json"),
+];
+
+/// Sections whose further settings are handed on unread.
+const OPEN_SECTIONS: &[&str] = &["kafka", "storage"];
+
+/// Environment variables that are not settings.
+const OTHER_VARIABLES: &[&str] = &["WATERSHED_CONFIG", "WATERSHED_CACHE"];
+
+/// Where a value came from, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The default.
+    Default,
+    /// A file.
+    File(PathBuf),
+    /// An environment variable.
+    Environment(String),
+    /// A flag.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => write!(f, "the default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment(name) => write!(f, "the environment variable {name}"),
+            Self::Flag(name) => write!(f, "the flag {name}"),
+        }
+    }
+}
+
+/// The values in force and where each came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    values: BTreeMap<String, (String, Origin)>,
+}
+
+impl Config {
+    /// Reads `file` (or `watershed.toml` if it is there), then `environment`, then `flags` (setting, flag, value).
+    pub fn load<E>(file: Option<&Path>, environment: E, flags: &[(&'static str, &'static str, Option<String>)]) -> Result<Self>
+    where
+        E: IntoIterator<Item = (String, String)>,
+    {
+        let mut config = Self { values: BTreeMap::new() };
+        for setting in SETTINGS {
+            config.set(setting.name, setting.default.to_owned(), Origin::Default);
+        }
+        match file {
+            Some(path) => config.read_file(path)?,
+            None if Path::new(FILE).exists() => config.read_file(Path::new(FILE))?,
+            None => {}
+        }
+        for (name, value) in environment {
+            config.read_variable(&name, value)?;
+        }
+        for (name, flag, value) in flags {
+            if let Some(value) = value {
+                config.set(name, value.clone(), Origin::Flag(flag));
+            }
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn set(&mut self, name: &str, value: String, origin: Origin) {
+        self.values.insert(name.to_owned(), (value, origin));
+    }
+
+    /// Sets what a subcommand decides itself (the demo's folders).
+    pub fn decide(&mut self, name: &'static str, value: String) {
+        self.set(name, value, Origin::Default);
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let table: toml::Table = text.parse().map_err(|why| anyhow!("{} is not valid TOML\n{why}", path.display()))?;
+        for (key, value) in flatten("", &table) {
+            if !is_known(&key) {
+                bail!("{}: there is no setting '{key}'{}", path.display(), did_you_mean(&key, SETTINGS.iter().map(|setting| setting.name)));
+            }
+            let value = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => value.to_string(),
+                _ => bail!("{}: '{key}' must be a text, a number or true/false", path.display()),
+            };
+            let value = if key.ends_with("_dir") || matches!(key.as_str(), "warehouse" | "project" | "log.file") {
+                beside(path, value)
+            } else {
+                value
+            };
+            self.set(&key, value, Origin::File(path.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn read_variable(&mut self, name: &str, value: String) -> Result<()> {
+        let Some(rest) = name.strip_prefix("WATERSHED_") else { return Ok(()) };
+        if OTHER_VARIABLES.contains(&name) {
+            return Ok(());
+        }
+        let lower = rest.to_lowercase();
+        let known = SETTINGS.iter().find(|setting| variable(setting.name) == name).map(|setting| setting.name.to_owned());
+        // WATERSHED_KAFKA_SECURITY_PROTOCOL is the client's security.protocol; object store options keep their underscores.
+        let open = lower.strip_prefix("kafka_").map(|rest| format!("kafka.{}", rest.replace('_', ".")));
+        let open = open.or_else(|| lower.strip_prefix("storage_").map(|rest| format!("storage.{rest}")));
+        match known.or(open) {
+            Some(key) => self.set(&key, value, Origin::Environment(name.to_owned())),
+            None => {
+                let names: Vec<String> = SETTINGS.iter().map(|setting| variable(setting.name)).collect();
+                bail!("the environment variable {name} is not a setting{}", did_you_mean(name, names.iter().map(String::as_str)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every typed setting once, so that a wrong value is told at the start and not when it is first used.
+    fn check(&self) -> Result<()> {
+        self.bytes("query.memory_limit")?;
+        self.bytes("query.spill_limit")?;
+        self.number("stream.parallelism")?;
+        match self.text("log.format") {
+            "text" | "json" => Ok(()),
+            other => Err(self.wrong("log.format", &format!("'{other}' is neither text nor json"))),
+        }
+    }
+
+    fn wrong(&self, name: &str, what: &str) -> anyhow::Error {
+        let origin = self.values.get(name).map_or(Origin::Default, |(_, origin)| origin.clone());
+        anyhow!("{name} (from {origin}): {what}")
+    }
+
+    /// A setting as it was written.
+    pub fn text(&self, name: &str) -> &str {
+        self.values.get(name).map_or("", |(value, _)| value.as_str())
+    }
+
+    /// A setting that may be left out.
+    pub fn optional(&self, name: &str) -> Option<&str> {
+        Some(self.text(name)).filter(|text| !text.is_empty())
+    }
+
+    /// A count.
+    pub fn number(&self, name: &str) -> Result<usize> {
+        self.text(name).parse().map_err(|_| self.wrong(name, &format!("'{}' is not a whole number", self.text(name))))
+    }
+
+    /// A size: `512MiB`, `1GiB`, `2GB`, `1048576`.
+    pub fn bytes(&self, name: &str) -> Result<u64> {
+        parse_bytes(self.text(name)).map_err(|why| self.wrong(name, &why))
+    }
+
+    /// The settings of an open section that are not Watershed's own, without the section's name.
+    pub fn handed_on(&self, section: &str) -> HashMap<String, String> {
+        let own = |key: &str| SETTINGS.iter().any(|setting| setting.name == key);
+        let prefix = format!("{section}.");
+        let entries = self.values.iter().filter(|(key, _)| !own(key));
+        entries.filter_map(|(key, (value, _))| Some((key.strip_prefix(&prefix)?.to_owned(), value.clone()))).collect()
+    }
+}
+
+/// The environment variable of a setting.
+pub fn variable(name: &str) -> String {
+    format!("WATERSHED_{}", name.replace('.', "_").to_uppercase())
+}
+
+/// The list of settings for `--help`.
+pub fn help() -> String {
+    let mut out = String::from("Settings (watershed.toml, environment, flags; the later wins):\n");
+    for setting in SETTINGS {
+        let default = if setting.default.is_empty() { String::new() } else { format!(" [{}]", setting.default) };
+        out.push_str(&format!("  {:<20} {:<30} {}{default}\n", setting.name, variable(setting.name), setting.meaning));
+    }
+    out.push_str("  kafka.*, storage.*   handed to the Kafka client and the object store, for example kafka.security.protocol\n");
+    out
+}
+
+fn flatten(prefix: &str, table: &toml::Table) -> Vec<(String, toml::Value)> {
+    let mut out = Vec::new();
+    for (key, value) in table {
+        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            toml::Value::Table(inner) => out.extend(flatten(&name, inner)),
+            value => out.push((name, value.clone())),
+        }
+    }
+    out
+}
+
+fn is_known(key: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.name == key) || OPEN_SECTIONS.iter().any(|section| key.starts_with(&format!("{section}.")))
+}
+
+/// Relative paths in a file are meant from where the file stands.
+fn beside(file: &Path, value: String) -> String {
+    let path = Path::new(&value);
+    if value.is_empty() || value.contains("://") || path.is_absolute() {
+        return value;
+    }
+    file.parent().map_or_else(|| value.clone(), |folder| folder.join(path).to_string_lossy().into_owned())
+}
+
+/// `; did you mean 'x'?` with the nearest of `names`, if one is near.
+pub fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let near = names.map(|name| (distance(word, name), name)).min();
+    match near {
+        Some((distance, name)) if distance <= 2.max(name.len() / 3) => format!("; did you mean '{name}'?"),
+        _ => "; `watershed help` lists all settings".to_owned(),
+    }
+}
+
+/// Edits that turn one word into the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(text.len());
+    let wrong = || format!("'{text}' is not a size; write for example 512MiB or 2GiB");
+    let number: f64 = text[..digits].replace('_', "").parse().map_err(|_| wrong())?;
+    let unit: f64 = match text[digits..].trim().to_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        "kib" | "k" => 1024.0,
+        "mib" | "m" => 1024.0 * 1024.0,
+        "gib" | "g" => 1024.0 * 1024.0 * 1024.0,
+        "tib" | "t" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(wrong()),
+    };
+    Ok((number * unit) as u64)
+}
+
+/// A time span as typed: `90`, `90s`, `5m`, `2h`, `500ms`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not a time span; write for example 90s, 5m or 2h");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
+    let seconds = match text[digits..].trim() {
+        "ms" => number / 1e3,
+        "" | "s" => number,
+        "m" | "min" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return Err(wrong()),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str, environment: &[(&str, &str)], flag: Option<&str>) -> Result<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        std::fs::write(&path, toml).unwrap();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::load(Some(&path), environment, &[("warehouse", "--warehouse", flag.map(str::to_owned))])
+    }
+
+    #[test]
+    fn the_later_wins() {
+        let file = "warehouse = \"/file\"\nproject = \"/project\"\n[kafka]\nbootstrap = \"a:1\"\n";
+        let config = load(file, &[("WATERSHED_WAREHOUSE", "/env"), ("WATERSHED_KAFKA_BOOTSTRAP", "b:2"), ("PATH", "x")], Some("/flag")).unwrap();
+        assert_eq!(["/flag", "/project", "b:2"], ["warehouse", "project", "kafka.bootstrap"].map(|name| config.text(name)));
+    }
+
+    #[test]
+    fn relative_paths_are_meant_from_the_file() {
+        let config = load("warehouse = \"lake\"\n", &[], None).unwrap();
+        assert!(Path::new(config.text("warehouse")).is_absolute() && config.text("warehouse").ends_with("/lake"));
+        assert_eq!(load("warehouse = \"s3://b/p\"\n", &[], None).unwrap().text("warehouse"), "s3://b/p");
+    }
+
+    #[test]
+    fn client_settings_are_handed_on() {
+        let file = "[kafka]\n\"security.protocol\" = \"SSL\"\n[kafka.ssl.ca]\nlocation = \"/ca.pem\"\n[storage]\naws_region = \"eu-1\"\n";
+        let config = load(file, &[("WATERSHED_KAFKA_SASL_USERNAME", "me"), ("WATERSHED_STORAGE_AWS_ENDPOINT", "http://x")], None).unwrap();
+        let kafka: BTreeMap<String, String> = config.handed_on("kafka").into_iter().collect();
+        let names: Vec<&str> = kafka.keys().map(String::as_str).collect();
+        assert_eq!(names, ["sasl.username", "security.protocol", "ssl.ca.location"]);
+        assert_eq!(config.handed_on("storage").get("aws_endpoint").map(String::as_str), Some("http://x"));
+    }
+
+    #[test]
+    fn wrong_settings_are_named_with_the_nearest() {
+        let message = |result: Result<Config>| result.unwrap_err().to_string();
+        let unknown = message(load("[query]\nmemory_limt = \"1GiB\"\n", &[], None));
+        assert!(unknown.contains("there is no setting 'query.memory_limt'; did you mean 'query.memory_limit'?"), "{unknown}");
+        let variable = message(load("", &[("WATERSHED_WAREHOSE", "x")], None));
+        assert!(variable.ends_with("did you mean 'WATERSHED_WAREHOUSE'?"), "{variable}");
+        let size = message(load("", &[("WATERSHED_QUERY_MEMORY_LIMIT", "lots")], None));
+        assert!(size.starts_with("query.memory_limit (from the environment variable WATERSHED_QUERY_MEMORY_LIMIT): 'lots' is not a size"), "{size}");
+        assert!(message(load("warehouse = [1]\n", &[], None)).contains("must be a text"));
+    }
+
+    #[test]
+    fn sizes_and_spans() {
+        assert_eq!(["1GiB", "1.5 MiB", "2GB", "4_096"].map(|text| parse_bytes(text).unwrap()), [1 << 30, 3 << 19, 2_000_000_000, 4096]);
+        assert_eq!(["90", "5m", "500ms"].map(|text| parse_duration(text).unwrap().as_millis()), [90_000, 300_000, 500]);
+        assert!(parse_duration("soon").is_err() && parse_duration("1e400h").is_err());
+    }
+}
