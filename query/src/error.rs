@@ -39,7 +39,7 @@ impl QueryError {
     /// The message as shown to a person: SQL errors with their line and a caret below it.
     pub fn render(&self, text: &str, file: Option<&str>) -> String {
         match self {
-            Self::Sql(error) => error.render(text, file),
+            Self::Sql(error) => error.render(text, file).trim_end().to_owned(),
             other => format!("error: {other}"),
         }
     }

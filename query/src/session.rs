@@ -190,7 +190,7 @@ impl Session {
     pub async fn describe(&self, table: &str) -> Result<Option<SchemaRef>, QueryError> {
         let _one_at_a_time = self.planning.lock().await;
         self.catalog.refresh().await?;
-        let reference = datafusion::sql::TableReference::parse_str(table);
+        let reference = datafusion::common::TableReference::parse_str(table);
         if !self.context.table_exist(reference.clone())? {
             return Ok(None);
         }

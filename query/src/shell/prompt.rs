@@ -14,7 +14,7 @@ use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::HistoryHinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Cmd, ColorMode, CompletionType, Config, Context, Editor, Helper, Hinter, KeyCode, KeyEvent, Modifiers};
+use rustyline::{ColorMode, CompletionType, Config, Context, Editor, Helper, Hinter};
 use tokio::runtime::Handle;
 
 use super::complete::{Names, complete, tables_named};
@@ -78,8 +78,6 @@ impl Shell {
         let mut editor = Editor::with_config(config)?;
         editor.set_max_history_size(HISTORY_LINES_MAX)?;
         editor.set_history_ignore_dups(true)?;
-        // Alt-Enter begins a new line without running anything.
-        editor.bind_sequence(KeyEvent(KeyCode::Enter, Modifiers::ALT), Cmd::Newline);
         if let Some(history) = &self.options.history {
             // The first start has none.
             let _ = editor.load_history(history);
