@@ -242,27 +242,11 @@ fn beside(file: &Path, value: String) -> String {
 }
 
 /// `; did you mean 'x'?` with the nearest of `names`, if one is near.
-pub fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let near = names.map(|name| (distance(word, name), name)).min();
-    match near {
-        Some((distance, name)) if distance <= 2.max(name.len() / 3) => format!("; did you mean '{name}'?"),
-        _ => "; `watershed help` lists all settings".to_owned(),
+fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
+    match watershed_dialect::nearest(word, names) {
+        Some(name) => format!("; did you mean '{name}'?"),
+        None => "; `watershed --help` lists all settings".to_owned(),
     }
-}
-
-/// Edits that turn one word into the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn parse_bytes(text: &str) -> Result<u64, String> {

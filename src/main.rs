@@ -1,1 +1,150 @@
-fn main() {}
+//! The binary: what was typed, turned into calls of the crates below. Only this crate reads the environment.
+//!
+//! | question | file |
+//! |---|---|
+//! | what a subcommand does | the file of its name |
+//! | which settings there are, and which value is in force | `config.rs` |
+//! | what `apply` takes for a change | `project.rs`, `changes.rs` |
+//! | how pipelines are shown | `live.rs` while they run here, `pipelines.rs` from the warehouse |
+//! | how an error is said | `report.rs` |
+
+mod apply;
+mod changes;
+mod completions;
+mod config;
+mod drop;
+mod live;
+mod log;
+mod pipelines;
+mod project;
+mod report;
+mod shell;
+mod signals;
+mod status;
+mod stream;
+mod terminal;
+mod warehouse;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::terminal::{ColorChoice, Terminal};
+
+/// Kafka event streams through SQL into Delta tables, exactly once, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "watershed", version, max_term_width = 110, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every subcommand.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Read settings from this file instead of ./watershed.toml
+    #[arg(long, global = true, value_name = "FILE", env = "WATERSHED_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
+    /// Where tables live: a folder, or s3://bucket/prefix
+    #[arg(long, global = true, value_name = "URL")]
+    warehouse: Option<String>,
+    /// What is logged, for example debug or info,watershed_stream=trace
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// Append the log to this file instead of standard error
+    #[arg(long, global = true, value_name = "FILE")]
+    log_file: Option<String>,
+    /// Colours: auto takes them on a terminal unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Apply(apply::Args),
+    Stream(stream::Args),
+    Shell(shell::Args),
+    Status(status::Args),
+    Drop(drop::Args),
+    Completions(completions::Args),
+}
+
+/// What every subcommand gets.
+struct Context {
+    config: Config,
+    terminal: Terminal,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    it failed; standard error says what, why and what to do
+  2    the command line or the configuration is wrong
+  3    the demo's rows do not add up
+  130  ended by Ctrl-C";
+
+fn main() -> ExitCode {
+    let typed = Cli::command().after_long_help(format!("{}\n{EXIT_CODES}", config::help())).get_matches();
+    let cli = Cli::from_arg_matches(&typed).unwrap_or_else(|wrong| wrong.exit());
+    let terminal = Terminal::look(cli.global.color);
+    let code = match load(&cli) {
+        Err(error) => {
+            report::error(&error, &terminal);
+            2
+        }
+        Ok(config) => run(cli.command, Context { config, terminal }),
+    };
+    ExitCode::from(code)
+}
+
+fn load(cli: &Cli) -> anyhow::Result<Config> {
+    let bootstrap = match &cli.command {
+        Command::Stream(args) => args.kafka.bootstrap.clone(),
+        _ => None,
+    };
+    let flags = [
+        ("warehouse", "--warehouse", cli.global.warehouse.clone()),
+        ("log.filter", "--log", cli.global.log.clone()),
+        ("log.file", "--log-file", cli.global.log_file.clone()),
+        ("kafka.bootstrap", "--bootstrap", bootstrap),
+    ];
+    Config::load(cli.global.config.as_deref(), std::env::vars(), &flags)
+}
+
+fn run(command: Command, context: Context) -> u8 {
+    // Failpoints are set by the tests, through the environment; the guard keeps them in force.
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
+    let terminal = context.terminal;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            report::error(&anyhow::Error::new(why).context("cannot start the runtime"), &terminal);
+            return 1;
+        }
+    };
+    let result = runtime.block_on(async {
+        // The demo and a prompt own the terminal, so they keep the log in a file of their own.
+        match command {
+            Command::Completions(args) => completions::run(&args, &mut Cli::command()),
+            Command::Apply(args) => log::started(&context, None, apply::run(args, &context)).await,
+            Command::Stream(args) => log::started(&context, None, stream::run(args, &context)).await,
+            Command::Shell(args) => log::started(&context, None, shell::run(args, &context)).await,
+            Command::Status(args) => log::started(&context, None, status::run(args, &context)).await,
+            Command::Drop(args) => log::started(&context, None, drop::run(args, &context)).await,
+        }
+    });
+    // Tasks that hang in a blocking call must not keep a finished program alive.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            report::error(&error, &terminal);
+            1
+        }
+    }
+}

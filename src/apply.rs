@@ -1,0 +1,118 @@
+//! `watershed apply`: makes a project's definitions those of the warehouse.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use watershed_lake::Warehouse;
+
+use crate::changes::{self, Change};
+use crate::drop::confirm;
+use crate::project::{self, Checked};
+use crate::report::Rendered;
+use crate::{Context, warehouse};
+
+/// Check a project's .sql files, show what they change, and make it so
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Everything is parsed and planned first; with any mistake nothing is changed. A table whose query changed keeps rows that
+the new query would not have written, so it is refused unless --rebuild drops it and reads the topic anew.
+
+Examples:
+  watershed apply sql/                 show what changes, ask, do it
+  watershed apply sql/ --dry-run       only show
+  watershed apply sql/ --yes           do not ask (scripts)
+  watershed apply sql/ --yes --rebuild")]
+pub struct Args {
+    /// The folder of .sql files [default: the setting `project`]
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Show what would change and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Make tables whose query changed anew: their rows and state are dropped
+    #[arg(long)]
+    rebuild: bool,
+}
+
+/// What to do with the differences.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Drop tables whose query changed.
+    pub rebuild: bool,
+}
+
+/// Applies a folder.
+pub async fn run(args: Args, context: &Context) -> Result<u8> {
+    let folder = args.folder.clone().unwrap_or_else(|| PathBuf::from(context.config.text("project")));
+    let checked = project::check(&project::read(Path::new(&folder))?).await?;
+    let warehouse = warehouse::open(&context.config).await?;
+    let difference = Difference::find(&warehouse, checked).await?;
+    if difference.changes.is_empty() {
+        difference.carry_out(&warehouse).await?;
+        println!("nothing to change: {} is as in {}", warehouse.url(), folder.display());
+        return Ok(0);
+    }
+    println!("{}:", warehouse.url());
+    print!("{}", changes::render(&difference.changes, context.terminal.color_output()));
+    difference.allowed(Plan { rebuild: args.rebuild })?;
+    if args.dry_run {
+        println!("a dry run: nothing was changed");
+        return Ok(0);
+    }
+    if !args.yes && !confirm(context, "Go ahead?")? {
+        println!("nothing was changed");
+        return Ok(0);
+    }
+    let summary = changes::summary(&difference.changes);
+    let revision = difference.carry_out(&warehouse).await?;
+    println!("applied as revision {revision}: {summary}");
+    Ok(0)
+}
+
+/// New definitions beside those in force.
+pub struct Difference {
+    old: watershed_lake::Definitions,
+    new: Checked,
+    /// What differs.
+    pub changes: Vec<Change>,
+}
+
+impl Difference {
+    /// Compares `new` with what is in force.
+    pub async fn find(warehouse: &Warehouse, new: Checked) -> Result<Self> {
+        let old = warehouse.definitions().await?;
+        let project = project::applied(&old)?;
+        let changes = changes::between(&project, &changes::plans(&project).await, &new);
+        Ok(Self { old, new, changes })
+    }
+
+    /// An error if the changes ask for more than `plan` allows.
+    pub fn allowed(&self, plan: Plan) -> Result<()> {
+        let rebuilt = changes::rebuilt(&self.changes);
+        if rebuilt.is_empty() || plan.rebuild {
+            return Ok(());
+        }
+        let names: Vec<String> = rebuilt.iter().map(ToString::to_string).collect();
+        bail!(Rendered(format!(
+            "the query of {} changed, and rows and state of the old one do not fit the new one; nothing was changed\n  \
+             hint: --rebuild drops rows and state and reads the topic anew; or give the new query a name of its own",
+            names.join(", ")
+        )));
+    }
+
+    /// Makes it so: tables first, then the definitions, so that a failure leaves the old ones in force. Returns the revision.
+    pub async fn carry_out(self, warehouse: &Warehouse) -> Result<u64> {
+        for table in changes::rebuilt(&self.changes) {
+            watershed_stream::remove(warehouse, &table).await.with_context(|| format!("cannot drop {table} to make it anew"))?;
+        }
+        watershed_stream::prepare(warehouse, &self.new.project).await.context("cannot make the tables")?;
+        if changes::same_text(&self.old, &self.new) {
+            return Ok(self.old.revision);
+        }
+        let saved = warehouse.save_definitions(&self.old, self.new.definitions).await?;
+        Ok(saved.revision)
+    }
+}

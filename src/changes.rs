@@ -1,0 +1,170 @@
+//! What an `apply` would change: new definitions against those in force.
+
+use std::collections::BTreeMap;
+
+use watershed_lake::{Definitions, TableName};
+use watershed_stream::{Blueprint, Project};
+
+use crate::project::{Checked, SOURCE, TABLE};
+use crate::terminal::paint;
+
+/// What happens to one definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// It is new.
+    Create,
+    /// Its settings change; rows and state stay.
+    Change,
+    /// Its query or columns change, and its state does not fit them: the table must be made anew.
+    Rebuild,
+    /// It is no longer defined.
+    Drop,
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What happens.
+    pub action: Action,
+    /// `source` or `streaming table`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Why, or with what consequence.
+    pub remark: String,
+}
+
+/// The differences, in the order: sources, tables; by name. `before` are the plans of the definitions in force, as far as they still plan.
+pub fn between(old: &Project, before: &BTreeMap<TableName, Blueprint>, new: &Checked) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let change = |action, kind, name: &str, remark: &str| Change { action, kind, name: name.to_owned(), remark: remark.to_owned() };
+    for (name, source) in &new.project.sources {
+        match old.sources.get(name) {
+            None => changes.push(change(Action::Create, SOURCE, name, "")),
+            Some(same) if same == source => {}
+            Some(_) => changes.push(change(Action::Change, SOURCE, name, "")),
+        }
+    }
+    for name in old.sources.keys().filter(|name| !new.project.sources.contains_key(*name)) {
+        changes.push(change(Action::Drop, SOURCE, name, "quarantined rows stay"));
+    }
+    for (name, table) in &new.project.tables {
+        let text = name.to_string();
+        let fits = before.get(name).zip(new.blueprints.get(name)).is_some_and(|(old, new)| old.fingerprint() == new.fingerprint());
+        match old.tables.get(name) {
+            None => changes.push(change(Action::Create, TABLE, &text, "")),
+            Some(old) if !fits || old.partitioned_by != table.partitioned_by => {
+                let what = if old.partitioned_by != table.partitioned_by { "its partitioning changes" } else { "its query or its source's columns change" };
+                changes.push(change(Action::Rebuild, TABLE, &text, &format!("{what}: rows and state are dropped, the topic is read anew")));
+            }
+            Some(old) if old.commit_interval != table.commit_interval || old.late_rows != table.late_rows => {
+                changes.push(change(Action::Change, TABLE, &text, "settings only: rows and state stay"));
+            }
+            Some(_) => {}
+        }
+    }
+    for name in old.tables.keys().filter(|name| !new.project.tables.contains_key(*name)) {
+        let text = name.to_string();
+        changes.push(change(Action::Drop, TABLE, &text, &format!("its pipeline ends; rows stay until `watershed drop {text}`")));
+    }
+    changes
+}
+
+/// The differences as lines with + ~ -.
+pub fn render(changes: &[Change], color: bool) -> String {
+    let mut out = String::new();
+    for change in changes {
+        let (sign, style) = match change.action {
+            Action::Create => ("+", "32"),
+            Action::Change => ("~", "33"),
+            Action::Rebuild => ("~", "1;33"),
+            Action::Drop => ("-", "31"),
+        };
+        let remark = if change.remark.is_empty() { String::new() } else { format!("  ({})", change.remark) };
+        out.push_str(&format!("{}{remark}\n", paint(&format!("  {sign} {} {}", change.kind, change.name), style, color)));
+    }
+    out
+}
+
+/// `2 created, 1 changed`
+pub fn summary(changes: &[Change]) -> String {
+    let count = |wanted: &[Action]| changes.iter().filter(|change| wanted.contains(&change.action)).count();
+    let parts = [
+        (count(&[Action::Create]), "created"),
+        (count(&[Action::Change]), "changed"),
+        (count(&[Action::Rebuild]), "made anew"),
+        (count(&[Action::Drop]), "dropped"),
+    ];
+    let said: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    if said.is_empty() { "no change".to_owned() } else { said.join(", ") }
+}
+
+/// The tables that must be made anew.
+pub fn rebuilt(changes: &[Change]) -> Vec<TableName> {
+    changes.iter().filter(|change| change.action == Action::Rebuild).filter_map(|change| change.name.parse().ok()).collect()
+}
+
+/// The plans of the definitions in force. What this version can no longer plan is left out and so counts as changed.
+pub async fn plans(project: &Project) -> BTreeMap<TableName, Blueprint> {
+    let mut plans = BTreeMap::new();
+    for (name, table) in &project.tables {
+        if let Ok(blueprint) = project.plan(table).await {
+            plans.insert(name.clone(), blueprint);
+        }
+    }
+    plans
+}
+
+/// True if nothing differs, comments and blanks included.
+pub fn same_text(old: &Definitions, new: &Checked) -> bool {
+    old.items == new.definitions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::{SqlFile, check};
+
+    const SOURCE_SQL: &str = "CREATE SOURCE rides (city VARCHAR, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at - INTERVAL '1 second') \
+                              WITH (connector = 'kafka', topic = 'rides', format = 'json');";
+
+    async fn checked(text: &str) -> Checked {
+        check(&[SqlFile { name: "x.sql".to_owned(), text: format!("{SOURCE_SQL}\n{text}") }]).await.unwrap()
+    }
+
+    async fn actions(old: &str, new: &str) -> Vec<(Action, String)> {
+        let old = checked(old).await.project;
+        let changes = between(&old, &plans(&old).await, &checked(new).await);
+        changes.into_iter().map(|change| (change.action, change.name)).collect()
+    }
+
+    const A: &str = "CREATE STREAMING TABLE silver.a AS SELECT city FROM rides;";
+
+    #[tokio::test]
+    async fn comments_and_blanks_change_nothing() {
+        assert_eq!(actions(A, "-- note\nCREATE STREAMING TABLE silver.a AS\n  SELECT city -- the city\n FROM rides;").await, []);
+    }
+
+    #[tokio::test]
+    async fn settings_change_in_place_but_a_query_means_a_new_table() {
+        let interval = "CREATE STREAMING TABLE silver.a WITH (commit_interval = '1 second') AS SELECT city FROM rides;";
+        assert_eq!(actions(A, interval).await, [(Action::Change, "silver.a".to_owned())]);
+        let query = "CREATE STREAMING TABLE silver.a AS SELECT city, at FROM rides;";
+        assert_eq!(actions(A, query).await, [(Action::Rebuild, "silver.a".to_owned())]);
+        let partitioned = "CREATE STREAMING TABLE silver.a PARTITIONED BY (city) AS SELECT city FROM rides;";
+        assert_eq!(actions(A, partitioned).await, [(Action::Rebuild, "silver.a".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn what_is_new_and_what_is_gone() {
+        let b = "CREATE STREAMING TABLE silver.b AS SELECT city FROM rides;";
+        assert_eq!(actions(A, b).await, [(Action::Create, "silver.b".to_owned()), (Action::Drop, "silver.a".to_owned())]);
+    }
+
+    #[test]
+    fn a_summary_counts() {
+        let change = |action| Change { action, kind: TABLE, name: "a.b".to_owned(), remark: String::new() };
+        assert_eq!(summary(&[change(Action::Create), change(Action::Create), change(Action::Rebuild)]), "2 created, 1 made anew");
+        assert_eq!(summary(&[]), "no change");
+    }
+}

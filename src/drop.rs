@@ -1,0 +1,56 @@
+//! `watershed drop`: removes a streaming table with its rows and its pipeline's state.
+
+use std::io::Write;
+
+use anyhow::{Result, bail};
+use watershed_lake::TableName;
+
+use crate::{Context, warehouse};
+
+/// Remove a streaming table: its rows, its late rows and its pipeline's state
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The definition must be gone first: take it out of the project and apply that. Stop `watershed stream` before.
+
+Examples:
+  watershed drop gold.city_demand
+  watershed drop gold.city_demand --yes")]
+pub struct Args {
+    /// The table, schema.table
+    table: TableName,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// Removes it.
+pub async fn run(args: Args, context: &Context) -> Result<u8> {
+    let warehouse = warehouse::open(&context.config).await?;
+    let name = args.table.to_string();
+    let definitions = warehouse.definitions().await?;
+    if definitions.items.iter().any(|item| item.name == name) {
+        bail!("{name} is still defined; take it out of the project and `watershed apply` that, then drop it");
+    }
+    if !warehouse.tables().await?.contains(&args.table) {
+        bail!("there is no table {name} in {}; `watershed shell -c 'SHOW TABLES'` lists them", warehouse.url());
+    }
+    if !args.yes && !confirm(context, &format!("Remove {name} with all its rows?"))? {
+        println!("nothing was removed");
+        return Ok(0);
+    }
+    watershed_stream::remove(&warehouse, &args.table).await?;
+    println!("removed {name}");
+    Ok(0)
+}
+
+/// Asks a person; without one it is an error that names `--yes`.
+pub fn confirm(context: &Context, question: &str) -> Result<bool> {
+    if !context.terminal.interactive() {
+        bail!("there is no terminal to ask at; give --yes to go ahead");
+    }
+    print!("{question} [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,102 @@
+//! `watershed shell`: SQL over the lake, at a prompt or from a script.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use watershed_query::shell::{Format, Shell, ShellError, ShellOptions};
+
+use crate::signals::INTERRUPTED;
+use crate::{Context, warehouse};
+
+/// Query the tables with SQL, at a prompt or from a script
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+At the prompt, statements end with a semicolon, Tab completes, \\? lists the commands, Ctrl-C cancels a query.
+With -c, -f or a pipe, the first failure ends it with exit code 1.
+
+Examples:
+  watershed shell
+  watershed shell -c 'SELECT city, sum(requests) FROM gold.city_demand GROUP BY city'
+  watershed shell -f report.sql --output csv > report.csv
+  echo 'SHOW TABLES;' | watershed shell --warehouse s3://lake/prod")]
+pub struct Args {
+    /// Run this and leave; may be given several times
+    #[arg(short, long, value_name = "SQL")]
+    command: Vec<String>,
+    /// Run the statements of this file and leave (- for standard input); may be given several times
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<PathBuf>,
+    /// table, csv or json
+    #[arg(short, long, value_name = "FORMAT", alias = "format", default_value = "table")]
+    output: Format,
+    /// Say how long each statement took (the prompt does anyway)
+    #[arg(long)]
+    timing: bool,
+    /// Neither read nor write the history of the prompt
+    #[arg(long)]
+    no_history: bool,
+}
+
+/// Runs what was given, or opens the prompt.
+pub async fn run(args: Args, context: &Context) -> Result<u8> {
+    let warehouse = warehouse::open(&context.config).await?;
+    let scripted = !args.command.is_empty() || !args.file.is_empty() || !context.terminal.input;
+    let options = ShellOptions {
+        format: args.output,
+        timing: args.timing.then_some(true),
+        history: if args.no_history || scripted { None } else { history() },
+        terminal: context.terminal.output,
+        color: context.terminal.color_output(),
+        commands: Vec::new(),
+    };
+    let place = warehouse.url().clone();
+    let mut shell = Shell::new(warehouse::session(&context.config, warehouse)?, options);
+    if !scripted {
+        println!("Watershed {} over {place}\n\\? lists commands, \\d tables; statements end with a semicolon.", env!("CARGO_PKG_VERSION"));
+        return ended(shell.interactive().await);
+    }
+    for text in &args.command {
+        match shell.run_text(text, None).await {
+            Ok(()) => {}
+            failed => return ended(failed),
+        }
+    }
+    let piped = args.command.is_empty() && args.file.is_empty();
+    let standard_input = piped.then(|| PathBuf::from("-"));
+    for path in args.file.iter().chain(&standard_input) {
+        let (text, name) = read(path)?;
+        match shell.run_text(&text, name.as_deref()).await {
+            Ok(()) => {}
+            failed => return ended(failed),
+        }
+    }
+    Ok(0)
+}
+
+/// Failed statements have said so themselves.
+fn ended(result: Result<(), ShellError>) -> Result<u8> {
+    match result {
+        Ok(()) => Ok(0),
+        Err(ShellError::StatementFailed) => Ok(1),
+        Err(ShellError::Cancelled) => Ok(INTERRUPTED),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read(path: &PathBuf) -> Result<(String, Option<String>)> {
+    if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        return Ok((text, None));
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((text, Some(path.display().to_string())))
+}
+
+/// Where the prompt's history is kept; `None` if there is no home folder.
+pub fn history() -> Option<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let state = state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")))?;
+    Some(state.join("watershed/history"))
+}

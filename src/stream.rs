@@ -1,0 +1,130 @@
+//! `watershed stream`: runs the pipelines of the applied definitions.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use watershed_lake::TableName;
+use watershed_stream::{RunOptions, Runner, Until};
+
+use crate::live::Live;
+use crate::signals::{INTERRUPTED, second_ends_at_once, stop_asked};
+use crate::{Context, project, warehouse};
+
+/// How often a terminal's table is drawn anew.
+const DRAW_EVERY: Duration = Duration::from_secs(1);
+/// How often a line is written elsewhere.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// How often the end of all pipelines is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Run the pipelines of the applied definitions
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each pipeline goes on from its newest epoch in the warehouse. Ctrl-C commits what was read and stops; a second one stops
+at once, and nothing is lost by it. A pipeline that fails for a reason that may pass starts again by itself.
+
+Examples:
+  watershed stream
+  watershed stream gold.city_demand --bootstrap kafka:9092
+  watershed stream --until-caught-up --drain      for a backfill or a test")]
+pub struct Args {
+    #[command(flatten)]
+    pub kafka: Kafka,
+    /// Only these streaming tables
+    #[arg(value_name = "TABLE")]
+    only: Vec<TableName>,
+    /// End when everything that stood in the topics at the start is committed
+    #[arg(long)]
+    until_caught_up: bool,
+    /// Then close all windows, as if no more rows could come
+    #[arg(long, requires = "until_caught_up")]
+    drain: bool,
+    /// Threads per stage of a pipeline [default: the setting stream.parallelism]
+    #[arg(long, value_name = "N")]
+    parallelism: Option<usize>,
+}
+
+/// How to reach Kafka.
+#[derive(Debug, clap::Args)]
+pub struct Kafka {
+    /// Kafka brokers, host:port, separated by commas
+    #[arg(short, long, value_name = "HOST:PORT")]
+    pub bootstrap: Option<String>,
+}
+
+/// Runs until stopped, or until caught up.
+pub async fn run(args: Args, context: &Context) -> Result<u8> {
+    let warehouse = warehouse::open(&context.config).await?;
+    let project = project::applied(&warehouse.definitions().await?)?;
+    if project.tables.is_empty() {
+        bail!("no streaming table is defined in {}; `watershed apply DIR` defines them", warehouse.url());
+    }
+    let parallelism = args.parallelism.unwrap_or(context.config.number("stream.parallelism")?);
+    let options = RunOptions {
+        kafka: warehouse::kafka(&context.config),
+        only: args.only,
+        until: if args.until_caught_up { Until::CaughtUp { drain: args.drain } } else { Until::Stopped },
+        parallelism: (parallelism > 0).then_some(parallelism),
+    };
+    let runner = Runner::start(warehouse, &project, options).await?;
+    let mut live = Live::new(context.terminal);
+    let stopped = watch(&runner, &mut live, context).await;
+    if stopped {
+        eprintln!("stopping: what was read is committed first (Ctrl-C again ends at once)");
+        runner.stop();
+        second_ends_at_once();
+    }
+    finish(runner, &mut live, stopped).await
+}
+
+/// Shows the pipelines until they end (false) or a stop is asked for (true).
+async fn watch(runner: &Runner, live: &mut Live, context: &Context) -> bool {
+    let on_screen = context.terminal.output;
+    let mut draw = tokio::time::interval(if on_screen { DRAW_EVERY } else { LINE_EVERY });
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let stop = stop_asked();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return true,
+            _ = look.tick() => {
+                let metrics = runner.metrics();
+                let news = live.news(&metrics);
+                if !news.is_empty() {
+                    live.leave();
+                }
+                for text in news {
+                    eprintln!("{text}");
+                }
+                if runner.ended() {
+                    return false;
+                }
+            }
+            _ = draw.tick() => {
+                let metrics = runner.metrics();
+                if on_screen {
+                    let table = live.table(&metrics);
+                    live.rewrite(&table);
+                } else {
+                    println!("{}", live.line(&metrics));
+                }
+            }
+        }
+    }
+}
+
+async fn finish(runner: Runner, live: &mut Live, stopped: bool) -> Result<u8> {
+    let mut failed = 0;
+    let last = runner.metrics();
+    for (table, result) in runner.join().await {
+        if let Err(error) = result {
+            failed += 1;
+            let known = last.iter().any(|metrics| metrics.pipeline == table && metrics.phase.name() == "failed");
+            if !known {
+                eprintln!("{table} ended: {error}");
+            }
+        }
+    }
+    println!("{}", live.line(&last));
+    Ok(if failed > 0 { 1 } else if stopped { INTERRUPTED } else { 0 })
+}

@@ -1,0 +1,63 @@
+//! What the program is connected to: a person at a terminal, or another program.
+
+use std::io::IsTerminal;
+
+/// `--color`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set or the terminal is dumb.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What standard input, output and error are.
+#[derive(Debug, Clone, Copy)]
+pub struct Terminal {
+    /// A person types.
+    pub input: bool,
+    /// A person reads the results.
+    pub output: bool,
+    /// A person reads the messages.
+    pub error: bool,
+    /// Colours are wanted where a person reads.
+    color: bool,
+    always: bool,
+}
+
+impl Terminal {
+    /// Finds out.
+    pub fn look(choice: ColorChoice) -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        Self {
+            input: std::io::stdin().is_terminal(),
+            output: std::io::stdout().is_terminal(),
+            error: std::io::stderr().is_terminal(),
+            color: choice != ColorChoice::Never && !refused && !dumb,
+            always: choice == ColorChoice::Always,
+        }
+    }
+
+    /// Colours on standard output.
+    pub fn color_output(&self) -> bool {
+        self.always || self.color && self.output
+    }
+
+    /// Colours on standard error.
+    pub fn color_error(&self) -> bool {
+        self.always || self.color && self.error
+    }
+
+    /// Someone can be asked.
+    pub fn interactive(&self) -> bool {
+        self.input && self.output
+    }
+}
+
+/// `text` in an ANSI style such as `"1;31"`, or as it is.
+pub fn paint(text: &str, style: &str, color: bool) -> String {
+    if color { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+}
