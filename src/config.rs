@@ -108,9 +108,16 @@ impl Config {
         self.values.insert(name.to_owned(), (value, origin));
     }
 
-    /// Sets what a subcommand decides itself (the demo's folders).
-    pub fn decide(&mut self, name: &'static str, value: String) {
-        self.set(name, value, Origin::Default);
+    /// Another default, for this subcommand.
+    pub fn default_to(&mut self, name: &'static str, value: String) {
+        if self.chosen(name).is_none() {
+            self.set(name, value, Origin::Default);
+        }
+    }
+
+    /// A setting if someone made it: not its default.
+    pub fn chosen(&self, name: &str) -> Option<&str> {
+        self.values.get(name).filter(|(_, origin)| *origin != Origin::Default).map(|(value, _)| value.as_str())
     }
 
     fn read_file(&mut self, path: &Path) -> Result<()> {
@@ -249,7 +256,8 @@ fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String 
     }
 }
 
-fn parse_bytes(text: &str) -> Result<u64, String> {
+/// A size as typed: `512MiB`, `1GiB`, `2GB`, `1048576`.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(text.len());
     let wrong = || format!("'{text}' is not a size; write for example 512MiB or 2GiB");

@@ -11,13 +11,13 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::Context;
 
-/// Starts the log, then does the work. `file` is where the log goes if no setting says otherwise; `None`: standard error.
-pub async fn started(context: &Context, file: Option<&Path>, work: impl Future<Output = Result<u8>>) -> Result<u8> {
-    start(context, file)?;
+/// Starts the log on standard error, unless a setting says otherwise, then does the work.
+pub async fn started(context: &Context, work: impl Future<Output = Result<u8>>) -> Result<u8> {
+    start(context, None)?;
     work.await
 }
 
-/// Starts the log.
+/// Starts the log. `file` is where it goes if no setting says otherwise; `None`: standard error.
 pub fn start(context: &Context, file: Option<&Path>) -> Result<()> {
     let config = &context.config;
     let path = config.optional("log.file").map(Path::new).or(file);

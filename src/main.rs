@@ -6,20 +6,26 @@
 //! | which settings there are, and which value is in force | `config.rs` |
 //! | what `apply` takes for a change | `project.rs`, `changes.rs` |
 //! | how pipelines are shown | `live.rs` while they run here, `pipelines.rs` from the warehouse |
+//! | where the demo's events come from, and whether they all arrived | `feed.rs`, `reconcile.rs` |
 //! | how an error is said | `report.rs` |
 
 mod apply;
+mod broker;
 mod changes;
 mod completions;
 mod config;
+mod demo;
 mod drop;
+mod feed;
 mod live;
 mod log;
 mod pipelines;
 mod project;
+mod reconcile;
 mod report;
 mod shell;
 mod signals;
+mod simulate;
 mod status;
 mod stream;
 mod terminal;
@@ -65,10 +71,13 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Apply(apply::Args),
     Stream(stream::Args),
     Shell(shell::Args),
     Status(status::Args),
+    Simulate(simulate::Args),
+    Broker(broker::Args),
     Drop(drop::Args),
     Completions(completions::Args),
 }
@@ -85,7 +94,7 @@ Exit codes:
   1    it failed; standard error says what, why and what to do
   2    the command line or the configuration is wrong
   3    the demo's rows do not add up
-  130  ended by Ctrl-C";
+  130  cut short by Ctrl-C (a pipeline that could commit and stop ends with 0)";
 
 fn main() -> ExitCode {
     let typed = Cli::command().after_long_help(format!("{}\n{EXIT_CODES}", config::help())).get_matches();
@@ -104,6 +113,7 @@ fn main() -> ExitCode {
 fn load(cli: &Cli) -> anyhow::Result<Config> {
     let bootstrap = match &cli.command {
         Command::Stream(args) => args.kafka.bootstrap.clone(),
+        Command::Simulate(args) => args.kafka.bootstrap.clone(),
         _ => None,
     };
     let flags = [
@@ -128,14 +138,17 @@ fn run(command: Command, context: Context) -> u8 {
         }
     };
     let result = runtime.block_on(async {
-        // The demo and a prompt own the terminal, so they keep the log in a file of their own.
         match command {
             Command::Completions(args) => completions::run(&args, &mut Cli::command()),
-            Command::Apply(args) => log::started(&context, None, apply::run(args, &context)).await,
-            Command::Stream(args) => log::started(&context, None, stream::run(args, &context)).await,
-            Command::Shell(args) => log::started(&context, None, shell::run(args, &context)).await,
-            Command::Status(args) => log::started(&context, None, status::run(args, &context)).await,
-            Command::Drop(args) => log::started(&context, None, drop::run(args, &context)).await,
+            // The demo keeps its log in its own folder, which it must make first.
+            Command::Demo(args) => demo::run(args, context).await,
+            Command::Apply(args) => log::started(&context, apply::run(args, &context)).await,
+            Command::Stream(args) => log::started(&context, stream::run(args, &context)).await,
+            Command::Shell(args) => log::started(&context, shell::run(args, &context)).await,
+            Command::Status(args) => log::started(&context, status::run(args, &context)).await,
+            Command::Simulate(args) => log::started(&context, simulate::run(args, &context)).await,
+            Command::Broker(args) => log::started(&context, broker::run(args, &context)).await,
+            Command::Drop(args) => log::started(&context, drop::run(args, &context)).await,
         }
     });
     // Tasks that hang in a blocking call must not keep a finished program alive.

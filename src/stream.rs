@@ -7,7 +7,7 @@ use watershed_lake::TableName;
 use watershed_stream::{RunOptions, Runner, Until};
 
 use crate::live::Live;
-use crate::signals::{INTERRUPTED, second_ends_at_once, stop_asked};
+use crate::signals::{second_ends_at_once, stop_asked};
 use crate::{Context, project, warehouse};
 
 /// How often a terminal's table is drawn anew.
@@ -74,7 +74,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         runner.stop();
         second_ends_at_once();
     }
-    finish(runner, &mut live, stopped).await
+    finish(runner, &mut live).await
 }
 
 /// Shows the pipelines until they end (false) or a stop is asked for (true).
@@ -113,7 +113,7 @@ async fn watch(runner: &Runner, live: &mut Live, context: &Context) -> bool {
     }
 }
 
-async fn finish(runner: Runner, live: &mut Live, stopped: bool) -> Result<u8> {
+async fn finish(runner: Runner, live: &mut Live) -> Result<u8> {
     let mut failed = 0;
     let last = runner.metrics();
     for (table, result) in runner.join().await {
@@ -126,5 +126,5 @@ async fn finish(runner: Runner, live: &mut Live, stopped: bool) -> Result<u8> {
         }
     }
     println!("{}", live.line(&last));
-    Ok(if failed > 0 { 1 } else if stopped { INTERRUPTED } else { 0 })
+    Ok(u8::from(failed > 0))
 }

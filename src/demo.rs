@@ -1,0 +1,346 @@
+//! `watershed demo`: broker, simulator, pipelines and SQL prompt in one process, over one folder.
+//!
+//! ```text
+//!  feed.rs (simulator) ──► embedded broker ──► pipelines of sql/ ──► <dir>/warehouse ──► prompt
+//! ```
+//!
+//! Started again over the same folder it goes on where it stopped. At its end it stops producing, lets the pipelines catch up,
+//! and counts (`reconcile.rs`): every row produced must be somewhere.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use watershed_ingest::KafkaSettings;
+use watershed_ingest::embedded::{EmbeddedBroker, EmbeddedSettings};
+use watershed_ingest::producer::ensure_topics;
+use watershed_lake::Warehouse;
+use watershed_query::shell::{HostCommand, Shell, ShellOptions, grouped};
+use watershed_simulator::{Settings, Topic};
+use watershed_stream::{Phase, Project, RunOptions, Runner, Until};
+
+use crate::apply::{Difference, Plan};
+use crate::config::parse_duration;
+use crate::feed::{Feed, Order, Origin, Pace, Target, now_us};
+use crate::live::Live;
+use crate::project::{self, SqlFile};
+use crate::signals::{second_ends_at_once, stop_asked};
+use crate::terminal::{Terminal, paint};
+use crate::{Context, log, reconcile, warehouse};
+
+/// The project `sql/`: (path, text).
+const SQL: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/demo_sql.rs"));
+/// Where everything is kept unless told otherwise.
+const FOLDER: &str = "watershed-demo";
+/// How often the table is drawn anew.
+const DRAW_EVERY: Duration = Duration::from_millis(500);
+/// How often a line is written where no terminal is.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Before the prompt, pipelines are shown until they have committed, but no longer than this.
+const SHOW_FIRST: Duration = Duration::from_secs(20);
+/// How long pipelines may take to catch up at the end.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Exit code when rows do not add up.
+const NOT_RECONCILED: u8 = 3;
+
+/// See it work: rides and clicks stream through Kafka into tables that you query while it runs
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Everything is kept in one folder; started again, it goes on where it stopped. To start over, delete the folder.
+
+Examples:
+  watershed demo
+  watershed demo --drivers 40000              five times the load
+  watershed demo --seconds 60 --no-prompt     ends by itself and counts: exit code 3 if a row is missing
+  watershed shell --warehouse watershed-demo/warehouse     from another terminal")]
+pub struct Args {
+    /// Where broker, warehouse and log are kept [default: ./watershed-demo, or beside --warehouse]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Run these definitions instead of the built-in ones
+    #[arg(long, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// End after this time, for example 60 or 5m; without a prompt
+    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    seconds: Option<Duration>,
+    /// Show the pipelines only, open no SQL prompt
+    #[arg(long)]
+    no_prompt: bool,
+    /// Drivers over all cities: the load follows them
+    #[arg(long, value_name = "N")]
+    drivers: Option<u32>,
+    /// Seed of the simulator
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+/// Runs until its time is up, the prompt is left, or it is stopped.
+pub async fn run(args: Args, mut context: Context) -> Result<u8> {
+    let dir = folder(&args, &context);
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make the demo's folder {}", dir.display()))?;
+    context.config.default_to("warehouse", dir.join("warehouse").display().to_string());
+    let log_file = dir.join("watershed.log");
+    // A log on standard error would tear the table and the prompt.
+    log::start(&context, context.terminal.output.then_some(log_file.as_path()))?;
+    let _alone = lock(&dir)?;
+    let prompt = context.terminal.interactive() && !args.no_prompt && args.seconds.is_none();
+
+    let stage = Stage::set(&args, &context, &dir).await?;
+    println!("{}", stage.describe(&context, &dir, &log_file));
+    let feed = Feed::start(stage.order(&args))?;
+    let runner = Arc::new(stage.start().await?);
+    let ending = Ending { at: args.seconds.map(|span| Instant::now() + span), prompt };
+    let mut live = Live::new(context.terminal);
+    let interrupted = watch(&runner, &feed, &mut live, &context.terminal, &ending).await;
+    if prompt && !interrupted {
+        println!("\n{}", suggestions(&context));
+        stage.prompt(&context, &runner).await?;
+    }
+    let code = stage.end(feed, runner, &mut live, &context).await?;
+    Ok(code)
+}
+
+fn folder(args: &Args, context: &Context) -> PathBuf {
+    let beside = || {
+        let warehouse = context.config.chosen("warehouse").filter(|url| !url.contains("://"))?;
+        Path::new(warehouse).parent().filter(|parent| !parent.as_os_str().is_empty()).map(Path::to_path_buf)
+    };
+    args.dir.clone().or_else(beside).unwrap_or_else(|| PathBuf::from(FOLDER))
+}
+
+/// Two demos over one folder would take each other's records away.
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("demo.lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => bail!("another demo runs in {}; stop it, or give this one another --dir", dir.display()),
+    }
+}
+
+/// When watching ends.
+struct Ending {
+    at: Option<Instant>,
+    prompt: bool,
+}
+
+/// Everything the demo needs, before rows flow.
+struct Stage {
+    broker: EmbeddedBroker,
+    kafka: KafkaSettings,
+    warehouse: Warehouse,
+    project: Project,
+    revision: u64,
+}
+
+impl Stage {
+    async fn set(args: &Args, context: &Context, dir: &Path) -> Result<Self> {
+        let settings = EmbeddedSettings { folder: Some(dir.join("broker")), ..EmbeddedSettings::default() };
+        let partitions = Settings::for_demo().partitions;
+        let (broker, kafka) = tokio::task::spawn_blocking(move || -> Result<_> {
+            let broker = EmbeddedBroker::start(&settings)?;
+            let kafka = KafkaSettings::new(broker.bootstrap());
+            let topics = Topic::ALL.map(|topic| (topic.name(), partitions.of(topic)));
+            ensure_topics(&kafka, &topics)?;
+            Ok((broker, kafka))
+        })
+        .await??;
+        let files = match &args.project {
+            Some(folder) => project::read(folder)?,
+            None => SQL.iter().map(|(name, text)| SqlFile { name: (*name).to_owned(), text: (*text).to_owned() }).collect(),
+        };
+        let checked = project::check(&files).await?;
+        let project = checked.project.clone();
+        let warehouse = warehouse::open(&context.config).await?;
+        let difference = Difference::find(&warehouse, checked).await?;
+        difference.allowed(Plan { rebuild: false }).map_err(|_| {
+            anyhow!("the definitions changed since {} was made; delete it to start over, or give another --dir", dir.display())
+        })?;
+        let revision = difference.carry_out(&warehouse).await?;
+        Ok(Self { broker, kafka, warehouse, project, revision })
+    }
+
+    fn describe(&self, context: &Context, dir: &Path, log_file: &Path) -> String {
+        let color = context.terminal.color_output();
+        let tables: Vec<String> = self.project.tables.keys().map(ToString::to_string).collect();
+        let log = if context.terminal.output { log_file.display().to_string() } else { "standard error".to_owned() };
+        format!(
+            "{}\n  broker     Kafka protocol on {}, kept in {}\n  simulator  ride-events, driver-locations, payments, clickstream, in real time\n  \
+             pipelines  {} from definitions revision {}: {}\n  warehouse  {}\n  log        {log}\n",
+            paint("Watershed demo", "1", color),
+            self.broker.bootstrap(),
+            dir.join("broker").display(),
+            tables.len(),
+            self.revision,
+            tables.join(", "),
+            self.warehouse.url(),
+        )
+    }
+
+    fn order(&self, args: &Args) -> Order {
+        let base = Settings::for_demo();
+        let drivers = args.drivers.unwrap_or(base.drivers);
+        // The world is made for so many riders a driver.
+        let riders = (u64::from(base.riders) * u64::from(drivers) / u64::from(base.drivers)).clamp(100, 9_999_999) as u32;
+        let settings = Settings { seed: args.seed, drivers, riders, start_time_us: now_us(), ..base };
+        Order {
+            origin: Origin::World(Box::new(settings)),
+            target: Target::Kafka(self.kafka.clone()),
+            pace: Pace::Real,
+            events_max: None,
+            span: None,
+            truth: None,
+        }
+    }
+
+    async fn start(&self) -> Result<Runner> {
+        let options = RunOptions { kafka: self.kafka.clone(), only: Vec::new(), until: Until::Stopped, parallelism: None };
+        Ok(Runner::start(self.warehouse.clone(), &self.project, options).await?)
+    }
+
+    async fn prompt(&self, context: &Context, runner: &Arc<Runner>) -> Result<()> {
+        let session = warehouse::session(&context.config, self.warehouse.clone())?;
+        let options = ShellOptions {
+            format: watershed_query::shell::Format::Table,
+            timing: None,
+            history: crate::shell::history(),
+            terminal: true,
+            color: context.terminal.color_output(),
+            commands: vec![Arc::new(StatusCommand { runner: Arc::clone(runner), terminal: context.terminal })],
+        };
+        Ok(Shell::new(session, options).interactive().await?)
+    }
+
+    /// Stops producing, waits for the pipelines, counts.
+    async fn end(self, feed: Feed, runner: Arc<Runner>, live: &mut Live, context: &Context) -> Result<u8> {
+        println!("\nstopping: no more events; the pipelines read and commit what is there (Ctrl-C ends at once)");
+        second_ends_at_once();
+        feed.stop();
+        let fed = tokio::task::spawn_blocking(move || feed.join()).await??;
+        let produced = reconcile::produced(&self.kafka, &self.project).await?;
+        let caught_up = catch_up(&runner, &produced).await;
+        runner.stop();
+        let Some(runner) = Arc::into_inner(runner) else { bail!("the pipelines are still being looked at") };
+        let last = runner.metrics();
+        let mut failed = false;
+        for (table, result) in runner.join().await {
+            if let Err(error) = result {
+                failed = true;
+                eprintln!("{} {table} ended: {error}", paint("pipeline:", "1;31", context.terminal.color_error()));
+            }
+        }
+        println!("{}", live.line(&last));
+        println!("{} events were produced in this run", grouped(fed.events as usize));
+        if !caught_up {
+            println!("the pipelines did not catch up within {} s", CATCH_UP_TIMEOUT.as_secs());
+        }
+        let session = warehouse::session(&context.config, self.warehouse.clone())?;
+        let account = reconcile::account(&session, &self.warehouse, &self.project, &produced).await?;
+        print!("\n{}", account.render(&context.terminal));
+        let broker = self.broker;
+        tokio::task::spawn_blocking(move || broker.stop()).await?;
+        Ok(if !account.holds() { NOT_RECONCILED } else { u8::from(failed) })
+    }
+}
+
+/// Shows the pipelines until it is time for the prompt or the end (false), or until a stop is asked for (true).
+async fn watch(runner: &Runner, feed: &Feed, live: &mut Live, terminal: &Terminal, ending: &Ending) -> bool {
+    let mut draw = tokio::time::interval(if terminal.output { DRAW_EVERY } else { LINE_EVERY });
+    let started = Instant::now();
+    let stop = stop_asked();
+    tokio::pin!(stop);
+    let far = Duration::from_secs(365 * 86_400);
+    let time_is_up = tokio::time::sleep(ending.at.map_or(far, |at| at.saturating_duration_since(Instant::now())));
+    tokio::pin!(time_is_up);
+    loop {
+        tokio::select! {
+            () = &mut stop => return true,
+            () = &mut time_is_up => return false,
+            _ = draw.tick() => {
+                let metrics = runner.metrics();
+                for text in live.news(&metrics) {
+                    live.leave();
+                    eprintln!("{text}");
+                }
+                if terminal.output {
+                    let table = live.table(&metrics);
+                    let warming = if feed.progress().events == 0 { "the city wakes up …\n" } else { "" };
+                    live.rewrite(&format!("{table}{warming}"));
+                } else {
+                    println!("{}", live.line(&metrics));
+                }
+                let all_committed = metrics.iter().all(|pipeline| pipeline.commits > 0 || matches!(pipeline.phase, Phase::Failed { .. }));
+                if ending.prompt && (all_committed || started.elapsed() > SHOW_FIRST) || runner.ended() || feed.ended() {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// Waits until all that was produced is committed by every pipeline that still runs; false if that takes too long.
+async fn catch_up(runner: &Runner, produced: &reconcile::Produced) -> bool {
+    let behind = || {
+        runner.metrics().iter().any(|pipeline| {
+            let alive = !matches!(pipeline.phase, Phase::Failed { .. } | Phase::Stopped);
+            alive && pipeline.counters.rows_in < produced.of(&pipeline.source)
+        })
+    };
+    let until = Instant::now() + CATCH_UP_TIMEOUT;
+    while behind() {
+        if Instant::now() > until {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    true
+}
+
+fn suggestions(context: &Context) -> String {
+    let color = context.terminal.color_output();
+    let warehouse = context.config.text("warehouse");
+    format!(
+        "{}\n  SELECT event_type, count(*) FROM bronze.ride_events GROUP BY 1 ORDER BY 2 DESC;\n  \
+         SELECT city, state, count(*) FROM bronze.driver_locations GROUP BY 1, 2 ORDER BY 1, 3 DESC;\n  \
+         SELECT reason, count(*) FROM bronze.\"ride_events$quarantine\" GROUP BY 1;\n  \
+         SELECT * FROM gold.city_demand ORDER BY window_start DESC, requests DESC LIMIT 9;   -- once the first minute is over\n  \
+         \\d lists tables, \\status shows the pipelines again, \\? all commands, \\q ends the demo\n\
+         From another terminal: watershed shell --warehouse {warehouse}\n",
+        paint("Try", "1", color)
+    )
+}
+
+/// `\status` at the demo's prompt.
+struct StatusCommand {
+    runner: Arc<Runner>,
+    terminal: Terminal,
+}
+
+#[async_trait::async_trait]
+impl HostCommand for StatusCommand {
+    fn name(&self) -> &'static str {
+        "status"
+    }
+
+    fn help(&self) -> &'static str {
+        "show the pipelines, live, until Ctrl-C"
+    }
+
+    async fn run(&self, _: &str) -> Result<(), String> {
+        let mut live = Live::new(self.terminal);
+        let mut draw = tokio::time::interval(DRAW_EVERY);
+        loop {
+            draw.tick().await;
+            let metrics = self.runner.metrics();
+            let mut text = live.table(&metrics);
+            for news in live.news(&metrics) {
+                text.push_str(&news);
+                text.push('\n');
+            }
+            text.push_str("Ctrl-C returns to the prompt\n");
+            live.rewrite(&text);
+        }
+    }
+}

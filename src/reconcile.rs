@@ -1,0 +1,230 @@
+//! Counts whether every row that was produced is somewhere: in a table, among the late, the quarantined, or the duplicates.
+//!
+//! For a table that keeps each row (no filter, no aggregate) the rows are counted in the tables themselves, not taken from
+//! counters. For the others it is checked that every row was read.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionContext;
+use futures::StreamExt;
+use watershed_dialect::{Connector, SourceTable, StreamingTableDefinition, plan_streaming, session_config, session_state};
+use watershed_ingest::{KafkaSettings, kafka};
+use watershed_lake::{TableName, Warehouse};
+use watershed_query::Session;
+use watershed_query::shell::{Cell, Column, Layout, Style, grouped};
+use watershed_stream::{EpochRecord, Project, newest_epochs};
+
+use crate::terminal::{Terminal, paint};
+
+/// Rows in the topics, by source.
+pub struct Produced {
+    by_source: BTreeMap<String, (String, u64)>,
+}
+
+impl Produced {
+    /// Rows ever written to the topic of `source`.
+    pub fn of(&self, source: &str) -> u64 {
+        self.by_source.get(source).map_or(0, |(_, rows)| *rows)
+    }
+
+    fn topic(&self, source: &str) -> &str {
+        self.by_source.get(source).map_or("", |(topic, _)| topic)
+    }
+}
+
+/// Asks Kafka where the topics of all sources end.
+pub async fn produced(settings: &KafkaSettings, project: &Project) -> Result<Produced> {
+    let mut by_source = BTreeMap::new();
+    for (name, source) in &project.sources {
+        let Connector::Kafka { topic, .. } = &source.connector;
+        let (settings, asked) = (settings.clone(), topic.clone());
+        let ranges = tokio::task::spawn_blocking(move || kafka::partitions(&settings, &asked)).await?;
+        let ranges = ranges.with_context(|| format!("cannot ask where topic {topic} ends"))?;
+        let rows = ranges.iter().map(|range| range.high.max(0) as u64).sum();
+        by_source.insert(name.clone(), (topic.clone(), rows));
+    }
+    Ok(Produced { by_source })
+}
+
+/// One pipeline's part of the account.
+struct Line {
+    topic: String,
+    table: TableName,
+    produced: u64,
+    rows_in: u64,
+    in_table: u64,
+    late: u64,
+    quarantined: u64,
+    deduplicated: u64,
+    /// Whether each row read must stand somewhere; else rows are summed up or filtered.
+    keeps_rows: bool,
+}
+
+/// The whole account.
+pub struct Account {
+    lines: Vec<Line>,
+}
+
+/// Counts in the tables and compares.
+pub async fn account(session: &Session, warehouse: &Warehouse, project: &Project, produced: &Produced) -> Result<Account> {
+    let records: BTreeMap<TableName, EpochRecord> =
+        newest_epochs(warehouse).await?.into_iter().map(|record| (record.pipeline.clone(), record)).collect();
+    let mut lines = Vec::new();
+    for (name, table) in &project.tables {
+        let blueprint = project.plan(table).await?;
+        let source = &blueprint.source.name;
+        let counters = records.get(name).map(|record| record.counters).unwrap_or_default();
+        let quarantine = watershed_stream::tables::quarantine_name(source)?;
+        let pipeline = name.to_string().replace('\'', "''");
+        let late = name.side("late");
+        let has_late = blueprint.late_schema.is_some();
+        lines.push(Line {
+            topic: produced.topic(source).to_owned(),
+            table: name.clone(),
+            produced: produced.of(source),
+            rows_in: counters.rows_in,
+            in_table: count(session, &format!("SELECT count(*) FROM {}", quoted(name))).await?,
+            late: if has_late { count(session, &format!("SELECT count(*) FROM {}", quoted(&late))).await? } else { 0 },
+            quarantined: count(session, &format!("SELECT count(*) FROM {} WHERE pipeline = '{pipeline}'", quoted(&quarantine))).await?,
+            deduplicated: counters.rows_deduplicated,
+            keeps_rows: keeps_rows(project, table).await?,
+        });
+    }
+    lines.sort_by(|a, b| (&a.topic, !a.keeps_rows, &a.table).cmp(&(&b.topic, !b.keeps_rows, &b.table)));
+    Ok(Account { lines })
+}
+
+fn quoted(name: &TableName) -> String {
+    format!("\"{}\".\"{}\"", name.schema(), name.table())
+}
+
+async fn count(session: &Session, sql: &str) -> Result<u64> {
+    let mut stream = session.query(sql).await?.stream;
+    let Some(batch) = stream.next().await else { bail!("'{sql}' gave no row") };
+    let rows = batch?.column(0).as_primitive::<Int64Type>().value(0);
+    Ok(u64::try_from(rows)?)
+}
+
+/// True if the query hands each row on, unless it is late or a duplicate.
+async fn keeps_rows(project: &Project, table: &StreamingTableDefinition) -> Result<bool> {
+    let context = SessionContext::new_with_state(session_state(session_config(), None));
+    for source in project.sources.values() {
+        context.register_table(source.name.as_str(), std::sync::Arc::new(SourceTable::new(source.clone())))?;
+    }
+    let plan = plan_streaming(&context.state(), &table.query).await?;
+    let mut keeps = true;
+    plan.apply(|node| {
+        let one_for_one = match node {
+            LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) => true,
+            LogicalPlan::Extension(extension) => extension.node.name() == "Deduplicate",
+            _ => false,
+        };
+        keeps &= one_for_one;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(keeps)
+}
+
+impl Line {
+    fn accounted(&self) -> u64 {
+        if self.keeps_rows { self.in_table + self.late + self.quarantined + self.deduplicated } else { self.rows_in }
+    }
+
+    fn holds(&self) -> bool {
+        self.rows_in == self.produced && self.accounted() == self.produced
+    }
+}
+
+impl Account {
+    /// True if every row is accounted for.
+    pub fn holds(&self) -> bool {
+        self.lines.iter().all(Line::holds)
+    }
+
+    /// The account as a table, with a verdict.
+    pub fn render(&self, terminal: &Terminal) -> String {
+        let color = terminal.color_output();
+        let style = Style { width: None, unicode: terminal.output, color };
+        let heading = |name: &str, number| Column { name: name.to_owned(), number, whole: true };
+        let numbers = ["produced", "in table", "late", "quarantined", "duplicates", "accounted for"];
+        let mut columns = vec![heading("topic", false), heading("table", false)];
+        columns.extend(numbers.map(|name| heading(name, true)));
+        columns.push(heading("", false));
+        let mut rows = Vec::new();
+        let mut before = "";
+        for line in &self.lines {
+            let topic = if line.topic == before { "" } else { &line.topic };
+            before = &line.topic;
+            let verdict = match (line.holds(), line.keeps_rows) {
+                (true, true) => paint("ok", "32", color),
+                (true, false) => format!("{} all read; the table holds sums", paint("ok", "32", color)),
+                (false, _) => paint("does not add up", "1;31", color),
+            };
+            let mut cells = vec![topic.to_owned(), line.table.to_string()];
+            let counts = [line.produced, line.in_table, line.late, line.quarantined, line.deduplicated, line.accounted()];
+            cells.extend(counts.map(|count| grouped(count as usize)));
+            cells.push(verdict);
+            rows.push(cells.into_iter().map(Cell::Text).collect::<Vec<_>>());
+        }
+        let Some(layout) = Layout::fit(&columns, &rows, &style) else { return String::new() };
+        let verdict = if self.holds() {
+            paint("reconciled: every row produced is in a table, late, quarantined or a duplicate", "1;32", color)
+        } else {
+            paint("NOT reconciled: see the lines that do not add up", "1;31", color)
+        };
+        format!("{}{}\n{verdict}\n", layout.head(&columns, &style), layout.rows(&columns, &rows, &style))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(keeps_rows: bool) -> Line {
+        Line {
+            topic: "rides".to_owned(),
+            table: "silver.rides".parse().unwrap(),
+            produced: 100,
+            rows_in: 100,
+            in_table: 90,
+            late: 3,
+            quarantined: 5,
+            deduplicated: 2,
+            keeps_rows,
+        }
+    }
+
+    #[test]
+    fn a_missing_row_is_noticed() {
+        assert!(Account { lines: vec![line(true), line(false)] }.holds());
+        assert!(!Account { lines: vec![Line { in_table: 89, ..line(true) }] }.holds());
+        assert!(!Account { lines: vec![Line { in_table: 91, ..line(true) }] }.holds());
+        assert!(!Account { lines: vec![Line { rows_in: 99, ..line(false) }] }.holds());
+    }
+
+    #[tokio::test]
+    async fn queries_that_sum_up_or_filter_do_not_keep_rows() {
+        let source = "CREATE SOURCE rides (id VARCHAR, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at - INTERVAL '1 second') \
+                      WITH (connector = 'kafka', topic = 'rides', format = 'json');";
+        let queries = [
+            ("SELECT *, upper(id) AS big FROM rides", true),
+            ("SELECT id FROM DEDUPLICATE(TABLE rides PARTITION BY id, DESCRIPTOR(at), INTERVAL '1 minute')", true),
+            ("SELECT id FROM rides WHERE id <> 'x'", false),
+            (
+                "SELECT window_start, count(*) AS n FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1 minute') GROUP BY window_start",
+                false,
+            ),
+        ];
+        for (query, expected) in queries {
+            let text = format!("{source} CREATE STREAMING TABLE silver.x AS {query};");
+            let project = Project::parse([text.as_str()]).unwrap();
+            let table = project.tables.values().next().unwrap();
+            assert_eq!(keeps_rows(&project, table).await.unwrap(), expected, "{query}");
+        }
+    }
+}
