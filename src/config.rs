@@ -31,13 +31,13 @@ const fn setting(name: &'static str, default: &'static str, meaning: &'static st
 pub const SETTINGS: &[Setting] = &[
     setting("warehouse", "warehouse", "where tables live: a folder, or s3://bucket/prefix"),
     setting("project", "sql", "the folder of .sql definitions"),
-    setting("kafka.bootstrap", "localhost:9092", "Kafka brokers, host:port, separated by commas"),
+    setting("kafka.bootstrap", "localhost:9092", "Kafka brokers, with commas between"),
     setting("stream.parallelism", "0", "threads per pipeline; 0: one per processor"),
-    setting("query.memory_limit", "1GiB", "memory for queries; beyond it they spill to disk or end with an error"),
-    setting("query.spill_dir", "", "where queries spill; default: the system's temporary folder"),
+    setting("query.memory_limit", "1GiB", "memory for queries; beyond it they spill or fail"),
+    setting("query.spill_dir", "", "where queries spill; else the system's temporary folder"),
     setting("query.spill_limit", "32GiB", "how much queries may spill"),
-    setting("log.filter", "warn,watershed=info", "what is logged, in the syntax of tracing's EnvFilter"),
-    setting("log.file", "", "append the log to this file instead of standard error"),
+    setting("log.filter", "warn,watershed=info", "what is logged"),
+    setting("log.file", "", "where the log goes; else standard error"),
     setting("log.format", "text", "text or json"),
 ];
 
@@ -214,12 +214,13 @@ pub fn variable(name: &str) -> String {
 
 /// The list of settings for `--help`.
 pub fn help() -> String {
-    let mut out = String::from("Settings (watershed.toml, environment, flags; the later wins):\n");
+    let mut out = String::from("Settings, from watershed.toml, the environment and flags; the later wins:\n");
     for setting in SETTINGS {
         let default = if setting.default.is_empty() { String::new() } else { format!(" [{}]", setting.default) };
-        out.push_str(&format!("  {:<20} {:<30} {}{default}\n", setting.name, variable(setting.name), setting.meaning));
+        out.push_str(&format!("  {:<19} {}{default}\n", setting.name, setting.meaning));
     }
-    out.push_str("  kafka.*, storage.*   handed to the Kafka client and the object store, for example kafka.security.protocol\n");
+    out.push_str("  kafka.*, storage.*  for the Kafka client and the object store, such as kafka.security.protocol\n");
+    out.push_str(&format!("In the environment: {}, {}, and so on.\n", variable("warehouse"), variable("kafka.bootstrap")));
     out
 }
 

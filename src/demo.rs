@@ -228,7 +228,9 @@ impl Stage {
         for (table, result) in runner.join().await {
             if let Err(error) = result {
                 failed = true;
-                eprintln!("{} {table} ended: {error}", paint("pipeline:", "1;31", context.terminal.color_error()));
+                if let Some(text) = live.failure(&table, true, &error.to_string()) {
+                    eprintln!("{text}");
+                }
             }
         }
         println!("{}", live.line(&last));
@@ -260,10 +262,7 @@ async fn watch(runner: &Runner, feed: &Feed, live: &mut Live, terminal: &Termina
             () = &mut time_is_up => return false,
             _ = draw.tick() => {
                 let metrics = runner.metrics();
-                for text in live.news(&metrics) {
-                    live.leave();
-                    eprintln!("{text}");
-                }
+                live.tell(&metrics);
                 if terminal.output {
                     let table = live.table(&metrics);
                     let warming = if feed.progress().events == 0 { "the city wakes up …\n" } else { "" };

@@ -98,25 +98,41 @@ impl Live {
         self.lines_shown = text.lines().count();
     }
 
-    /// What is on the screen stays there; the next [`Live::rewrite`] begins below.
-    pub fn leave(&mut self) {
-        self.lines_shown = 0;
-    }
-
     /// Errors of pipelines that have not been said yet.
     pub fn news(&mut self, metrics: &[PipelineMetrics]) -> Vec<String> {
-        let mut news = Vec::new();
-        for pipeline in metrics {
-            let text = match &pipeline.phase {
-                Phase::Retrying { error } => format!("{} failed and starts again: {error}", pipeline.pipeline),
-                Phase::Failed { error } => format!("{} ended: {error}", pipeline.pipeline),
-                _ => continue,
-            };
-            if self.said.insert(pipeline.pipeline.clone(), text.clone()).as_ref() != Some(&text) {
-                news.push(format!("{} {text}", paint("pipeline:", "1;31", self.terminal.color_error())));
-            }
+        let error = |pipeline: &PipelineMetrics| match &pipeline.phase {
+            Phase::Retrying { error } => Some((false, error.clone())),
+            Phase::Failed { error } => Some((true, error.clone())),
+            _ => None,
+        };
+        let found = metrics.iter().filter_map(|pipeline| Some((&pipeline.pipeline, error(pipeline)?)));
+        found.filter_map(|(table, (ended, error))| self.failure(table, ended, &error)).collect()
+    }
+
+    /// How a failure is said; `None` if it was said before.
+    pub fn failure(&mut self, table: &TableName, ended: bool, error: &str) -> Option<String> {
+        let said = format!("{ended} {error}");
+        if self.said.insert(table.clone(), said.clone()).as_ref() == Some(&said) {
+            return None;
         }
-        news
+        let what = if ended { "ended" } else { "failed and starts again" };
+        let (error, hint) = error.split_once("; ").map_or((error, String::new()), |(error, hint)| (error, format!("\n  hint: {hint}")));
+        let name = paint(&table.to_string(), "1;31", self.terminal.color_error());
+        Some(format!("{name} {what}: {error}{hint}"))
+    }
+
+    /// Writes failures to standard error, the table on the screen out of their way.
+    pub fn tell(&mut self, metrics: &[PipelineMetrics]) {
+        let news = self.news(metrics);
+        if news.is_empty() {
+            return;
+        }
+        if self.lines_shown > 0 {
+            self.rewrite("");
+        }
+        for text in news {
+            eprintln!("{text}");
+        }
     }
 }
 

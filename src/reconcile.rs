@@ -1,7 +1,8 @@
 //! Counts whether every row that was produced is somewhere: in a table, among the late, the quarantined, or the duplicates.
 //!
 //! For a table that keeps each row (no filter, no aggregate) the rows are counted in the tables themselves, not taken from
-//! counters. For the others it is checked that every row was read.
+//! counters. Rows that `DEDUPLICATE` has read but must hold until the watermark passes them are waiting; they come with the next
+//! run. For tables that sum up or filter it is checked that every row was read.
 
 use std::collections::BTreeMap;
 
@@ -61,8 +62,18 @@ struct Line {
     late: u64,
     quarantined: u64,
     deduplicated: u64,
-    /// Whether each row read must stand somewhere; else rows are summed up or filtered.
-    keeps_rows: bool,
+    kind: Kind,
+}
+
+/// What becomes of the rows that a pipeline reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Each goes on at once.
+    Kept,
+    /// Each goes on or is a duplicate, once the watermark has passed it.
+    KeptLater,
+    /// They are summed up or filtered.
+    Summed,
 }
 
 /// The whole account.
@@ -92,10 +103,10 @@ pub async fn account(session: &Session, warehouse: &Warehouse, project: &Project
             late: if has_late { count(session, &format!("SELECT count(*) FROM {}", quoted(&late))).await? } else { 0 },
             quarantined: count(session, &format!("SELECT count(*) FROM {} WHERE pipeline = '{pipeline}'", quoted(&quarantine))).await?,
             deduplicated: counters.rows_deduplicated,
-            keeps_rows: keeps_rows(project, table).await?,
+            kind: kind(project, table).await?,
         });
     }
-    lines.sort_by(|a, b| (&a.topic, !a.keeps_rows, &a.table).cmp(&(&b.topic, !b.keeps_rows, &b.table)));
+    lines.sort_by(|a, b| (&a.topic, a.kind, &a.table).cmp(&(&b.topic, b.kind, &b.table)));
     Ok(Account { lines })
 }
 
@@ -110,29 +121,36 @@ async fn count(session: &Session, sql: &str) -> Result<u64> {
     Ok(u64::try_from(rows)?)
 }
 
-/// True if the query hands each row on, unless it is late or a duplicate.
-async fn keeps_rows(project: &Project, table: &StreamingTableDefinition) -> Result<bool> {
+async fn kind(project: &Project, table: &StreamingTableDefinition) -> Result<Kind> {
     let context = SessionContext::new_with_state(session_state(session_config(), None));
     for source in project.sources.values() {
         context.register_table(source.name.as_str(), std::sync::Arc::new(SourceTable::new(source.clone())))?;
     }
     let plan = plan_streaming(&context.state(), &table.query).await?;
-    let mut keeps = true;
+    let mut kind = Kind::Kept;
     plan.apply(|node| {
-        let one_for_one = match node {
-            LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) => true,
-            LogicalPlan::Extension(extension) => extension.node.name() == "Deduplicate",
-            _ => false,
-        };
-        keeps &= one_for_one;
+        kind = kind.max(match node {
+            LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) => Kind::Kept,
+            LogicalPlan::Extension(extension) if extension.node.name() == "Deduplicate" => Kind::KeptLater,
+            _ => Kind::Summed,
+        });
         Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(keeps)
+    Ok(kind)
 }
 
 impl Line {
+    fn found(&self) -> u64 {
+        self.in_table + self.late + self.quarantined + self.deduplicated
+    }
+
+    /// Rows read whose turn has not come.
+    fn waiting(&self) -> u64 {
+        if self.kind == Kind::KeptLater { self.rows_in.saturating_sub(self.found()) } else { 0 }
+    }
+
     fn accounted(&self) -> u64 {
-        if self.keeps_rows { self.in_table + self.late + self.quarantined + self.deduplicated } else { self.rows_in }
+        if self.kind == Kind::Summed { self.rows_in } else { self.found() + self.waiting() }
     }
 
     fn holds(&self) -> bool {
@@ -151,7 +169,7 @@ impl Account {
         let color = terminal.color_output();
         let style = Style { width: None, unicode: terminal.output, color };
         let heading = |name: &str, number| Column { name: name.to_owned(), number, whole: true };
-        let numbers = ["produced", "in table", "late", "quarantined", "duplicates", "accounted for"];
+        let numbers = ["produced", "in table", "late", "quarantined", "duplicates", "waiting", "accounted for"];
         let mut columns = vec![heading("topic", false), heading("table", false)];
         columns.extend(numbers.map(|name| heading(name, true)));
         columns.push(heading("", false));
@@ -160,22 +178,23 @@ impl Account {
         for line in &self.lines {
             let topic = if line.topic == before { "" } else { &line.topic };
             before = &line.topic;
-            let verdict = match (line.holds(), line.keeps_rows) {
-                (true, true) => paint("ok", "32", color),
-                (true, false) => format!("{} all read; the table holds sums", paint("ok", "32", color)),
-                (false, _) => paint("does not add up", "1;31", color),
+            let verdict = match (line.holds(), line.kind) {
+                (true, Kind::Summed) => "ok (sums)",
+                (true, _) => "ok",
+                (false, _) => "MISSING",
             };
             let mut cells = vec![topic.to_owned(), line.table.to_string()];
-            let counts = [line.produced, line.in_table, line.late, line.quarantined, line.deduplicated, line.accounted()];
+            let counts =
+                [line.produced, line.in_table, line.late, line.quarantined, line.deduplicated, line.waiting(), line.accounted()];
             cells.extend(counts.map(|count| grouped(count as usize)));
-            cells.push(verdict);
+            cells.push(verdict.to_owned());
             rows.push(cells.into_iter().map(Cell::Text).collect::<Vec<_>>());
         }
         let Some(layout) = Layout::fit(&columns, &rows, &style) else { return String::new() };
         let verdict = if self.holds() {
-            paint("reconciled: every row produced is in a table, late, quarantined or a duplicate", "1;32", color)
+            paint("reconciled: every row produced is in a table, late, quarantined, a duplicate, or waiting for the watermark", "1;32", color)
         } else {
-            paint("NOT reconciled: see the lines that do not add up", "1;31", color)
+            paint("NOT reconciled: see the lines with rows missing", "1;31", color)
         };
         format!("{}{}\n{verdict}\n", layout.head(&columns, &style), layout.rows(&columns, &rows, &style))
     }
@@ -185,7 +204,7 @@ impl Account {
 mod tests {
     use super::*;
 
-    fn line(keeps_rows: bool) -> Line {
+    fn line(kind: Kind) -> Line {
         Line {
             topic: "rides".to_owned(),
             table: "silver.rides".parse().unwrap(),
@@ -195,36 +214,41 @@ mod tests {
             late: 3,
             quarantined: 5,
             deduplicated: 2,
-            keeps_rows,
+            kind,
         }
     }
 
     #[test]
     fn a_missing_row_is_noticed() {
-        assert!(Account { lines: vec![line(true), line(false)] }.holds());
-        assert!(!Account { lines: vec![Line { in_table: 89, ..line(true) }] }.holds());
-        assert!(!Account { lines: vec![Line { in_table: 91, ..line(true) }] }.holds());
-        assert!(!Account { lines: vec![Line { rows_in: 99, ..line(false) }] }.holds());
+        assert!(Account { lines: vec![line(Kind::Kept), line(Kind::KeptLater), line(Kind::Summed)] }.holds());
+        assert!(!Account { lines: vec![Line { in_table: 89, ..line(Kind::Kept) }] }.holds());
+        assert!(!Account { lines: vec![Line { in_table: 91, ..line(Kind::Kept) }] }.holds());
+        assert!(!Account { lines: vec![Line { rows_in: 99, ..line(Kind::Summed) }] }.holds());
+    }
+
+    #[test]
+    fn rows_may_wait_only_in_a_deduplication_and_never_be_too_many() {
+        let waiting = Line { in_table: 80, ..line(Kind::KeptLater) };
+        assert_eq!((waiting.waiting(), waiting.holds()), (10, true));
+        assert!(!Line { in_table: 91, ..line(Kind::KeptLater) }.holds());
     }
 
     #[tokio::test]
-    async fn queries_that_sum_up_or_filter_do_not_keep_rows() {
+    async fn queries_are_told_apart_by_what_they_do_with_rows() {
         let source = "CREATE SOURCE rides (id VARCHAR, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at - INTERVAL '1 second') \
                       WITH (connector = 'kafka', topic = 'rides', format = 'json');";
+        let window = "SELECT window_start, count(*) AS n FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1 minute') GROUP BY window_start";
         let queries = [
-            ("SELECT *, upper(id) AS big FROM rides", true),
-            ("SELECT id FROM DEDUPLICATE(TABLE rides PARTITION BY id, DESCRIPTOR(at), INTERVAL '1 minute')", true),
-            ("SELECT id FROM rides WHERE id <> 'x'", false),
-            (
-                "SELECT window_start, count(*) AS n FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1 minute') GROUP BY window_start",
-                false,
-            ),
+            ("SELECT *, upper(id) AS big FROM rides", Kind::Kept),
+            ("SELECT id FROM DEDUPLICATE(TABLE rides PARTITION BY id, DESCRIPTOR(at), INTERVAL '1 minute')", Kind::KeptLater),
+            ("SELECT id FROM rides WHERE id <> 'x'", Kind::Summed),
+            (window, Kind::Summed),
         ];
         for (query, expected) in queries {
             let text = format!("{source} CREATE STREAMING TABLE silver.x AS {query};");
             let project = Project::parse([text.as_str()]).unwrap();
             let table = project.tables.values().next().unwrap();
-            assert_eq!(keeps_rows(&project, table).await.unwrap(), expected, "{query}");
+            assert_eq!(kind(&project, table).await.unwrap(), expected, "{query}");
         }
     }
 }

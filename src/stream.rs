@@ -88,14 +88,7 @@ async fn watch(runner: &Runner, live: &mut Live, context: &Context) -> bool {
         tokio::select! {
             () = &mut stop => return true,
             _ = look.tick() => {
-                let metrics = runner.metrics();
-                let news = live.news(&metrics);
-                if !news.is_empty() {
-                    live.leave();
-                }
-                for text in news {
-                    eprintln!("{text}");
-                }
+                live.tell(&runner.metrics());
                 if runner.ended() {
                     return false;
                 }
@@ -119,9 +112,8 @@ async fn finish(runner: Runner, live: &mut Live) -> Result<u8> {
     for (table, result) in runner.join().await {
         if let Err(error) = result {
             failed += 1;
-            let known = last.iter().any(|metrics| metrics.pipeline == table && metrics.phase.name() == "failed");
-            if !known {
-                eprintln!("{table} ended: {error}");
+            if let Some(text) = live.failure(&table, true, &error.to_string()) {
+                eprintln!("{text}");
             }
         }
     }

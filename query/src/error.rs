@@ -40,7 +40,13 @@ impl QueryError {
     pub fn render(&self, text: &str, file: Option<&str>) -> String {
         match self {
             Self::Sql(error) => error.render(text, file).trim_end().to_owned(),
-            other => format!("error: {other}"),
+            other => {
+                let text = other.to_string();
+                match text.split_once("; ") {
+                    Some((what, next)) => format!("error: {what}\n  hint: {next}"),
+                    None => format!("error: {text}"),
+                }
+            }
         }
     }
 }
