@@ -1,0 +1,173 @@
+//! A session over a real warehouse in memory: names, versions, refusals, limits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::Int64Type;
+use futures::{StreamExt, TryStreamExt};
+use watershed_lake::{Commit, TableName, Warehouse};
+use watershed_query::{QueryError, Session, SessionOptions, SystemTable};
+
+async fn warehouse() -> Warehouse {
+    Warehouse::open("memory://", &HashMap::new()).await.unwrap()
+}
+
+fn rows(from: i64, count: i64) -> RecordBatch {
+    let numbers: Vec<i64> = (from..from + count).collect();
+    let names: Vec<String> = numbers.iter().map(|n| format!("row {n} of a table with text in it")).collect();
+    RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(numbers)) as _), ("name", Arc::new(StringArray::from(names)) as _)]).unwrap()
+}
+
+async fn append(warehouse: &Warehouse, name: &str, epoch: i64, batch: RecordBatch) {
+    let name: TableName = name.parse().unwrap();
+    let table = warehouse.create_table(&name, batch.schema(), &[]).await.unwrap();
+    let mut writer = table.writer("test");
+    writer.write(batch).await.unwrap();
+    let files = writer.finish().await.unwrap();
+    let previous_app_version = (epoch > 1).then_some(epoch - 1);
+    let operation = "WRITE".to_owned();
+    table.commit(Commit { app_id: "test/0".to_owned(), app_version: epoch, previous_app_version, files, operation }).await.unwrap();
+}
+
+async fn number(session: &Session, sql: &str) -> i64 {
+    let batches: Vec<RecordBatch> = session.query(sql).await.unwrap().stream.try_collect().await.unwrap();
+    batches[0].column(0).as_primitive::<Int64Type>().value(0)
+}
+
+async fn refusal(session: &Session, sql: &str) -> QueryError {
+    session.query(sql).await.err().expect("a refusal")
+}
+
+#[tokio::test]
+async fn a_bare_name_finds_the_one_table_that_has_it() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.rides", 1, rows(0, 3)).await;
+    let session = Session::new(warehouse.clone()).unwrap();
+    assert_eq!(number(&session, "SELECT count(*) FROM rides").await, 3);
+    assert_eq!(number(&session, "SELECT count(*) FROM silver.rides").await, 3);
+    append(&warehouse, "gold.rides", 1, rows(0, 1)).await;
+    let error = refusal(&session, "SELECT count(*) FROM rides").await.to_string();
+    assert!(error.contains("gold.rides or silver.rides"), "{error}");
+}
+
+#[tokio::test]
+async fn a_statement_reads_one_version_and_the_next_one_the_newest() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.rides", 1, rows(0, 3)).await;
+    let session = Session::new(warehouse.clone()).unwrap();
+    // Planned before the second commit, read after it.
+    let mut before = session.query("SELECT (SELECT count(*) FROM rides) - (SELECT count(*) FROM silver.rides) + count(*) FROM rides").await.unwrap();
+    append(&warehouse, "silver.rides", 2, rows(3, 2)).await;
+    let batch = before.stream.next().await.unwrap().unwrap();
+    assert_eq!(batch.column(0).as_primitive::<Int64Type>().value(0), 3);
+    assert_eq!(number(&session, "SELECT count(*) FROM rides").await, 5);
+}
+
+#[tokio::test]
+async fn side_tables_can_be_named_without_quotes() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.rides$late", 1, rows(0, 2)).await;
+    assert_eq!(number(&Session::new(warehouse).unwrap(), "SELECT count(*) FROM silver.rides$late").await, 2);
+}
+
+#[tokio::test]
+async fn listings_know_tables_and_their_columns() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.rides", 1, rows(0, 1)).await;
+    let session = Session::new(warehouse).unwrap();
+    let shown: Vec<RecordBatch> = session.query("SHOW TABLES").await.unwrap().stream.try_collect().await.unwrap();
+    let cells: Vec<&str> = shown.iter().flat_map(|batch| batch.columns().iter().map(|column| column.as_string::<i32>().value(0))).collect();
+    assert_eq!(cells, ["silver", "rides"]);
+    let columns = session.describe("rides").await.unwrap().unwrap();
+    assert_eq!(columns.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), ["n", "name"]);
+    assert!(session.describe("silver.other").await.unwrap().is_none());
+    let described: Vec<RecordBatch> = session.query("DESCRIBE silver.rides").await.unwrap().stream.try_collect().await.unwrap();
+    assert_eq!(described.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+}
+
+#[tokio::test]
+async fn a_session_only_reads_and_says_what_to_do_instead() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.rides", 1, rows(0, 1)).await;
+    let session = Session::new(warehouse).unwrap();
+    for (sql, hint) in [
+        ("INSERT INTO silver.rides VALUES (1, 'x')", "write the rows to the pipeline's topic"),
+        ("DELETE FROM silver.rides", "write the rows to the pipeline's topic"),
+        ("CREATE VIEW v AS SELECT 1", "watershed apply"),
+        ("CREATE TABLE t AS SELECT 1", "watershed apply"),
+        ("DROP TABLE silver.rides", "watershed apply"),
+        ("EXPLAIN INSERT INTO silver.rides VALUES (1, 'x')", "write the rows to the pipeline's topic"),
+        ("CREATE STREAMING TABLE a.b AS SELECT 1", "watershed apply"),
+        ("SHOW PIPELINES", "watershed status"),
+        ("SELECT 1; SELECT 2", "one statement at a time"),
+    ] {
+        let error = refusal(&session, sql).await;
+        assert!(matches!(error, QueryError::Refused { .. }) && error.to_string().contains(hint), "{sql}: {error}");
+    }
+    assert_eq!(number(&session, "SELECT count(*) FROM rides").await, 1);
+}
+
+#[tokio::test]
+async fn mistakes_are_shown_at_their_place_with_the_nearest_name() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.rides", 1, rows(0, 1)).await;
+    let session = Session::new(warehouse).unwrap();
+    let text = "SELECT n\nFROM silver.rids";
+    let shown = refusal(&session, text).await.render(text, None);
+    assert!(shown.contains("2 | FROM silver.rids") && shown.contains("silver.rides"), "{shown}");
+}
+
+#[tokio::test]
+async fn settings_last_for_the_session() {
+    let session = Session::new(warehouse().await).unwrap();
+    let set = session.query("SET datafusion.execution.batch_size = 77").await.unwrap();
+    assert!(!set.has_rows);
+    drop(set);
+    let shown: Vec<RecordBatch> =
+        session.query("SHOW datafusion.execution.batch_size").await.unwrap().stream.try_collect().await.unwrap();
+    assert_eq!(shown[0].column(1).as_string::<i32>().value(0), "77");
+}
+
+#[tokio::test]
+async fn a_query_that_needs_too_much_memory_spills_or_ends_with_a_named_error() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.big", 1, rows(0, 200_000)).await;
+    let options = SessionOptions { memory_limit_bytes: 12 << 20, ..SessionOptions::default() };
+    let session = Session::with_options(warehouse, options).unwrap();
+    // Sorting spills: about 11 MB of text, held more than once, do not fit.
+    let sorted = session.query("SELECT n, name FROM big ORDER BY name DESC, n").await.unwrap();
+    let rows: usize = sorted.stream.map_ok(|batch| batch.num_rows()).try_fold(0, |sum, rows| async move { Ok(sum + rows) }).await.unwrap();
+    assert_eq!(rows, 200_000);
+    // One giant value cannot spill.
+    let result = session.query("SELECT length(string_agg(name || name || name, ',')) FROM big").await.unwrap();
+    let failed = result.stream.try_collect::<Vec<_>>().await.expect_err("it cannot fit");
+    let error = QueryError::from(failed);
+    assert!(matches!(error, QueryError::OutOfMemory { .. }) && error.to_string().contains("query.memory_limit"), "{error}");
+}
+
+#[derive(Debug)]
+struct Answer;
+
+#[async_trait::async_trait]
+impl SystemTable for Answer {
+    fn name(&self) -> &str {
+        "pipelines"
+    }
+
+    fn schema(&self) -> arrow::datatypes::SchemaRef {
+        rows(0, 0).schema()
+    }
+
+    async fn rows(&self) -> Result<RecordBatch, String> {
+        Ok(rows(41, 2))
+    }
+}
+
+#[tokio::test]
+async fn system_tables_are_made_up_when_asked() {
+    let options = SessionOptions { system_tables: vec![Arc::new(Answer)], ..SessionOptions::default() };
+    let session = Session::with_options(warehouse().await, options).unwrap();
+    assert_eq!(number(&session, "SELECT max(n) FROM system.pipelines").await, 42);
+    assert_eq!(number(&session, "SHOW PIPELINES").await, 41);
+}
