@@ -54,7 +54,11 @@ pub fn between(old: &Project, before: &BTreeMap<TableName, Blueprint>, new: &Che
         match old.tables.get(name) {
             None => changes.push(change(Action::Create, TABLE, &text, "")),
             Some(old) if !fits || old.partitioned_by != table.partitioned_by => {
-                let what = if old.partitioned_by != table.partitioned_by { "its partitioning changes" } else { "its query or its source's columns change" };
+                let what = if old.partitioned_by != table.partitioned_by {
+                    "its partitioning changes"
+                } else {
+                    "its query or its source's columns change"
+                };
                 changes.push(change(Action::Rebuild, TABLE, &text, &format!("{what}: rows and state are dropped, the topic is read anew")));
             }
             Some(old) if old.commit_interval != table.commit_interval || old.late_rows != table.late_rows => {

@@ -308,7 +308,8 @@ mod tests {
     #[test]
     fn the_later_wins() {
         let file = "warehouse = \"/file\"\nproject = \"/project\"\n[kafka]\nbootstrap = \"a:1\"\n";
-        let config = load(file, &[("WATERSHED_WAREHOUSE", "/env"), ("WATERSHED_KAFKA_BOOTSTRAP", "b:2"), ("PATH", "x")], Some("/flag")).unwrap();
+        let config =
+            load(file, &[("WATERSHED_WAREHOUSE", "/env"), ("WATERSHED_KAFKA_BOOTSTRAP", "b:2"), ("PATH", "x")], Some("/flag")).unwrap();
         assert_eq!(["/flag", "/project", "b:2"], ["warehouse", "project", "kafka.bootstrap"].map(|name| config.text(name)));
     }
 
@@ -337,7 +338,10 @@ mod tests {
         let variable = message(load("", &[("WATERSHED_WAREHOSE", "x")], None));
         assert!(variable.ends_with("did you mean 'WATERSHED_WAREHOUSE'?"), "{variable}");
         let size = message(load("", &[("WATERSHED_QUERY_MEMORY_LIMIT", "lots")], None));
-        assert!(size.starts_with("query.memory_limit (from the environment variable WATERSHED_QUERY_MEMORY_LIMIT): 'lots' is not a size"), "{size}");
+        assert!(
+            size.starts_with("query.memory_limit (from the environment variable WATERSHED_QUERY_MEMORY_LIMIT): 'lots' is not a size"),
+            "{size}"
+        );
         assert!(message(load("warehouse = [1]\n", &[], None)).contains("must be a text"));
     }
 

@@ -115,7 +115,8 @@ impl Feed {
     pub fn start(order: Order) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || carry(&order, &seen)).context("cannot start a thread")?;
+        let thread =
+            std::thread::Builder::new().name("feed".to_owned()).spawn(move || carry(&order, &seen)).context("cannot start a thread")?;
         Ok(Self { shared, thread })
     }
 

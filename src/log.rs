@@ -37,8 +37,13 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let text = context.config.text("log.filter");
-    let filter = EnvFilter::try_new(text).with_context(|| format!("log.filter '{text}' is not a filter; write for example info,watershed=debug"))?;
+    let filter =
+        EnvFilter::try_new(text).with_context(|| format!("log.filter '{text}' is not a filter; write for example info,watershed=debug"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(color);
-    if context.config.text("log.format") == "json" { log.json().init() } else { log.with_target(false).init() }
+    if context.config.text("log.format") == "json" {
+        log.json().init()
+    } else {
+        log.with_target(false).init()
+    }
     Ok(())
 }

@@ -42,7 +42,10 @@ pub fn read(folder: &Path) -> Result<Vec<SqlFile>> {
     collect(folder, &mut paths)?;
     paths.sort();
     if paths.is_empty() {
-        bail!("there is no .sql file in {}; a project is a folder of CREATE SOURCE and CREATE STREAMING TABLE statements", folder.display());
+        bail!(
+            "there is no .sql file in {}; a project is a folder of CREATE SOURCE and CREATE STREAMING TABLE statements",
+            folder.display()
+        );
     }
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -184,15 +184,18 @@ impl Account {
                 (false, _) => "MISSING",
             };
             let mut cells = vec![topic.to_owned(), line.table.to_string()];
-            let counts =
-                [line.produced, line.in_table, line.late, line.quarantined, line.deduplicated, line.waiting(), line.accounted()];
+            let counts = [line.produced, line.in_table, line.late, line.quarantined, line.deduplicated, line.waiting(), line.accounted()];
             cells.extend(counts.map(|count| grouped(count as usize)));
             cells.push(verdict.to_owned());
             rows.push(cells.into_iter().map(Cell::Text).collect::<Vec<_>>());
         }
         let Some(layout) = Layout::fit(&columns, &rows, &style) else { return String::new() };
         let verdict = if self.holds() {
-            paint("reconciled: every row produced is in a table, late, quarantined, a duplicate, or waiting for the watermark", "1;32", color)
+            paint(
+                "reconciled: every row produced is in a table, late, quarantined, a duplicate, or waiting for the watermark",
+                "1;32",
+                color,
+            )
         } else {
             paint("NOT reconciled: see the lines with rows missing", "1;31", color)
         };
@@ -237,7 +240,8 @@ mod tests {
     async fn queries_are_told_apart_by_what_they_do_with_rows() {
         let source = "CREATE SOURCE rides (id VARCHAR, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at - INTERVAL '1 second') \
                       WITH (connector = 'kafka', topic = 'rides', format = 'json');";
-        let window = "SELECT window_start, count(*) AS n FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1 minute') GROUP BY window_start";
+        let window =
+            "SELECT window_start, count(*) AS n FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1 minute') GROUP BY window_start";
         let queries = [
             ("SELECT *, upper(id) AS big FROM rides", Kind::Kept),
             ("SELECT id FROM DEDUPLICATE(TABLE rides PARTITION BY id, DESCRIPTOR(at), INTERVAL '1 minute')", Kind::KeptLater),

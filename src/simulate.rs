@@ -144,7 +144,8 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
 
 fn progress_line(progress: &Progress, rate: f64) -> String {
     let time = chrono::DateTime::from_timestamp_micros(progress.now_us as i64);
-    let clock = time.filter(|_| progress.now_us > 0).map_or("warming up".to_owned(), |time| time.format("at %Y-%m-%d %H:%M:%S").to_string());
+    let clock =
+        time.filter(|_| progress.now_us > 0).map_or("warming up".to_owned(), |time| time.format("at %Y-%m-%d %H:%M:%S").to_string());
     let megabytes = progress.bytes as f64 / 1e6;
     format!("{} events, {megabytes:.1} MB, {} events/s, {clock}", grouped(progress.events as usize), grouped(rate.round() as usize))
 }
@@ -156,7 +157,8 @@ fn world(args: &Args) -> Result<Settings> {
         Some("now") => now_us(),
         Some(text) => {
             let time = chrono::DateTime::parse_from_rfc3339(text);
-            time.with_context(|| format!("--start '{text}' is not a time; write for example 2026-01-05T07:00:00Z, or now"))?.timestamp_micros()
+            time.with_context(|| format!("--start '{text}' is not a time; write for example 2026-01-05T07:00:00Z, or now"))?
+                .timestamp_micros()
         }
         None if args.rate == Pace::Real => now_us(),
         None => standard.start_time_us,

@@ -51,11 +51,7 @@ impl LakeCatalog {
     pub(crate) fn new(warehouse: Warehouse, system: Vec<Arc<dyn SystemTable>>) -> Self {
         let lake = Arc::new(Lake { warehouse, names: RwLock::default(), pinned: Mutex::default() });
         let system = system.into_iter().map(|table| (table.name().to_owned(), table)).collect();
-        Self {
-            home: Arc::new(HomeSchema { lake: Arc::clone(&lake) }),
-            system: Arc::new(SystemSchema { tables: system }),
-            lake,
-        }
+        Self { home: Arc::new(HomeSchema { lake: Arc::clone(&lake) }), system: Arc::new(SystemSchema { tables: system }), lake }
     }
 
     /// Lists the warehouse again and lets go of the pinned versions.

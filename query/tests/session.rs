@@ -16,7 +16,8 @@ async fn warehouse() -> Warehouse {
 fn rows(from: i64, count: i64) -> RecordBatch {
     let numbers: Vec<i64> = (from..from + count).collect();
     let names: Vec<String> = numbers.iter().map(|n| format!("row {n} of a table with text in it")).collect();
-    RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(numbers)) as _), ("name", Arc::new(StringArray::from(names)) as _)]).unwrap()
+    RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(numbers)) as _), ("name", Arc::new(StringArray::from(names)) as _)])
+        .unwrap()
 }
 
 async fn append(warehouse: &Warehouse, name: &str, epoch: i64, batch: RecordBatch) {
@@ -57,7 +58,8 @@ async fn a_statement_reads_one_version_and_the_next_one_the_newest() {
     append(&warehouse, "silver.rides", 1, rows(0, 3)).await;
     let session = Session::new(warehouse.clone()).unwrap();
     // Planned before the second commit, read after it.
-    let mut before = session.query("SELECT (SELECT count(*) FROM rides) - (SELECT count(*) FROM silver.rides) + count(*) FROM rides").await.unwrap();
+    let mut before =
+        session.query("SELECT (SELECT count(*) FROM rides) - (SELECT count(*) FROM silver.rides) + count(*) FROM rides").await.unwrap();
     append(&warehouse, "silver.rides", 2, rows(3, 2)).await;
     let batch = before.stream.next().await.unwrap().unwrap();
     assert_eq!(batch.column(0).as_primitive::<Int64Type>().value(0), 3);
@@ -124,8 +126,7 @@ async fn settings_last_for_the_session() {
     let set = session.query("SET datafusion.execution.batch_size = 77").await.unwrap();
     assert!(!set.has_rows);
     drop(set);
-    let shown: Vec<RecordBatch> =
-        session.query("SHOW datafusion.execution.batch_size").await.unwrap().stream.try_collect().await.unwrap();
+    let shown: Vec<RecordBatch> = session.query("SHOW datafusion.execution.batch_size").await.unwrap().stream.try_collect().await.unwrap();
     assert_eq!(shown[0].column(1).as_string::<i32>().value(0), "77");
 }
 

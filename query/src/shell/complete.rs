@@ -4,11 +4,70 @@ use std::collections::HashMap;
 
 /// Words of SQL worth completing.
 const KEYWORDS: &[&str] = &[
-    "ALL", "ANALYZE", "AND", "AS", "ASC", "BETWEEN", "BY", "CASE", "CAST", "COPY", "CROSS JOIN", "CUMULATE(", "DEDUPLICATE(", "DESC",
-    "DESCRIBE", "DESCRIPTOR(", "DISTINCT", "ELSE", "END", "EXCEPT", "EXISTS", "EXPLAIN", "FALSE", "FILTER (WHERE", "FROM", "FULL JOIN",
-    "GROUP BY", "HAVING", "HOP(", "ILIKE", "IN", "INNER JOIN", "INTERSECT", "INTERVAL", "IS NOT NULL", "IS NULL", "JOIN", "LEFT JOIN",
-    "LIKE", "LIMIT", "NOT", "NULL", "OFFSET", "ON", "OR", "ORDER BY", "OVER (", "PARTITION BY", "RIGHT JOIN", "SELECT", "SET", "SHOW",
-    "SHOW PIPELINES", "SHOW TABLES", "TABLE", "THEN", "TRUE", "TUMBLE(", "UNION ALL", "USING", "VALUES", "WHEN", "WHERE", "WITH",
+    "ALL",
+    "ANALYZE",
+    "AND",
+    "AS",
+    "ASC",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CAST",
+    "COPY",
+    "CROSS JOIN",
+    "CUMULATE(",
+    "DEDUPLICATE(",
+    "DESC",
+    "DESCRIBE",
+    "DESCRIPTOR(",
+    "DISTINCT",
+    "ELSE",
+    "END",
+    "EXCEPT",
+    "EXISTS",
+    "EXPLAIN",
+    "FALSE",
+    "FILTER (WHERE",
+    "FROM",
+    "FULL JOIN",
+    "GROUP BY",
+    "HAVING",
+    "HOP(",
+    "ILIKE",
+    "IN",
+    "INNER JOIN",
+    "INTERSECT",
+    "INTERVAL",
+    "IS NOT NULL",
+    "IS NULL",
+    "JOIN",
+    "LEFT JOIN",
+    "LIKE",
+    "LIMIT",
+    "NOT",
+    "NULL",
+    "OFFSET",
+    "ON",
+    "OR",
+    "ORDER BY",
+    "OVER (",
+    "PARTITION BY",
+    "RIGHT JOIN",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "SHOW PIPELINES",
+    "SHOW TABLES",
+    "TABLE",
+    "THEN",
+    "TRUE",
+    "TUMBLE(",
+    "UNION ALL",
+    "USING",
+    "VALUES",
+    "WHEN",
+    "WHERE",
+    "WITH",
 ];
 
 /// Most candidates offered at once.
@@ -108,7 +167,9 @@ fn aliases(text: &str) -> HashMap<String, String> {
             if next.is_some_and(|word| word.eq_ignore_ascii_case("as")) {
                 next = words.get(at + 3);
             }
-            if let Some(alias) = next.filter(|alias| !KEYWORDS.iter().any(|keyword| keyword.split(' ').any(|k| k.eq_ignore_ascii_case(alias)))) {
+            if let Some(alias) =
+                next.filter(|alias| !KEYWORDS.iter().any(|keyword| keyword.split(' ').any(|k| k.eq_ignore_ascii_case(alias))))
+            {
                 found.insert((*alias).to_owned(), (*table).to_owned());
             }
         }
@@ -130,7 +191,8 @@ fn starts(candidate: &str, word: &str) -> bool {
 
 /// Column names that SQL would fold or misread are offered in quotes.
 fn quoted(name: &str) -> String {
-    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
+    let plain =
+        name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
     if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
@@ -144,10 +206,8 @@ mod tests {
             functions: ["count", "coalesce"].map(str::to_owned).to_vec(),
             commands: ["d", "dt", "timing"].map(str::to_owned).to_vec(),
         };
-        let columns: HashMap<String, Vec<String>> = tables_named(text, &names)
-            .into_iter()
-            .map(|table| (table, ["city", "requests", "Fare"].map(str::to_owned).to_vec()))
-            .collect();
+        let columns: HashMap<String, Vec<String>> =
+            tables_named(text, &names).into_iter().map(|table| (table, ["city", "requests", "Fare"].map(str::to_owned).to_vec())).collect();
         complete(text, text.len(), &names, &columns).1
     }
 

@@ -191,7 +191,8 @@ impl Shell {
         }
         let (dim, plain) = if self.look.style.color { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
         // With CSV and JSON the result must stay clean.
-        let gone = if self.look.format == Format::Table { writeln!(io::stdout(), "{dim}{line}{plain}") } else { writeln!(io::stderr(), "{line}") };
+        let gone =
+            if self.look.format == Format::Table { writeln!(io::stdout(), "{dim}{line}{plain}") } else { writeln!(io::stderr(), "{line}") };
         if gone.is_err() { Outcome::Leave } else { Outcome::Done }
     }
 

@@ -308,8 +308,7 @@ mod tests {
 
     fn batch(from: i64, rows: i64) -> RecordBatch {
         let numbers: Vec<i64> = (from..from + rows).collect();
-        let texts: Vec<Option<String>> =
-            numbers.iter().map(|n| if n % 3 == 1 { None } else { Some(format!("a \"{n}\", b")) }).collect();
+        let texts: Vec<Option<String>> = numbers.iter().map(|n| if n % 3 == 1 { None } else { Some(format!("a \"{n}\", b")) }).collect();
         let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(numbers.iter().map(|_| Some(vec![Some(1), None])));
         let times: TimestampMicrosecondArray = numbers.iter().map(|n| Some(n * 1_500_000)).collect();
         RecordBatch::try_from_iter([
@@ -324,8 +323,7 @@ mod tests {
     fn run(batches: Vec<RecordBatch>, look: &Look) -> (String, Written) {
         let schema = batches[0].schema();
         let mut out = Vec::new();
-        let written =
-            futures::executor::block_on(write(schema, stream::iter(batches.into_iter().map(Ok)), look, &mut out)).unwrap();
+        let written = futures::executor::block_on(write(schema, stream::iter(batches.into_iter().map(Ok)), look, &mut out)).unwrap();
         (String::from_utf8(out).unwrap(), written)
     }
 
@@ -372,7 +370,8 @@ mod tests {
 
     #[test]
     fn rows_wider_than_the_terminal_go_one_line_per_column() {
-        let wide = RecordBatch::try_from_iter((0..20).map(|n| (format!("column_{n}"), Arc::new(Float64Array::from(vec![1.5])) as _))).unwrap();
+        let wide =
+            RecordBatch::try_from_iter((0..20).map(|n| (format!("column_{n}"), Arc::new(Float64Array::from(vec![1.5])) as _))).unwrap();
         let look = Look { style: Style { width: Some(60), unicode: false, color: false }, ..look(Format::Table) };
         let (out, _) = run(vec![wide], &look);
         assert_eq!(out.lines().count(), 21, "{out}");
