@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tansu_sans_io::api_versions_response::ApiVersion;
 use tansu_sans_io::create_topics_response::CreatableTopicResult;
 use tansu_sans_io::delete_topics_response::DeletableTopicResult;
+use tansu_sans_io::describe_configs_response::DescribeConfigsResult;
 use tansu_sans_io::find_coordinator_response::Coordinator;
 use tansu_sans_io::metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use tansu_sans_io::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
@@ -14,9 +15,9 @@ use tansu_sans_io::offset_fetch_response::{
 };
 use tansu_sans_io::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
-    ErrorCode, FetchRequest, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse,
-    ListOffsetsRequest, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
-    OffsetFetchResponse, ProduceRequest,
+    DescribeConfigsRequest, DescribeConfigsResponse, ErrorCode, FetchRequest, FindCoordinatorRequest, FindCoordinatorResponse,
+    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, MetadataRequest, MetadataResponse, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ProduceRequest,
 };
 use uuid::Uuid;
 
@@ -29,7 +30,7 @@ const NODE_ID: i32 = 1;
 const NO_OPERATIONS: i32 = i32::MIN;
 
 /// Requests understood and their versions: from what Kafka 4 clients still need to the last before topics go by id.
-pub(super) const VERSIONS: [(i16, i16, i16); 11] = [
+pub(super) const VERSIONS: [(i16, i16, i16); 12] = [
     (ProduceRequest::KEY, 3, 9),
     (FetchRequest::KEY, 4, 12),
     (ListOffsetsRequest::KEY, 1, 7),
@@ -41,6 +42,7 @@ pub(super) const VERSIONS: [(i16, i16, i16); 11] = [
     (CreateTopicsRequest::KEY, 2, 7),
     (DeleteTopicsRequest::KEY, 1, 6),
     (InitProducerIdRequest::KEY, 0, 4),
+    (DescribeConfigsRequest::KEY, 1, 4),
 ];
 
 pub(super) fn api_versions(code: ErrorCode) -> ApiVersionsResponse {
@@ -137,6 +139,23 @@ pub(super) fn delete_topics(catalog: &Catalog, request: DeleteTopicsRequest) -> 
         DeletableTopicResult::default().name(Some(name)).topic_id(Some([0; 16])).error_code(code.into())
     };
     DeleteTopicsResponse::default().throttle_time_ms(Some(0)).responses(Some(names.into_iter().map(one).collect()))
+}
+
+/// No topic has settings of its own: tools that ask for them (`kafka-topics --describe`) get none.
+pub(super) fn describe_configs(catalog: &Catalog, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    const TOPIC: i8 = 2;
+    let one = |resource: tansu_sans_io::describe_configs_request::DescribeConfigsResource| {
+        let unknown = resource.resource_type == TOPIC && catalog.topic(&resource.resource_name).is_none();
+        let code = if unknown { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::None };
+        DescribeConfigsResult::default()
+            .error_code(code.into())
+            .resource_type(resource.resource_type)
+            .resource_name(resource.resource_name)
+            .configs(Some(Vec::new()))
+    };
+    DescribeConfigsResponse::default()
+        .throttle_time_ms(0)
+        .results(Some(request.resources.unwrap_or_default().into_iter().map(one).collect()))
 }
 
 /// Hands out a producer id: random, so that nothing need be remembered. There are no transactions.

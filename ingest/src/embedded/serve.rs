@@ -119,6 +119,7 @@ async fn answer(catalog: &Catalog, frame: Bytes, port: u16) -> io::Result<Option
         Body::ApiVersionsRequest(_) => answers::api_versions(ErrorCode::None).into(),
         Body::CreateTopicsRequest(request) => answers::create_topics(catalog, request).into(),
         Body::DeleteTopicsRequest(request) => answers::delete_topics(catalog, request).into(),
+        Body::DescribeConfigsRequest(request) => answers::describe_configs(catalog, request).into(),
         Body::InitProducerIdRequest(request) => answers::init_producer_id(&request).into(),
         _ => return Err(io::Error::other(format!("request {key} is not supported"))),
     };
