@@ -28,12 +28,13 @@ test: ## Install what tests need, then formatting, lints, all tests, the end-to-
 	@scripts/setup.sh test
 	@scripts/test.sh
 
-unit: ## All tests but the end-to-end ones; needs nothing but Rust
-	cargo test --locked --workspace --lib --bins --features failpoints
+unit: ## All tests but the end-to-end ones; needs nothing but Rust (T=name runs those whose name contains it)
+	@# All integration tests but e2e, the only one whose name begins with e.
+	cargo test --locked --workspace --lib --bins --test '[!e]*' --features failpoints -- $(T)
 
 e2e: ## Only the end-to-end tests (T=name runs those whose name contains it)
 	@scripts/setup.sh test
-	cargo test --locked --test e2e --features failpoints -- $(T)
+	cargo test --locked --workspace --test e2e --features failpoints -- $(T)
 
 fmt: ## Format all Rust code
 	cargo fmt --all

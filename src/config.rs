@@ -47,6 +47,17 @@ const OPEN_SECTIONS: &[&str] = &["kafka", "storage"];
 /// Environment variables that are not settings.
 const OTHER_VARIABLES: &[&str] = &["WATERSHED_CONFIG", "WATERSHED_CACHE"];
 
+/// What AWS' own tools read and an object store needs: settings of `storage.` under AWS' names. `WATERSHED_STORAGE_…` wins over them.
+const AWS_VARIABLES: &[&str] = &[
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+];
+
 /// Where a value came from, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -91,6 +102,10 @@ impl Config {
             Some(path) => config.read_file(path)?,
             None if Path::new(FILE).exists() => config.read_file(Path::new(FILE))?,
             None => {}
+        }
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        for (name, value) in environment.iter().filter(|(name, _)| AWS_VARIABLES.contains(&name.as_str())) {
+            config.set(&format!("storage.{}", name.to_lowercase()), value.clone(), Origin::Environment(name.clone()));
         }
         for (name, value) in environment {
             config.read_variable(&name, value)?;
@@ -328,6 +343,11 @@ mod tests {
         let names: Vec<&str> = kafka.keys().map(String::as_str).collect();
         assert_eq!(names, ["sasl.username", "security.protocol", "ssl.ca.location"]);
         assert_eq!(config.handed_on("storage").get("aws_endpoint").map(String::as_str), Some("http://x"));
+
+        let keys = [("WATERSHED_STORAGE_AWS_REGION", "mine"), ("AWS_REGION", "theirs"), ("AWS_ACCESS_KEY_ID", "me"), ("AWS_PROFILE", "x")];
+        let storage: BTreeMap<String, String> = load("", &keys, None).unwrap().handed_on("storage").into_iter().collect();
+        let pairs: Vec<_> = storage.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("aws_access_key_id", "me"), ("aws_region", "mine")]);
     }
 
     #[test]

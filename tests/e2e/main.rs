@@ -13,11 +13,16 @@
 
 #![allow(dead_code)]
 
+mod disturbed;
+mod exactly_once;
 mod input;
 mod kafka;
+mod object_storage;
+mod project;
 mod readers;
 mod s3;
 mod servers;
+mod simulated;
 mod table;
 mod tools;
 mod watershed;

@@ -29,7 +29,7 @@ fn kafka_keeps_acknowledged_records_when_killed() {
 fn of_many_creators_of_one_object_one_wins() {
     let server = S3::shared();
     let (bucket, objects) = server.bucket();
-    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
+    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_allow_http(true);
     for (key, value) in server.environment() {
         builder = builder.with_config(key.to_lowercase().parse().expect("a setting"), value);
     }
