@@ -164,17 +164,15 @@ impl Stage {
 
     fn describe(&self, context: &Context, dir: &Path, log_file: &Path) -> String {
         let color = context.terminal.color_output();
-        let tables: Vec<String> = self.project.tables.keys().map(ToString::to_string).collect();
         let log = if context.terminal.output { log_file.display().to_string() } else { "standard error".to_owned() };
         format!(
             "{}\n  broker     Kafka protocol on {}, kept in {}\n  simulator  ride-events, driver-locations, payments, clickstream, in real time\n  \
-             pipelines  {} from definitions revision {}: {}\n  warehouse  {}\n  log        {log}\n",
+             pipelines  {}, definitions revision {}\n  warehouse  {}\n  log        {log}\n",
             paint("Watershed demo", "1", color),
             self.broker.bootstrap(),
             dir.join("broker").display(),
-            tables.len(),
+            self.project.tables.len(),
             self.revision,
-            tables.join(", "),
             self.warehouse.url(),
         )
     }
@@ -303,7 +301,7 @@ fn suggestions(context: &Context) -> String {
     format!(
         "{}\n  SELECT event_type, count(*) FROM bronze.ride_events GROUP BY 1 ORDER BY 2 DESC;\n  \
          SELECT city, state, count(*) FROM bronze.driver_locations GROUP BY 1, 2 ORDER BY 1, 3 DESC;\n  \
-         SELECT reason, count(*) FROM bronze.\"ride_events$quarantine\" GROUP BY 1;\n  \
+         SELECT reason, count(*) FROM bronze.ride_events$quarantine GROUP BY 1;\n  \
          SELECT * FROM gold.city_demand ORDER BY window_start DESC, requests DESC LIMIT 9;   -- once the first minute is over\n  \
          \\d lists tables, \\status shows the pipelines again, \\? all commands, \\q ends the demo\n\
          From another terminal: watershed shell --warehouse {warehouse}\n",

@@ -11,6 +11,9 @@ use watershed_lake::Warehouse;
 use watershed_query::{SystemTable, shell};
 use watershed_stream::{EpochRecord, newest_epochs};
 
+/// The columns that fit a terminal.
+pub const SHOWN: &str = "pipeline, epoch, age, watermark, rows_in, rows_out, late, quarantined, deduplicated";
+
 /// The table; reads the warehouse anew each time.
 #[derive(Debug)]
 pub struct Pipelines {
@@ -28,6 +31,10 @@ impl Pipelines {
 impl SystemTable for Pipelines {
     fn name(&self) -> &str {
         "pipelines"
+    }
+
+    fn shown(&self) -> &str {
+        SHOWN
     }
 
     fn schema(&self) -> SchemaRef {

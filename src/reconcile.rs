@@ -169,7 +169,7 @@ impl Account {
         let color = terminal.color_output();
         let style = Style { width: None, unicode: terminal.output, color };
         let heading = |name: &str, number| Column { name: name.to_owned(), number, whole: true };
-        let numbers = ["produced", "in table", "late", "quarantined", "duplicates", "waiting", "accounted for"];
+        let numbers = ["produced", "in table", "late", "quarantined", "duplicates", "waiting"];
         let mut columns = vec![heading("topic", false), heading("table", false)];
         columns.extend(numbers.map(|name| heading(name, true)));
         columns.push(heading("", false));
@@ -179,14 +179,14 @@ impl Account {
             let topic = if line.topic == before { "" } else { &line.topic };
             before = &line.topic;
             let verdict = match (line.holds(), line.kind) {
-                (true, Kind::Summed) => "ok (sums)",
-                (true, _) => "ok",
-                (false, _) => "MISSING",
+                (true, Kind::Summed) => "ok (sums)".to_owned(),
+                (true, _) => "ok".to_owned(),
+                (false, _) => format!("{} FOUND", grouped(line.accounted() as usize)),
             };
             let mut cells = vec![topic.to_owned(), line.table.to_string()];
-            let counts = [line.produced, line.in_table, line.late, line.quarantined, line.deduplicated, line.waiting(), line.accounted()];
+            let counts = [line.produced, line.in_table, line.late, line.quarantined, line.deduplicated, line.waiting()];
             cells.extend(counts.map(|count| grouped(count as usize)));
-            cells.push(verdict.to_owned());
+            cells.push(verdict);
             rows.push(cells.into_iter().map(Cell::Text).collect::<Vec<_>>());
         }
         let Some(layout) = Layout::fit(&columns, &rows, &style) else { return String::new() };
@@ -197,7 +197,7 @@ impl Account {
                 color,
             )
         } else {
-            paint("NOT reconciled: see the lines with rows missing", "1;31", color)
+            paint("NOT reconciled: not as many rows were found as produced", "1;31", color)
         };
         format!("{}{}\n{verdict}\n", layout.head(&columns, &style), layout.rows(&columns, &rows, &style))
     }

@@ -1,20 +1,21 @@
-//! Ctrl-C and SIGTERM: the first asks to stop, the second ends the process at once.
+//! Ctrl-C, SIGTERM and a closed terminal: the first asks to stop, the second ends the process at once.
 
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Exit code after Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 
-/// Waits for Ctrl-C or SIGTERM.
+/// Waits for Ctrl-C, SIGTERM, or the terminal to be closed.
 pub async fn stop_asked() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        // Without SIGTERM there is still Ctrl-C.
+    let (Ok(mut terminate), Ok(mut hang_up)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
+        // Without the others there is still Ctrl-C.
         let _ = tokio::signal::ctrl_c().await;
         return;
     };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
     }
 }
 

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use watershed_query::shell::{Format, Shell, ShellOptions};
 
+use crate::pipelines::SHOWN;
 use crate::{Context, warehouse};
 
 /// Show each pipeline's newest epoch, watermark and counts
@@ -49,8 +50,6 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         },
     );
     let more = if args.offsets { ", offsets, writer" } else { "" };
-    let sql = format!(
-        "SELECT pipeline, epoch, age, watermark, rows_in, rows_out, late, quarantined, deduplicated{more} FROM system.pipelines ORDER BY 1;"
-    );
+    let sql = format!("SELECT {SHOWN}{more} FROM system.pipelines ORDER BY 1;");
     Ok(u8::from(shell.run_text(&sql, None).await.is_err()))
 }

@@ -71,6 +71,11 @@ impl LakeCatalog {
     pub(crate) fn system_tables(&self) -> Vec<String> {
         self.system.table_names()
     }
+
+    /// What `SHOW <name>` lists, if there is such a table in `system`.
+    pub(crate) fn shown(&self, name: &str) -> Option<&str> {
+        self.system.tables.get(name).map(|table| table.shown())
+    }
 }
 
 impl Lake {

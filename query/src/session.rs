@@ -162,10 +162,9 @@ impl Session {
                 ))
             }
             SqlStatement::ShowVariable { variable } if variable.len() == 1 && variable[0].value.eq_ignore_ascii_case("pipelines") => {
-                if self.catalog.system_tables().iter().any(|name| name == "pipelines") {
-                    Ok(Some(format!("SELECT * FROM {SYSTEM}.pipelines")))
-                } else {
-                    Err(refused("this session knows nothing of pipelines", "run `watershed status`"))
+                match self.catalog.shown("pipelines") {
+                    Some(columns) => Ok(Some(format!("SELECT {columns} FROM {SYSTEM}.pipelines"))),
+                    None => Err(refused("this session knows nothing of pipelines", "run `watershed status`")),
                 }
             }
             _ => Ok(None),

@@ -13,6 +13,10 @@ pub trait SystemTable: Debug + Send + Sync {
     fn name(&self) -> &str;
     /// Columns, always the same.
     fn schema(&self) -> SchemaRef;
+    /// The columns that `SHOW <name>` lists, as SQL; the table may have more.
+    fn shown(&self) -> &str {
+        "*"
+    }
     /// The rows as of now; an error is shown to whoever asked.
     async fn rows(&self) -> Result<RecordBatch, String>;
 }

@@ -49,7 +49,7 @@ pub(super) async fn tables(session: &Session, word: Option<&str>) -> Result<List
         };
         rows.push(vec![name.schema().to_owned(), name.table().to_owned(), kind.to_owned()]);
     }
-    rows.extend(session.system_tables().into_iter().map(|name| vec!["system".to_owned(), name, "made up when asked".to_owned()]));
+    rows.extend(session.system_tables().into_iter().map(|name| vec!["system".to_owned(), name, "computed when read".to_owned()]));
     rows.retain(|row| contains(&format!("{}.{}", row[0], row[1]), word));
     let empty = match word {
         Some(word) => format!("no table's name contains '{word}'; \\dt lists all"),

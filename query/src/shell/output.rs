@@ -171,7 +171,7 @@ impl Printer<'_> {
             let layout = match self.look.expanded {
                 Expanded::On => None,
                 Expanded::Auto => Layout::fit(&self.columns, rows, style),
-                Expanded::Off => Layout::fit(&self.columns, rows, &Style { width: None, ..*style }),
+                Expanded::Off => Some(Layout::nearly(&self.columns, rows, style)),
             };
             if let Some(layout) = &layout {
                 out.write_all(layout.head(&self.columns, style).as_bytes())?;

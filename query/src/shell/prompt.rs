@@ -74,7 +74,8 @@ impl Shell {
 
     fn editor(&self) -> rustyline::Result<Editor<Assistant, FileHistory>> {
         let color = if self.options.color { ColorMode::Enabled } else { ColorMode::Disabled };
-        let config = Config::builder().completion_type(CompletionType::List).color_mode(color).auto_add_history(false).build();
+        let config = Config::builder().completion_type(CompletionType::List).color_mode(color).auto_add_history(false);
+        let config = config.completion_show_all_if_ambiguous(true).build();
         let mut editor = Editor::with_config(config)?;
         editor.set_max_history_size(HISTORY_LINES_MAX)?;
         editor.set_history_ignore_dups(true)?;

@@ -56,8 +56,18 @@ pub fn visible(text: &str) -> String {
 }
 
 impl Layout {
-    /// Fits columns to `width`; `None` if they do not fit even when cut.
+    /// Fits columns to the style's width; `None` if they do not fit even when cut.
     pub fn fit(columns: &[Column], rows: &[Vec<Cell>], style: &Style) -> Option<Self> {
+        Self::squeeze(columns, rows, style).ok()
+    }
+
+    /// As [`Layout::fit`], but as narrow as can be if the columns do not fit.
+    pub fn nearly(columns: &[Column], rows: &[Vec<Cell>], style: &Style) -> Self {
+        Self::squeeze(columns, rows, style).unwrap_or_else(|narrowest| narrowest)
+    }
+
+    /// Cuts the widest text column until all fit; the narrowest layout as an error if they do not.
+    fn squeeze(columns: &[Column], rows: &[Vec<Cell>], style: &Style) -> Result<Self, Self> {
         let mut widths: Vec<usize> = Vec::with_capacity(columns.len());
         let mut least: Vec<usize> = Vec::with_capacity(columns.len());
         for (at, column) in columns.iter().enumerate() {
@@ -67,16 +77,18 @@ impl Layout {
             widths.push(heading.max(cells));
             least.push(uncut.max(heading.min(HEADING_WIDTH_MIN)));
         }
-        let Some(limit) = style.width else { return Some(Self { widths }) };
+        let Some(limit) = style.width else { return Ok(Self { widths }) };
         // ` a │ b ` takes three characters a column, less the last bar.
         let frame = (3 * columns.len()).saturating_sub(1);
         loop {
             let total: usize = widths.iter().sum::<usize>() + frame;
             if total <= limit {
-                return Some(Self { widths });
+                return Ok(Self { widths });
             }
             let over = total - limit;
-            let widest = (0..widths.len()).filter(|at| widths[*at] > least[*at]).max_by_key(|at| widths[*at])?;
+            let Some(widest) = (0..widths.len()).filter(|at| widths[*at] > least[*at]).max_by_key(|at| widths[*at]) else {
+                return Err(Self { widths });
+            };
             // Down to the next widest, so that columns become alike instead of one being crushed.
             let next = (0..widths.len()).filter(|at| *at != widest && widths[*at] > least[*at]).map(|at| widths[at]).max().unwrap_or(0);
             let step = over.min((widths[widest] - next).max(1));
@@ -228,7 +240,9 @@ mod tests {
         let out = table(&columns, &rows, &style);
         assert!(out.lines().all(|line| line.width() <= 40), "{out}");
         assert!(out.contains("1234567890123456789") && out.contains('…'), "{out}");
-        assert_eq!(Layout::fit(&columns, &rows, &Style { width: Some(30), ..PLAIN }), None);
+        let narrow = Style { width: Some(30), ..PLAIN };
+        assert_eq!(Layout::fit(&columns, &rows, &narrow), None);
+        assert_eq!(Layout::nearly(&columns, &rows, &narrow).widths, [12, 19]);
     }
 
     #[test]
