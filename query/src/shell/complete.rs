@@ -121,7 +121,7 @@ pub fn complete(text: &str, at: usize, names: &Names, columns: &HashMap<String, 
         if !word.is_empty() && !wants_table {
             let lower = word.chars().all(|c| !c.is_uppercase());
             let keyword = |keyword: &&str| if lower { keyword.to_lowercase() } else { (*keyword).to_owned() };
-            found.extend(KEYWORDS.iter().filter(|keyword| starts(keyword, word)).map(|word| keyword(&word)));
+            found.extend(KEYWORDS.iter().filter(|keyword| starts(keyword, word)).map(keyword));
             found.extend(names.functions.iter().filter(|name| starts(name, word)).map(|name| format!("{name}(")));
         }
     }
