@@ -27,13 +27,15 @@ const CHUNK_RECORDS: usize = 4096;
 
 /// Ours, before what the user sets. `fetch.queue.backoff.ms`: with the default of a second a fast consumer whose queue is full sleeps that
 /// long. `fetch.wait.max.ms`: how long a broker may hold an empty fetch, hence how late a high watermark may be.
-const CONSUMER: [(&str, &str); 11] = [
+const CONSUMER: [(&str, &str); 12] = [
     ("group.id", "watershed"),
     ("auto.offset.reset", "error"),
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("fetch.queue.backoff.ms", "5"),
-    ("fetch.wait.max.ms", "100"),
+    // Waiting a little for more saves both sides most of their requests when records trickle.
+    ("fetch.min.bytes", "65536"),
+    ("fetch.wait.max.ms", "50"),
     ("queued.max.messages.kbytes", "16384"),
     ("statistics.interval.ms", "0"),
     ("reconnect.backoff.max.ms", "1000"),

@@ -11,7 +11,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::common::{Column, DFSchema};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -31,7 +31,6 @@ use crate::operators::aggregate_final::{AggregateFinal, Part};
 use crate::operators::aggregate_partial::{AggregatePartial, AggregatePartialSpec};
 use crate::operators::assign_windows::AssignWindows;
 use crate::operators::deduplicate::Deduplicate;
-use crate::operators::deliver::Deliver;
 use crate::operators::filter::Filter;
 use crate::operators::group_table::{Aggregate, GroupSpec};
 use crate::operators::late::{self, Deadline, Late};
@@ -96,11 +95,8 @@ impl Blueprint {
             late_schema: None,
         };
         builder.lower(plan)?;
-        let visible = plan.schema().as_arrow().fields().len();
-        let columns = Schema::new(builder.columns.fields()[..visible].to_vec());
-        let deliver = Deliver::new(&columns)?;
-        let schema = deliver.schema();
-        builder.push(format!("deliver {}", names(&schema)), move || Ok(Box::new(deliver.clone())));
+        let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
+        builder.keep_only(&schema, format!("deliver {}", names(&schema)));
         Ok(Self {
             source: source.clone(),
             table: table.clone(),
@@ -338,6 +334,14 @@ impl Builder<'_> {
         self.push(format!("late {deadline:?} {name}"), move || Ok(Box::new(Late::new(column, deadline, schema.clone()))));
     }
 
+    /// Hands on the columns of `schema`, which stand first, and nothing behind them.
+    fn keep_only(&mut self, schema: &SchemaRef, describe: String) {
+        let column = |(i, field): (usize, &FieldRef)| Arc::new(PhysicalColumn::new(field.name(), i)) as Arc<dyn PhysicalExpr>;
+        let expressions: Vec<_> = schema.fields().iter().enumerate().map(column).collect();
+        let schema = schema.clone();
+        self.push(describe, move || Ok(Box::new(Project::new(expressions.clone(), &schema, false))));
+    }
+
     fn cross(&mut self, keys: Vec<usize>) {
         self.exchanges += 1;
         self.exchange.get_or_insert(keys);
@@ -349,10 +353,8 @@ impl Builder<'_> {
         let keys = node.keys.iter().map(|key| self.place(key, input)).collect::<Result<Vec<_>, _>>()?;
         if self.exchange.is_none() {
             self.divert_late(time, Deadline::After);
-            let expressions: Vec<Arc<dyn PhysicalExpr>> =
-                self.columns.fields().iter().enumerate().map(|(i, f)| Arc::new(PhysicalColumn::new(f.name(), i)) as _).collect();
             let columns = self.columns.clone();
-            self.push("forget coordinates".into(), move || Ok(Box::new(Project::new(expressions.clone(), &columns, false))));
+            self.keep_only(&columns, "forget coordinates".into());
         }
         self.cross(keys.clone());
         let (schema, within_us) = (self.columns.clone(), node.within_us);

@@ -4,7 +4,6 @@ pub mod aggregate_final;
 pub mod aggregate_partial;
 pub mod assign_windows;
 pub mod deduplicate;
-pub mod deliver;
 pub mod filter;
 pub mod group_table;
 pub mod late;
