@@ -85,7 +85,7 @@ struct Starter<'a> {
 }
 
 impl Starter<'_> {
-    fn to_sink(&mut self) -> Sender<SinkMessage> {
+    fn sink_sender(&mut self) -> Sender<SinkMessage> {
         let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
         self.sink_inputs.push(receiver);
         sender
@@ -132,7 +132,7 @@ impl Starter<'_> {
         let watermarks = offsets.keys().map(|&p| (p, PartitionWatermark::new(self.watermark_us(p), delay_us))).collect();
         let mut kafka = self.spec.kafka.clone();
         kafka.properties.entry("group.id".into()).or_insert(format!("watershed-{}", self.spec.id.app_id().replace('/', "-")));
-        let (sink, control) = (self.to_sink(), self.control.clone());
+        let (sink, control) = (self.sink_sender(), self.control.clone());
         self.thread(format!("local{index}"), move |reports| {
             let task = LocalTask {
                 index,
@@ -156,7 +156,7 @@ impl Starter<'_> {
     fn keyed(&mut self, index: usize, inputs: Vec<Receiver<Message>>) -> Result<(), StreamError> {
         let mut chain = self.spec.blueprint.keyed_chain()?;
         state::restore(Stage::Keyed, chain.operators_mut(), self.segments, |task, _| task == index)?;
-        let task = KeyedTask { index, chain, inputs, sink: self.to_sink(), control: self.control.clone() };
+        let task = KeyedTask { index, chain, inputs, sink: self.sink_sender(), control: self.control.clone() };
         self.thread(format!("keyed{index}"), move |reports| task.run(reports))
     }
 
