@@ -76,7 +76,7 @@ enum Command {
     Stream(stream::Args),
     Shell(shell::Args),
     Status(status::Args),
-    Simulate(simulate::Args),
+    Simulate(Box<simulate::Args>),
     Broker(broker::Args),
     Drop(drop::Args),
     Completions(completions::Args),
@@ -146,7 +146,7 @@ fn run(command: Command, context: Context) -> u8 {
             Command::Stream(args) => log::started(&context, stream::run(args, &context)).await,
             Command::Shell(args) => log::started(&context, shell::run(args, &context)).await,
             Command::Status(args) => log::started(&context, status::run(args, &context)).await,
-            Command::Simulate(args) => log::started(&context, simulate::run(args, &context)).await,
+            Command::Simulate(args) => log::started(&context, simulate::run(*args, &context)).await,
             Command::Broker(args) => log::started(&context, broker::run(args, &context)).await,
             Command::Drop(args) => log::started(&context, drop::run(args, &context)).await,
         }

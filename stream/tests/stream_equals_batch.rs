@@ -58,21 +58,15 @@ struct Run {
 }
 
 fn rows(spread_us: i64) -> impl Strategy<Value = Vec<Row>> {
-    let row = (
-        0..60_000_000_i64,
-        -spread_us..=0,
-        prop::option::of("[abc]"),
-        prop::option::of(0..9_i64),
-        prop::option::of(0..9999_i128),
-        0..3_i32,
-    );
-    prop::collection::vec(row, 1..80).prop_map(move |rows| {
-        let count = rows.len() as i64;
-        let step = 60_000_000 / count;
-        let make = |(i, (_, jitter, city, seats, fare, partition)): (usize, (i64, i64, Option<String>, Option<i64>, Option<i128>, i32))| {
-            Row { id: i as i64 / 2, time_us: (i as i64 * step + jitter) / 1000 * 1000, city, seats, fare, partition }
-        };
-        rows.into_iter().enumerate().map(make).collect()
+    let row = (-spread_us..=0, prop::option::of("[abc]"), prop::option::of(0..9_i64), prop::option::of(0..9999_i128), 0..3_i32);
+    prop::collection::vec(row, 1..80).prop_map(|drawn| {
+        let step = 60_000_000 / drawn.len() as i64;
+        let mut rows = Vec::with_capacity(drawn.len());
+        for (jitter_us, city, seats, fare, partition) in drawn {
+            let i = rows.len() as i64;
+            rows.push(Row { id: i / 2, time_us: (i * step + jitter_us) / 1000 * 1000, city, seats, fare, partition });
+        }
+        rows
     })
 }
 

@@ -73,8 +73,8 @@ fn to_json(batch: &RecordBatch) -> Vec<Map<String, Value>> {
     let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
     writer.write(batch).unwrap();
     writer.finish().unwrap();
-    let rows = serde_json::Deserializer::from_slice(&writer.into_inner()).into_iter().map(Result::unwrap).collect();
-    rows
+    let written = writer.into_inner();
+    serde_json::Deserializer::from_slice(&written).into_iter().map(Result::unwrap).collect()
 }
 
 fn list_of(data_type: DataType) -> DataType {
