@@ -91,7 +91,9 @@ fn a_process_that_wakes_up_late_stops_and_has_done_nothing() {
     produce(kafka, "zombie", 0);
     let project = Project::local(kafka.bootstrap(), "zombie");
     let mut zombie = project.stream().start();
-    zombie.until("it commits", |_| (committed(&project, "bronze.events") > 0).then_some(()));
+    // All of them: one that had not begun would rightly go on once the other process has ended.
+    let pipelines = ["bronze.events", "gold.by_minute", "silver.unique_events"];
+    zombie.until("all commit", |_| pipelines.iter().all(|pipeline| committed(&project, pipeline) > 0).then_some(()));
     zombie.signal(libc::SIGSTOP);
     (1..CHUNKS).for_each(|chunk| produce(kafka, "zombie", chunk));
     // Another machine would take the sleeper for dead after a while; until then it is refused.
