@@ -36,14 +36,25 @@ pub async fn open(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<BTreeM
     Ok(tables)
 }
 
+/// The application id of a pipeline's transactions in one of its tables.
+///
+/// The quarantine is shared and outlives the pipeline's own tables. When these are made anew, epochs begin again at 1, so there the id names
+/// the life of the main table as well: the old life's epochs must not be taken for ours.
+fn app_id(shard: &ShardId, target: Target, tables: &BTreeMap<Target, Table>) -> String {
+    match (target, tables.get(&Target::Main)) {
+        (Target::Quarantine, Some(main)) => format!("{}/{}", shard.app_id(), main.id()),
+        _ => shard.app_id(),
+    }
+}
+
 /// Carries out what a record decided: all tables side by side. Repeating it changes nothing.
 pub async fn commit(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Target, Table>) -> Result<(), StreamError> {
     let commits = record.tables.iter().filter(|t| !t.files.is_empty()).map(async |epoch| {
-        let Some(table) = tables.values().find(|t| *t.name() == epoch.table) else {
+        let Some((target, table)) = tables.iter().find(|(_, t)| *t.name() == epoch.table) else {
             return Err(no_such_table(shard, epoch));
         };
         let commit = Commit {
-            app_id: shard.app_id(),
+            app_id: app_id(shard, *target, tables),
             app_version: record.epoch as i64,
             previous_app_version: epoch.previous_epoch.map(|e| e as i64),
             files: epoch.files.clone(),
@@ -58,9 +69,8 @@ pub async fn commit(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Tar
 
 /// Checks that the tables are the ones the record speaks of and stand where it left them: at it, or just before.
 pub async fn check(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Target, Table>) -> Result<(), StreamError> {
-    let app_id = shard.app_id();
     for epoch in &record.tables {
-        let Some(table) = tables.values().find(|t| *t.name() == epoch.table) else {
+        let Some((target, table)) = tables.iter().find(|(_, t)| *t.name() == epoch.table) else {
             // A side table that the definition no longer asks for has nothing more to redo once it is up to date.
             if epoch.files.is_empty() {
                 continue;
@@ -80,7 +90,7 @@ pub async fn check(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Targ
                 "restore the table, or start it anew with `watershed apply --rebuild`",
             ));
         }
-        let stands = table.transaction_version(&app_id).await?.map(|v| v as u64);
+        let stands = table.transaction_version(&app_id(shard, *target, tables)).await?.map(|v| v as u64);
         let done = record.last_epoch_of(epoch);
         if stands != done && stands != epoch.previous_epoch {
             return Err(inconsistent(
@@ -101,8 +111,8 @@ pub async fn check(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Targ
 
 /// Checks that a pipeline without records has never written: else its state was deleted under a live table.
 pub async fn check_untouched(shard: &ShardId, tables: &BTreeMap<Target, Table>) -> Result<(), StreamError> {
-    for table in tables.values() {
-        if let Some(version) = table.transaction_version(&shard.app_id()).await? {
+    for (target, table) in tables {
+        if let Some(version) = table.transaction_version(&app_id(shard, *target, tables)).await? {
             return Err(inconsistent(
                 shard,
                 format!(
@@ -127,4 +137,47 @@ fn no_such_table(shard: &ShardId, epoch: &TableEpoch) -> StreamError {
 
 fn inconsistent(shard: &ShardId, what: String, hint: &str) -> StreamError {
     StreamError::Inconsistent { pipeline: shard.pipeline.to_string(), what, hint: hint.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::project::Project;
+    use crate::runner::remove;
+
+    async fn transact(shard: &ShardId, tables: &BTreeMap<Target, Table>, epoch: i64) {
+        for (target, table) in tables {
+            let commit = Commit {
+                app_id: app_id(shard, *target, tables),
+                app_version: epoch,
+                previous_app_version: None,
+                files: Vec::new(),
+                operation: "STREAMING UPDATE".into(),
+            };
+            table.commit(commit).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_table_made_anew_begins_anew_in_the_shared_quarantine_too() {
+        let text = "CREATE SOURCE rides (id VARCHAR) WITH (connector = 'kafka', topic = 'rides', format = 'json');
+                    CREATE STREAMING TABLE silver.rides AS SELECT id FROM rides;";
+        let project = Project::parse([text]).unwrap();
+        let blueprint = project.plan(project.tables.values().next().unwrap()).await.unwrap();
+        let shard = ShardId { pipeline: main_name(&blueprint).unwrap(), shard: 0 };
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+
+        let tables = open(&warehouse, &blueprint).await.unwrap();
+        check_untouched(&shard, &tables).await.unwrap();
+        transact(&shard, &tables, 7).await;
+        let error = check_untouched(&shard, &tables).await.unwrap_err();
+        assert!(error.to_string().contains("deleted under a live table"), "{error}");
+
+        remove(&warehouse, &shard.pipeline).await.unwrap();
+        let tables = open(&warehouse, &blueprint).await.unwrap();
+        check_untouched(&shard, &tables).await.unwrap();
+        transact(&shard, &tables, 1).await;
+    }
 }
