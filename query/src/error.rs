@@ -54,12 +54,14 @@ impl QueryError {
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(detail) => Self::OutOfMemory { detail: first_line(detail).to_owned() },
+            DataFusionError::ResourcesExhausted(detail) => Self::OutOfMemory { detail: reason(detail).to_owned() },
             root => Self::Failed(root.strip_backtrace()),
         }
     }
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// Without the list of consumers, which speaks of operators and not of the query.
+fn reason(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    line.split_once(" with top memory consumers").map_or(line, |(reason, _)| reason)
 }

@@ -13,6 +13,7 @@ mod error;
 mod session;
 pub mod shell;
 mod system;
+mod workers;
 
 pub use error::QueryError;
 pub use session::{QueryResult, Session, SessionOptions};

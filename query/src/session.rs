@@ -22,6 +22,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{LogicalPlan, Statement as PlanStatement};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -29,7 +30,7 @@ use watershed_dialect::{Statement, StatementKind};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM};
-use crate::{QueryError, SystemTable};
+use crate::{QueryError, SystemTable, workers};
 
 /// How many memory consumers an out-of-memory message names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
@@ -58,6 +59,8 @@ impl Default for SessionOptions {
 pub struct Session {
     context: SessionContext,
     catalog: Arc<LakeCatalog>,
+    /// Where queries are computed.
+    workers: tokio::runtime::Handle,
     /// Held from the refresh of the catalog to the end of planning, so that one statement never sees another's versions.
     planning: Arc<tokio::sync::Mutex<()>>,
 }
@@ -108,7 +111,7 @@ impl Session {
         let context = SessionContext::new_with_state(watershed_dialect::session_state(config, Some(runtime)));
         let catalog = Arc::new(LakeCatalog::new(warehouse, options.system_tables));
         context.register_catalog(CATALOG, Arc::clone(&catalog) as _);
-        Ok(Self { context, catalog, planning: Arc::default() })
+        Ok(Self { context, catalog, workers: workers::handle()?, planning: Arc::default() })
     }
 
     /// Runs a text of exactly one statement.
@@ -142,7 +145,14 @@ impl Session {
         refuse_writes(&planned)?;
         let has_rows = !matches!(planned, LogicalPlan::Statement(_));
         let frame = self.context.execute_logical_plan(planned).await?;
-        Ok(QueryResult { stream: frame.execute_stream().await?, has_rows })
+        let task = Arc::new(frame.task_ctx());
+        let plan = frame.create_physical_plan().await?;
+        let stream = {
+            // Some operators start tasks as soon as they are executed: these, too, belong to the pool.
+            let _on_the_pool = self.workers.enter();
+            execute_stream(plan, task)?
+        };
+        Ok(QueryResult { stream: workers::compute(&self.workers, stream), has_rows })
     }
 
     async fn plan_text(&self, text: &str) -> Result<LogicalPlan, QueryError> {

@@ -172,3 +172,19 @@ async fn system_tables_are_made_up_when_asked() {
     assert_eq!(number(&session, "SELECT max(n) FROM system.pipelines").await, 42);
     assert_eq!(number(&session, "SHOW PIPELINES").await, 41);
 }
+
+/// Whether a person can still press Ctrl-C: the caller's only thread must stay free while a query computes without a pause.
+#[tokio::test]
+async fn a_busy_query_leaves_the_callers_thread_free_and_ends_when_it_is_dropped() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.big", 1, rows(0, 200_000)).await;
+    let session = Session::new(warehouse).unwrap();
+    let mut endless = session.query("SELECT count(*) FROM big a, big b WHERE a.n * b.n % 7 = 3").await.unwrap().stream;
+    tokio::select! {
+        biased;
+        _ = endless.next() => panic!("forty thousand million pairs cannot be counted that fast"),
+        () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {}
+    }
+    drop(endless);
+    assert_eq!(number(&session, "SELECT count(*) FROM big").await, 200_000);
+}

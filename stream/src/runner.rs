@@ -119,7 +119,13 @@ async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::R
                 tracing::info!(pipeline = %spec.id.pipeline, "the topic has new partitions: starting again to read them");
                 continue;
             }
-            Err(error) if error.may_pass() && !*stop.borrow() => {
+            Err(error) if error.may_pass() && *stop.borrow() => {
+                // What was not committed is read again by whoever runs it next.
+                tracing::warn!(pipeline = %spec.id.pipeline, %error, "pipeline was stopped while it could not go on");
+                metrics.phase(Phase::Stopped);
+                return Ok(());
+            }
+            Err(error) if error.may_pass() => {
                 tracing::warn!(pipeline = %spec.id.pipeline, %error, pause_ms = pause.as_millis() as u64, "pipeline failed, will start again from its newest epoch");
                 metrics.phase(Phase::Retrying { error: error.to_string() });
             }

@@ -6,8 +6,8 @@
 //!  -c, -f, a pipe ────────┘   command.rs        └─► listing.rs (\d, \dn, \df, \?)
 //! ```
 //!
-//! State: the settings that commands change, and the file named by `\o`. A query runs in a task of its own that is aborted
-//! when it is cancelled, so the prompt returns at once whatever the query is doing.
+//! State: the settings that commands change, and the file named by `\o`. A query runs on threads of
+//! its own (`workers.rs`), so the prompt returns at once when it is cancelled, whatever the query is doing.
 
 mod command;
 mod complete;
@@ -20,15 +20,11 @@ mod table;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt;
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 
 pub use command::HELP;
 pub use output::{Expanded, Format};
@@ -39,8 +35,6 @@ use command::Command;
 use input::{Unit, UnitKind};
 use output::{Look, OutputError, Written};
 
-/// Batches that wait between the query and the terminal.
-const BATCHES_AHEAD: usize = 2;
 /// Rows of a result that a terminal shows unless told otherwise.
 const ROWS_SHOWN: usize = 100;
 /// How deep `\i` may nest.
@@ -288,20 +282,11 @@ impl Shell {
     }
 }
 
-/// Plans `text`, runs it in a task, writes what comes. `None` if there was nothing to show.
+/// Plans and runs `text`, writes what comes. `None` if there was nothing to show.
 async fn show(session: &Session, text: &str, look: &Look, file: Option<&mut BufWriter<File>>) -> Result<Option<Written>, OutputError> {
     let QueryResult { stream, has_rows } = session.query(text).await?;
     let schema = stream.schema();
-    let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-    let task = tokio::spawn(async move {
-        let mut stream = stream;
-        while let Some(batch) = stream.next().await {
-            if sender.send(batch.map_err(QueryError::from)).await.is_err() {
-                return;
-            }
-        }
-    });
-    let batches = Batches { receiver, task: task.abort_handle() };
+    let batches = stream.map(|batch| batch.map_err(QueryError::from));
     let written = match file {
         Some(file) => {
             let plain = Look { row_limit: 0, style: Style { width: None, unicode: false, color: false }, ..look.clone() };
@@ -311,26 +296,6 @@ async fn show(session: &Session, text: &str, look: &Look, file: Option<&mut BufW
         None => output::write(schema, batches, &Look { format: Format::Json, ..look.clone() }, &mut io::sink()).await?,
     };
     Ok(has_rows.then_some(written))
-}
-
-/// Batches of a query that runs in a task; dropping it ends the task.
-struct Batches {
-    receiver: mpsc::Receiver<Result<RecordBatch, QueryError>>,
-    task: AbortHandle,
-}
-
-impl futures::Stream for Batches {
-    type Item = Result<RecordBatch, QueryError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
-        self.receiver.poll_recv(context)
-    }
-}
-
-impl Drop for Batches {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 fn say(text: &str) -> Outcome {
