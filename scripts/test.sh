@@ -33,7 +33,7 @@ case ${1:-all} in
         step cargo fmt --all --check
         step cargo test --locked --workspace --all-targets --features failpoints --no-run
         step cargo test --locked --workspace --features failpoints --no-fail-fast
-        step "$tools/cargo-deny" --all-features --locked check licenses bans
+        audit
         ;;
     lint)
         step cargo fmt --all --check
