@@ -1,0 +1,1 @@
+//! Jobs: batch queries that refresh a table.
