@@ -12,6 +12,7 @@ use crate::json::JsonDecode;
 use crate::kafka::{KafkaFetch, KafkaSettings};
 use crate::producer::{Producer, ensure_topics};
 use crate::reader::SourceReader;
+use crate::source::SourceRead;
 use crate::source::{Decode, Fetch, FetchLimits, Positions, RawBatch};
 
 const LIMITS: FetchLimits = FetchLimits { rows: 65_536, bytes: 32 * 1024 * 1024 };

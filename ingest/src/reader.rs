@@ -9,24 +9,7 @@ use watershed_dialect::definition::{Connector, Format, Metadata, OnError, Source
 use crate::error::{IngestError, Result};
 use crate::json::JsonDecode;
 use crate::kafka::{KafkaFetch, KafkaSettings, PartitionRange};
-use crate::source::{Decode, Decoded, Fetch, FetchLimits, PartitionProgress, Positions, RawBatch};
-
-/// What came from one partition.
-#[derive(Debug)]
-pub struct SourceBatch {
-    /// Kafka partition number.
-    pub partition: i32,
-    /// The position behind these records: where to go on once they are committed.
-    pub next_offset: i64,
-    /// Accepted rows and quarantined ones.
-    pub decoded: Decoded,
-    /// The latest Kafka timestamp among the records, in milliseconds since 1970; -1 if none has one.
-    pub append_time_ms_max: i64,
-    /// Records taken from Kafka (accepted and not).
-    pub records: usize,
-    /// Bytes of their keys and values.
-    pub bytes: usize,
-}
+use crate::source::{Decode, Fetch, FetchLimits, PartitionProgress, Positions, RawBatch, SourceBatch, SourceRead};
 
 /// Reads some partitions of a source from given positions. Blocking; one instance for each thread.
 ///
@@ -59,14 +42,6 @@ impl SourceReader {
         self.decode.schema()
     }
 
-    /// Waits up to `timeout` for records, takes what has arrived up to `limits` and decodes it. At most one batch a partition.
-    ///
-    /// With `on_error = 'fail'` the first record that is not accepted is an error that names its coordinates.
-    pub fn poll(&mut self, limits: FetchLimits, timeout: Duration) -> Result<Vec<SourceBatch>> {
-        let raw = self.fetch.fetch(limits, timeout)?;
-        raw.iter().map(|raw| self.decode_one(raw)).collect()
-    }
-
     fn decode_one(&mut self, raw: &RawBatch) -> Result<SourceBatch> {
         let decoded = self.decode.decode(raw)?;
         if let (OnError::Fail, Some(quarantined)) = (self.on_error, &decoded.quarantined) {
@@ -89,24 +64,21 @@ impl SourceReader {
             bytes: raw.byte_len(),
         })
     }
+}
 
-    /// Where each partition stands, without waiting.
-    pub fn progress(&mut self) -> Vec<PartitionProgress> {
+impl SourceRead for SourceReader {
+    /// With `on_error = 'fail'` the first record that is not accepted is an error that names its coordinates.
+    fn poll(&mut self, limits: FetchLimits, timeout: Duration) -> Result<Vec<SourceBatch>> {
+        let raw = self.fetch.fetch(limits, timeout)?;
+        raw.iter().map(|raw| self.decode_one(raw)).collect()
+    }
+
+    fn progress(&mut self) -> Vec<PartitionProgress> {
         self.fetch.progress()
     }
 
-    /// False while no broker can be reached; the client keeps trying.
-    pub fn is_connected(&self) -> bool {
-        self.fetch.is_connected()
-    }
-
-    /// The topic's partitions as they are now, with those added since. Blocks up to ten seconds.
-    pub fn partition_ranges(&self) -> Result<Vec<PartitionRange>> {
-        self.fetch.partition_ranges()
-    }
-
-    /// Shows positions to lag tools; see [`KafkaFetch::commit_offsets`].
-    pub fn commit_offsets(&self, positions: &Positions) {
+    /// See [`KafkaFetch::commit_offsets`].
+    fn commit_offsets(&self, positions: &Positions) {
         self.fetch.commit_offsets(positions);
     }
 }

@@ -156,3 +156,32 @@ pub trait Decode: Send {
 
 /// Offsets to start from, by partition: the next offset to be read.
 pub type Positions = BTreeMap<i32, i64>;
+
+/// What came from one partition.
+#[derive(Debug)]
+pub struct SourceBatch {
+    /// Kafka partition number.
+    pub partition: i32,
+    /// The position behind these records: where to go on once they are committed.
+    pub next_offset: i64,
+    /// Accepted rows and quarantined ones.
+    pub decoded: Decoded,
+    /// The latest Kafka timestamp among the records, in milliseconds since 1970; -1 if none has one.
+    pub append_time_ms_max: i64,
+    /// Records taken from Kafka (accepted and not).
+    pub records: usize,
+    /// Bytes of their keys and values.
+    pub bytes: usize,
+}
+
+/// Rows of some partitions of a source, fetched and decoded: what a pipeline's task reads. Blocking; one instance serves one thread.
+pub trait SourceRead: Send {
+    /// Waits up to `timeout` for records, takes what has arrived up to `limits` and decodes it. At most one batch a partition.
+    fn poll(&mut self, limits: FetchLimits, timeout: Duration) -> Result<Vec<SourceBatch>, IngestError>;
+
+    /// Where each partition stands, without waiting.
+    fn progress(&mut self) -> Vec<PartitionProgress>;
+
+    /// Shows positions that are decided to tools that look at the transport from outside. Nothing is recovered from them.
+    fn commit_offsets(&self, _positions: &Positions) {}
+}

@@ -14,7 +14,6 @@
 //! is committed at most once; the cost of a commit does not grow with the number of files in the table.
 
 mod access;
-mod catalog;
 mod checkpoint;
 mod commit;
 mod create;
@@ -40,7 +39,6 @@ mod warehouse;
 mod writer;
 
 pub use access::{Patience, PutOutcome};
-pub use catalog::{WarehouseCatalog, WarehouseSchema};
 pub use commit::{Commit, Committed, StagedFile};
 pub use definitions::{Definition, Definitions};
 pub use error::{LakeError, Result};

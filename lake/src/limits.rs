@@ -49,7 +49,5 @@ pub const PARTITION_FOLDER_BYTES: usize = 120;
 
 /// Files whose statistics are kept and pruned together.
 pub const FILES_PER_CHUNK: usize = 4096;
-/// A listing of the warehouse for a SQL shell may take this long.
-pub const LISTING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Tables looked at together while listing the warehouse.
 pub const LISTING_AT_ONCE: usize = 16;

@@ -19,7 +19,7 @@ use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Select, Sender};
 use tokio::sync::mpsc;
 use watershed_ingest::source::FetchLimits;
-use watershed_ingest::{SourceBatch, SourceReader};
+use watershed_ingest::{SourceBatch, SourceRead};
 
 use crate::StreamError;
 use crate::control::{BarrierRequest, Control, PartitionState};
@@ -119,7 +119,7 @@ pub struct LocalTask {
     /// Its number.
     pub index: usize,
     /// What it reads.
-    pub reader: SourceReader,
+    pub reader: Box<dyn SourceRead>,
     /// Its operators.
     pub chain: Chain,
     /// Where the event time stands among the decoded columns.
@@ -297,8 +297,7 @@ impl LocalTask {
     fn report_progress(&mut self, caught_up: &mut BTreeMap<i32, Instant>) {
         for progress in self.reader.progress() {
             let partition = progress.partition;
-            let at_end = progress.high_watermark.is_some_and(|high| progress.next_offset >= high);
-            let caught_up_since = if at_end {
+            let caught_up_since = if progress.is_caught_up() {
                 Some(*caught_up.entry(partition).or_insert_with(Instant::now))
             } else {
                 caught_up.remove(&partition);

@@ -137,7 +137,7 @@ impl Starter<'_> {
             let task = LocalTask {
                 index,
                 // Connects here, so that the partitions of all tasks are looked up side by side.
-                reader: SourceReader::open(&blueprint.source, &kafka, &blueprint.wanted, &offsets)?,
+                reader: Box::new(SourceReader::open(&blueprint.source, &kafka, &blueprint.wanted, &offsets)?),
                 chain,
                 time_column: blueprint.time_column,
                 uses_time: blueprint.uses_time,

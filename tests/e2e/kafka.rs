@@ -1,7 +1,7 @@
 //! Apache Kafka (KRaft, one node) from its Maven jars: start, kill -9, restart; produce and read back with librdkafka.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -23,6 +23,14 @@ pub struct Kafka {
     server: Option<Server>,
     folder: tempfile::TempDir,
     port: u16,
+    secured_port: Option<u16>,
+}
+
+/// Who may come in through the secured listener.
+#[derive(Clone, Copy)]
+pub struct Login {
+    pub user: &'static str,
+    pub password: &'static str,
 }
 
 /// What stands in a topic: partition, offset, value.
@@ -46,15 +54,22 @@ impl Kafka {
 
     /// A broker of one's own, for tests that kill it.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// A broker that has, beside the open listener, one with TLS and SASL/PLAIN; see [`Self::secured_bootstrap`] and [`Self::ca`].
+    pub fn start_secured(login: Login) -> Self {
+        Self::start_with(Some(login))
+    }
+
+    fn start_with(login: Option<Login>) -> Self {
         let folder = folder("kafka-");
         let (port, controller_port) = (free_port(), free_port());
         let data = folder.path().join("data");
-        let lines = [
+        let mut lines = vec![
             "process.roles=broker,controller".to_string(),
             "node.id=1".to_string(),
             format!("controller.quorum.voters=1@localhost:{controller_port}"),
-            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
             "controller.listener.names=CONTROLLER".to_string(),
             format!("log.dirs={}", data.display()),
             "num.partitions=1".to_string(),
@@ -73,9 +88,19 @@ impl Kafka {
             "broker.session.timeout.ms=2000".to_string(),
             "broker.heartbeat.interval.ms=500".to_string(),
         ];
+        let mut listeners = format!("PLAINTEXT://127.0.0.1:{port}");
+        let secured_port = login.map(|login| {
+            let secured_port = free_port();
+            listeners.push_str(&format!(",SASL_SSL://127.0.0.1:{secured_port}"));
+            lines.extend(secured(folder.path(), login));
+            secured_port
+        });
+        lines.push(format!("listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}"));
+        lines.push(format!("advertised.listeners={listeners}"));
+        lines.push("listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL".to_string());
         std::fs::write(folder.path().join("server.properties"), lines.join("\n")).expect("server.properties");
         std::fs::write(folder.path().join("log4j2.yaml"), LOG4J).expect("log4j2.yaml");
-        let mut kafka = Self { server: None, folder, port };
+        let mut kafka = Self { server: None, folder, port, secured_port };
         let cluster = "4L6g3nShT-eMCtK--X86sw";
         let output = kafka
             .java("kafka.tools.StorageTool")
@@ -97,8 +122,7 @@ impl Kafka {
     }
 
     fn java(&self, class: &str) -> Command {
-        let java = std::env::var_os("JAVA_HOME").map_or(PathBuf::from("java"), |home| PathBuf::from(home).join("bin/java"));
-        let mut command = Command::new(java);
+        let mut command = Command::new(java_tool("java"));
         command.args(["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         command.arg(format!("-Dlog4j2.configurationFile={}", self.folder.path().join("log4j2.yaml").display()));
         command.arg("-cp").arg(tool("kafka").join("*")).arg(class);
@@ -108,6 +132,16 @@ impl Kafka {
     /// `host:port` for clients.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `host:port` of the listener with TLS and SASL.
+    pub fn secured_bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.secured_port.expect("started with a login"))
+    }
+
+    /// The certificate that signs the secured listener's, as PEM.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
     }
 
     /// kill -9.
@@ -220,6 +254,35 @@ impl Kafka {
         records.sort();
         records
     }
+}
+
+fn java_tool(name: &str) -> PathBuf {
+    std::env::var_os("JAVA_HOME").map_or(PathBuf::from(name), |home| PathBuf::from(home).join("bin").join(name))
+}
+
+/// Makes a certificate for the secured listener and gives the settings that use it.
+fn secured(folder: &Path, login: Login) -> Vec<String> {
+    let store = folder.join("keys.p12");
+    let keytool = |arguments: &[&str]| {
+        let mut command = Command::new(java_tool("keytool"));
+        command.args(arguments).args(["-alias", "broker", "-storetype", "PKCS12", "-storepass", "test-only", "-keystore"]).arg(&store);
+        let output = command.output().expect("keytool comes with Java");
+        assert!(output.status.success(), "keytool {arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+    };
+    let name = ["-dname", "CN=localhost", "-ext", "san=ip:127.0.0.1,dns:localhost"];
+    keytool(&[&["-genkeypair", "-keyalg", "EC", "-validity", "2"], &name[..]].concat());
+    keytool(&["-exportcert", "-rfc", "-file", &folder.join("ca.pem").display().to_string()]);
+    let Login { user, password } = login;
+    vec![
+        "ssl.keystore.type=PKCS12".to_string(),
+        format!("ssl.keystore.location={}", store.display()),
+        "ssl.keystore.password=test-only".to_string(),
+        "sasl.enabled.mechanisms=PLAIN".to_string(),
+        format!(
+            "listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+             user_{user}=\"{password}\";"
+        ),
+    ]
 }
 
 const LOG4J: &str = "\

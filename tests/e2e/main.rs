@@ -21,6 +21,7 @@ mod object_storage;
 mod project;
 mod readers;
 mod s3;
+mod secured;
 mod servers;
 mod simulated;
 mod table;

@@ -105,28 +105,6 @@ async fn a_provider_is_pinned_and_a_name_is_live() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_catalog_lists_what_is_there_now() {
-    let (_folder, warehouse) = local().await;
-    let context = session(&warehouse);
-    let listing = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY 1, 2";
-    assert!(!query(&context, listing).await.contains("silver"));
-    let other = stranger(&warehouse);
-    other.create_table(&name("silver.rides"), schema(), &[]).await.unwrap();
-    other.create_table(&name("silver.rides$late"), schema(), &[]).await.unwrap();
-    other.create_table(&name("bronze.rides"), schema(), &[]).await.unwrap();
-    std::fs::create_dir_all(warehouse.url().to_file_path().unwrap().join("silver/no_table")).unwrap();
-    let shown = query(&context, listing).await;
-    assert_eq!(shown.matches("rides").count(), 3, "{shown}");
-    assert!(!shown.contains("no_table"), "{shown}");
-    assert_eq!(number(&context, "SELECT count(*) FROM silver.\"rides$late\"").await, 0);
-    assert!(context.sql("SELECT * FROM silver.no_table").await.is_err());
-    assert!(context.sql("SELECT * FROM nowhere.rides").await.is_err());
-    other.drop_table(&name("silver.rides")).await.unwrap();
-    assert!(context.sql("SELECT * FROM silver.rides").await.is_err());
-    assert_eq!(query(&context, listing).await.matches("rides").count(), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn scans_heed_the_settings_of_the_session() {
     let (_folder, warehouse) = local().await;
     let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();

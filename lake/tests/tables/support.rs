@@ -7,13 +7,16 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider, TableProvider};
+use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
 use url::Url;
 use watershed_lake::faults::FaultStore;
-use watershed_lake::{Commit, Committed, LakeError, Patience, Table, TableName, Warehouse, WarehouseCatalog};
+use watershed_lake::{Commit, Committed, LakeError, Patience, Table, TableName, Warehouse};
 
 /// Short waits: what is tested is what happens, not how long one would wait.
 pub fn impatient() -> Patience {
@@ -65,14 +68,39 @@ pub async fn append(table: &Table, app_id: &str, app_version: i64, batches: Vec<
     table.commit(Commit { app_id: app_id.to_owned(), app_version, previous_app_version, files, operation }).await
 }
 
-/// A session with the warehouse as its default catalog.
+/// A session over the tables of schema `s`, each as it is when a query is planned.
 pub fn session(warehouse: &Warehouse) -> SessionContext {
-    let mut config = SessionConfig::new().with_default_catalog_and_schema("lake", "s").with_information_schema(true);
+    let mut config = SessionConfig::new().with_default_catalog_and_schema("lake", "s");
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     config.options_mut().execution.parquet.schema_force_view_types = false;
     let context = SessionContext::new_with_config(config);
-    context.register_catalog("lake", Arc::new(WarehouseCatalog::new(warehouse.clone())));
+    let catalog = MemoryCatalogProvider::new();
+    catalog.register_schema("s", Arc::new(Tables(warehouse.clone()))).unwrap();
+    context.register_catalog("lake", Arc::new(catalog));
     context
+}
+
+/// The tables of schema `s`.
+#[derive(Debug)]
+struct Tables(Warehouse);
+
+#[async_trait]
+impl SchemaProvider for Tables {
+    fn table_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn table(&self, table: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        match self.0.table(&TableName::new("s", table).unwrap()).await {
+            Ok(table) => Ok(Some(table.provider().await?)),
+            Err(LakeError::NoSuchTable(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn table_exist(&self, _table: &str) -> bool {
+        true
+    }
 }
 
 pub async fn query(context: &SessionContext, sql: &str) -> String {

@@ -1,0 +1,160 @@
+//! The house rules, as a test: each failure names the file and what to do.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Longer files are hard to find one's way in.
+const LINES_MAX: usize = 600;
+
+/// Which crates of ours each may use: dependencies point one way.
+const MAY_USE: [(&str, &[&str]); 7] = [
+    ("dialect", &[]),
+    ("lake", &[]),
+    ("ingest/simulator", &[]),
+    ("ingest", &["dialect"]),
+    ("stream", &["ingest", "lake", "dialect"]),
+    ("batch", &["lake", "dialect"]),
+    ("query", &["lake", "dialect"]),
+];
+
+/// Words of code that have one home: the word, the folders it may stand in, and why.
+const HOMES: [(&str, &[&str], &str); 3] = [
+    ("env::var", &["src", "tests", "build.rs"], "only the binary reads the environment: hand the value down"),
+    ("\"_delta_log", &["lake", "tests"], "only lake/ writes a Delta log"),
+    ("use rdkafka", &["ingest", "tests", "examples"], "only ingest/ knows Kafka"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files of the project with one of these endings, as paths from its root.
+fn files(endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of the project") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if !name.starts_with('.') && name != "target" && name != "node_modules" {
+                    folders.push(path);
+                }
+            } else if endings.iter().any(|ending| name.ends_with(ending)) {
+                found.push(path.strip_prefix(root()).expect("below the root").to_path_buf());
+            }
+        }
+    }
+    found.sort();
+    assert!(found.len() > 5, "the walk over the project finds its files: {found:?}");
+    found
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn none(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn rust_files_say_what_they_are_and_stay_short() {
+    let mut faults = Vec::new();
+    for path in files(&[".rs"]) {
+        let text = text(&path);
+        let lines = text.lines().count();
+        if lines > LINES_MAX {
+            faults.push(format!("{}: {lines} lines; split it, {LINES_MAX} is the limit", path.display()));
+        }
+        if !text.starts_with("//!") {
+            faults.push(format!("{}: begin with //! and what the file is for", path.display()));
+        }
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if ["util", "utils", "common", "misc", "helpers", "prelude"].contains(&stem.as_str()) {
+            faults.push(format!("{}: name the file after what is in it", path.display()));
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn crates_know_only_those_below_them() {
+    let mut faults = Vec::new();
+    let names: BTreeMap<String, &str> =
+        MAY_USE.iter().map(|(folder, _)| (format!("watershed-{}", folder.rsplit('/').next().unwrap_or(folder)), *folder)).collect();
+    for (folder, may_use) in MAY_USE {
+        let manifest = text(&Path::new(folder).join("Cargo.toml"));
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default().split("\n[").next().unwrap_or_default();
+        for line in dependencies.lines() {
+            let Some(used) = names.get(line.split(['.', ' ', '=']).next().unwrap_or_default()) else { continue };
+            if !may_use.contains(used) {
+                faults.push(format!("{folder}/Cargo.toml: {folder} must not know {used}; see the code map in docs/architecture.md"));
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn words_stay_at_home() {
+    let mut faults = Vec::new();
+    for path in files(&[".rs"]) {
+        let (shown, text) = (path.display().to_string(), text(&path));
+        if shown == "tests/tidy.rs" {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (word, homes, why) in HOMES {
+            let at_home = homes.iter().any(|home| path.starts_with(home)) || shown.contains("/tests/") || shown.contains("/examples/");
+            if code.contains(word) && !at_home {
+                faults.push(format!("{shown}: '{word}': {why}"));
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn operators_are_pure() {
+    let mut faults = Vec::new();
+    for path in files(&[".rs"]).into_iter().filter(|path| path.starts_with("stream/src/operators")) {
+        let text = text(&path);
+        for word in ["Instant", "SystemTime", "tokio", "std::fs", "std::thread", "crossbeam", "object_store"] {
+            if text.contains(word) {
+                faults.push(format!("{}: '{word}': I/O, clocks and channels belong to task.rs, shard.rs and sink.rs", path.display()));
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn definitions_begin_with_what_they_answer() {
+    let mut faults = Vec::new();
+    for path in files(&[".sql"]).into_iter().filter(|path| path.starts_with("sql")) {
+        if !text(&path).starts_with("-- ") {
+            faults.push(format!("{}: begin with a comment that says what it is and what it answers", path.display()));
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn links_between_pages_resolve() {
+    let mut faults = Vec::new();
+    for path in files(&[".md"]) {
+        let text = text(&path);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") || file.starts_with("mailto:") {
+                continue;
+            }
+            let folder = path.parent().unwrap_or(Path::new(""));
+            if !root().join(folder).join(file).exists() {
+                faults.push(format!("{}: nothing is at '{target}'", path.display()));
+            }
+        }
+    }
+    none(&faults);
+}
