@@ -194,7 +194,7 @@ impl Stage {
     }
 
     async fn start(&self) -> Result<Runner> {
-        let options = RunOptions { kafka: self.kafka.clone(), only: Vec::new(), until: Until::Stopped, parallelism: None };
+        let options = RunOptions { sources: Arc::new(self.kafka.clone()), only: Vec::new(), until: Until::Stopped, parallelism: None };
         Ok(Runner::start(self.warehouse.clone(), &self.project, options).await?)
     }
 

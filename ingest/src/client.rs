@@ -14,17 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::error::{IngestError, Result};
 use crate::settings::KafkaSettings;
-
-/// A partition and the offsets that Kafka holds of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionRange {
-    /// Kafka partition number.
-    pub partition: i32,
-    /// First offset that is still there.
-    pub low: i64,
-    /// The end: the next offset to be written.
-    pub high: i64,
-}
+use crate::source::PartitionRange;
 
 /// What librdkafka's callbacks reported.
 #[derive(Debug)]

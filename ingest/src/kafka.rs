@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 use rdkafka::client::Client;
 use rdkafka::types::RDKafkaErrorCode;
 
-pub use crate::client::PartitionRange;
 use crate::client::{self, Context};
 use crate::consume::{self, Consumed, PartitionList, Queue};
 use crate::error::{IngestError, Result};
 pub use crate::settings::KafkaSettings;
-use crate::source::{Fetch, FetchLimits, PartitionProgress, Positions, RawBatch};
+use crate::source::{Fetch, FetchLimits, PartitionProgress, PartitionRange, Positions, RawBatch};
 
 /// How long look-ups (partitions, watermarks) may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,11 +86,6 @@ impl KafkaFetch {
     /// False while no broker can be reached; librdkafka keeps trying.
     pub fn is_connected(&self) -> bool {
         self.client.context().is_connected()
-    }
-
-    /// The topic's partitions as they are now, with those added since. Blocks up to ten seconds.
-    pub fn partition_ranges(&self) -> Result<Vec<PartitionRange>> {
-        client::ranges(&self.client, &self.topic, LOOKUP_TIMEOUT)
     }
 
     /// Shows `positions` (next offsets to be read) to lag tools under the consumer group. Returns at once; a failure is only logged,

@@ -27,5 +27,5 @@ pub use embedded::{EmbeddedBroker, EmbeddedSettings};
 pub use error::IngestError;
 pub use kafka::KafkaSettings;
 pub use producer::Producer;
-pub use reader::{SourceReader, source_partitions};
-pub use source::{SourceBatch, SourceRead};
+pub use reader::SourceReader;
+pub use source::{OpenSource, PartitionRange, SourceBatch, SourceRead};

@@ -8,8 +8,10 @@ use watershed_dialect::definition::{Connector, Format, Metadata, OnError, Source
 
 use crate::error::{IngestError, Result};
 use crate::json::JsonDecode;
-use crate::kafka::{KafkaFetch, KafkaSettings, PartitionRange};
-use crate::source::{Decode, Fetch, FetchLimits, PartitionProgress, Positions, RawBatch, SourceBatch, SourceRead};
+use crate::kafka::{KafkaFetch, KafkaSettings};
+use crate::source::{
+    Decode, Fetch, FetchLimits, OpenSource, PartitionProgress, PartitionRange, Positions, RawBatch, SourceBatch, SourceRead,
+};
 
 /// Reads some partitions of a source from given positions. Blocking; one instance for each thread.
 ///
@@ -83,10 +85,18 @@ impl SourceRead for SourceReader {
     }
 }
 
-/// The partitions of a source's topic and the offsets Kafka holds. Blocks up to ten seconds.
-pub fn source_partitions(definition: &SourceDefinition, kafka: &KafkaSettings) -> Result<Vec<PartitionRange>> {
-    let Connector::Kafka { topic, properties } = &definition.connector;
-    crate::kafka::partitions(&kafka.overlaid(properties), topic)
+/// Sources in Kafka. Settings of a definition go over these.
+impl OpenSource for KafkaSettings {
+    fn partitions(&self, definition: &SourceDefinition) -> Result<Vec<PartitionRange>> {
+        let Connector::Kafka { topic, properties } = &definition.connector;
+        crate::kafka::partitions(&self.overlaid(properties), topic)
+    }
+
+    fn open(&self, definition: &SourceDefinition, wanted: &[usize], positions: &Positions, reader: &str) -> Result<Box<dyn SourceRead>> {
+        let mut settings = self.clone();
+        settings.properties.entry("group.id".into()).or_insert(format!("watershed-{reader}"));
+        Ok(Box::new(SourceReader::open(definition, &settings, wanted, positions)?))
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arrow::array::Int64Array;
 use arrow::record_batch::RecordBatch;
+use watershed_dialect::definition::SourceDefinition;
 
 use crate::IngestError;
 
@@ -109,6 +110,17 @@ impl RawBatch {
     }
 }
 
+/// A partition and the offsets its transport holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionRange {
+    /// Kafka partition number.
+    pub partition: i32,
+    /// First offset that is still there.
+    pub low: i64,
+    /// The end: the next offset to be written.
+    pub high: i64,
+}
+
 /// Where a partition stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionProgress {
@@ -184,4 +196,20 @@ pub trait SourceRead: Send {
 
     /// Shows positions that are decided to tools that look at the transport from outside. Nothing is recovered from them.
     fn commit_offsets(&self, _positions: &Positions) {}
+}
+
+/// Opens sources: how pipelines come to their rows. Calls block, up to ten seconds for a broker.
+pub trait OpenSource: Send + Sync + std::fmt::Debug {
+    /// The partitions of a source as they are now.
+    fn partitions(&self, definition: &SourceDefinition) -> Result<Vec<PartitionRange>, IngestError>;
+
+    /// Reads the partitions in `positions`, each from the position given there. `wanted` are indices into the definition's columns;
+    /// rows come out in that order. `reader` is the name under which lag tools see who reads.
+    fn open(
+        &self,
+        definition: &SourceDefinition,
+        wanted: &[usize],
+        positions: &Positions,
+        reader: &str,
+    ) -> Result<Box<dyn SourceRead>, IngestError>;
 }

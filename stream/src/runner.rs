@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use watershed_ingest::kafka::KafkaSettings;
+use watershed_ingest::OpenSource;
 use watershed_lake::{TableName, Warehouse};
 
 use crate::StreamError;
@@ -26,8 +26,8 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How pipelines are to run.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// How to reach Kafka.
-    pub kafka: KafkaSettings,
+    /// How to reach the sources.
+    pub sources: Arc<dyn OpenSource>,
     /// Only these pipelines; all if empty.
     pub only: Vec<TableName>,
     /// When they end.
@@ -67,7 +67,7 @@ impl Runner {
                 id: ShardId { pipeline: name, shard: 0 },
                 blueprint: Arc::new(blueprint),
                 warehouse: warehouse.clone(),
-                kafka: options.kafka.clone(),
+                sources: options.sources.clone(),
                 parallelism,
                 until: options.until,
                 identity: identity.clone(),

@@ -13,8 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use watershed_ingest::kafka::{KafkaSettings, PartitionRange};
-use watershed_ingest::source_partitions;
+use watershed_ingest::{OpenSource, PartitionRange};
 use watershed_lake::{PutOutcome, Table, Warehouse};
 
 use crate::StreamError;
@@ -51,8 +50,8 @@ pub struct ShardSpec {
     pub blueprint: Arc<Blueprint>,
     /// Where its tables lie.
     pub warehouse: Warehouse,
-    /// How to reach Kafka.
-    pub kafka: KafkaSettings,
+    /// How to reach its source.
+    pub sources: Arc<dyn OpenSource>,
     /// How many tasks each stage may have.
     pub parallelism: usize,
     /// When it ends.
@@ -116,8 +115,8 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
 }
 
 async fn partition_ranges(spec: &ShardSpec) -> Result<Vec<PartitionRange>, StreamError> {
-    let (source, kafka) = (spec.blueprint.source.clone(), spec.kafka.clone());
-    let ranges = tokio::task::spawn_blocking(move || source_partitions(&source, &kafka)).await;
+    let (source, sources) = (spec.blueprint.source.clone(), spec.sources.clone());
+    let ranges = tokio::task::spawn_blocking(move || sources.partitions(&source)).await;
     Ok(ranges.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
 }
 

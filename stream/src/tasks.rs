@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::mpsc;
-use watershed_ingest::SourceReader;
 use watershed_lake::Table;
 
 use crate::StreamError;
@@ -130,14 +129,13 @@ impl Starter<'_> {
         };
         let delay_us = blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
         let watermarks = offsets.keys().map(|&p| (p, PartitionWatermark::new(self.watermark_us(p), delay_us))).collect();
-        let mut kafka = self.spec.kafka.clone();
-        kafka.properties.entry("group.id".into()).or_insert(format!("watershed-{}", self.spec.id.app_id().replace('/', "-")));
+        let (sources, name) = (self.spec.sources.clone(), self.spec.id.app_id().replace('/', "-"));
         let (sink, control) = (self.sink_sender(), self.control.clone());
         self.thread(format!("local{index}"), move |reports| {
             let task = LocalTask {
                 index,
                 // Connects here, so that the partitions of all tasks are looked up side by side.
-                reader: Box::new(SourceReader::open(&blueprint.source, &kafka, &blueprint.wanted, &offsets)?),
+                reader: sources.open(&blueprint.source, &blueprint.wanted, &offsets, &name)?,
                 chain,
                 time_column: blueprint.time_column,
                 uses_time: blueprint.uses_time,

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::{EmbeddedBroker, EmbeddedSettings};
 use crate::error::IngestError;
-use crate::kafka::{self, KafkaFetch, KafkaSettings, PartitionRange};
+use crate::kafka::{self, KafkaFetch, KafkaSettings};
 use crate::producer::{Producer, ensure_topics};
-use crate::source::{Fetch, FetchLimits, Positions, RawBatch};
+use crate::source::{Fetch, FetchLimits, PartitionRange, Positions, RawBatch};
 
 const LIMITS: FetchLimits = FetchLimits { rows: 1_000_000, bytes: 64 * 1024 * 1024 };
 const PATIENCE: Duration = Duration::from_secs(30);
