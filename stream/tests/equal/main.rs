@@ -1,0 +1,13 @@
+//! The same text over the same rows gives the same answer on stream and on batch.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `driver.rs` | the chains of a pipeline as tasks run them, in one thread, with checkpoints and crashes |
+//! | `batch.rs` | the same query in DataFusion over the rows that were in time |
+//! | `property.rs` | random rows, order, cuts, tasks, crashes for every operator |
+//! | `slt.rs` | the cases in `stream/tests/slt/`: text with rows, verbs, queries and what they give |
+
+mod batch;
+mod driver;
+mod property;
+mod slt;

@@ -1,0 +1,254 @@
+//! Random rows in random order, cut and restarted at random, through every operator: the answer is that of DataFusion over the rows
+//! that were in time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::SchemaRef;
+use proptest::prelude::*;
+use watershed_stream::{Blueprint, Project};
+
+use crate::batch::{self, lines};
+use crate::driver::{Driver, Given, Tasks};
+
+const SOURCE: &str = "
+CREATE SOURCE trips (
+    id BIGINT NOT NULL, time TIMESTAMP NOT NULL, city VARCHAR, seats BIGINT, fare DECIMAL(10, 2),
+    WATERMARK FOR time AS time - INTERVAL '5 seconds'
+) WITH (connector = 'kafka', topic = 'trips', format = 'json');
+CREATE STREAMING TABLE out.t AS ";
+const DELAY_US: i64 = 5_000_000;
+
+/// When a row of a query is too late, in terms of its own time and the watermark before it.
+#[derive(Clone, Copy)]
+enum LateIf {
+    Never,
+    WindowClosed { size_us: i64 },
+    Behind,
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    id: i64,
+    time_us: i64,
+    city: Option<String>,
+    seats: Option<i64>,
+    fare: Option<i128>,
+    partition: i32,
+}
+
+/// One way to run: how rows are cut, on how many tasks, and when everything is torn down and restored.
+#[derive(Debug, Clone)]
+struct Run {
+    rows: Vec<Row>,
+    local_tasks: usize,
+    keyed_tasks: usize,
+    /// Rows a batch.
+    cuts: Vec<usize>,
+    /// What happens before each batch.
+    restarts: Vec<Restart>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Restart {
+    No,
+    Checkpoint,
+    Crash,
+}
+
+fn rows(spread_us: i64) -> impl Strategy<Value = Vec<Row>> {
+    let row = (-spread_us..=0, prop::option::of("[abc]"), prop::option::of(0..9_i64), prop::option::of(0..9999_i128), 0..3_i32);
+    prop::collection::vec(row, 1..80).prop_map(|drawn| {
+        let step = 60_000_000 / drawn.len() as i64;
+        let mut rows = Vec::with_capacity(drawn.len());
+        for (jitter_us, city, seats, fare, partition) in drawn {
+            let i = rows.len() as i64;
+            rows.push(Row { id: i / 2, time_us: (i * step + jitter_us) / 1000 * 1000, city, seats, fare, partition });
+        }
+        rows
+    })
+}
+
+fn runs(spread_us: i64) -> impl Strategy<Value = Run> {
+    let restart = prop_oneof![4 => Just(Restart::No), 1 => Just(Restart::Checkpoint), 1 => Just(Restart::Crash)];
+    (rows(spread_us), 1..4_usize, 1..4_usize, prop::collection::vec(1..12_usize, 80), prop::collection::vec(restart, 80))
+        .prop_map(|(rows, local_tasks, keyed_tasks, cuts, restarts)| Run { rows, local_tasks, keyed_tasks, cuts, restarts })
+}
+
+fn batch_of(rows: &[Row], schema: &SchemaRef) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.id))),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|r| r.time_us)).with_timezone("UTC")),
+        Arc::new(rows.iter().map(|r| r.city.clone()).collect::<StringArray>()),
+        Arc::new(rows.iter().map(|r| r.seats).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|r| r.fare).collect::<Decimal128Array>().with_precision_and_scale(10, 2).expect("fits")),
+    ];
+    RecordBatch::try_new(schema.clone(), columns).expect("the columns are those of the source")
+}
+
+/// Feeds all rows of a run, with its cuts and restarts, and closes everything.
+fn run_all(blueprint: &Blueprint, run: &Run, source: &SchemaRef) -> Given {
+    let tasks = Tasks { local: run.local_tasks, keyed: run.keyed_tasks };
+    let mut driver = Driver::new(blueprint, tasks, 3);
+    let mut offsets = [0_i64; 3];
+    let mut at = 0;
+    // What was fed since the last checkpoint: partition, rows, offsets.
+    let mut since: Vec<(i32, RecordBatch, Int64Array)> = Vec::new();
+    for (cut, restart) in run.cuts.iter().zip(&run.restarts) {
+        if at >= run.rows.len() {
+            break;
+        }
+        match restart {
+            Restart::No => {}
+            Restart::Checkpoint => {
+                driver.checkpoint();
+                since.clear();
+            }
+            Restart::Crash => {
+                driver.crash();
+                since.iter().for_each(|(partition, rows, offsets)| driver.take(*partition, rows.clone(), offsets.clone()));
+            }
+        }
+        let end = (at + cut).min(run.rows.len());
+        for partition in 0..3 {
+            let part: Vec<Row> = run.rows[at..end].iter().filter(|r| r.partition == partition).cloned().collect();
+            let next = &mut offsets[partition as usize];
+            let part_offsets = Int64Array::from_iter_values((0..part.len() as i64).map(|i| *next + i));
+            *next += part.len() as i64;
+            let rows = batch_of(&part, source).project(&blueprint.wanted).expect("wanted columns");
+            driver.take(partition, rows.clone(), part_offsets.clone());
+            since.push((partition, rows, part_offsets));
+        }
+        at = end;
+    }
+    assert_eq!(at, run.rows.len(), "all rows were fed");
+    driver.finish()
+}
+
+/// The rows that are in time for a query, and how many are not.
+fn in_time(rows: &[Row], late_if: LateIf) -> (Vec<Row>, usize) {
+    let mut watermarks = BTreeMap::new();
+    let mut kept = Vec::new();
+    for row in rows {
+        let watermark: &mut i64 = watermarks.entry(row.partition).or_insert(i64::MIN);
+        let late = match late_if {
+            LateIf::Never => false,
+            LateIf::Behind => row.time_us < *watermark,
+            LateIf::WindowClosed { size_us } => (row.time_us.div_euclid(size_us) + 1) * size_us <= *watermark,
+        };
+        *watermark = (*watermark).max(row.time_us - DELAY_US);
+        if !late {
+            kept.push(row.clone());
+        }
+    }
+    let late = rows.len() - kept.len();
+    (kept, late)
+}
+
+fn check(query: &str, late_if: LateIf, run: &Run) -> Result<(), TestCaseError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let project = Project::parse([format!("{SOURCE}{query}").as_str()]).expect("the project parses");
+    let table = project.tables.values().next().expect("one table");
+    let blueprint = runtime.block_on(project.plan(table)).expect("the query runs as a stream");
+    let source = blueprint.source.schema();
+    let given = run_all(&blueprint, run, &source);
+    let (kept, late) = in_time(&run.rows, late_if);
+    let expected = runtime.block_on(batch::result(query, "trips", batch_of(&kept, &source), &blueprint.schema));
+    prop_assert_eq!(given.late.iter().map(RecordBatch::num_rows).sum::<usize>(), late, "late rows of {}", query);
+    prop_assert_eq!(lines(&given.rows), lines(&expected), "{}", query);
+    if matches!(late_if, LateIf::Behind) && !query.contains("GROUP BY") {
+        let out: usize = given.rows.iter().map(RecordBatch::num_rows).sum();
+        prop_assert_eq!(out + late + given.deduplicated as usize, run.rows.len(), "no row is lost");
+    }
+    Ok(())
+}
+
+/// Rows up to 20 s out of order: some are late. Restarts, cuts, tasks and partitions vary.
+fn disordered() -> impl Strategy<Value = Run> {
+    runs(20_000_000)
+}
+
+/// Rows at most 5 s out of order, the declared delay: none is late.
+fn orderly() -> impl Strategy<Value = Run> {
+    runs(4_900_000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn row_by_row(run in disordered()) {
+        check("SELECT id, upper(city) AS city, fare * 2 AS twice FROM trips WHERE seats > 2 OR seats IS NULL", LateIf::Never, &run)?;
+    }
+
+    #[test]
+    fn tumble(run in disordered()) {
+        let late_if = LateIf::WindowClosed { size_us: 10_000_000 };
+        check(
+            "SELECT window_start, window_end, city, count(*) AS n, count(seats) FILTER (WHERE seats > 3) AS big, sum(fare) AS fares, \
+             avg(seats) AS seats, min(id) AS first_id, max(time) AS last, count(DISTINCT seats) AS kinds, \
+             approx_distinct(id) AS ids \
+             FROM TUMBLE(TABLE trips, DESCRIPTOR(time), INTERVAL '10 seconds') GROUP BY window_start, window_end, city",
+            late_if,
+            &run,
+        )?;
+        check(
+            "SELECT CAST(window_start AS DATE) AS day, n + 1 AS m FROM (SELECT window_start, count(*) AS n FROM \
+             TUMBLE(TABLE trips, DESCRIPTOR(time), INTERVAL '10 seconds') GROUP BY window_start) WHERE n > 1",
+            late_if,
+            &run,
+        )?;
+    }
+
+    #[test]
+    fn hop_and_cumulate(run in orderly()) {
+        check(
+            "SELECT window_start, window_end, city, count(*) AS n, sum(fare) AS fares \
+             FROM HOP(TABLE trips, DESCRIPTOR(time), INTERVAL '3 seconds', INTERVAL '10 seconds') GROUP BY window_start, window_end, city",
+            LateIf::Never,
+            &run,
+        )?;
+        check(
+            "SELECT window_end, count(*) AS n, max(seats) AS most \
+             FROM CUMULATE(TABLE trips, DESCRIPTOR(time), INTERVAL '5 seconds', INTERVAL '20 seconds') GROUP BY window_start, window_end",
+            LateIf::Never,
+            &run,
+        )?;
+    }
+
+    #[test]
+    fn deduplicate(run in disordered()) {
+        check(
+            "SELECT * FROM DEDUPLICATE(TABLE trips PARTITION BY city, seats, DESCRIPTOR(time), INTERVAL '7 seconds')",
+            LateIf::Behind,
+            &run,
+        )?;
+    }
+
+    #[test]
+    fn windows_over_deduplicated_rows(run in disordered()) {
+        check(
+            "SELECT window_start, city, count(*) AS n, sum(seats) AS seats FROM TUMBLE(TABLE (SELECT * FROM \
+             DEDUPLICATE(TABLE trips PARTITION BY id, DESCRIPTOR(time), INTERVAL '30 seconds')), DESCRIPTOR(time), INTERVAL '10 seconds') \
+             GROUP BY window_start, window_end, city",
+            LateIf::Behind,
+            &run,
+        )?;
+    }
+}
+
+#[test]
+fn rows_is_a_checked_shape() {
+    // The harness itself must be able to fail: dropping a row must be seen.
+    let row = |id, time_us| Row { id, time_us, city: None, seats: Some(1), fare: None, partition: 0 };
+    let run = Run { rows: vec![row(1, 0), row(2, 1_000)], local_tasks: 1, keyed_tasks: 1, cuts: vec![2], restarts: vec![Restart::No] };
+    let query = "SELECT id FROM trips";
+    let project = Project::parse([format!("{SOURCE}{query}").as_str()]).expect("the project parses");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let blueprint = runtime.block_on(project.plan(project.tables.values().next().expect("one table"))).expect("planned");
+    let source = blueprint.source.schema();
+    let given = run_all(&blueprint, &run, &source);
+    let fewer = runtime.block_on(batch::result(query, "trips", batch_of(&run.rows[..1], &source), &blueprint.schema));
+    assert_ne!(lines(&given.rows), lines(&fewer));
+}
