@@ -30,7 +30,7 @@ use crate::batch::{self, lines};
 use crate::driver::{Driver, Given, Tasks};
 
 enum Step {
-    Rows(RawBatch),
+    Rows(Box<RawBatch>),
     Checkpoint,
     Crash,
     Advance(i64),
@@ -80,7 +80,7 @@ impl Script {
                         *offset += 1;
                     }
                     script.partitions = script.partitions.max(partition + 1);
-                    script.steps.push(Step::Rows(raw));
+                    script.steps.push(Step::Rows(Box::new(raw)));
                 }
                 ["checkpoint"] => script.steps.push(Step::Checkpoint),
                 ["crash"] => script.steps.push(Step::Crash),
