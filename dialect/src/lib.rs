@@ -19,6 +19,7 @@
 //! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs` |
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
+//! | which scalar functions there are beside DataFusion's | `functions.rs`, a file each |
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
 //! | how errors find their words and places | `diagnose.rs`, `nearest.rs`, `locate.rs` |
 
@@ -32,6 +33,7 @@ mod create_streaming_table;
 mod cursor;
 mod diagnose;
 mod error;
+mod functions;
 mod locate;
 mod nearest;
 mod options;

@@ -19,6 +19,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::DataType as SqlType;
 
 use crate::deduplicate::{Deduplicate, DeduplicateExec};
+use crate::functions;
 use crate::relation::WindowFunctionPlanner;
 use crate::window::{WindowAssign, WindowAssignExec, event_time_type};
 
@@ -33,13 +34,14 @@ pub fn session_config() -> SessionConfig {
     config
 }
 
-/// A session with DataFusion's functions and ours: window table functions and `TIMESTAMP` as microseconds in UTC.
+/// A session with DataFusion's functions and ours: those of geography, window table functions, and `TIMESTAMP` as microseconds in UTC.
 pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) -> SessionState {
     let mut builder = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_relation_planners(vec![Arc::new(WindowFunctionPlanner)])
         .with_type_planner(Arc::new(EventTimes))
         .with_query_planner(Arc::new(WithWindows));
+    builder.scalar_functions().get_or_insert_default().extend(functions::all());
     if let Some(runtime) = runtime {
         builder = builder.with_runtime_env(runtime);
     }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod errors;
+mod functions;
 mod project;
 mod shared;
 mod statements;

@@ -1,0 +1,48 @@
+//! Scalar functions beyond DataFusion's, the same in streams, jobs and queries. A stream may replay rows, so all of them give the same value each time.
+
+mod distance_m;
+mod s2_cell;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array};
+use arrow::datatypes::Float64Type;
+use datafusion::common::Result;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+
+/// All of them.
+pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
+    vec![
+        Arc::new(ScalarUDF::new_from_impl(distance_m::DistanceM::default())),
+        Arc::new(ScalarUDF::new_from_impl(s2_cell::S2Cell::default())),
+    ]
+}
+
+/// The arguments as columns of one length, and whether all of them were constants.
+fn columns(args: &ScalarFunctionArgs) -> Result<(Vec<ArrayRef>, bool)> {
+    let constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
+    Ok((ColumnarValue::values_to_arrays(&args.args)?, constant))
+}
+
+/// What a function of constants gives is a constant.
+fn result(values: ArrayRef, constant: bool) -> Result<ColumnarValue> {
+    if constant {
+        return Ok(ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(&values, 0)?));
+    }
+    Ok(ColumnarValue::Array(values))
+}
+
+/// The latitude and longitude of a row in degrees; `None` if one is NULL or no place on Earth.
+fn place(latitudes: &Float64Array, longitudes: &Float64Array, row: usize) -> Option<(f64, f64)> {
+    use arrow::array::Array;
+    if latitudes.is_null(row) || longitudes.is_null(row) {
+        return None;
+    }
+    let (latitude, longitude) = (latitudes.value(row), longitudes.value(row));
+    // NaN is in no range.
+    ((-90.0..=90.0).contains(&latitude) && (-180.0..=180.0).contains(&longitude)).then_some((latitude, longitude))
+}
+
+fn doubles(column: &ArrayRef) -> &Float64Array {
+    column.as_primitive::<Float64Type>()
+}
