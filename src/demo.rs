@@ -18,7 +18,7 @@ use watershed_ingest::embedded::{EmbeddedBroker, EmbeddedSettings};
 use watershed_ingest::producer::ensure_topics;
 use watershed_lake::Warehouse;
 use watershed_query::shell::{HostCommand, Shell, ShellOptions, grouped};
-use watershed_simulator::{Settings, Topic};
+use watershed_simulator::{Fraud, Settings, Topic};
 use watershed_stream::{Phase, Project, RunOptions, Runner, Until};
 
 use crate::apply::{Difference, Plan};
@@ -71,6 +71,9 @@ pub struct Args {
     /// Drivers over all cities: the load follows them
     #[arg(long, value_name = "N")]
     drivers: Option<u32>,
+    /// Fraud episodes of each of five kinds that begin per hour, 0 for none [default: 24]
+    #[arg(long, value_name = "N")]
+    fraud_rate: Option<f64>,
     /// Seed of the simulator
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -166,7 +169,7 @@ impl Stage {
         let color = context.terminal.color_output();
         let log = if context.terminal.output { log_file.display().to_string() } else { "standard error".to_owned() };
         format!(
-            "{}\n  broker     Kafka protocol on {}, kept in {}\n  simulator  ride-events, driver-locations, payments, clickstream, in real time\n  \
+            "{}\n  broker     Kafka protocol on {}, kept in {}\n  simulator  ride-events, driver-locations, payments, clickstream, fraud-labels, in real time\n  \
              pipelines  {}, definitions revision {}\n  warehouse  {}\n  log        {log}\n",
             paint("Watershed demo", "1", color),
             self.broker.bootstrap(),
@@ -182,7 +185,8 @@ impl Stage {
         let drivers = args.drivers.unwrap_or(base.drivers);
         // The world is made for so many riders a driver.
         let riders = (u64::from(base.riders) * u64::from(drivers) / u64::from(base.drivers)).clamp(100, 9_999_999) as u32;
-        let settings = Settings { seed: args.seed, drivers, riders, start_time_us: now_us(), ..base };
+        let fraud = args.fraud_rate.map_or(base.fraud, Fraud::each);
+        let settings = Settings { seed: args.seed, drivers, riders, fraud, start_time_us: now_us(), ..base };
         Order {
             origin: Origin::World(Box::new(settings)),
             target: Target::Kafka(self.kafka.clone()),

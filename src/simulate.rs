@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use watershed_query::shell::grouped;
-use watershed_simulator::{Injection, Partitions, Settings, city_names};
+use watershed_simulator::{Fraud, Injection, Partitions, Settings, city_names};
 
 use crate::config::parse_duration;
 use crate::feed::{Feed, Order, Origin, Pace, Progress, Target, now_us};
@@ -18,11 +18,11 @@ const SAY_EVERY: Duration = Duration::from_secs(1);
 /// How often the end is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Write a ride-hailing city's events to Kafka: rides, driver locations, payments, clicks
+/// Write a ride-hailing city's events to Kafka: rides, driver locations, payments, clicks, labels of the fraud among them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Topics: ride-events, driver-locations, payments, clickstream; they are made if missing. The same seed and settings give the
-same events, byte for byte; --truth writes what tables made from them must hold.
+Topics: ride-events, driver-locations, payments, clickstream, fraud-labels; they are made if missing. The same seed and settings
+give the same events, byte for byte; --truth writes what tables made from them must hold.
 
 Examples:
   watershed simulate --bootstrap localhost:9092
@@ -59,7 +59,10 @@ pub struct Args {
     /// Simulated time that passes unseen before the start, so that trips are under way
     #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
     warm_up: Option<Duration>,
-    /// Partitions of every topic [default: 4, payments 2]
+    /// Fraud episodes of each kind that begin per simulated hour, 0 for none [default: 6]
+    #[arg(long, value_name = "N")]
+    fraud_rate: Option<f64>,
+    /// Partitions of every topic [default: 4, payments 2, fraud-labels 1]
     #[arg(long, value_name = "N")]
     partitions: Option<i32>,
     /// Share of events that leave up to 8 s after they happened
@@ -180,6 +183,7 @@ fn world(args: &Args) -> Result<Settings> {
         riders: args.riders.unwrap_or(standard.riders),
         start_time_us,
         warm_up_s: args.warm_up.map_or(Ok(standard.warm_up_s), |span| u32::try_from(span.as_secs()).context("--warm-up is too long"))?,
+        fraud: args.fraud_rate.map_or(standard.fraud, Fraud::each),
         partitions: args.partitions.map_or(standard.partitions, Partitions::all),
         injection,
         ..standard

@@ -1,5 +1,5 @@
 -- What became of each attempt to be paid by card or wallet: authorised, declined, refunded, charged_back.
--- Answers: was a trip paid, with which card, from which device, and did the money stay?
+-- Answers: was a trip paid, with which card, from which device, where, and did the money stay?
 CREATE SOURCE payments (
     event_id        VARCHAR NOT NULL,
     event_time      TIMESTAMP NOT NULL,
@@ -19,6 +19,9 @@ CREATE SOURCE payments (
     card_country    VARCHAR,
     device_id       VARCHAR,
     user_ipaddress  VARCHAR,
+    lat             DOUBLE,                         -- this and the next: degrees, where the device was; none if it does not tell
+    lon             DOUBLE,
+    promo_code      VARCHAR,
     reason          VARCHAR,                        -- of a decline, refund or chargeback
     kafka_partition INT       METADATA FROM 'partition',
     kafka_offset    BIGINT    METADATA FROM 'offset',

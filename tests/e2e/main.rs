@@ -15,6 +15,7 @@
 
 mod disturbed;
 mod exactly_once;
+mod fraud_service;
 mod input;
 mod kafka;
 mod object_storage;

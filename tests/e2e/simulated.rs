@@ -15,8 +15,13 @@ use crate::watershed::Watershed;
 const EVENTS: &str = "60000";
 
 /// Topic, and the source and pass-through table over it.
-const TOPICS: [(&str, &str); 4] =
-    [("ride-events", "ride_events"), ("driver-locations", "driver_locations"), ("payments", "payments"), ("clickstream", "clickstream")];
+const TOPICS: [(&str, &str); 5] = [
+    ("ride-events", "ride_events"),
+    ("driver-locations", "driver_locations"),
+    ("payments", "payments"),
+    ("clickstream", "clickstream"),
+    ("fraud-labels", "fraud_labels"),
+];
 
 /// Simulates, applies `sql/`, reads all of it with all windows closed; gives the truth.
 fn simulate_and_stream(bootstrap: &str, warehouse: &Path) -> Value {
@@ -24,7 +29,7 @@ fn simulate_and_stream(bootstrap: &str, warehouse: &Path) -> Value {
     let truth_text = truth.display().to_string();
     // Few drivers over a long time, so that rides and payments are not lost among locations; trips are under way at the start.
     let world = ["--drivers", "300", "--warm-up", "45m"];
-    let rates = ["--late-rate", "0.01", "--duplicate-rate", "0.01", "--malformed-rate", "0.01"];
+    let rates = ["--late-rate", "0.01", "--duplicate-rate", "0.01", "--malformed-rate", "0.01", "--fraud-rate", "20"];
     let simulate = ["simulate", "--bootstrap", bootstrap, "--seed", "3", "--events", EVENTS, "--rate", "max", "--truth", &truth_text];
     Watershed::new(simulate.into_iter().chain(world).chain(rates)).succeeds();
     let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql").display().to_string();

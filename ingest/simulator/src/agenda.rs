@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::fraud::Kind;
+
 /// The streams of people that set a world in motion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Arrival {
@@ -14,7 +16,7 @@ pub(crate) enum Arrival {
     SeeAd,
 }
 
-/// Things to do. Numbers are slots of trips, payments and sessions, or indices of cities and drivers.
+/// Things to do. Numbers are slots of trips, payments, sessions, scripts and repetitions, or indices of cities and drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Action {
     /// Somebody turns up in a city.
@@ -35,6 +37,12 @@ pub(crate) enum Action {
     Authorise(u32),
     Refund(u32),
     ChargeBack(u32),
+    /// A fraud episode of this kind begins.
+    Episode(Kind),
+    /// The next payment of an episode.
+    Attempt(u32),
+    /// A pair that rides again.
+    RideAgain(u32),
     SignOn(u32),
     SignOff(u32),
 }

@@ -71,20 +71,28 @@ impl Emitter {
         self.queue.peek().map_or(i64::MAX, |Reverse((time_us, ..))| *time_us)
     }
 
-    /// An event happens: `key` writes its key, `body` its fields after `event_id` and `event_time`.
-    pub(crate) fn emit(&mut self, out: &mut EventBuffer, mut facts: Facts, key: impl FnOnce(&mut Writer), body: impl FnOnce(&mut Writer)) {
+    /// An event happens: `key` writes its key, `body` its fields after `event_id` (`label_id` for a label) and `event_time`.
+    /// Gives its sequence number; `None` while the world is warming up and nobody sees it.
+    pub(crate) fn emit(
+        &mut self,
+        out: &mut EventBuffer,
+        mut facts: Facts,
+        key: impl FnOnce(&mut Writer),
+        body: impl FnOnce(&mut Writer),
+    ) -> Option<u64> {
         if facts.event_time_us < self.start_us {
-            return; // the world is warming up
+            return None;
         }
         self.sequence += 1;
         facts.sequence = self.sequence;
         let start = out.bytes.len();
         key(&mut Writer::new(&mut out.bytes));
         let key_end = out.bytes.len();
-        let low = scatter(self.sequence, self.run);
+        let (high, low) = self.id(self.sequence);
         let mut writer = Writer::new(&mut out.bytes);
-        writer.raw("{\"event_id\":\"");
-        writer.uuid(mix(low ^ self.run), low);
+        // Both names are as long: `malformed.rs` counts on where the time begins.
+        writer.raw(if facts.topic == Topic::FraudLabels { "{\"label_id\":\"" } else { "{\"event_id\":\"" });
+        writer.uuid(high, low);
         writer.raw("\",\"event_time\":\"");
         out.bytes.extend_from_slice(self.clock.of(facts.event_time_us));
         let mut writer = Writer::new(&mut out.bytes);
@@ -118,6 +126,13 @@ impl Emitter {
             }
             None => self.seal(out, facts, Outcome::Clean, facts.event_time_us, (start, key_end)),
         }
+        Some(facts.sequence)
+    }
+
+    /// The two halves of the id of the event with this sequence number.
+    pub(crate) fn id(&self, sequence: u64) -> (u64, u64) {
+        let low = scatter(sequence, self.run);
+        (mix(low ^ self.run), low)
     }
 
     /// Copies the last event of `out` to leave later.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::SimulatorError;
 
-/// The four topics of the world.
+/// The topics of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Topic {
@@ -19,11 +19,13 @@ pub enum Topic {
     Payments,
     /// Page and app events with sessions, campaigns, ad impressions and clicks; key `domain_userid`.
     Clickstream,
+    /// Which events belong to a fraud episode, and of which kind; key `episode_id`.
+    FraudLabels,
 }
 
 impl Topic {
     /// All topics, in the order of their discriminants.
-    pub const ALL: [Topic; 4] = [Topic::RideEvents, Topic::DriverLocations, Topic::Payments, Topic::Clickstream];
+    pub const ALL: [Topic; 5] = [Topic::RideEvents, Topic::DriverLocations, Topic::Payments, Topic::Clickstream, Topic::FraudLabels];
 
     /// The name in Kafka.
     pub fn name(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Topic {
             Topic::DriverLocations => "driver-locations",
             Topic::Payments => "payments",
             Topic::Clickstream => "clickstream",
+            Topic::FraudLabels => "fraud-labels",
         }
     }
 }

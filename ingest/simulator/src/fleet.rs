@@ -1,10 +1,14 @@
 //! The drivers: shifts, where each one is and what it is doing, and the location it sends every few seconds.
 //!
+//! A driver who spoofs its location (a fraud episode) shows a place kilometres away, mostly another one each time. A receiver
+//! among high houses, which is nobody's fault, now and then is a few hundred metres off and says so in `accuracy`.
+//!
 //! Where a driver is follows from its path and the time, so nothing moves between two pings. State: one record a driver, and
 //! by city the list of those who can be matched.
 
 use crate::agenda::{Action, Agenda};
 use crate::calendar::{DAY_US, LocalTime, SECOND_US};
+use crate::fraud::{Episode, Label, label};
 use crate::geometry::{Ground, Path, Point};
 use crate::random::Random;
 use crate::truth::Facts;
@@ -39,6 +43,10 @@ pub(crate) struct Driver {
     leaving: bool,
     /// The location that says it has gone off shift is still to be sent.
     farewell: bool,
+    /// False locations still to be sent, where the last one was, and the episode they belong to.
+    spoofs_left: u8,
+    spoofed_at: Option<Point>,
+    spoofing: Option<Episode>,
 }
 
 #[derive(Debug)]
@@ -84,6 +92,9 @@ impl Fleet {
                 listed_at: 0,
                 leaving: false,
                 farewell: false,
+                spoofs_left: 0,
+                spoofed_at: None,
+                spoofing: None,
             });
             let (starts_in_us, length_us) = shift(local, random);
             if starts_in_us + length_us > DAY_US {
@@ -146,6 +157,28 @@ impl Fleet {
             }
         }
         best.map(|(_, index)| index)
+    }
+
+    /// Some driver of a city who is on shift.
+    pub(crate) fn any_on_shift(&self, city: u8, random: &mut Random) -> Option<u32> {
+        (0..256).map(|_| random.below(self.drivers.len() as u64) as u32).find(|index| {
+            let driver = &self.drivers[*index as usize];
+            driver.city == city && driver.state != DriverState::NonOperational
+        })
+    }
+
+    /// Some driver of a city who is free.
+    pub(crate) fn any_available(&self, city: u8, random: &mut Random) -> Option<u32> {
+        let list = &self.available[usize::from(city)];
+        list.get(random.below(list.len() as u64) as usize).copied()
+    }
+
+    /// Lets a driver show false places.
+    pub(crate) fn spoof(&mut self, index: u32, episode: Episode, locations: u8) {
+        let driver = &mut self.drivers[index as usize];
+        driver.spoofs_left = locations;
+        driver.spoofed_at = None;
+        driver.spoofing = Some(episode);
     }
 
     /// Share of the drivers on shift in a city who are free.
@@ -216,10 +249,24 @@ impl World {
         }
         // A receiver is off by a few metres; a phone on the dashboard says how much.
         let noise = random.next_u64();
-        let accuracy_m = 3 + (noise & 7) as i64;
+        let glitch = (noise >> 50) & 0x1fff == 0;
+        let accuracy_m = if glitch { 80 + (noise & 0x7f) as i64 } else { 3 + (noise & 7) as i64 };
         let shake = |bits: u64| (bits & 0xff) as f32 * (4.0 / 255.0) - 2.0;
-        let seen = Point { x: at.point.x + shake(noise >> 8), y: at.point.y + shake(noise >> 16) };
-        let zone = ground.zone_at(at.point);
+        let mut shown = at.point;
+        let spoofing = driver.spoofing.filter(|_| driver.spoofs_left > 0);
+        if spoofing.is_some() {
+            driver.spoofs_left -= 1;
+            shown = match driver.spoofed_at {
+                Some(before) if random.chance(0.3) => before,
+                before => far_from(at.point, before.unwrap_or(at.point), ground, random),
+            };
+            driver.spoofed_at = Some(shown);
+        } else if glitch {
+            shown.x += ((noise >> 24) & 0x3ff) as f32 - 512.0;
+            shown.y += ((noise >> 34) & 0x3ff) as f32 - 512.0;
+        }
+        let seen = Point { x: shown.x + shake(noise >> 8), y: shown.y + shake(noise >> 16) };
+        let zone = ground.zone_at(shown);
         let number = index as u32;
         let facts = Facts {
             topic: Topic::DriverLocations,
@@ -232,7 +279,7 @@ impl World {
             cents: 0,
         };
         let state = crate::truth::type_names(Topic::DriverLocations)[driver.state as usize];
-        emitter.emit(
+        let event = emitter.emit(
             out,
             facts,
             |key| key.bare_numbered("drv_", number),
@@ -251,5 +298,26 @@ impl World {
                 json.integer("accuracy", accuracy_m);
             },
         );
+        if let (Some(episode), Some(event)) = (spoofing, event) {
+            label(
+                emitter,
+                out,
+                &facts,
+                Label { episode, event, payment: None, driver: Some(number), rider: None, card: None, device: None },
+            );
+        }
     }
+}
+
+/// A place at least three kilometres from two others, where the city is large enough.
+fn far_from(here: Point, before: Point, ground: &Ground, random: &mut Random) -> Point {
+    const LEAST_M: f32 = 3_000.0;
+    let mut place = ground.anywhere(random);
+    for _ in 0..16 {
+        if place.distance_m(here) > LEAST_M && place.distance_m(before) > LEAST_M {
+            break;
+        }
+        place = ground.anywhere(random);
+    }
+    place
 }

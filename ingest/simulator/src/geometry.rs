@@ -74,11 +74,7 @@ impl Ground {
     /// A place where somebody starts (`leaving`) or ends a trip at this hour.
     pub(crate) fn place(&self, local: LocalTime, leaving: bool, random: &mut Random) -> Point {
         if random.chance(0.1) {
-            let (low, high) = (self.south_west, self.north_east);
-            return Point {
-                x: random.uniform(f64::from(low.x), f64::from(high.x)) as f32,
-                y: random.uniform(f64::from(low.y), f64::from(high.y)) as f32,
-            };
+            return self.anywhere(random);
         }
         let zone = random.weighted(self.city.zones.iter().map(|zone| local.pull(zone.kind, leaving)));
         let spread_m = match self.city.zones[zone].kind {
@@ -91,7 +87,21 @@ impl Ground {
         self.inside(Point { x: centre.x + (random.normal() * spread_m) as f32, y: centre.y + (random.normal() * spread_m) as f32 })
     }
 
-    fn inside(&self, point: Point) -> Point {
+    /// Any place of the city, all alike.
+    pub(crate) fn anywhere(&self, random: &mut Random) -> Point {
+        let (low, high) = (self.south_west, self.north_east);
+        Point {
+            x: random.uniform(f64::from(low.x), f64::from(high.x)) as f32,
+            y: random.uniform(f64::from(low.y), f64::from(high.y)) as f32,
+        }
+    }
+
+    /// The middle of a zone.
+    pub(crate) fn centre(&self, zone: usize) -> Point {
+        self.centres[zone]
+    }
+
+    pub(crate) fn inside(&self, point: Point) -> Point {
         Point { x: point.x.clamp(self.south_west.x, self.north_east.x), y: point.y.clamp(self.south_west.y, self.north_east.y) }
     }
 }

@@ -138,6 +138,22 @@ impl<'a> Writer<'a> {
         self.fixed(value, 2);
     }
 
+    /// `"name":"<UUID>"`.
+    #[inline]
+    pub(crate) fn uuid_field(&mut self, name: &str, (high, low): (u64, u64)) {
+        self.name(name);
+        self.raw("\"");
+        self.uuid(high, low);
+        self.raw("\"");
+    }
+
+    /// Degrees with six decimals.
+    #[inline]
+    pub(crate) fn degrees(&mut self, name: &str, value: f64) {
+        self.name(name);
+        self.fixed((value * 1e6).round() as i64, 6);
+    }
+
     /// An IPv4 address.
     #[inline]
     pub(crate) fn address(&mut self, name: &str, parts: [u8; 4]) {

@@ -1,5 +1,5 @@
-//! A ride-hailing world worth analysing: riders, drivers, payments and clicks of several cities as JSON events for four Kafka
-//! topics, and the truth about them, against which tables are checked.
+//! A ride-hailing world worth analysing: riders, drivers, payments and clicks of several cities as JSON events for Kafka
+//! topics, labels of the fraud among them, and the truth about them, against which tables are checked.
 //!
 //! The crate knows neither Kafka nor a clock: the caller asks for events and keeps the pace. The same [`Settings`] give the
 //! same events, byte for byte. Events come in order of the time at which they leave for Kafka, which for most is the time at
@@ -26,6 +26,8 @@
 //! | the rhythm of the day | `calendar.rs` |
 //! | what drivers do | `fleet.rs`, `geometry.rs` |
 //! | fields of an event | `trip.rs`, `fleet.rs`, `payment.rs`, `session.rs` |
+//! | fraud and its labels | `fraud.rs` (payments), `repeat.rs` (the same pair again), `fleet.rs` (false places) |
+//! | what only looks like fraud | `rider.rs` (families, travellers), `payment.rs` (hotel desks, promotions), `repeat.rs` (errands) |
 //! | what happens on the way to Kafka | `emitter.rs`, `malformed.rs` |
 //! | what tests can check | `truth.rs`, `tally.rs` |
 
@@ -35,11 +37,13 @@ mod city;
 mod emitter;
 mod event;
 mod fleet;
+mod fraud;
 mod geometry;
 mod json;
 mod malformed;
 mod payment;
 mod random;
+mod repeat;
 pub mod replay;
 mod rider;
 mod session;
@@ -55,7 +59,7 @@ use std::path::PathBuf;
 pub use city::city_names;
 pub use event::{Event, EventBuffer, Topic};
 pub use malformed::Malformed;
-pub use settings::{Injection, Partitions, Settings};
+pub use settings::{Fraud, Injection, Partitions, Settings};
 pub use tally::{WindowRow, WindowTruth};
 pub use truth::{PartitionTruth, TopicTruth, Truth};
 pub use world::World;
@@ -71,8 +75,8 @@ pub enum SimulatorError {
         /// What is wrong with it and what would be right.
         why: String,
     },
-    /// Not one of the four topics.
-    #[error("the simulator has no topic '{name}'; there are ride-events, driver-locations, payments and clickstream")]
+    /// Not one of the topics.
+    #[error("the simulator has no topic '{name}'; there are ride-events, driver-locations, payments, clickstream and fraud-labels")]
     UnknownTopic {
         /// As given.
         name: String,

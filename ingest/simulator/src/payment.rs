@@ -1,10 +1,17 @@
-//! Payments of trips that are not paid in cash: authorised or declined and tried again, and some of them refunded or charged back.
+//! Payments: of trips that are not paid in cash, and those that fraudsters make without one (`fraud.rs`). Authorised or declined and
+//! tried again, and some of them refunded or charged back.
+//!
+//! Honest payments that look like others' fraud: a hotel desk pays for its guests from one device, promotions are for everybody,
+//! some pay from a second device.
 //!
 //! State: one record a payment that may still change; it is dropped with its last event. Chargebacks come within hours, not
 //! weeks as in life, so that a short run sees some.
 
 use crate::agenda::Action;
-use crate::rider::{PaymentType, Rider};
+use crate::fraud::{Episode, Label, label};
+use crate::geometry::Point;
+use crate::random::mix;
+use crate::rider::{PaymentType, Rider, card_brand};
 use crate::trip::Trip;
 use crate::truth::{Facts, type_names};
 use crate::world::World;
@@ -16,33 +23,93 @@ const DECLINED: u8 = 1;
 const REFUNDED: u8 = 2;
 const CHARGED_BACK: u8 = 3;
 
-const ATTEMPTS_MAX: u8 = 3;
-const DECLINES: f64 = 0.035;
 const REFUNDS: f64 = 0.012;
-const CHARGEBACKS: f64 = 0.003;
+/// Of honest payments: those from a hotel's desk, from a second device, with a promotion.
+const AT_A_DESK: f64 = 0.006;
+const SECOND_DEVICE: f64 = 0.015;
+const WITH_PROMOTION: f64 = 0.05;
+/// Promotions take a fifth off.
+pub(crate) const PROMO_CODES: [&str; 4] = ["WELCOME20", "RAIN20", "NIGHT20", "MUSEUM20"];
+const PROMO_PERCENT: i64 = 80;
+
+/// How a payment is likely to go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Odds {
+    pub(crate) declined: f64,
+    pub(crate) attempts_max: u8,
+    pub(crate) charged_back: f64,
+}
+
+pub(crate) const HONEST: Odds = Odds { declined: 0.035, attempts_max: 3, charged_back: 0.003 };
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Payment {
-    id: u64,
-    trip_id: u64,
-    rider: Rider,
-    driver: Option<u32>,
-    city: u8,
-    zone: usize,
-    amount_cents: i64,
-    attempt: u8,
+    pub(crate) id: u64,
+    pub(crate) trip_id: u64,
+    pub(crate) rider: Rider,
+    pub(crate) driver: Option<u32>,
+    pub(crate) city: u8,
+    pub(crate) zone: usize,
+    pub(crate) amount_cents: i64,
+    pub(crate) attempt: u8,
+    /// From where, as far as the device tells.
+    pub(crate) place: Option<Point>,
+    pub(crate) device: u64,
+    pub(crate) ip: [u8; 4],
+    /// A card that is not the rider's, and its country.
+    pub(crate) strange_card: Option<(u64, &'static str)>,
+    pub(crate) promo_code: Option<&'static str>,
+    pub(crate) odds: Odds,
+    /// The fraud episode it belongs to.
+    pub(crate) episode: Option<Episode>,
 }
 
 impl Payment {
-    pub(crate) fn of(trip: &Trip, driver: Option<u32>, zone: usize, amount_cents: i64) -> Self {
-        Self { id: 0, trip_id: trip.id, rider: trip.rider, driver, city: trip.city, zone, amount_cents, attempt: 1 }
+    fn card(&self) -> u64 {
+        self.strange_card.map_or_else(|| self.rider.card(self.attempt), |(card, _)| card)
     }
 }
 
 impl World {
-    pub(crate) fn bill(&mut self, mut payment: Payment) {
-        if payment.rider.payment_type() == PaymentType::Cash {
+    /// Sends the bill for a trip, of which the rider stands at `place`.
+    pub(crate) fn bill(&mut self, trip: &Trip, amount_cents: i64, place: Point) {
+        let rider = trip.rider;
+        if rider.payment_type() == PaymentType::Cash {
             return;
+        }
+        let ground = &self.grounds[usize::from(trip.city)];
+        let mut shake = || self.random.uniform(-30.0, 30.0) as f32;
+        let place = Point { x: place.x + shake(), y: place.y + shake() };
+        let mut payment = Payment {
+            id: 0,
+            trip_id: trip.id,
+            rider,
+            driver: trip.driver,
+            city: trip.city,
+            zone: trip.from_zone,
+            amount_cents,
+            attempt: 1,
+            place: rider.tells_place().then_some(place),
+            device: rider.device(),
+            ip: rider.ip(trip.city),
+            strange_card: None,
+            promo_code: None,
+            odds: HONEST,
+            episode: self.collusion_of(trip),
+        };
+        match self.random.unit() {
+            u if u < AT_A_DESK => {
+                let desk = mix(mix(self.settings.seed ^ 0x6465_736b) ^ u64::from(ground.first_zone) ^ ((trip.from_zone as u64) << 32));
+                payment.device = desk;
+                payment.ip = [20 + (desk % 180) as u8, (desk >> 8) as u8, (desk >> 16) as u8, 1 + (desk % 254) as u8];
+                payment.place = Some(ground.centre(trip.from_zone));
+            }
+            u if u < AT_A_DESK + SECOND_DEVICE => payment.device = rider.second_device(),
+            _ => (),
+        }
+        if self.random.chance(WITH_PROMOTION) {
+            payment.promo_code = Some(*self.random.pick(&PROMO_CODES));
+            payment.amount_cents = (amount_cents * PROMO_PERCENT / 100).max(1);
         }
         payment.id = self.next_id();
         let slot = self.payments.insert(payment);
@@ -53,12 +120,12 @@ impl World {
     pub(crate) fn authorise(&mut self, slot: u32, out: &mut EventBuffer) {
         let Some(payment) = self.payments.get(slot).copied() else { return };
         // Who was declined once is likely to be declined again.
-        if self.random.chance(if payment.attempt > 1 { 0.4 } else { DECLINES }) {
+        if self.random.chance(if payment.attempt > 1 { 0.4 } else { payment.odds.declined }) {
             let reason =
                 *self.random.pick(&["insufficient_funds", "insufficient_funds", "do_not_honour", "expired_card", "suspected_fraud"]);
             self.payment_event(&payment, DECLINED, payment.amount_cents, Some(reason), out);
             match self.payments.get_mut(slot) {
-                Some(payment) if payment.attempt < ATTEMPTS_MAX => payment.attempt += 1,
+                Some(payment) if payment.attempt < payment.odds.attempts_max => payment.attempt += 1,
                 _ => {
                     self.payments.remove(slot);
                     return;
@@ -68,12 +135,15 @@ impl World {
             return self.plan_in(seconds, Action::Authorise(slot));
         }
         self.payment_event(&payment, AUTHORISED, payment.amount_cents, None, out);
+        if payment.episode.is_none() {
+            self.recent_payers.note(payment.rider, payment.city);
+        }
         match self.random.unit() {
             u if u < REFUNDS => {
                 let seconds = 300.0 + self.random.exponential(2_400.0);
                 self.plan_in(seconds.min(14_400.0), Action::Refund(slot));
             }
-            u if u < REFUNDS + CHARGEBACKS => {
+            u if u < REFUNDS + payment.odds.charged_back => {
                 let seconds = 1_200.0 + self.random.exponential(7_200.0);
                 self.plan_in(seconds.min(43_200.0), Action::ChargeBack(slot));
             }
@@ -110,10 +180,11 @@ impl World {
             cents: amount_cents,
         };
         let rider = payment.rider;
-        self.emitter.emit(
+        let card = payment.card();
+        let event = self.emitter.emit(
             out,
             facts,
-            |key| key.bare_hashed("card_", rider.card(payment.attempt)),
+            |key| key.bare_hashed("card_", card),
             |json| {
                 json.text("event_type", type_names(Topic::Payments)[usize::from(outcome)]);
                 json.hashed("payment_id", "pay_", payment.id);
@@ -128,15 +199,37 @@ impl World {
                 json.hundredths("amount", amount_cents);
                 json.text("currency", ground.city.currency);
                 json.text("payment_type", rider.payment_type().name());
-                json.hashed("card_id", "card_", rider.card(payment.attempt));
-                json.text("card_brand", rider.card_brand(payment.attempt));
-                json.text("card_country", ground.city.country);
-                json.hashed("device_id", "dev_", rider.device());
-                json.address("user_ipaddress", rider.ip(payment.city));
+                json.hashed("card_id", "card_", card);
+                json.text("card_brand", card_brand(card));
+                let home = self.grounds[usize::from(rider.home)].city.country;
+                json.text("card_country", payment.strange_card.map_or(home, |(_, country)| country));
+                json.hashed("device_id", "dev_", payment.device);
+                json.address("user_ipaddress", payment.ip);
+                if let Some(place) = payment.place {
+                    let (lat, lon) = ground.degrees(place);
+                    json.degrees("lat", lat);
+                    json.degrees("lon", lon);
+                }
+                if let Some(code) = payment.promo_code {
+                    json.text("promo_code", code);
+                }
                 if let Some(reason) = reason {
                     json.text("reason", reason);
                 }
             },
         );
+        // What came of the payment later is no fraud of its own.
+        if let (Some(episode), Some(event), AUTHORISED | DECLINED) = (payment.episode, event, outcome) {
+            let label_of = Label {
+                episode,
+                event,
+                payment: Some(payment.id),
+                driver: payment.driver,
+                rider: Some(rider.number),
+                card: Some(card),
+                device: Some(payment.device),
+            };
+            label(&mut self.emitter, out, &facts, label_of);
+        }
     }
 }

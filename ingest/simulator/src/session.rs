@@ -160,7 +160,7 @@ impl World {
     /// A session has led to a request.
     pub(crate) fn request(&mut self, slot: u32, out: &mut EventBuffer) {
         let Some(Session { rider: Some(rider), city, plan: Some(plan), .. }) = self.sessions.remove(slot) else { return };
-        self.request_ride(rider, city, plan, out);
+        self.request_ride(rider, city, plan, None, out);
     }
 
     fn open_session(&mut self, rider: Option<Rider>, city: u8, campaign: u8, plan: Option<(Point, Point)>, out: &mut EventBuffer) {

@@ -32,6 +32,8 @@ pub struct Settings {
     pub browse_sessions_per_trip: f64,
     /// Ad impressions on other sites, per trip asked for (default 20.0).
     pub impressions_per_trip: f64,
+    /// How much fraud there is.
+    pub fraud: Fraud,
     /// Partitions by topic.
     pub partitions: Partitions,
     /// What is done to the events on their way to Kafka.
@@ -54,6 +56,25 @@ pub struct Partitions {
     pub payments: i32,
     /// Of `clickstream` (default 4).
     pub clickstream: i32,
+    /// Of `fraud-labels` (default 1).
+    pub fraud_labels: i32,
+}
+
+/// Fraud episodes that begin per hour of simulated time, over all cities; each kind 0 to 3,600. What they do is in `fraud.rs`,
+/// `repeat.rs` and `fleet.rs`; every event of theirs has a label in [`Topic::FraudLabels`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fraud {
+    /// Many small payments with many stolen cards from one device, most of them declined (default 6).
+    pub card_testing_per_h: f64,
+    /// A rider's account pays high amounts from a new device in another city (default 6).
+    pub account_takeover_per_h: f64,
+    /// Many new accounts redeem promotions from one device (default 6).
+    pub promo_abuse_per_h: f64,
+    /// The same driver and rider again and again: short trips, odd fares (default 6).
+    pub collusion_per_h: f64,
+    /// A driver's location jumps about (default 6).
+    pub gps_spoofing_per_h: f64,
 }
 
 /// Rates are shares of all events, 0 to 1, and exclude one another: an event is malformed, or late, or duplicated, or
@@ -97,6 +118,7 @@ impl Default for Settings {
             trips_per_driver_hour: 0.6,
             browse_sessions_per_trip: 4.0,
             impressions_per_trip: 20.0,
+            fraud: Fraud::default(),
             partitions: Partitions::default(),
             injection: Injection::default(),
             watermark_delay_us: 10_000_000,
@@ -107,7 +129,36 @@ impl Default for Settings {
 
 impl Default for Partitions {
     fn default() -> Self {
-        Self { ride_events: 4, driver_locations: 4, payments: 2, clickstream: 4 }
+        Self { ride_events: 4, driver_locations: 4, payments: 2, clickstream: 4, fraud_labels: 1 }
+    }
+}
+
+impl Default for Fraud {
+    fn default() -> Self {
+        Self::each(6.0)
+    }
+}
+
+impl Fraud {
+    /// Everybody is honest.
+    pub fn none() -> Self {
+        Self::each(0.0)
+    }
+
+    /// So many episodes of each kind an hour.
+    pub fn each(per_h: f64) -> Self {
+        Self {
+            card_testing_per_h: per_h,
+            account_takeover_per_h: per_h,
+            promo_abuse_per_h: per_h,
+            collusion_per_h: per_h,
+            gps_spoofing_per_h: per_h,
+        }
+    }
+
+    /// By kind, in the order of `fraud::Kind`.
+    pub(crate) fn rates_per_h(&self) -> [f64; 5] {
+        [self.card_testing_per_h, self.account_takeover_per_h, self.promo_abuse_per_h, self.collusion_per_h, self.gps_spoofing_per_h]
     }
 }
 
@@ -138,7 +189,7 @@ impl Injection {
 impl Partitions {
     /// The same number for every topic.
     pub fn all(count: i32) -> Self {
-        Self { ride_events: count, driver_locations: count, payments: count, clickstream: count }
+        Self { ride_events: count, driver_locations: count, payments: count, clickstream: count, fraud_labels: count }
     }
 
     /// Partitions of one topic.
@@ -148,19 +199,21 @@ impl Partitions {
             Topic::DriverLocations => self.driver_locations,
             Topic::Payments => self.payments,
             Topic::Clickstream => self.clickstream,
+            Topic::FraudLabels => self.fraud_labels,
         }
     }
 }
 
 impl Settings {
     /// A world in full swing that is lively when time runs as fast as in life: all cities, 20,000 drivers, 1,500 to
-    /// 4,000 events a second by time of day. The caller sets `start_time_us` to now.
+    /// 4,000 events a second by time of day, a fraud episode every half minute. The caller sets `start_time_us` to now.
     pub fn for_demo() -> Self {
         Self {
             cities: CITIES.iter().map(|city| city.name.to_owned()).collect(),
             drivers: 20_000,
             riders: 400_000,
             warm_up_s: 2_700,
+            fraud: Fraud::each(24.0),
             injection: Injection { idle_every_s: 300, idle_for_s: 30, ..Injection::default() },
             ..Self::default()
         }
@@ -203,6 +256,9 @@ impl Settings {
         }
         if !(1..=3_600).contains(&self.location_every_s) {
             return wrong("location_every_s", format!("{} is not between 1 and 3600", self.location_every_s));
+        }
+        if let Some(rate) = self.fraud.rates_per_h().iter().find(|rate| !(0.0..=3_600.0).contains(*rate)) {
+            return wrong("fraud", format!("{rate} episodes an hour is not between 0 and 3600"));
         }
         for topic in Topic::ALL {
             let count = self.partitions.of(topic);
@@ -260,6 +316,7 @@ mod tests {
         assert!(refused(|s| s.partitions.payments = 0).contains("payments"));
         assert!(refused(|s| s.injection.late_rate = 0.99).contains("sum to at most 1"));
         assert!(refused(|s| s.injection.late_rate = f64::NAN).contains("rates"));
+        assert!(refused(|s| s.fraud.collusion_per_h = f64::NAN).contains("fraud"));
         assert!(refused(|s| s.injection.idle_every_s = 10).contains("idle_for_s"));
     }
 }

@@ -6,7 +6,6 @@ use crate::agenda::Action;
 use crate::calendar::{LocalTime, SECOND_US};
 use crate::fleet::DriverState;
 use crate::geometry::{Path, Point};
-use crate::payment::Payment;
 use crate::rider::Rider;
 use crate::truth::{Facts, type_names};
 use crate::world::World;
@@ -31,12 +30,14 @@ pub(crate) struct Trip {
     pub(crate) id: u64,
     pub(crate) rider: Rider,
     pub(crate) city: u8,
-    from: Point,
-    to: Point,
+    pub(crate) from: Point,
+    pub(crate) to: Point,
     /// Within the city.
-    from_zone: usize,
+    pub(crate) from_zone: usize,
     to_zone: usize,
-    driver: Option<u32>,
+    pub(crate) driver: Option<u32>,
+    /// The pair that rides again and again, if this is one of its rides.
+    pub(crate) repeat: Option<u32>,
     /// Hundredths: 150 is one and a half times the fare.
     surge: i64,
     requested_us: i64,
@@ -62,8 +63,8 @@ struct Cancellation {
 }
 
 impl World {
-    /// A rider presses the button.
-    pub(crate) fn request_ride(&mut self, rider: Rider, city: u8, (from, to): (Point, Point), out: &mut EventBuffer) {
+    /// A rider presses the button; `repeat` if it is for one more ride with the same driver.
+    pub(crate) fn request_ride(&mut self, rider: Rider, city: u8, (from, to): (Point, Point), repeat: Option<u32>, out: &mut EventBuffer) {
         let ground = &self.grounds[usize::from(city)];
         let (from_zone, to_zone) = (ground.zone_at(from), ground.zone_at(to));
         let surge = self.surge.ask(city, ground.first_zone + from_zone as u16, self.fleet.free_share(city), self.now_us);
@@ -77,6 +78,7 @@ impl World {
             from_zone,
             to_zone,
             driver: None,
+            repeat,
             surge,
             requested_us: self.now_us,
             arrived_us: 0,
@@ -93,7 +95,11 @@ impl World {
         let now_us = self.now_us;
         let Some(trip) = self.trips.get_mut(slot) else { return };
         trip.tries += 1;
-        let nearest = self.fleet.nearest(trip.city, trip.from, now_us, &mut self.random);
+        let asked_for = trip.repeat.and_then(|slot| self.repeats.get(slot)).map(|repeat| repeat.driver);
+        let nearest = match asked_for.filter(|index| self.fleet.drivers[*index as usize].state == DriverState::Available) {
+            Some(index) => Some(index),
+            None => self.fleet.nearest(trip.city, trip.from, now_us, &mut self.random),
+        };
         let near =
             nearest.filter(|index| self.fleet.drivers[*index as usize].path.at(now_us).point.distance_m(trip.from) < MATCH_DISTANCE_MAX_M);
         let Some(index) = near else {
@@ -159,13 +165,17 @@ impl World {
         let length_m = f64::from(self.fleet.drivers[index as usize].path.length_m());
         let city = self.grounds[usize::from(trip.city)].city;
         let minutes = (self.now_us - trip.picked_up_us) as f64 / 60e6;
-        let base = city.base_cents + city.per_km_cents * length_m / 1_000.0 + city.per_minute_cents * minutes;
+        let mut base = city.base_cents + city.per_km_cents * length_m / 1_000.0 + city.per_minute_cents * minutes;
+        if self.collusion_of(trip).is_some() && self.random.chance(0.6) {
+            // Waiting, cleaning, a detour that nobody drove: whatever the driver can add by hand.
+            base *= self.random.uniform(2.0, 4.5);
+        }
         let fare = (base * trip.surge as f64 / 100.0).round().max(1.0) as i64;
         let tolls = if length_m > 15_000.0 && self.random.chance(0.3) { 650 } else { 0 };
         let tip = if self.random.chance(0.28) { fare * self.random.between(5, 21) / 100 } else { 0 };
         let bill = Bill { fare, tolls, tip, driver_trip_pay: fare * 74 / 100 + tip + tolls };
         self.ride_event(slot, COMPLETED, Some((bill, length_m as i64)), out);
-        self.close(slot, fare + tolls + tip);
+        self.close(slot, fare + tolls + tip, true);
     }
 
     pub(crate) fn cancel_by_rider(&mut self, slot: u32, out: &mut EventBuffer) {
@@ -186,11 +196,11 @@ impl World {
         self.cancellation_event(slot, cancellation, out);
         // Who lets a driver wait in vain pays for it.
         let fee_cents = if cancellation.reason == "no_show" { 500 } else { 0 };
-        self.close(slot, fee_cents);
+        self.close(slot, fee_cents, false);
     }
 
     /// Frees rider and driver and sends the bill.
-    fn close(&mut self, slot: u32, amount_cents: i64) {
+    fn close(&mut self, slot: u32, amount_cents: i64, completed: bool) {
         let Some(trip) = self.trips.remove(slot) else { return };
         self.busy.free(trip.rider.number);
         if let Some(index) = trip.driver {
@@ -200,8 +210,9 @@ impl World {
             self.fleet.release(index);
         }
         if amount_cents > 0 {
-            self.bill(Payment::of(&trip, trip.driver, trip.from_zone, amount_cents));
+            self.bill(&trip, amount_cents, if completed { trip.to } else { trip.from });
         }
+        self.after_ride(&trip, completed);
     }
 
     /// All stages but a cancellation; `completed` comes with its bill and length in metres.

@@ -40,13 +40,14 @@ pub(crate) enum Outcome {
     Malformed(Malformed),
 }
 
-/// The values of `event_type` (`state` for locations, `event_name` for clicks), by [`Facts::kind`].
+/// The values of `event_type` (`state` for locations, `event_name` for clicks, `kind` for labels), by [`Facts::kind`].
 pub(crate) fn type_names(topic: Topic) -> &'static [&'static str] {
     match topic {
         Topic::RideEvents => &["requested", "matched", "arrived", "picked_up", "completed", "cancelled"],
         Topic::DriverLocations => &["available", "reserved", "on_trip", "stopped", "non_operational"],
         Topic::Payments => &["authorised", "declined", "refunded", "charged_back"],
         Topic::Clickstream => crate::session::EVENT_NAMES,
+        Topic::FraudLabels => crate::fraud::KIND_NAMES,
     }
 }
 
@@ -107,7 +108,7 @@ pub struct Truth {
     seed: u64,
     run: u64,
     watermark_delay_us: i64,
-    topics: [TopicTruth; 4],
+    topics: [TopicTruth; Topic::ALL.len()],
     tables: Vec<WindowTruth>,
     duplicate_sequences: Option<Vec<u64>>,
 }

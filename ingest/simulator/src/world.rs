@@ -4,14 +4,16 @@
 //! the round of locations. Time is that of the earliest; nothing else moves it.
 
 use crate::agenda::{Action, Agenda, Arrival, Slots};
-use crate::calendar::{LocalTime, SECOND_US};
+use crate::calendar::{DAY_US, LocalTime, SECOND_US};
 use crate::city::{CITIES, City};
 use crate::emitter::Emitter;
 use crate::fleet::Fleet;
+use crate::fraud::{Kind, RecentPayers, Script};
 use crate::geometry::Ground;
 use crate::payment::Payment;
 use crate::random::{Random, mix};
-use crate::rider::{Busy, Rider};
+use crate::repeat::Repeat;
+use crate::rider::{Busy, Rider, next_away};
 use crate::session::Session;
 use crate::surge::Surge;
 use crate::tally::WindowTruth;
@@ -21,6 +23,8 @@ use crate::{EventBuffer, Settings, SimulatorError};
 
 /// The rates of arrivals change over the day: none is planned further ahead than this.
 const REDRAW_US: f64 = 600e6;
+/// Share of rides that are by travellers from another city.
+const TRAVELLER_RIDES: f64 = 0.025;
 
 /// A ride-hailing world that never ends.
 #[derive(Debug)]
@@ -36,6 +40,11 @@ pub struct World {
     pub(crate) trips: Slots<Trip>,
     pub(crate) payments: Slots<Payment>,
     pub(crate) sessions: Slots<Session>,
+    pub(crate) scripts: Slots<Script>,
+    pub(crate) repeats: Slots<Repeat>,
+    pub(crate) recent_payers: RecentPayers,
+    /// Accounts that fraudsters have opened, beyond the riders of the settings.
+    pub(crate) accounts: u32,
     pub(crate) emitter: Emitter,
     /// First rider of each city, and the number of riders at the end.
     riders_from: Vec<u32>,
@@ -79,6 +88,10 @@ impl World {
             trips: Slots::new(),
             payments: Slots::new(),
             sessions: Slots::new(),
+            scripts: Slots::new(),
+            repeats: Slots::new(),
+            recent_payers: RecentPayers::default(),
+            accounts: 0,
             emitter: Emitter::new(&settings, truth),
             riders_from,
             requests_per_s: drivers.iter().map(|count| f64::from(*count) * settings.trips_per_driver_hour / 3_600.0).collect(),
@@ -91,6 +104,9 @@ impl World {
             for arrival in [Arrival::WantRide, Arrival::Browse, Arrival::SeeAd] {
                 world.plan_arrival(arrival, city);
             }
+        }
+        for kind in Kind::ALL {
+            world.plan_episode(kind);
         }
         let mut unseen = EventBuffer::new();
         while world.agenda.next_us() < world.settings.start_time_us {
@@ -188,6 +204,9 @@ impl World {
             Action::Authorise(slot) => self.authorise(slot, out),
             Action::Refund(slot) => self.refund(slot, out),
             Action::ChargeBack(slot) => self.charge_back(slot, out),
+            Action::Episode(kind) => self.begin_episode(kind),
+            Action::Attempt(slot) => self.attempt(slot, out),
+            Action::RideAgain(slot) => self.ride_again(slot, out),
             Action::SignOn(driver) => self.sign_on(driver),
             Action::SignOff(driver) => self.sign_off(driver),
         }
@@ -225,14 +244,42 @@ impl World {
         let (from, to) = (self.riders_from[usize::from(city)], self.riders_from[usize::from(city) + 1]);
         // Some ride far more often than others.
         let share = self.random.unit().powf(1.7);
-        Rider::new(from + (share * f64::from(to - from)) as u32, self.settings.seed)
+        Rider::new(from + (share * f64::from(to - from)) as u32, city, self.settings.seed)
+    }
+
+    /// Days since 1970.
+    fn today(&self) -> i64 {
+        self.now_us.div_euclid(DAY_US)
+    }
+
+    /// A rider of another city who is in this one today.
+    fn traveller(&mut self, city: u8) -> Option<Rider> {
+        let cities = self.grounds.len() as u8;
+        for _ in 0..32 {
+            let home = (city + 1 + self.random.below(u64::from(cities) - 1) as u8) % cities;
+            let number = next_away(self.any_rider(home).number, home, self.today());
+            let rider = Rider::new(number, home, self.settings.seed);
+            if number < self.riders_from[usize::from(home) + 1] && rider.city_on(self.today(), cities) == city {
+                return Some(rider);
+            }
+        }
+        None
+    }
+
+    /// A city, by how much is asked for there.
+    pub(crate) fn any_city(&mut self) -> u8 {
+        self.random.weighted(self.requests_per_s.iter().copied()) as u8
     }
 
     /// A rider without a ride, who then has one; `None` if some tries found nobody.
     pub(crate) fn free_rider(&mut self, city: u8) -> Option<Rider> {
+        let cities = self.grounds.len() as u8;
+        if cities > 1 && self.random.chance(TRAVELLER_RIDES) {
+            return self.traveller(city).filter(|rider| self.busy.take(rider.number));
+        }
         for _ in 0..8 {
             let rider = self.any_rider(city);
-            if self.busy.take(rider.number) {
+            if rider.city_on(self.today(), cities) == city && self.busy.take(rider.number) {
                 return Some(rider);
             }
         }

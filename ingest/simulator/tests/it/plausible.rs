@@ -72,7 +72,7 @@ fn check_completed(events: &[Value]) {
 fn drivers_on_shift_send_a_location_every_4_seconds_and_none_flies() {
     let (_, sent) = run(undisturbed(), 60);
     let mut last: HashMap<String, Value> = HashMap::new();
-    let (mut moved, mut regular, mut states) = (0, 0, BTreeMap::<String, u32>::new());
+    let (mut moved, mut regular, mut glitches, mut states) = (0, 0, 0, BTreeMap::<String, u32>::new());
     for event in sent.iter().filter(|event| event.topic == Topic::DriverLocations) {
         let json = event.json();
         assert_eq!(json["driver_id"], event.key.as_str());
@@ -83,12 +83,16 @@ fn drivers_on_shift_send_a_location_every_4_seconds_and_none_flies() {
             let seconds = (time_us(&json).unwrap() - time_us(&before).unwrap()) as f64 / 1e6;
             regular += u64::from((seconds - 4.0).abs() < 1e-5);
             let metres = metres(&json["location"], &before["location"]);
-            assert!(metres / seconds < 200.0 / 3.6, "{metres} m in {seconds} s: {before} {json}");
+            let unsure = |event: &Value| event["accuracy"].as_i64().unwrap() > 50;
+            glitches += u64::from(unsure(&json));
+            let fast = metres / seconds >= 200.0 / 3.6;
+            assert!(!fast || unsure(&json) || unsure(&before), "{metres} m in {seconds} s: {before} {json}");
             moved += u64::from(metres > 20.0);
             assert_eq!(json["city"], before["city"]);
         }
     }
     assert!(regular > 50_000, "{regular}");
+    assert!((1..regular / 2_000).contains(&glitches), "{glitches} receivers were off");
     assert!(moved * 5 > regular, "only {moved} of {regular} steps are movements");
     assert_eq!(states.keys().collect::<Vec<_>>(), ["available", "non_operational", "on_trip", "reserved", "stopped"]);
 }
@@ -121,8 +125,9 @@ fn payments_follow_trips_and_clicks_lead_to_them() {
         assert!(payment["payment_type"] != "cash");
         let billed: f64 = ["fare", "tip", "tolls"].iter().map(|name| bill[name].as_f64().unwrap()).sum();
         assert!(payment["amount"].as_f64().unwrap() <= billed + 0.001, "{payment} {bill}");
+        let off = if payment["promo_code"].is_string() { billed * 0.2 } else { 0.0 };
         if outcome != "refunded" {
-            assert!((payment["amount"].as_f64().unwrap() - billed).abs() < 0.001);
+            assert!((payment["amount"].as_f64().unwrap() + off - billed).abs() < 0.011);
         }
     }
     assert_eq!(outcomes.keys().collect::<Vec<_>>(), ["authorised", "charged_back", "declined", "refunded"]);

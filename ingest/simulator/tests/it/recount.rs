@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
-use watershed_simulator::{Injection, Settings, Topic};
+use watershed_simulator::{Fraud, Injection, Settings, Topic};
 
 use crate::{Sent, run, small, time_us};
 
@@ -60,6 +60,7 @@ fn contributions(topic: Topic, event: &Value) -> Vec<(&'static str, i64, Vec<Str
             let sums = vec![1, flag(name, "ad_impression"), flag(name, "ad_click"), flag(name, "request_ride")];
             vec![("gold.campaign_clicks", MINUTE_US, vec![campaign], sums)]
         }
+        Topic::FraudLabels => Vec::new(),
     }
 }
 
@@ -73,7 +74,7 @@ fn recount(sent: &[Sent], topic: Topic, delay_us: i64) -> Recount {
             recount.malformed += 1;
             continue;
         };
-        let id = event["event_id"].as_str().unwrap().to_owned();
+        let id = event[if topic == Topic::FraudLabels { "label_id" } else { "event_id" }].as_str().unwrap().to_owned();
         if !seen.insert(id.clone()) {
             recount.duplicates.push(id.clone());
         }
@@ -116,7 +117,7 @@ fn the_truth_is_what_a_recount_finds() {
         idle_for_s: 90,
         ..Injection::default()
     };
-    let settings = Settings { injection, keep_duplicate_ids: true, drivers: 1_000, riders: 8_000, ..small() };
+    let settings = Settings { injection, keep_duplicate_ids: true, drivers: 1_000, riders: 8_000, fraud: Fraud::each(60.0), ..small() };
     let delay_us = settings.watermark_delay_us;
     let (world, sent) = run(settings, 45);
     let truth = world.truth();
@@ -189,7 +190,8 @@ fn the_definitions_of_the_demo_name_what_the_truth_knows() {
 
 #[test]
 fn every_field_of_every_event_is_a_column_of_its_source() {
-    let (_, sent) = run(Settings { injection: Injection::none(), drivers: 1_000, riders: 8_000, ..small() }, 60);
+    let fraud = Fraud::each(30.0);
+    let (_, sent) = run(Settings { injection: Injection::none(), drivers: 1_000, riders: 8_000, fraud, ..small() }, 60);
     for topic in Topic::ALL {
         let file = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../sql/sources/{}.sql"), topic.name().replace('-', "_"));
         let text = std::fs::read_to_string(file).unwrap();
