@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaException
 # The hold and the memory of it are one row: it cannot be that one of them is there without the other.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS holds (
-    n          INTEGER PRIMARY KEY AUTOINCREMENT,
+    n          INTEGER PRIMARY KEY,
     score_id   TEXT NOT NULL UNIQUE,
     payment_id TEXT NOT NULL,
     score      REAL NOT NULL,
@@ -69,15 +69,14 @@ def hold_all(store, messages, threshold, keep):
                 continue
             if score < threshold:
                 continue
+            # The transaction is the only one that writes: nobody comes between the question and the hold.
+            if store.execute("SELECT 1 FROM holds WHERE score_id = ?", (score_id,)).fetchone():
+                repeated += 1
+                continue
             row = (score_id, payment_id, score, reasons, int(time.time() * 1000))
-            new = store.execute(
-                "INSERT INTO holds (score_id, payment_id, score, reasons, held_at_ms) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (score_id) DO NOTHING",
-                row,
-            ).rowcount
-            held += new
-            repeated += 1 - new
-        # Bounded: only the newest `keep` are remembered. AUTOINCREMENT never gives a number twice.
+            store.execute("INSERT INTO holds (score_id, payment_id, score, reasons, held_at_ms) VALUES (?, ?, ?, ?, ?)", row)
+            held += 1
+        # Bounded: only the newest `keep` are remembered. SQLite numbers rows without gaps, for only the oldest are ever deleted.
         store.execute("DELETE FROM holds WHERE n <= (SELECT max(n) FROM holds) - ?", (keep,))
         store.execute("COMMIT")
     except BaseException:
@@ -92,6 +91,8 @@ def serve(arguments):
         {
             "bootstrap.servers": arguments.bootstrap,
             "group.id": arguments.group,
+            # Under its old name a service that was killed gets its partitions back at once; else Kafka waits for the dead one.
+            "group.instance.id": arguments.instance,
             # The position moves when the holds are on disk, and not before.
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
@@ -139,6 +140,7 @@ def main():
     parser.add_argument("--bootstrap", default="localhost:9092", help="Kafka's address (default: %(default)s)")
     parser.add_argument("--topic", default="fraud-scores", help="where the scores come from (default: %(default)s)")
     parser.add_argument("--group", default="fraud-service", help="consumer group (default: %(default)s)")
+    parser.add_argument("--instance", default="fraud-service-1", help="name of this one among those of the group (default: %(default)s)")
     parser.add_argument("--db", default="fraud-service.db", help="SQLite file with the holds (default: %(default)s)")
     parser.add_argument("--threshold", type=float, default=0.5, help="the least score that is acted on (default: %(default)s)")
     parser.add_argument("--keep", type=int, default=1_000_000, help="holds to remember (default: %(default)s, some 200 MB)")

@@ -78,7 +78,7 @@ impl Rider {
 
     /// Whether its device tells where it is.
     pub(crate) fn tells_place(self) -> bool {
-        self.hash(23) % 25 != 0
+        !self.hash(23).is_multiple_of(25)
     }
 
     /// The city where the rider is on this day since 1970, of `cities`: for most it is home.
