@@ -19,12 +19,14 @@
 //! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs` |
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
+//! | which rows a frame of OVER reaches | `over.rs` |
 //! | which scalar functions there are beside DataFusion's | `functions.rs`, a file each |
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
 //! | how errors find their words and places | `diagnose.rs`, `nearest.rs`, `locate.rs` |
 
 pub mod deduplicate;
 pub mod definition;
+pub mod over;
 pub mod window;
 
 mod column_type;

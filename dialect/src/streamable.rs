@@ -1,17 +1,18 @@
 //! Says whether a plan can run as a stream, and if not, what comes nearest that can.
 //!
-//! What can: one source; filters and projections; one window function; one `DEDUPLICATE`; one `GROUP BY` with a column of the window in it, so that
-//! each group is finished once the watermark passes the end of its window.
+//! What can: one source; filters and projections; one window function; one `DEDUPLICATE`; `OVER` with frames that reach back by a time; one `GROUP BY`
+//! with a column of the window in it, so that each group is finished once the watermark passes the end of its window.
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan, TableScan, UserDefinedLogicalNode};
+use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan, TableScan, UserDefinedLogicalNode, Window};
 
 use crate::SqlError;
 use crate::deduplicate::Deduplicate;
 use crate::definition::SourceDefinition;
+use crate::over;
 use crate::source_table::SourceTable;
 use crate::window::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAssign, WindowKind};
 
@@ -26,6 +27,7 @@ pub fn check_streamable(plan: &LogicalPlan) -> Result<(), SqlError> {
             LogicalPlan::Filter(f) => &f.input,
             LogicalPlan::SubqueryAlias(a) => &a.input,
             LogicalPlan::Aggregate(aggregate) => seen.aggregate(aggregate, node)?,
+            LogicalPlan::Window(window) => seen.over(window, node)?,
             LogicalPlan::Extension(extension) => seen.extension(extension, node)?,
             LogicalPlan::TableScan(scan) => return seen.scan(scan, plan),
             other => return Err(refusal(other)),
@@ -53,9 +55,10 @@ pub(crate) fn place_of(exprs: &[Expr]) -> Option<(u64, u64)> {
     place
 }
 
-fn placed(error: SqlError, node: &LogicalPlan) -> SqlError {
+/// The error at the place of the node's first column, unless it has one.
+pub(crate) fn placed(error: SqlError, node: &LogicalPlan) -> SqlError {
     match place_of(&node.expressions()) {
-        Some((line, column)) => error.at(line, column),
+        Some((line, column)) => error.at_least(line, column),
         None => error,
     }
 }
@@ -66,6 +69,7 @@ struct Seen<'a> {
     aggregate: bool,
     window: bool,
     deduplicate: bool,
+    over: bool,
     /// Event-time columns that must be the source's, with the node that reads them and the operator's name.
     times: Vec<(&'a LogicalPlan, &'a Column, &'static str)>,
 }
@@ -75,6 +79,10 @@ impl<'a> Seen<'a> {
         if std::mem::replace(&mut self.aggregate, true) {
             return Err(placed(SqlError::new("a GROUP BY over a GROUP BY cannot run as a stream yet"), node)
                 .hint("make the inner query a streaming table and aggregate it when you query it"));
+        }
+        if self.over {
+            return Err(placed(SqlError::new("OVER over a GROUP BY cannot run as a stream yet"), node)
+                .hint("make the inner query a streaming table and use OVER when you query it"));
         }
         if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
             return Err(placed(SqlError::new("GROUPING SETS, ROLLUP and CUBE cannot run as a stream yet"), node)
@@ -108,12 +116,22 @@ impl<'a> Seen<'a> {
         Err(placed(unbounded(aggregate), node))
     }
 
+    fn over(&mut self, window: &'a Window, node: &'a LogicalPlan) -> Result<&'a LogicalPlan, SqlError> {
+        self.over = true;
+        self.times.push((&window.input, over::check(window, node)?, "OVER"));
+        Ok(&window.input)
+    }
+
     fn extension(&mut self, extension: &'a Extension, node: &'a LogicalPlan) -> Result<&'a LogicalPlan, SqlError> {
         let user: &dyn UserDefinedLogicalNode = extension.node.as_ref();
         if let Some(assign) = user.as_any().downcast_ref::<WindowAssign>() {
             if std::mem::replace(&mut self.window, true) {
                 return Err(placed(SqlError::new("a window over a window cannot run as a stream yet"), node)
                     .hint("make the inner query a streaming table and window it when you query it"));
+            }
+            if self.over {
+                return Err(placed(SqlError::new(format!("OVER over {} cannot run as a stream yet", assign.kind.name())), node)
+                    .hint("put OVER into the query that the window function reads"));
             }
             self.times.push((&assign.input, &assign.time_column, assign.kind.name()));
             return Ok(&assign.input);
@@ -160,7 +178,10 @@ fn check_time(source: &SourceDefinition, input: &LogicalPlan, column: &Column, o
             "{operator} is by '{}', but the watermark of source '{}' follows '{}'",
             column.name, source.name, watermark.column
         ))
-        .hint(format!("write DESCRIPTOR({})", watermark.column)))),
+        .hint(match operator {
+            "OVER" => format!("write ORDER BY {}", watermark.column),
+            _ => format!("write DESCRIPTOR({})", watermark.column),
+        }))),
     }
 }
 
@@ -193,7 +214,8 @@ fn has_window(plan: &LogicalPlan) -> bool {
     plan.exists(|node| Ok(matches!(node, LogicalPlan::Extension(e) if e.node.name() == "WindowAssign"))).unwrap_or(false)
 }
 
-fn unaliased(expr: &Expr) -> &Expr {
+/// What an expression is without the names given to it.
+pub(crate) fn unaliased(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => unaliased(&alias.expr),
         other => other,
@@ -222,6 +244,7 @@ fn origin_at(plan: &LogicalPlan, index: usize) -> Origin {
         LogicalPlan::Projection(p) => through(&p.input, p.expr.get(index)),
         LogicalPlan::Aggregate(a) => through(&a.input, a.group_expr.get(index)),
         LogicalPlan::Filter(f) => origin_at(&f.input, index),
+        LogicalPlan::Window(w) if index < w.input.schema().fields().len() => origin_at(&w.input, index),
         LogicalPlan::SubqueryAlias(a) => origin_at(&a.input, index),
         LogicalPlan::TableScan(scan) => Origin::Source(scan.projected_schema.field(index).name().clone()),
         LogicalPlan::Extension(e) => {
@@ -275,10 +298,6 @@ fn refusal(node: &LogicalPlan) -> SqlError {
             "DISTINCT over a stream would remember every row for ever".into(),
             "use DEDUPLICATE(TABLE t PARTITION BY key, DESCRIPTOR(event_time), INTERVAL '10 minutes'), or GROUP BY window_start, …",
         ),
-        LogicalPlan::Window(_) => (
-            "OVER is not supported in streams yet".into(),
-            "aggregate in TUMBLE or HOP windows; for the first row of each key use DEDUPLICATE; or use OVER when you query the table",
-        ),
         LogicalPlan::Unnest(_) => {
             ("UNNEST is not supported in streams yet".into(), "keep the list in the table and unnest it when you query")
         }
@@ -288,7 +307,7 @@ fn refusal(node: &LogicalPlan) -> SqlError {
         LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE cannot run as a stream".into(), "compute it when you query the table"),
         other => (
             format!("{} cannot run as a stream", other.display()),
-            "write a query of SELECT, WHERE, TUMBLE or HOP with GROUP BY, or DEDUPLICATE",
+            "write a query of SELECT, WHERE, TUMBLE or HOP with GROUP BY, OVER, or DEDUPLICATE",
         ),
     };
     placed(SqlError::new(message).hint(hint), node)

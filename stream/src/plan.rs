@@ -6,7 +6,11 @@
 //! keyed:           aggregate_final [project] [filter] deliver
 //! ```
 //!
+//! or, for deduplication and OVER, `late`, an exchange, and `deduplicate` or `in_order over` in the keyed stage.
+//!
 //! A [`Blueprint`] is what the plan means and never changes; each task makes its own chain of operators from it.
+
+mod over;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -81,7 +85,7 @@ impl Blueprint {
         let uses_time = uses_time(plan);
         let mut builder = Builder {
             source,
-            uses_time,
+            hidden: uses_time,
             props,
             planning: PhysicalPlanningContext::default(),
             wanted: Vec::new(),
@@ -152,9 +156,9 @@ fn chain(steps: &[Step]) -> Result<Chain, StreamError> {
     Ok(Chain::new(steps.iter().map(|step| (step.make)()).collect::<Result<_, _>>()?))
 }
 
-/// Whether some step asks for a row's place in event time: windows and deduplication do.
+/// Whether some step asks for a row's place in event time: windows, deduplication and OVER do.
 fn uses_time(plan: &LogicalPlan) -> bool {
-    matches!(plan, LogicalPlan::Extension(_)) || plan.inputs().into_iter().any(uses_time)
+    matches!(plan, LogicalPlan::Extension(_) | LogicalPlan::Window(_)) || plan.inputs().into_iter().any(uses_time)
 }
 
 fn names(schema: &Schema) -> String {
@@ -171,8 +175,8 @@ struct WindowColumns {
 
 struct Builder<'a> {
     source: &'a SourceDefinition,
-    /// Whether rows carry hidden columns up to the exchange.
-    uses_time: bool,
+    /// Whether rows have hidden columns at this point: from the source on, until they are aggregated or delivered.
+    hidden: bool,
     props: &'a ExecutionProps,
     planning: PhysicalPlanningContext,
     wanted: Vec<usize>,
@@ -193,20 +197,18 @@ impl Builder<'_> {
         if self.exchange.is_some() { self.keyed.push(step) } else { self.local.push(step) }
     }
 
-    /// Whether rows have hidden columns at this point.
-    fn has_hidden(&self) -> bool {
-        self.uses_time && self.exchange.is_none()
-    }
-
     fn expression(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, StreamError> {
         Ok(create_physical_expr(expr, schema, self.props, &self.planning)?)
     }
 
     fn input_schema(&self) -> SchemaRef {
-        if self.has_hidden() { hidden::with_hidden(&self.columns) } else { self.columns.clone() }
+        if self.hidden { hidden::with_hidden(&self.columns) } else { self.columns.clone() }
     }
 
     fn lower(&mut self, plan: &LogicalPlan) -> Result<(), StreamError> {
+        if let LogicalPlan::Window(window) = plan {
+            return self.over(window);
+        }
         for input in plan.inputs() {
             self.lower(input)?;
         }
@@ -283,7 +285,7 @@ impl Builder<'_> {
         }
         let columns: SchemaRef = Schema::new(fields).into();
         self.columns = columns.clone();
-        let keep_hidden = self.has_hidden();
+        let keep_hidden = self.hidden;
         self.push(format!("project {}", names(&columns)), move || Ok(Box::new(Project::new(expressions.clone(), &columns, keep_hidden))));
         Ok(())
     }
@@ -296,7 +298,7 @@ impl Builder<'_> {
     fn assign_windows(&mut self, node: &WindowAssign) -> Result<(), StreamError> {
         let own = node.input.schema().fields().len();
         let time = self.place(&node.time_column, node.input.schema())?;
-        let has_hidden = self.has_hidden();
+        let has_hidden = self.hidden;
         // The new columns must follow the plan's own: what was carried along behind those moves behind the new ones.
         let carried: Vec<_> = self.columns.fields()[own..].to_vec();
         let mut fields: Vec<_> = node.schema.as_arrow().fields().iter().cloned().collect();
@@ -351,13 +353,10 @@ impl Builder<'_> {
         let input = node.input.schema();
         let time = self.place(&node.time_column, input)?;
         let keys = node.keys.iter().map(|key| self.place(key, input)).collect::<Result<Vec<_>, _>>()?;
-        if self.exchange.is_none() {
-            self.divert_late(time, Deadline::After);
-            let columns = self.columns.clone();
-            self.keep_only(&columns, "forget coordinates".into());
-        }
+        self.divert_late(time, Deadline::After);
         self.cross(keys.clone());
-        let (schema, within_us) = (self.columns.clone(), node.within_us);
+        // Where rows came from goes along: it is the last thing that tells equal rows apart, and operators behind this one order by it.
+        let (schema, within_us) = (self.input_schema(), node.within_us);
         let describe = format!(
             "deduplicate by {} within {} s",
             node.keys.iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
@@ -402,7 +401,7 @@ impl Builder<'_> {
             lowered.push(Aggregate { function: aggregate.aggregate, filter: aggregate.filter });
             layout.push(Part::Result(i));
         }
-        let slot_per_partition = self.has_hidden() && lowered.iter().any(Aggregate::depends_on_order);
+        let slot_per_partition = self.hidden && self.exchange.is_none() && lowered.iter().any(Aggregate::depends_on_order);
         let groups = Arc::new(GroupSpec { keys: key_fields, aggregates: lowered });
         self.divert_late(window.end, Deadline::At);
         let key_places: Vec<usize> = (3..3 + keys.len()).collect();
@@ -421,6 +420,7 @@ impl Builder<'_> {
             }
         });
         self.cross(key_places);
+        self.hidden = false;
         let schema: SchemaRef = Arc::new(output.as_arrow().clone());
         self.columns = schema.clone();
         let place = |part: Part| layout.iter().position(|p| *p == part);

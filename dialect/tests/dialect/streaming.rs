@@ -51,6 +51,8 @@ async fn accepted() {
         "SELECT w.ws, w.c, count(*) AS n FROM (SELECT window_start AS ws, lower(city) AS c FROM TUMBLE(rides, DESCRIPTOR(event_time), INTERVAL '1 s')) AS w GROUP BY w.ws, w.c",
         "SELECT * FROM DEDUPLICATE(TABLE rides PARTITION BY ride_id, DESCRIPTOR(event_time), INTERVAL '10 minutes')",
         "SELECT window_start, count(*) AS n FROM TUMBLE(TABLE (SELECT * FROM DEDUPLICATE(TABLE rides PARTITION BY ride_id, DESCRIPTOR(event_time), INTERVAL '10 minutes')), DESCRIPTOR(event_time), INTERVAL '1 s') GROUP BY window_start",
+        "SELECT ride_id, count(*) OVER w AS n, last_value(fare) OVER w AS fare FROM rides WINDOW w AS (PARTITION BY lower(city) ORDER BY event_time RANGE BETWEEN INTERVAL '1 day' PRECEDING AND INTERVAL '1 s' PRECEDING)",
+        "SELECT ride_id, count(DISTINCT city) OVER (ORDER BY t RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) + 1 AS n FROM (SELECT ride_id, city, event_time AS t FROM DEDUPLICATE(TABLE rides PARTITION BY ride_id, DESCRIPTOR(event_time), INTERVAL '10 minutes'))",
         "SELECT ts, sum(fare) AS fare FROM (SELECT event_time AS t, fare, window_start AS ts FROM TUMBLE(TABLE (SELECT event_time, fare FROM rides), DESCRIPTOR(event_time), INTERVAL '1 s')) GROUP BY ts",
     ] {
         let plan = planned(query).await.unwrap_or_else(|e| panic!("{}", e.render(query, None)));
@@ -61,6 +63,8 @@ async fn accepted() {
 #[tokio::test]
 async fn refused_with_the_nearest_thing_that_works() {
     let windowed = "FROM TUMBLE(TABLE rides, DESCRIPTOR(event_time), INTERVAL '1 minute')";
+    let over = |call: &str, window: &str| format!("SELECT {call} OVER ({window}) FROM rides");
+    let back = "RANGE BETWEEN INTERVAL '1 minute' PRECEDING AND CURRENT ROW";
     let cases = [
         ("SELECT city, count(*) FROM rides GROUP BY city".to_string(), "GROUP BY without a window", "GROUP BY window_start, window_end, city"),
         ("SELECT count(*) FROM rides".into(), "count() over the whole stream", "TUMBLE"),
@@ -75,7 +79,22 @@ async fn refused_with_the_nearest_thing_that_works() {
         ("SELECT DISTINCT city FROM rides".into(), "DISTINCT", "DEDUPLICATE"),
         ("SELECT a.city FROM rides a JOIN clicks b ON a.ride_id = b.user_id".into(), "JOIN", "join them when you query"),
         ("SELECT city FROM rides UNION ALL SELECT user_id FROM clicks".into(), "UNION", "unite them"),
-        ("SELECT row_number() OVER (PARTITION BY city ORDER BY event_time) FROM rides".into(), "OVER", "DEDUPLICATE"),
+        (over("row_number()", "PARTITION BY city ORDER BY event_time"), "row_number() OVER", "DEDUPLICATE"),
+        (over("lag(fare)", "PARTITION BY city ORDER BY event_time"), "lag() OVER", "last_value(x) OVER"),
+        (over("ntile(4)", "ORDER BY event_time"), "ntile() OVER", "first_value"),
+        (over("last_value(fare) IGNORE NULLS", &format!("ORDER BY event_time {back}")), "IGNORE NULLS", "WHERE x IS NOT NULL"),
+        (over("array_agg(fare)", &format!("ORDER BY event_time {back}")), "array_agg() OVER", "count, sum"),
+        (over("sum(DISTINCT fare)", &format!("ORDER BY event_time {back}")), "DISTINCT", "count(DISTINCT x)"),
+        (over("sum(fare)", ""), "without ORDER BY", "ORDER BY event_time"),
+        (over("sum(fare)", "PARTITION BY city ORDER BY event_time"), "without a beginning", "INTERVAL '10 minutes' PRECEDING"),
+        (over("sum(fare)", "ORDER BY event_time ROWS BETWEEN 3 PRECEDING AND CURRENT ROW"), "frame of ROWS", "RANGE BETWEEN"),
+        (over("sum(fare)", &format!("ORDER BY event_time DESC {back}")), "from new to old", "DESC"),
+        (over("sum(fare)", &format!("ORDER BY event_time + INTERVAL '1 s' {back}")), "no column", "event time"),
+        (over("sum(fare)", &format!("ORDER BY seen_time {back}")), "follows 'event_time'", "ORDER BY event_time"),
+        (over("sum(fare)", "ORDER BY event_time RANGE BETWEEN CURRENT ROW AND INTERVAL '1 s' FOLLOWING"), "look ahead", "CURRENT ROW"),
+        (over("sum(fare)", "ORDER BY event_time RANGE BETWEEN INTERVAL '1 month' PRECEDING AND CURRENT ROW"), "months", "minutes"),
+        (format!("SELECT sum(n) OVER (ORDER BY window_start {back}) FROM (SELECT window_start, count(*) AS n {windowed} GROUP BY window_start)"), "OVER over a GROUP BY", "streaming table"),
+        (format!("SELECT sum(fare) OVER (PARTITION BY window_start ORDER BY event_time {back}) {windowed}"), "OVER over TUMBLE", "put OVER into"),
         ("SELECT city FROM rides WHERE fare > (SELECT 1)".into(), "subquery", "compare when you query"),
         ("SELECT unnest(tags) FROM rides".into(), "UNNEST", "when you query"),
         ("SELECT 1".into(), "reads no source", "CREATE SOURCE"),

@@ -28,7 +28,8 @@ pub(crate) fn check(make: impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], 
     assert_eq!(restored, expected, "with snapshot and restore after every step");
 }
 
-fn run(make: &impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], restore: bool) -> Vec<String> {
+/// What the operators hand on, as lines; with `restore` they are made anew from a snapshot after every step.
+pub(crate) fn run(make: &impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], restore: bool) -> Vec<String> {
     let mut chain = Chain::new(make());
     let mut saved: BTreeMap<(usize, String), RecordBatch> = BTreeMap::new();
     let mut lines = Vec::new();

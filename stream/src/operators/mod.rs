@@ -6,7 +6,9 @@ pub mod assign_windows;
 pub mod deduplicate;
 pub mod filter;
 pub mod group_table;
+pub mod in_order;
 pub mod late;
+pub mod over;
 pub mod project;
 
 #[cfg(test)]

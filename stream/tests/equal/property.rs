@@ -57,22 +57,36 @@ enum Restart {
     Crash,
 }
 
-fn rows(spread_us: i64) -> impl Strategy<Value = Vec<Row>> {
+/// How many rows have the same time.
+#[derive(Debug, Clone, Copy)]
+enum Ties {
+    None,
+    Few,
+    Many,
+}
+
+fn rows(spread_us: i64, ties: Ties) -> impl Strategy<Value = Vec<Row>> {
     let row = (-spread_us..=0, prop::option::of("[abc]"), prop::option::of(0..9_i64), prop::option::of(0..9999_i128), 0..3_i32);
-    prop::collection::vec(row, 1..80).prop_map(|drawn| {
+    prop::collection::vec(row, 1..80).prop_map(move |drawn| {
         let step = 60_000_000 / drawn.len() as i64;
         let mut rows = Vec::with_capacity(drawn.len());
         for (jitter_us, city, seats, fare, partition) in drawn {
             let i = rows.len() as i64;
-            rows.push(Row { id: i / 2, time_us: (i * step + jitter_us) / 1000 * 1000, city, seats, fare, partition });
+            let time_us = i * step + jitter_us;
+            let time_us = match ties {
+                Ties::None => time_us / 1_000 * 1_000 + i,
+                Ties::Few => time_us / 1_000 * 1_000,
+                Ties::Many => time_us / 2_000_000 * 2_000_000,
+            };
+            rows.push(Row { id: i / 2, time_us, city, seats, fare, partition });
         }
         rows
     })
 }
 
-fn runs(spread_us: i64) -> impl Strategy<Value = Run> {
+fn runs(spread_us: i64, ties: Ties) -> impl Strategy<Value = Run> {
     let restart = prop_oneof![4 => Just(Restart::No), 1 => Just(Restart::Checkpoint), 1 => Just(Restart::Crash)];
-    (rows(spread_us), 1..4_usize, 1..4_usize, prop::collection::vec(1..12_usize, 80), prop::collection::vec(restart, 80))
+    (rows(spread_us, ties), 1..4_usize, 1..4_usize, prop::collection::vec(1..12_usize, 80), prop::collection::vec(restart, 80))
         .prop_map(|(rows, local_tasks, keyed_tasks, cuts, restarts)| Run { rows, local_tasks, keyed_tasks, cuts, restarts })
 }
 
@@ -166,12 +180,12 @@ fn check(query: &str, late_if: LateIf, run: &Run) -> Result<(), TestCaseError> {
 
 /// Rows up to 20 s out of order: some are late. Restarts, cuts, tasks and partitions vary.
 fn disordered() -> impl Strategy<Value = Run> {
-    runs(20_000_000)
+    runs(20_000_000, Ties::Few)
 }
 
 /// Rows at most 5 s out of order, the declared delay: none is late.
 fn orderly() -> impl Strategy<Value = Run> {
-    runs(4_900_000)
+    runs(4_900_000, Ties::Few)
 }
 
 proptest! {
@@ -221,6 +235,68 @@ proptest! {
     fn deduplicate(run in disordered()) {
         check(
             "SELECT * FROM DEDUPLICATE(TABLE trips PARTITION BY city, seats, DESCRIPTOR(time), INTERVAL '7 seconds')",
+            LateIf::Behind,
+            &run,
+        )?;
+    }
+
+    #[test]
+    fn over_with_peers(run in runs(20_000_000, Ties::Many)) {
+        // One key: several tasks. Frames of all rows hold more than are computed anew each time, so accumulators slide.
+        check(
+            "SELECT id, time, city, count(*) OVER near AS n, sum(fare) OVER near AS fares, avg(fare) OVER far AS fare, min(seats) OVER far AS least, \
+             max(id) OVER near AS last_id, count(DISTINCT seats) OVER far AS kinds, count(*) FILTER (WHERE seats > 3) OVER far AS big, \
+             sum(CAST(seats AS DOUBLE)) OVER far AS seats FROM trips \
+             WINDOW near AS (PARTITION BY city ORDER BY time RANGE BETWEEN INTERVAL '7 seconds' PRECEDING AND CURRENT ROW), \
+             far AS (PARTITION BY city ORDER BY time RANGE BETWEEN INTERVAL '40 seconds' PRECEDING AND CURRENT ROW)",
+            LateIf::Behind,
+            &run,
+        )?;
+        // Several keys, and none.
+        check(
+            "SELECT id, time, fare, count(DISTINCT city) OVER s AS cities, count(*) OVER cs AS n, sum(fare) OVER w AS fares, min(fare) OVER w AS least, \
+             count(DISTINCT seats) OVER w AS kinds, avg(seats) OVER w AS seats, sum(CAST(seats AS DOUBLE)) FILTER (WHERE city <> 'a') OVER w AS others \
+             FROM trips WINDOW s AS (PARTITION BY seats ORDER BY time RANGE BETWEEN INTERVAL '15 seconds' PRECEDING AND CURRENT ROW), \
+             cs AS (PARTITION BY upper(city), seats ORDER BY time RANGE BETWEEN INTERVAL '1 minute' PRECEDING AND INTERVAL '1 second' PRECEDING), \
+             w AS (ORDER BY time RANGE BETWEEN INTERVAL '30 seconds' PRECEDING AND CURRENT ROW)",
+            LateIf::Behind,
+            &run,
+        )?;
+    }
+
+    #[test]
+    fn over_one_row_at_a_time(run in runs(20_000_000, Ties::None)) {
+        check(
+            "SELECT id, time, last_value(fare) OVER before AS previous, first_value(id) OVER w AS first_id, last_value(id) OVER w AS same, \
+             last_value(time) OVER before AS previous_time, 2 * count(*) OVER before AS twice FROM trips \
+             WINDOW before AS (PARTITION BY city ORDER BY time RANGE BETWEEN INTERVAL '20 seconds' PRECEDING AND INTERVAL '1 microsecond' PRECEDING), \
+             w AS (PARTITION BY city ORDER BY time RANGE BETWEEN INTERVAL '20 seconds' PRECEDING AND CURRENT ROW)",
+            LateIf::Behind,
+            &run,
+        )?;
+        // Results of one are rows of another, then of a window.
+        check(
+            "SELECT id, n, sum(n) OVER (PARTITION BY seats ORDER BY time RANGE BETWEEN INTERVAL '10 seconds' PRECEDING AND CURRENT ROW) AS total \
+             FROM (SELECT *, count(*) OVER (PARTITION BY city ORDER BY time RANGE BETWEEN INTERVAL '10 seconds' PRECEDING AND CURRENT ROW) AS n \
+             FROM trips)",
+            LateIf::Behind,
+            &run,
+        )?;
+        check(
+            "SELECT window_start, max(n) AS most FROM TUMBLE(TABLE (SELECT time, n FROM (SELECT time, count(*) OVER (PARTITION BY city ORDER BY time \
+             RANGE BETWEEN INTERVAL '10 seconds' PRECEDING AND CURRENT ROW) AS n FROM trips) WHERE n > 1), DESCRIPTOR(time), INTERVAL '10 seconds') \
+             GROUP BY window_start, window_end",
+            LateIf::Behind,
+            &run,
+        )?;
+    }
+
+    #[test]
+    fn over_deduplicated_rows(run in disordered()) {
+        check(
+            "SELECT id, time, city, count(*) OVER w AS n, sum(fare) OVER w AS fares FROM \
+             DEDUPLICATE(TABLE trips PARTITION BY id, DESCRIPTOR(time), INTERVAL '30 seconds') \
+             WINDOW w AS (PARTITION BY city ORDER BY time RANGE BETWEEN INTERVAL '20 seconds' PRECEDING AND CURRENT ROW)",
             LateIf::Behind,
             &run,
         )?;

@@ -1,0 +1,244 @@
+//! `agg(…) OVER (PARTITION BY k ORDER BY event_time RANGE BETWEEN INTERVAL '10 minutes' PRECEDING AND CURRENT ROW)`: puts behind each row what is so
+//! over the rows before it that have its key. Several keys and frames are computed side by side over one history.
+//!
+//! Rows must come in event-time order, all rows of one time in one batch, as [`super::in_order`] hands them on: then a row's peers are there with it.
+//!
+//! State: the history, a row's time and what keys, arguments and filters read of it, in segments `h/<number of first row>`. A row is forgotten once the
+//! watermark has left it behind by the longest frame, and up to an eighth of that later. Accumulators are not state: they are made of these rows again.
+//!
+//! ```text
+//! 10:00:00  card_1  5.00   →  1 payment,   5.00 within a minute
+//! 10:00:40  card_1  7.00   →  2 payments, 12.00
+//! 10:01:10  card_1  1.00   →  2 payments,  8.00
+//! ```
+
+pub mod frames;
+mod history;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{FieldRef, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, Rows, SortField};
+use datafusion::common::ScalarValue;
+use datafusion::physical_expr::PhysicalExpr;
+
+use self::frames::{Frames, Function};
+use self::history::History;
+use crate::StreamError;
+use crate::hidden;
+use crate::operator::{Operator, Output, StateDelta, StateSnapshot, Watermark};
+
+/// What the operator does; never changes.
+#[derive(Debug, Clone)]
+pub struct OverSpec {
+    /// Where the event time stands in the input.
+    pub time_column: usize,
+    /// What is kept of each row.
+    pub values: Vec<Arc<dyn PhysicalExpr>>,
+    /// Names and types of these values.
+    pub value_fields: Vec<FieldRef>,
+    /// One for each list of keys.
+    pub windows: Vec<WindowSpec>,
+}
+
+/// All functions with one `PARTITION BY`.
+#[derive(Debug, Clone)]
+pub struct WindowSpec {
+    /// The keys' places among the values.
+    pub keys: Vec<usize>,
+    /// The functions.
+    pub functions: Vec<Function>,
+    /// Place of each function's result among the results.
+    pub results: Vec<usize>,
+}
+
+impl WindowSpec {
+    fn keep_us(&self) -> i64 {
+        self.functions.iter().map(Function::keep_us).max().unwrap_or(0)
+    }
+}
+
+/// The rows of one window by key.
+struct Index {
+    spec: WindowSpec,
+    converter: Option<RowConverter>,
+    frames: HashMap<Box<[u8]>, Frames>,
+}
+
+impl Index {
+    fn new(spec: WindowSpec, fields: &[FieldRef]) -> Result<Self, StreamError> {
+        let sort = |&key: &usize| SortField::new(fields[key].data_type().clone());
+        let converter = match spec.keys.as_slice() {
+            [] => None,
+            keys => Some(RowConverter::new(keys.iter().map(sort).collect())?),
+        };
+        Ok(Self { spec, converter, frames: HashMap::new() })
+    }
+
+    /// The keys of rows of the history.
+    fn keys(&self, rows: &RecordBatch) -> Result<Keys, StreamError> {
+        let columns: Vec<ArrayRef> = self.spec.keys.iter().map(|&key| rows.column(key + 1).clone()).collect();
+        Ok(Keys(match &self.converter {
+            Some(converter) => Some(converter.convert_columns(&columns)?),
+            None => None,
+        }))
+    }
+
+    fn push(&mut self, key: &[u8], time_us: i64, row: u64) {
+        match self.frames.get_mut(key) {
+            Some(frames) => frames.push(time_us, row),
+            None => self.frames.entry(key.into()).or_default().push(time_us, row),
+        }
+    }
+}
+
+/// The keys of some rows; without `PARTITION BY` all have the same.
+struct Keys(Option<Rows>);
+
+impl Keys {
+    fn of(&self, row: usize) -> &[u8] {
+        match &self.0 {
+            Some(rows) => rows.row(row).data(),
+            None => &[],
+        }
+    }
+}
+
+/// See the module documentation.
+pub struct Over {
+    spec: Arc<OverSpec>,
+    /// How many columns of the input are hidden.
+    hidden: usize,
+    schema: SchemaRef,
+    history: History,
+    indexes: Vec<Index>,
+    keep_us: i64,
+    /// When rows were last forgotten, in eighths of `keep_us`.
+    forgotten: i64,
+}
+
+impl Over {
+    /// `visible` is the schema of the result without hidden columns; `has_hidden` says whether the input ends in them.
+    pub fn new(spec: Arc<OverSpec>, visible: &Schema, has_hidden: bool) -> Result<Self, StreamError> {
+        let schema = if has_hidden { hidden::with_hidden(visible) } else { SchemaRef::new(visible.clone()) };
+        let keep_us = spec.windows.iter().map(WindowSpec::keep_us).max().unwrap_or(0);
+        let indexes = spec.windows.iter().map(|window| Index::new(window.clone(), &spec.value_fields)).collect::<Result<_, _>>()?;
+        let history = History::new(&spec.value_fields, keep_us);
+        let hidden = if has_hidden { hidden::COUNT } else { 0 };
+        Ok(Self { spec, hidden, schema, history, indexes, keep_us, forgotten: i64::MIN })
+    }
+
+    /// Adds rows to the history; gives them back as they stand there.
+    fn remember(&mut self, batch: &RecordBatch, times: &[i64]) -> Result<(u64, RecordBatch), StreamError> {
+        let rows = batch.num_rows();
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(times.to_vec()))];
+        for value in &self.spec.values {
+            columns.push(value.evaluate(batch)?.into_array(rows)?);
+        }
+        let kept = RecordBatch::try_new(self.history.schema(), columns)?;
+        Ok((self.history.push(kept.clone())?, kept))
+    }
+
+    /// The results of all functions for rows that have just come.
+    fn results(&mut self, first: u64, kept: &RecordBatch, times: &[i64]) -> Result<Vec<Vec<ScalarValue>>, StreamError> {
+        let functions = self.indexes.iter().map(|index| index.spec.functions.len()).sum();
+        let mut results = vec![Vec::with_capacity(times.len()); functions];
+        for index in &mut self.indexes {
+            let keys = index.keys(kept)?;
+            let mut from = 0;
+            while from < times.len() {
+                let now_us = times[from];
+                let to = from + times[from..].partition_point(|&time| time == now_us);
+                for row in from..to {
+                    index.push(keys.of(row), now_us, first + row as u64);
+                }
+                for row in from..to {
+                    let Some(frames) = index.frames.get_mut(keys.of(row)) else { continue };
+                    for (place, function) in index.spec.functions.iter().enumerate() {
+                        results[index.spec.results[place]].push(frames.evaluate(function, place, now_us, &self.history)?);
+                    }
+                }
+                from = to;
+            }
+        }
+        Ok(results)
+    }
+
+    fn forget(&mut self, watermark_us: i64) -> Result<(), StreamError> {
+        let now = watermark_us.div_euclid((self.keep_us / 8).max(1));
+        if now <= self.forgotten {
+            return Ok(());
+        }
+        self.forgotten = now;
+        for index in &mut self.indexes {
+            let before_us = watermark_us.saturating_sub(index.spec.keep_us());
+            for frames in index.frames.values_mut() {
+                frames.forget(before_us, &index.spec.functions, &self.history)?;
+            }
+            index.frames.retain(|_, frames| !frames.is_empty());
+        }
+        self.history.forget(watermark_us.saturating_sub(self.keep_us));
+        Ok(())
+    }
+}
+
+impl Operator for Over {
+    fn name(&self) -> &'static str {
+        "over"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn process(&mut self, batch: RecordBatch, out: &mut Output) -> Result<(), StreamError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let times = batch.column(self.spec.time_column).as_primitive::<TimestampMicrosecondType>().values().clone();
+        let (first, kept) = self.remember(&batch, &times)?;
+        let results = self.results(first, &kept, &times)?;
+        let own = batch.num_columns() - self.hidden;
+        let mut columns: Vec<ArrayRef> = batch.columns()[..own].to_vec();
+        for values in results {
+            let result = ScalarValue::iter_to_array(values)?;
+            let declared = self.schema.field(columns.len()).data_type();
+            columns.push(if result.data_type() == declared { result } else { cast(&result, declared)? });
+        }
+        columns.extend_from_slice(&batch.columns()[own..]);
+        out.rows.push(RecordBatch::try_new(self.schema.clone(), columns)?);
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<Watermark, StreamError> {
+        self.forget(watermark.merged_us)?;
+        Ok(watermark)
+    }
+
+    fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
+        Ok(self.history.snapshot())
+    }
+
+    fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
+        self.history.restore(state)?;
+        for index in &mut self.indexes {
+            for (first, rows) in self.history.iter() {
+                let keys = index.keys(rows)?;
+                let times = rows.column(0).as_primitive::<Int64Type>().values();
+                for (row, &time_us) in times.iter().enumerate() {
+                    index.push(keys.of(row), time_us, first + row as u64);
+                }
+            }
+            for frames in index.frames.values_mut() {
+                frames.settle(&index.spec.functions, &self.history)?;
+            }
+        }
+        Ok(())
+    }
+}

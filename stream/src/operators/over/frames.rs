@@ -1,0 +1,244 @@
+//! The rows of one key that frames may still reach, and the results over them.
+//!
+//! A small frame is computed from its rows each time. For a large one an accumulator is kept that new rows enter and old ones leave, so a row costs
+//! the same however long the frame is. The accumulators are DataFusion's own for sliding frames.
+//!
+//! Sums of floating-point numbers differ in their last digits with what has entered and left before, so their accumulators are made anew
+//! from time to time, at times of the rows themselves: a restart that does the same comes to the same digits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Accumulator;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use watershed_dialect::over::Frame;
+
+use super::history::History;
+use crate::StreamError;
+
+/// Frames of up to so many rows are computed anew: for most keys of most streams, which then need no accumulator.
+const SMALL_ROWS: usize = 16;
+/// How often in the length of a frame an accumulator that depends on the order of rows is made anew.
+const RENEWALS: i64 = 8;
+
+/// What is computed over a frame.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// An aggregate.
+    Aggregate(Arc<AggregateFunctionExpr>),
+    /// The argument in the first row of the frame.
+    FirstValue,
+    /// The argument in the last row of the frame.
+    LastValue,
+}
+
+/// An argument of a function.
+#[derive(Debug, Clone)]
+pub enum Argument {
+    /// A value of the history.
+    Value(usize),
+    /// The same for all rows, as an array of length 1.
+    Constant(ArrayRef),
+}
+
+/// One `agg(…) FILTER (…) OVER (…)`.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// What is computed.
+    pub kind: Kind,
+    /// What from.
+    pub arguments: Vec<Argument>,
+    /// Only rows in which this value of the history is true count.
+    pub filter: Option<usize>,
+    /// Which rows.
+    pub frame: Frame,
+    /// Name and type of the result.
+    pub field: FieldRef,
+    /// Whether the result can differ with the order in which rows enter and leave.
+    pub depends_on_order: bool,
+}
+
+impl Function {
+    /// How far back rows are needed, in microseconds.
+    pub fn keep_us(&self) -> i64 {
+        // An accumulator that is renewed depends on all rows since then, and those that its frame reached back to then.
+        self.frame.from_us.saturating_add(self.renewal_us().unwrap_or(0))
+    }
+
+    fn renewal_us(&self) -> Option<i64> {
+        self.depends_on_order.then_some((self.frame.from_us / RENEWALS).max(1))
+    }
+
+    fn data_type(&self) -> &DataType {
+        self.field.data_type()
+    }
+
+    fn counts(&self, row: u64, history: &History) -> bool {
+        self.filter.is_none_or(|filter| history.is_true(row, filter))
+    }
+
+    fn arguments(&self, row: u64, history: &History) -> Vec<ArrayRef> {
+        let value = |argument: &Argument| match argument {
+            Argument::Value(column) => history.value(row, *column),
+            Argument::Constant(value) => value.clone(),
+        };
+        self.arguments.iter().map(value).collect()
+    }
+
+    fn enter(&self, accumulator: &mut dyn Accumulator, row: u64, history: &History) -> Result<(), StreamError> {
+        if self.counts(row, history) {
+            accumulator.update_batch(&self.arguments(row, history))?;
+        }
+        Ok(())
+    }
+
+    fn leave(&self, accumulator: &mut dyn Accumulator, row: u64, history: &History) -> Result<(), StreamError> {
+        if self.counts(row, history) {
+            accumulator.retract_batch(&self.arguments(row, history))?;
+        }
+        Ok(())
+    }
+}
+
+/// An accumulator over a frame that moves on. Rows are counted from the first row of the key.
+struct Sliding {
+    accumulator: Box<dyn Accumulator>,
+    start: u64,
+    end: u64,
+    /// When it was made, in units of [`Function::renewal_us`].
+    made: i64,
+}
+
+/// See the module documentation.
+#[derive(Default)]
+pub struct Frames {
+    /// Time and number in the history.
+    rows: VecDeque<(i64, u64)>,
+    /// How many rows of the key came before these.
+    forgotten: u64,
+    /// By function; shorter than their list if none is kept.
+    sliding: Vec<Option<Box<Sliding>>>,
+}
+
+impl Frames {
+    /// Adds a row that is not older than those before.
+    pub fn push(&mut self, time_us: i64, row: u64) {
+        self.rows.push_back((time_us, row));
+    }
+
+    /// Whether no frame reaches any row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The result of the function at `place` of a list, for a row of this key at `now_us`. Times do not descend.
+    pub fn evaluate(&mut self, function: &Function, place: usize, now_us: i64, history: &History) -> Result<ScalarValue, StreamError> {
+        let (from_us, to_us) = (now_us.saturating_sub(function.frame.from_us), now_us.saturating_sub(function.frame.to_us));
+        let start = self.rows.partition_point(|(time_us, _)| *time_us < from_us);
+        let end = self.rows.partition_point(|(time_us, _)| *time_us <= to_us);
+        match &function.kind {
+            Kind::FirstValue | Kind::LastValue if start == end => Ok(ScalarValue::try_from(function.data_type())?),
+            Kind::FirstValue => value(function, self.rows[start].1, history),
+            Kind::LastValue => value(function, self.rows[end - 1].1, history),
+            Kind::Aggregate(aggregate) if start == end => {
+                self.keep(place, None);
+                Ok(aggregate.default_value(function.data_type())?)
+            }
+            Kind::Aggregate(aggregate) if end - start <= SMALL_ROWS => {
+                self.keep(place, None);
+                let mut accumulator = aggregate.create_sliding_accumulator()?;
+                for (_, row) in self.rows.range(start..end) {
+                    function.enter(accumulator.as_mut(), *row, history)?;
+                }
+                Ok(accumulator.evaluate()?)
+            }
+            Kind::Aggregate(aggregate) => {
+                let (start, end) = (self.forgotten + start as u64, self.forgotten + end as u64);
+                let made = function.renewal_us().map_or(0, |us| now_us.div_euclid(us));
+                let kept = self.sliding.get_mut(place).and_then(Option::take).filter(|s| s.made == made && s.end > start);
+                let mut sliding = match kept {
+                    Some(sliding) => sliding,
+                    None => Box::new(Sliding { accumulator: aggregate.create_sliding_accumulator()?, start, end: start, made }),
+                };
+                self.slide(&mut sliding, function, start, end, history)?;
+                let result = sliding.accumulator.evaluate()?;
+                self.keep(place, Some(sliding));
+                Ok(result)
+            }
+        }
+    }
+
+    fn keep(&mut self, place: usize, sliding: Option<Box<Sliding>>) {
+        if self.sliding.len() <= place {
+            if sliding.is_none() {
+                return;
+            }
+            self.sliding.resize_with(place + 1, || None);
+        }
+        self.sliding[place] = sliding;
+    }
+
+    fn slide(&self, sliding: &mut Sliding, function: &Function, start: u64, end: u64, history: &History) -> Result<(), StreamError> {
+        let row = |at: u64| self.rows[(at - self.forgotten) as usize].1;
+        while sliding.start < start {
+            function.leave(sliding.accumulator.as_mut(), row(sliding.start), history)?;
+            sliding.start += 1;
+        }
+        while sliding.end < end {
+            function.enter(sliding.accumulator.as_mut(), row(sliding.end), history)?;
+            sliding.end += 1;
+        }
+        Ok(())
+    }
+
+    /// Forgets rows before `before_us`, which no frame of a row still to come reaches. `functions` is the list that places are of.
+    pub fn forget(&mut self, before_us: i64, functions: &[Function], history: &History) -> Result<(), StreamError> {
+        let old = self.rows.partition_point(|(time_us, _)| *time_us < before_us);
+        if old == 0 {
+            return Ok(());
+        }
+        let kept = self.forgotten + old as u64;
+        for place in 0..self.sliding.len() {
+            // Rows leave accumulators while they can still be read.
+            let Some(mut sliding) = self.sliding[place].take().filter(|s| s.end > kept) else { continue };
+            if sliding.start < kept {
+                let end = sliding.end;
+                self.slide(&mut sliding, &functions[place], kept, end, history)?;
+            }
+            self.sliding[place] = Some(sliding);
+        }
+        self.rows.drain(..old);
+        self.forgotten = kept;
+        if self.rows.capacity() > 4 * self.rows.len().max(4) {
+            self.rows.shrink_to(2 * self.rows.len());
+        }
+        Ok(())
+    }
+
+    /// Brings accumulators that depend on their past back to where they were after the newest row. For frames that were restored.
+    pub fn settle(&mut self, functions: &[Function], history: &History) -> Result<(), StreamError> {
+        let Some(&(newest_us, _)) = self.rows.back() else { return Ok(()) };
+        for (place, function) in functions.iter().enumerate() {
+            let Some(renewal_us) = function.renewal_us() else { continue };
+            let made = newest_us.div_euclid(renewal_us);
+            let mut times: Vec<i64> =
+                self.rows.iter().rev().map(|(time_us, _)| *time_us).take_while(|time_us| time_us.div_euclid(renewal_us) == made).collect();
+            times.dedup();
+            for time_us in times.into_iter().rev() {
+                self.evaluate(function, place, time_us, history)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn value(function: &Function, row: u64, history: &History) -> Result<ScalarValue, StreamError> {
+    let arguments = function.arguments(row, history);
+    Ok(match arguments.first() {
+        Some(value) => ScalarValue::try_from_array(value, 0)?,
+        None => ScalarValue::Null,
+    })
+}

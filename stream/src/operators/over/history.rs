@@ -1,0 +1,157 @@
+//! The rows that frames still reach back to, in event-time order: of each row its time and what keys, arguments and filters read.
+//!
+//! Rows are numbered as they come and lie in chunks. A chunk is also the segment of a snapshot, so neighbours are joined as they grow: there are
+//! few, each row is copied a logarithmic number of times, and a snapshot writes the newest only.
+
+use std::collections::VecDeque;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+
+use crate::StreamError;
+use crate::operator::{StateDelta, StateSnapshot};
+
+/// Chunks of fewer rows are joined however long a time they span.
+const SMALL_ROWS: usize = 1_024;
+/// Chunks are not joined beyond this: rows are forgotten a chunk at a time.
+const CHUNK_ROWS_MAX: usize = 65_536;
+
+struct Chunk {
+    /// Number of its first row.
+    first: u64,
+    rows: RecordBatch,
+    /// Whether a snapshot holds it as it is.
+    saved: bool,
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    fn times(&self) -> &[i64] {
+        self.rows.column(0).as_primitive::<Int64Type>().values()
+    }
+
+    fn first_us(&self) -> i64 {
+        self.times().first().copied().unwrap_or(i64::MIN)
+    }
+
+    fn last_us(&self) -> i64 {
+        self.times().last().copied().unwrap_or(i64::MIN)
+    }
+}
+
+/// See the module documentation.
+pub struct History {
+    schema: SchemaRef,
+    /// Chunks that span more than this are not joined.
+    span_us_max: i64,
+    chunks: VecDeque<Chunk>,
+    next: u64,
+    dropped: Vec<u64>,
+}
+
+impl History {
+    /// An empty history of rows with the columns `values`, of which frames reach back `keep_us` at most.
+    pub fn new(values: &[FieldRef], keep_us: i64) -> Self {
+        let mut fields: Vec<FieldRef> = vec![Field::new("time", DataType::Int64, false).into()];
+        fields.extend(values.iter().cloned());
+        Self { schema: Schema::new(fields).into(), span_us_max: keep_us / 16, chunks: VecDeque::new(), next: 0, dropped: Vec::new() }
+    }
+
+    /// Schema of its rows: the time in microseconds, then the values.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Adds rows that are not older than those before; gives the number of the first.
+    pub fn push(&mut self, rows: RecordBatch) -> Result<u64, StreamError> {
+        let first = self.next;
+        self.next += rows.num_rows() as u64;
+        self.chunks.push_back(Chunk { first, rows, saved: false });
+        self.join()?;
+        Ok(first)
+    }
+
+    /// Joins the newest chunks while they are of like size.
+    fn join(&mut self) -> Result<(), StreamError> {
+        while let Some(before) = self.chunks.len().checked_sub(2) {
+            let (a, b) = (&self.chunks[before], &self.chunks[before + 1]);
+            let rows = a.len() + b.len();
+            let spans_long = rows > SMALL_ROWS && b.last_us().saturating_sub(a.first_us()) > self.span_us_max;
+            if a.len() > 2 * b.len() || spans_long || rows > CHUNK_ROWS_MAX {
+                break;
+            }
+            let joined = concat_batches(&self.schema, [&a.rows, &b.rows])?;
+            if let Some(b) = self.chunks.pop_back() {
+                self.dropped.push(b.first);
+            }
+            let a = &mut self.chunks[before];
+            (a.rows, a.saved) = (joined, false);
+        }
+        Ok(())
+    }
+
+    fn locate(&self, row: u64) -> (&Chunk, usize) {
+        let chunk = &self.chunks[self.chunks.partition_point(|chunk| chunk.first <= row) - 1];
+        (chunk, (row - chunk.first) as usize)
+    }
+
+    /// One value of a row, as an array of length 1. Columns count from the first value.
+    pub fn value(&self, row: u64, column: usize) -> ArrayRef {
+        let (chunk, at) = self.locate(row);
+        chunk.rows.column(column + 1).slice(at, 1)
+    }
+
+    /// Whether a boolean value of a row is true; NULL is not.
+    pub fn is_true(&self, row: u64, column: usize) -> bool {
+        let (chunk, at) = self.locate(row);
+        let values = chunk.rows.column(column + 1).as_boolean();
+        values.is_valid(at) && values.value(at)
+    }
+
+    /// All rows, chunk by chunk, each with the number of its first.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &RecordBatch)> {
+        self.chunks.iter().map(|chunk| (chunk.first, &chunk.rows))
+    }
+
+    /// Drops chunks of which all rows are older than `before_us`. Nobody may ask for them any more.
+    pub fn forget(&mut self, before_us: i64) {
+        while self.chunks.front().is_some_and(|chunk| chunk.last_us() < before_us) {
+            self.dropped.extend(self.chunks.pop_front().map(|chunk| chunk.first));
+        }
+    }
+
+    /// What changed since the last snapshot.
+    pub fn snapshot(&mut self) -> StateDelta {
+        let mut delta = StateDelta { deletes: self.dropped.drain(..).map(name).collect(), ..StateDelta::default() };
+        for chunk in self.chunks.iter_mut().rev().take_while(|chunk| !chunk.saved) {
+            chunk.saved = true;
+            delta.upserts.push((name(chunk.first), chunk.rows.clone()));
+        }
+        delta
+    }
+
+    /// Takes back what snapshots wrote.
+    pub fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
+        for (_, rows) in state.segments {
+            let rows = rows.with_schema(self.schema.clone())?;
+            if rows.num_rows() > 0 {
+                self.chunks.push_back(Chunk { first: 0, rows, saved: false });
+            }
+        }
+        self.chunks.make_contiguous().sort_by_key(Chunk::first_us);
+        for chunk in &mut self.chunks {
+            chunk.first = self.next;
+            self.next += chunk.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+fn name(first: u64) -> String {
+    format!("h/{first}")
+}
