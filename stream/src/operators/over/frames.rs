@@ -201,12 +201,12 @@ impl Frames {
             return Ok(());
         }
         let kept = self.forgotten + old as u64;
-        for place in 0..self.sliding.len() {
+        for (place, function) in functions.iter().enumerate().take(self.sliding.len()) {
             // Rows leave accumulators while they can still be read.
             let Some(mut sliding) = self.sliding[place].take().filter(|s| s.end > kept) else { continue };
             if sliding.start < kept {
                 let end = sliding.end;
-                self.slide(&mut sliding, &functions[place], kept, end, history)?;
+                self.slide(&mut sliding, function, kept, end, history)?;
             }
             self.sliding[place] = Some(sliding);
         }
