@@ -16,6 +16,7 @@
 mod disturbed;
 mod exactly_once;
 mod fraud_service;
+mod guide;
 mod input;
 mod kafka;
 mod object_storage;
