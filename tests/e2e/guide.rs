@@ -50,13 +50,13 @@ fn demo_definitions(folder: &Path, into: &mut Vec<String>) {
 
 /// What a definition makes: the words after `CREATE` up to its name.
 fn made(definition: &str) -> Vec<String> {
-    let statements = definition.split(';').map(|s| s.lines().filter(|l| !l.trim_start().starts_with("--")).collect::<Vec<_>>().join(" "));
-    let head = |statement: String| {
+    let text = definition.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join(" ");
+    let head = |statement: &str| {
         let words: Vec<String> = statement.split_whitespace().map(str::to_lowercase).collect();
         let kind = words.iter().position(|w| ["source", "table", "view", "sink"].contains(&w.as_str()))?;
         words.first().filter(|w| *w == "create").and(words.get(kind + 1)).map(|name| name.trim_end_matches('(').to_string())
     };
-    statements.filter_map(head).collect()
+    text.split(';').filter_map(head).collect()
 }
 
 fn check(page: &Path, root: &Path) {
