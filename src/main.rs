@@ -39,10 +39,6 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::Config;
 use crate::terminal::{ColorChoice, Terminal};
 
-/// Memory that some hundred threads free for each other goes back to the system: glibc keeps it in an arena for each.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Kafka event streams through SQL into Delta tables, exactly once, in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "watershed", version, max_term_width = 110, after_help = EXIT_CODES)]
