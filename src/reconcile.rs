@@ -1,8 +1,8 @@
 //! Counts whether every row that was produced is somewhere: in a table, among the late, the quarantined, or the duplicates.
 //!
 //! For a table that keeps each row (no filter, no aggregate) the rows are counted in the tables themselves, not taken from
-//! counters. Rows that `DEDUPLICATE` has read but must hold until the watermark passes them are waiting; they come with the next
-//! run. For tables that sum up or filter it is checked that every row was read.
+//! counters. Rows that `DEDUPLICATE` or `OVER` has read but must hold until the watermark passes them are waiting; they come with the
+//! next run. For tables that sum up or filter it is checked that every row was read.
 
 use std::collections::BTreeMap;
 
@@ -132,6 +132,7 @@ async fn kind(project: &Project, table: &StreamingTableDefinition) -> Result<Kin
         kind = kind.max(match node {
             LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) => Kind::Kept,
             LogicalPlan::Extension(extension) if extension.node.name() == "Deduplicate" => Kind::KeptLater,
+            LogicalPlan::Window(_) => Kind::KeptLater,
             _ => Kind::Summed,
         });
         Ok(TreeNodeRecursion::Continue)
@@ -242,7 +243,9 @@ mod tests {
                       WITH (connector = 'kafka', topic = 'rides', format = 'json');";
         let window =
             "SELECT window_start, count(*) AS n FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1 minute') GROUP BY window_start";
+        let over = "SELECT id, count(*) OVER (ORDER BY at RANGE BETWEEN INTERVAL '1 minute' PRECEDING AND CURRENT ROW) AS n FROM rides";
         let queries = [
+            (over, Kind::KeptLater),
             ("SELECT *, upper(id) AS big FROM rides", Kind::Kept),
             ("SELECT id FROM DEDUPLICATE(TABLE rides PARTITION BY id, DESCRIPTOR(at), INTERVAL '1 minute')", Kind::KeptLater),
             ("SELECT id FROM rides WHERE id <> 'x'", Kind::Summed),
