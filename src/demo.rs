@@ -93,7 +93,7 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
     let stage = Stage::set(&args, &context, &dir).await?;
     println!("{}", stage.describe(&context, &dir, &log_file));
     let feed = Feed::start(stage.order(&args))?;
-    let runner = Arc::new(stage.start().await?);
+    let runner = Arc::new(stage.start(&context).await?);
     let ending = Ending { at: args.seconds.map(|span| Instant::now() + span), prompt };
     let mut live = Live::new(context.terminal);
     let interrupted = watch(&runner, &feed, &mut live, &context.terminal, &ending).await;
@@ -197,8 +197,9 @@ impl Stage {
         }
     }
 
-    async fn start(&self) -> Result<Runner> {
-        let options = RunOptions { sources: Arc::new(self.kafka.clone()), only: Vec::new(), until: Until::Stopped, parallelism: None };
+    async fn start(&self, context: &Context) -> Result<Runner> {
+        let sources = warehouse::sources(&context.config, &self.warehouse, self.kafka.clone());
+        let options = RunOptions { sources, only: Vec::new(), until: Until::Stopped, parallelism: None };
         Ok(Runner::start(self.warehouse.clone(), &self.project, options).await?)
     }
 

@@ -28,7 +28,7 @@ pub struct Produced {
 }
 
 impl Produced {
-    /// Rows ever written to the topic of `source`.
+    /// Rows ever written to the topic of `source`; 0 if it has none.
     pub fn of(&self, source: &str) -> u64 {
         self.by_source.get(source).map_or(0, |(_, rows)| *rows)
     }
@@ -42,7 +42,8 @@ impl Produced {
 pub async fn produced(settings: &KafkaSettings, project: &Project) -> Result<Produced> {
     let mut by_source = BTreeMap::new();
     for (name, source) in &project.sources {
-        let Connector::Kafka { topic, .. } = &source.connector;
+        // What a folder holds is not known before it was read: there is nothing to compare with.
+        let Connector::Kafka { topic, .. } = &source.connector else { continue };
         let (settings, asked) = (settings.clone(), topic.clone());
         let ranges = tokio::task::spawn_blocking(move || kafka::partitions(&settings, &asked)).await?;
         let ranges = ranges.with_context(|| format!("cannot ask where topic {topic} ends"))?;
@@ -89,6 +90,9 @@ pub async fn account(session: &Session, warehouse: &Warehouse, project: &Project
     for (name, table) in &project.tables {
         let blueprint = project.plan(table).await?;
         let source = &blueprint.source.name;
+        if !produced.by_source.contains_key(source) {
+            continue;
+        }
         let counters = records.get(name).map(|record| record.counters).unwrap_or_default();
         let quarantine = watershed_stream::tables::quarantine_name(source)?;
         let pipeline = name.to_string().replace('\'', "''");

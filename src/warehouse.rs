@@ -1,11 +1,13 @@
-//! Opens what the configuration names: the warehouse, the Kafka settings, a query session.
+//! Opens what the configuration names: the warehouse, the sources, a query session.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
+use watershed_ingest::files::OpenedFolder;
 use watershed_ingest::kafka::KafkaSettings;
-use watershed_lake::Warehouse;
+use watershed_ingest::{FileSources, Sources};
+use watershed_lake::{LakeError, Warehouse, open_folder};
 use watershed_query::{Session, SessionOptions};
 
 use crate::config::Config;
@@ -19,6 +21,18 @@ pub async fn open(config: &Config) -> Result<Warehouse> {
 /// How to reach Kafka.
 pub fn kafka(config: &Config) -> KafkaSettings {
     KafkaSettings { bootstrap: config.text("kafka.bootstrap").to_owned(), properties: config.handed_on("kafka").into_iter().collect() }
+}
+
+/// All sources: Kafka at `kafka`, and folders of files, for which the settings of the warehouse's store hold as well. Within a runtime.
+pub fn sources(config: &Config, warehouse: &Warehouse, kafka: KafkaSettings) -> Arc<Sources> {
+    let options = config.handed_on("storage");
+    let open = move |path: &str| match open_folder(path, &options) {
+        Ok((store, url)) => Ok(OpenedFolder { store, local: url.scheme() == "file" }),
+        Err(LakeError::BadWarehouse { reason, hint, .. }) => Err(format!("{reason}; {hint}")),
+        Err(other) => Err(other.to_string()),
+    };
+    let files = FileSources::new(warehouse.store().clone(), Arc::new(open));
+    Arc::new(Sources { kafka, files })
 }
 
 /// A session over `warehouse` with the limits in force.

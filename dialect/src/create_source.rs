@@ -26,13 +26,17 @@ use crate::window::event_time_type;
 const MAX_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-const METADATA: [(&str, Metadata); 6] = [
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+
+const METADATA: [(&str, Metadata); 8] = [
     ("key", Metadata::Key),
     ("topic", Metadata::Topic),
     ("partition", Metadata::Partition),
     ("offset", Metadata::Offset),
     ("timestamp", Metadata::Timestamp),
     ("headers", Metadata::Headers),
+    ("file", Metadata::File),
+    ("row", Metadata::Row),
 ];
 
 /// Parses what stands behind `CREATE SOURCE`.
@@ -49,6 +53,7 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
     }
     cursor.expect_token(&Token::LParen)?;
     let mut columns: Vec<SourceColumn> = vec![];
+    let mut places: Vec<Location> = vec![];
     let mut watermark: Option<(WatermarkDefinition, Location)> = None;
     cursor.list(|cursor| {
         let starts_watermark = cursor.peeks("WATERMARK") && {
@@ -68,6 +73,7 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
             return Err(error_at(place, format!("column '{}' stands twice", column.field.name())));
         }
         columns.push(column);
+        places.push(place);
         Ok(())
     })?;
     if columns.is_empty() {
@@ -75,30 +81,78 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
     }
     let watermark = watermark.map(|(watermark, place)| check_watermark(watermark, place, &columns)).transpose()?;
     if !cursor.peeks("WITH") {
-        return Err(cursor.expected("WITH (…)").hint("write WITH (connector = 'kafka', topic = '…', format = 'json')"));
+        return Err(cursor.expected("WITH (…)").hint(
+            "write WITH (connector = 'kafka', topic = '…', format = 'json') or WITH (connector = 'files', path = '…', format = 'csv')",
+        ));
     }
     let place = cursor.here();
     let mut options = Options::parse(cursor)?;
-    options.take_word("connector", &[("kafka", ())], ())?;
-    let topic = options.take("topic");
-    let format = options.take_word("format", &[("json", Format::Json)], Format::Json)?;
+    let files = options.take_word("connector", &[("kafka", false), ("files", true)], false)?;
+    let (connector, format) = if files { parse_files(&mut options, &name, place)? } else { parse_kafka(&mut options, &name, place)? };
     let on_error = options.take_word("on_error", &[("quarantine", OnError::Quarantine), ("fail", OnError::Fail)], OnError::Quarantine)?;
     let max_skew = options.take_duration("max_skew", MAX_SKEW)?;
     let idle_timeout = options.take_duration("idle_timeout", IDLE_TIMEOUT)?;
+    let also: &[&str] = if files { &[] } else { &["kafka.bootstrap.servers", "kafka.<any client setting>"] };
+    options.finish("a source", also)?;
+    for (column, place) in columns.iter().zip(places) {
+        check_metadata_connector(column, place, files)?;
+    }
+    Ok(SourceDefinition { name, columns, watermark, connector, format, on_error, max_skew, idle_timeout })
+}
+
+/// The options of a Kafka topic.
+fn parse_kafka(options: &mut Options, name: &str, place: Location) -> Result<(Connector, Format), SqlError> {
+    let topic = options.take("topic");
+    let format = options.take_word("format", &[("json", Format::Json)], Format::Json)?;
     let properties = options.take_prefixed("kafka.").into_iter().collect();
-    options.finish("a source", &["kafka.bootstrap.servers", "kafka.<any client setting>"])?;
     let topic = topic.filter(|t| !t.text.is_empty()).map(|t| t.text);
     let topic = topic.ok_or_else(|| error_at(place, format!("source '{name}' names no topic")).hint("add topic = '…'"))?;
-    Ok(SourceDefinition {
-        name,
-        columns,
-        watermark,
-        connector: Connector::Kafka { topic, properties },
-        format,
-        on_error,
-        max_skew,
-        idle_timeout,
-    })
+    Ok((Connector::Kafka { topic, properties }, format))
+}
+
+/// The options of a folder of files.
+fn parse_files(options: &mut Options, name: &str, place: Location) -> Result<(Connector, Format), SqlError> {
+    let path = options.take("path").filter(|p| !p.text.is_empty()).map(|p| p.text);
+    let path =
+        path.ok_or_else(|| error_at(place, format!("source '{name}' names no folder")).hint("add path = '/data/trips' or 's3://…'"))?;
+    let kinds = [("csv", ".csv"), ("json", ".json"), ("parquet", ".parquet")];
+    let kind = options.take_word("format", &kinds.map(|(word, suffix)| (word, Some((word, suffix)))), None)?;
+    let Some((kind, suffix)) = kind else {
+        return Err(error_at(place, format!("source '{name}' does not say how its files are written"))
+            .hint("add format = 'csv', 'json' or 'parquet'"));
+    };
+    let suffix = options.take("suffix").map_or_else(|| suffix.to_string(), |s| s.text);
+    let poll_interval = options.take_duration("poll_interval", POLL_INTERVAL)?;
+    let format = match kind {
+        "csv" => {
+            let header = options.take_word("header", &[("true", true), ("false", false)], true)?;
+            let delimiter = match options.take("delimiter") {
+                None => b',',
+                Some(given) => match given.text.as_bytes() {
+                    [b'\\', b't'] => b'\t',
+                    [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => *byte,
+                    _ => return Err(error_at(given.place, "delimiter must be one character").hint("such as ',' or ';' or '\\t'")),
+                },
+            };
+            Format::Csv { delimiter, header }
+        }
+        "json" => Format::Json,
+        _ => Format::Parquet,
+    };
+    Ok((Connector::Files { path, suffix, poll_interval }, format))
+}
+
+fn check_metadata_connector(column: &SourceColumn, place: Location, files: bool) -> Result<(), SqlError> {
+    let (of_files, what) = match column.metadata {
+        Some(Metadata::File | Metadata::Row) => (true, "a file"),
+        Some(Metadata::Key | Metadata::Topic | Metadata::Headers) => (false, "a Kafka message"),
+        Some(Metadata::Partition | Metadata::Offset | Metadata::Timestamp) | None => return Ok(()),
+    };
+    if of_files == files {
+        return Ok(());
+    }
+    let there = if files { "file, row, timestamp, partition, offset" } else { "key, topic, partition, offset, timestamp, headers" };
+    Err(error_at(place, format!("column '{}' takes what only {what} has", column.field.name())).hint(format!("metadata here: {there}")))
 }
 
 fn parse_column(cursor: &mut Cursor) -> Result<(SourceColumn, Location), SqlError> {
@@ -119,7 +173,7 @@ fn parse_column(cursor: &mut Cursor) -> Result<(SourceColumn, Location), SqlErro
             let found = METADATA.into_iter().find(|(known, _)| key.eq_ignore_ascii_case(known));
             let (_, what) = found.ok_or_else(|| {
                 error_at(key_place, format!("a message has no metadata '{key}'"))
-                    .detail("there is 'key', 'topic', 'partition', 'offset', 'timestamp', 'headers'")
+                    .detail("a message has 'key', 'topic', 'partition', 'offset', 'timestamp', 'headers'; a row of a file 'file', 'row', 'timestamp'")
                     .maybe_hint(did_you_mean(&key, METADATA.map(|(known, _)| known)))
             })?;
             check_metadata_type(what, &data_type).map_err(|wanted| {
@@ -152,9 +206,9 @@ fn check_metadata_type(what: Metadata, data_type: &DataType) -> Result<(), &'sta
     };
     let (fits, wanted) = match what {
         Metadata::Key => (matches!(data_type, DataType::Utf8 | DataType::Binary), "VARCHAR or BINARY"),
-        Metadata::Topic => (data_type == &DataType::Utf8, "VARCHAR"),
+        Metadata::Topic | Metadata::File => (data_type == &DataType::Utf8, "VARCHAR"),
         Metadata::Partition => (data_type == &DataType::Int32, "INT"),
-        Metadata::Offset => (data_type == &DataType::Int64, "BIGINT"),
+        Metadata::Offset | Metadata::Row => (data_type == &DataType::Int64, "BIGINT"),
         Metadata::Timestamp => (data_type == &event_time_type(), "TIMESTAMP"),
         Metadata::Headers => {
             (matches!(data_type, DataType::List(item) if is_header(item.data_type())), "LIST<STRUCT<key VARCHAR, value BINARY>>")

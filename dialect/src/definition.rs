@@ -20,7 +20,7 @@ pub struct SourceDefinition {
     pub format: Format,
     /// What becomes of rows that cannot be decoded, cast or accepted.
     pub on_error: OnError,
-    /// An event time further ahead of Kafka's append timestamp than this is not accepted (default one day).
+    /// An event time further ahead of Kafka's append timestamp, or the time at which the file was written, than this is not accepted (default one day).
     pub max_skew: Duration,
     /// A partition that is caught up for this long no longer holds back the watermark (default 10 seconds).
     pub idle_timeout: Duration,
@@ -46,10 +46,14 @@ pub enum Metadata {
     Partition,
     /// `'offset'`: BIGINT.
     Offset,
-    /// `'timestamp'`: Kafka's append or create timestamp; TIMESTAMP.
+    /// `'timestamp'`: Kafka's append or create timestamp, or when the file was written; TIMESTAMP.
     Timestamp,
     /// `'headers'`: LIST of STRUCT<key VARCHAR, value BINARY>.
     Headers,
+    /// `'file'`: the file's path below the source's folder; VARCHAR. For `connector = 'files'`.
+    File,
+    /// `'row'`: the row's number in its file, the first being 1; BIGINT. For `connector = 'files'`.
+    Row,
 }
 
 /// `WATERMARK FOR column AS column - INTERVAL '…'`.
@@ -71,13 +75,31 @@ pub enum Connector {
         /// Client settings handed through (`WITH ('kafka.security.protocol' = …)`), without the `kafka.` prefix.
         properties: BTreeMap<String, String>,
     },
+    /// The files of a folder, those in folders below it included.
+    Files {
+        /// The folder: a path, `file://…` or `s3://bucket/prefix`.
+        path: String,
+        /// Only files whose name ends so are read.
+        suffix: String,
+        /// How often the folder is looked at for new files (default 5 seconds).
+        poll_interval: Duration,
+    },
 }
 
 /// How a message becomes a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Format {
-    /// One JSON object a message; columns are found by name, unknown keys are passed over.
+    /// One JSON object a message, or a line of a file; columns are found by name, unknown keys are passed over.
     Json,
+    /// Files of comma-separated values, quoted as RFC 4180 says; an empty field is NULL.
+    Csv {
+        /// What stands between two fields.
+        delimiter: u8,
+        /// Whether the first line names the columns; if not, they stand in declared order.
+        header: bool,
+    },
+    /// Parquet files; columns are found by name.
+    Parquet,
 }
 
 /// `on_error = 'quarantine' | 'fail'`.

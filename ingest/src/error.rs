@@ -94,6 +94,70 @@ pub enum IngestError {
         /// Why, as it would stand in the quarantine.
         reason: String,
     },
+    /// The folder of a source of files could not be listed, or a file of it not read.
+    #[error("source '{source_name}': {what} cannot be read: {reason}; check that it is there and that this user may read it")]
+    FolderUnreachable {
+        /// Name of the source.
+        source_name: String,
+        /// The folder or the file.
+        what: String,
+        /// What the store said.
+        reason: String,
+    },
+    /// A file is not what it was when it was put in order.
+    #[error(
+        "source '{source_name}': file '{file}' has changed since it was first seen ({was}, now {now}): its rows may have been read already, so          neither reading it again nor leaving it would be right; put the old file back and the new rows into a file of another name, or drop          the streaming tables over this source and the folder {ledger} and start anew"
+    )]
+    FileChanged {
+        /// Name of the source.
+        source_name: String,
+        /// Path below the source's folder.
+        file: String,
+        /// Size and time when first seen.
+        was: String,
+        /// Size and time now.
+        now: String,
+        /// Where the source's order of files is kept, below the warehouse.
+        ledger: String,
+    },
+    /// A file has gone before all of it was read.
+    #[error(
+        "source '{source_name}': file '{file}' is gone, but rows of it were still to be read; put it back, or drop the streaming tables over          this source and the folder {ledger} and start anew"
+    )]
+    FileGone {
+        /// Name of the source.
+        source_name: String,
+        /// Path below the source's folder.
+        file: String,
+        /// Where the source's order of files is kept, below the warehouse.
+        ledger: String,
+    },
+    /// The list of files that gives a folder its order does not fit.
+    #[error(
+        "source '{source_name}': {reason}; restore {ledger} in the warehouse from a backup, or drop the streaming tables over this source and          that folder and start anew"
+    )]
+    Ledger {
+        /// Name of the source.
+        source_name: String,
+        /// What does not fit.
+        reason: String,
+        /// Where the source's order of files is kept, below the warehouse.
+        ledger: String,
+    },
+    /// A row of a file was not accepted and the source says `on_error = 'fail'`.
+    #[error(
+        "source '{source_name}' cannot accept row {row} of '{file}': {reason}; files must not be changed once they were seen: let such rows          aside with on_error = 'quarantine'"
+    )]
+    BadFileRow {
+        /// Name of the source.
+        source_name: String,
+        /// Path below the source's folder.
+        file: String,
+        /// The first row of a file is 1.
+        row: i64,
+        /// Why, as it would stand in the quarantine.
+        reason: String,
+    },
     /// A source's column has a type that the format cannot fill.
     #[error("column '{column}' of source '{source_name}' has type {data_type}, which {format} cannot fill; {hint}")]
     UnsupportedType {
@@ -167,6 +231,7 @@ impl IngestError {
                 | Self::Client { .. }
                 | Self::Authentication { .. }
                 | Self::Authorization { .. }
+                | Self::FolderUnreachable { .. }
         )
     }
 }

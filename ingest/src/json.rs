@@ -23,7 +23,7 @@
 //! A row that is refused never touches its neighbours: the columns are cut back to where they were before it.
 
 mod column;
-mod coordinates;
+pub(crate) mod coordinates;
 mod cursor;
 mod number;
 mod record;
@@ -48,7 +48,7 @@ const TYPES: &str =
     "JSON fills BOOLEAN, integers, FLOAT, DOUBLE, DECIMAL up to 38 digits, VARCHAR, BINARY, DATE, TIMESTAMP, STRUCT and LIST";
 
 /// Event times before the year 2 and from the year 9999 on are mistakes: such a row would move a watermark to where nobody follows.
-const EVENT_TIME_US: std::ops::Range<i64> =
+pub(crate) const EVENT_TIME_US: std::ops::Range<i64> =
     time::days_from_civil(2, 1, 1) * 86_400_000_000..time::days_from_civil(9999, 1, 1) * 86_400_000_000;
 
 /// Decodes one source's messages. State: column builders, empty between batches, and the order of keys seen last.
@@ -85,7 +85,10 @@ impl JsonDecode {
     /// Fails if a type cannot be filled from JSON, or the event-time column is not a timestamp of the value.
     pub fn new(definition: &SourceDefinition, wanted: &[usize]) -> Result<Self> {
         let source_name = definition.name.clone();
-        let Connector::Kafka { topic, .. } = &definition.connector;
+        let topic = match &definition.connector {
+            Connector::Kafka { topic, .. } => topic.clone(),
+            Connector::Files { .. } => String::new(),
+        };
         let mut fields = Vec::new();
         let mut position_of = std::collections::HashMap::new();
         let mut outputs = Vec::with_capacity(wanted.len());
@@ -133,7 +136,7 @@ impl JsonDecode {
         })?;
         Ok(Self {
             source_name,
-            topic: topic.clone(),
+            topic,
             schema: Schema::new(schema).into(),
             outputs,
             record: Record::new(columns),
@@ -141,6 +144,12 @@ impl JsonDecode {
             quarantine: Quarantine::default(),
             accepted: Vec::new(),
         })
+    }
+
+    /// Says which file the next records come from: it stands where Kafka's records have their topic.
+    pub(crate) fn read_file(&mut self, file: &str) {
+        self.topic.clear();
+        self.topic.push_str(file);
     }
 
     /// The columns that come out.

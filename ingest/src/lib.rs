@@ -1,8 +1,10 @@
-//! Sources (Kafka), formats (JSON), the embedded broker and the producer. Only this crate knows Kafka.
+//! Sources (Kafka, folders of files), formats, the embedded broker and the producer. Only this crate knows Kafka.
 //!
 //! ```text
 //!  kafka.rs ── RawBatch ──► json.rs ── Decoded ──► pipelines      reader.rs glues the two
 //!  (Fetch)                  (Decode)
+//!
+//!  files/  a folder as a source of one partition, put in order by a ledger
 //!
 //!  producer.rs ──► embedded.rs, or any Kafka
 //! ```
@@ -13,6 +15,7 @@ mod client;
 mod consume;
 pub mod embedded;
 pub mod error;
+pub mod files;
 pub mod json;
 pub mod kafka;
 #[cfg(test)]
@@ -22,10 +25,13 @@ pub mod quarantine;
 pub mod reader;
 mod settings;
 pub mod source;
+mod sources;
 
 pub use embedded::{EmbeddedBroker, EmbeddedSettings};
 pub use error::IngestError;
+pub use files::FileSources;
 pub use kafka::KafkaSettings;
 pub use producer::Producer;
 pub use reader::SourceReader;
 pub use source::{OpenSource, PartitionRange, SourceBatch, SourceRead};
+pub use sources::Sources;

@@ -1,5 +1,6 @@
 //! A source, read: fetch and decode glued together for the pipelines.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::array::{Array, StringArray};
@@ -30,13 +31,17 @@ impl SourceReader {
     /// `wanted` are indices into the definition's columns; rows come out in that order. Settings of the definition go over those of
     /// `kafka`. Blocks up to ten seconds for the broker.
     pub fn open(definition: &SourceDefinition, kafka: &KafkaSettings, wanted: &[usize], positions: &Positions) -> Result<Self> {
-        let Connector::Kafka { topic, properties } = &definition.connector;
+        let (topic, properties) = kafka_of(definition)?;
         let decode = match definition.format {
             Format::Json => JsonDecode::new(definition, wanted)?,
+            Format::Csv { .. } | Format::Parquet => {
+                let reason = "messages in Kafka are read as JSON; CSV and Parquet are formats of files".into();
+                return Err(IngestError::Definition { source_name: definition.name.clone(), reason });
+            }
         };
         let want_headers = wanted.iter().any(|&index| definition.columns[index].metadata == Some(Metadata::Headers));
         let fetch = KafkaFetch::open(&kafka.overlaid(properties), topic, positions, want_headers)?;
-        Ok(Self { source_name: definition.name.clone(), topic: topic.clone(), on_error: definition.on_error, fetch, decode })
+        Ok(Self { source_name: definition.name.clone(), topic: topic.into(), on_error: definition.on_error, fetch, decode })
     }
 
     /// The columns that come out.
@@ -85,10 +90,21 @@ impl SourceRead for SourceReader {
     }
 }
 
+/// The topic of a source in Kafka, and its client settings.
+fn kafka_of(definition: &SourceDefinition) -> Result<(&str, &BTreeMap<String, String>)> {
+    match &definition.connector {
+        Connector::Kafka { topic, properties } => Ok((topic, properties)),
+        Connector::Files { .. } => {
+            let reason = "it is a folder of files, and only Kafka can be reached here".into();
+            Err(IngestError::Definition { source_name: definition.name.clone(), reason })
+        }
+    }
+}
+
 /// Sources in Kafka. Settings of a definition go over these.
 impl OpenSource for KafkaSettings {
     fn partitions(&self, definition: &SourceDefinition) -> Result<Vec<PartitionRange>> {
-        let Connector::Kafka { topic, properties } = &definition.connector;
+        let (topic, properties) = kafka_of(definition)?;
         crate::kafka::partitions(&self.overlaid(properties), topic)
     }
 
@@ -101,7 +117,6 @@ impl OpenSource for KafkaSettings {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Instant;
 

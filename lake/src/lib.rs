@@ -43,6 +43,7 @@ pub use commit::{Commit, Committed, StagedFile};
 pub use definitions::{Definition, Definitions};
 pub use error::{LakeError, Result};
 pub use name::TableName;
+pub use open::open_folder;
 pub use step::step;
 pub use table::Table;
 pub use warehouse::Warehouse;

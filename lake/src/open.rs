@@ -1,4 +1,4 @@
-//! From a warehouse URL to a store rooted at it.
+//! From the URL of a warehouse, or of a folder that others write, to a store rooted at it.
 
 use std::collections::HashMap;
 use std::path::absolute;
@@ -33,6 +33,25 @@ pub(crate) fn store_for(text: &str, options: &HashMap<String, String>) -> Result
         Ok(url) if url.scheme().len() > 1 => Err(bad(text, format!("scheme '{}' is not supported", url.scheme()), HINT)),
         _ => local(text, std::path::Path::new(text)),
     }
+}
+
+/// Opens the store of a folder that others write: as for a warehouse, but nothing is made, and a local folder must be there.
+///
+/// Errors: [`LakeError::BadWarehouse`].
+pub fn open_folder(text: &str, options: &HashMap<String, String>) -> Result<(Arc<dyn ObjectStore>, Url)> {
+    let local = match Url::parse(text) {
+        Ok(url) if url.scheme() == "file" => url.to_file_path().ok(),
+        Ok(url) if url.scheme().len() > 1 => None,
+        _ => Some(std::path::PathBuf::from(text)),
+    };
+    if let Some(folder) = local.filter(|folder| !folder.is_dir()) {
+        return Err(bad(
+            text,
+            format!("there is no folder {}", folder.display()),
+            "check the path; one that does not begin with / is taken from where Watershed was started",
+        ));
+    }
+    store_for(text, options)
 }
 
 /// Makes sure that the store refuses to overwrite when told so; everything else rests on that.

@@ -15,6 +15,7 @@
 
 mod disturbed;
 mod exactly_once;
+mod files;
 mod fraud;
 mod fraud_service;
 mod guide;

@@ -56,7 +56,7 @@ fn a_source_in_full() {
     assert_eq!(columns[6], ("offset", DataType::Int64, false, Some(Metadata::Offset)));
     assert_eq!((columns[7].0, columns[7].3), ("headers", Some(Metadata::Headers)));
     assert_eq!(source.watermark, Some(WatermarkDefinition { column: "event_time".into(), delay_us: 60_000_000 }));
-    let Connector::Kafka { topic, properties } = &source.connector;
+    let Connector::Kafka { topic, properties } = &source.connector else { panic!("{source:?}") };
     assert_eq!(topic, "ride-events");
     assert_eq!(properties.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["client.id=me", "security.protocol=SASL_SSL"]);
     assert_eq!((source.format, source.on_error), (Format::Json, OnError::Fail));
@@ -68,6 +68,39 @@ fn a_source_with_defaults() {
     let source = source("CREATE SOURCE s (a INT, watermark BIGINT) WITH (topic = 't')");
     assert_eq!((source.on_error, source.watermark, source.columns.len()), (OnError::Quarantine, None, 2));
     assert_eq!((source.max_skew, source.idle_timeout), (Duration::from_secs(86400), Duration::from_secs(10)));
+}
+
+#[test]
+fn a_source_of_files() {
+    let of = |options: &str| {
+        let source =
+            source(&format!("CREATE SOURCE s (a INT, f VARCHAR METADATA FROM 'file', r BIGINT METADATA FROM 'row') WITH ({options})"));
+        (source.connector, source.format)
+    };
+    let files = |path: &str, suffix: &str, seconds| Connector::Files {
+        path: path.into(),
+        suffix: suffix.into(),
+        poll_interval: Duration::from_secs(seconds),
+    };
+    let csv = Format::Csv { delimiter: b',', header: true };
+    assert_eq!(of("connector = 'files', path = '/in', format = 'csv'"), (files("/in", ".csv", 5), csv));
+    let semicolons = Format::Csv { delimiter: b';', header: false };
+    let options = "connector = 'files', path = 's3://b/in', format = 'csv', delimiter = ';', header = false, suffix = '.txt', poll_interval = '1 minute'";
+    assert_eq!(of(options), (files("s3://b/in", ".txt", 60), semicolons));
+    assert_eq!(of("connector = 'files', path = 'in', format = 'json'"), (files("in", ".json", 5), Format::Json));
+    assert_eq!(of("connector = 'files', path = 'in', format = 'parquet'"), (files("in", ".parquet", 5), Format::Parquet));
+
+    let refused = |text: &str| parse(text).unwrap_err().to_string();
+    assert!(refused("CREATE SOURCE s (a INT) WITH (connector = 'files', format = 'csv')").contains("names no folder"));
+    assert!(refused("CREATE SOURCE s (a INT) WITH (connector = 'files', path = 'x')").contains("how its files are written"));
+    assert!(
+        refused("CREATE SOURCE s (a INT) WITH (connector = 'files', path = 'x', format = 'csv', delimiter = ',,')").contains("delimiter")
+    );
+    assert!(refused("CREATE SOURCE s (a INT) WITH (connector = 'files', path = 'x', format = 'json', header = true)").contains("'header'"));
+    assert!(
+        refused("CREATE SOURCE s (a VARCHAR METADATA FROM 'key') WITH (connector = 'files', path = 'x', format = 'csv')").contains("Kafka")
+    );
+    assert!(refused("CREATE SOURCE s (a BIGINT METADATA FROM 'row') WITH (topic = 't')").contains("only a file has"));
 }
 
 #[test]

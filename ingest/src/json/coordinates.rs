@@ -11,22 +11,25 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 use arrow::error::ArrowError;
 use watershed_dialect::definition::Metadata;
 
+use crate::files::row_number;
 use crate::source::RawBatch;
 
 /// A metadata column: which coordinate, and the declared field.
 #[derive(Debug)]
-pub(super) struct Coordinate {
+pub(crate) struct Coordinate {
     metadata: Metadata,
     field: FieldRef,
 }
 
 impl Coordinate {
     /// `Err` says which type the coordinate needs.
-    pub(super) fn new(metadata: Metadata, field: FieldRef) -> Result<Self, &'static str> {
+    pub(crate) fn new(metadata: Metadata, field: FieldRef) -> Result<Self, &'static str> {
         let data_type = field.data_type();
         let (fits, hint) = match metadata {
             Metadata::Key => (matches!(data_type, DataType::Utf8 | DataType::Binary), "declare 'key' as VARCHAR or BINARY"),
             Metadata::Topic => (*data_type == DataType::Utf8, "declare 'topic' as VARCHAR"),
+            Metadata::File => (*data_type == DataType::Utf8, "declare 'file' as VARCHAR"),
+            Metadata::Row => (*data_type == DataType::Int64, "declare 'row' as BIGINT"),
             Metadata::Partition => (matches!(data_type, DataType::Int32 | DataType::Int64), "declare 'partition' as INT"),
             Metadata::Offset => (*data_type == DataType::Int64, "declare 'offset' as BIGINT"),
             Metadata::Timestamp => (matches!(data_type, DataType::Timestamp(..)), "declare 'timestamp' as TIMESTAMP"),
@@ -35,12 +38,12 @@ impl Coordinate {
         if fits { Ok(Self { metadata, field }) } else { Err(hint) }
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.field.name()
     }
 
     /// Whether this record's coordinate fits the declared column; else the reason.
-    pub(super) fn check(&self, raw: &RawBatch, index: usize) -> Result<(), &'static str> {
+    pub(crate) fn check(&self, raw: &RawBatch, index: usize) -> Result<(), &'static str> {
         let missing = match self.metadata {
             Metadata::Key => {
                 let key = raw.keys.get(index);
@@ -50,22 +53,23 @@ impl Coordinate {
                 key.is_none()
             }
             Metadata::Timestamp => raw.timestamps_ms[index] < 0,
-            Metadata::Topic | Metadata::Partition | Metadata::Offset | Metadata::Headers => false,
+            Metadata::Topic | Metadata::Partition | Metadata::Offset | Metadata::Headers | Metadata::File | Metadata::Row => false,
         };
         if missing && !self.field.is_nullable() { Err("the message has none, yet it is NOT NULL") } else { Ok(()) }
     }
 
-    /// The coordinate of the records at `accepted`, which passed [`Coordinate::check`].
-    pub(super) fn column(&self, topic: &str, raw: &RawBatch, accepted: &[usize]) -> Result<ArrayRef, ArrowError> {
+    /// The coordinate of the records at `accepted` of a topic (or a file), which passed [`Coordinate::check`].
+    pub(crate) fn column(&self, topic: &str, raw: &RawBatch, accepted: &[usize]) -> Result<ArrayRef, ArrowError> {
         let count = accepted.len();
         let column: ArrayRef = match self.metadata {
             Metadata::Key => {
                 let keys: BinaryArray = accepted.iter().map(|&index| raw.keys.get(index)).collect();
                 Arc::new(keys)
             }
-            Metadata::Topic => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(topic, count))),
+            Metadata::Topic | Metadata::File => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(topic, count))),
             Metadata::Partition => Arc::new(Int32Array::from_value(raw.partition, count)),
             Metadata::Offset => Arc::new(Int64Array::from_iter_values(accepted.iter().map(|&index| raw.offsets[index]))),
+            Metadata::Row => Arc::new(Int64Array::from_iter_values(accepted.iter().map(|&index| row_number(raw.offsets[index])))),
             Metadata::Timestamp => {
                 let times_us = accepted.iter().map(|&index| Some(raw.timestamps_ms[index]).filter(|ms| *ms >= 0)?.checked_mul(1000));
                 Arc::new(times_us.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))

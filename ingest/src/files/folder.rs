@@ -1,0 +1,189 @@
+//! A source's folder: what lies in it, and its files, read with a look at whether they are still the same.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
+use tokio::sync::Mutex;
+
+use super::OpenedFolder;
+use super::ledger::{FileEntry, Ledger};
+use crate::error::{IngestError, Result};
+
+/// A file of this machine that was written to so recently may still grow.
+const SETTLED_AFTER_MS: i64 = 1_000;
+
+pub(crate) struct Folder {
+    source_name: String,
+    /// As the definition names it.
+    path: String,
+    suffix: String,
+    opened: OpenedFolder,
+    ledger_folder: String,
+    ledger: Mutex<Ledger>,
+}
+
+/// What a look at a folder found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    /// Files in the ledger.
+    pub(crate) files: u64,
+    /// The first of them that is still in the folder.
+    pub(crate) first_there: u64,
+    /// Files that are being written, and will be taken later.
+    pub(crate) unsettled: usize,
+}
+
+impl Folder {
+    pub(crate) fn new(source_name: &str, path: &str, suffix: &str, opened: OpenedFolder, warehouse: Arc<dyn ObjectStore>) -> Self {
+        let ledger_folder = format!("_watershed/sources/{source_name}-{:016x}", fnv(path.as_bytes()));
+        let ledger = Mutex::new(Ledger::new(source_name, warehouse, ledger_folder.clone()));
+        Self { source_name: source_name.into(), path: path.into(), suffix: suffix.into(), opened, ledger_folder, ledger }
+    }
+
+    pub(crate) fn source_name(&self) -> &str {
+        &self.source_name
+    }
+
+    /// Lists the folder, makes sure that no known file has changed, and puts new files into the ledger, in order of their names.
+    pub(crate) async fn look(&self) -> Result<Seen> {
+        let (mut found, unsettled) = self.list().await?;
+        let mut ledger = self.ledger.lock().await;
+        ledger.catch_up().await?;
+        let mut first_there = None;
+        for (index, was) in (0u64..).zip(ledger.files()) {
+            let Some(now) = found.remove(&was.path) else { continue };
+            first_there.get_or_insert(index);
+            if now.tag != was.tag {
+                return Err(self.changed(was, &now.describe()));
+            }
+        }
+        let known = ledger.files().len() as u64;
+        let settled = |file: &FileEntry| !unsettled.contains(&file.path);
+        ledger.append(found.into_values().filter(settled).collect()).await?;
+        let files = ledger.files().len() as u64;
+        Ok(Seen { files, first_there: first_there.unwrap_or(known), unsettled: unsettled.len() })
+    }
+
+    /// How many files the ledger has, as far as known here.
+    pub(crate) async fn known(&self) -> u64 {
+        self.ledger.lock().await.files().len() as u64
+    }
+
+    /// A file by its number.
+    pub(crate) async fn file(self: &Arc<Self>, number: u64) -> Result<OneFile> {
+        let ledger = self.ledger.lock().await;
+        match usize::try_from(number).ok().and_then(|index| ledger.files().get(index)) {
+            Some(entry) => Ok(OneFile { folder: self.clone(), number, entry: Arc::new(entry.clone()) }),
+            None => Err(ledger.broken(format!("the pipeline has come to file {number}, but the list has only {}", ledger.files().len()))),
+        }
+    }
+
+    /// Fails if a position names files that the ledger does not have.
+    pub(crate) async fn check(&self, files_read: u64) -> Result<()> {
+        let mut ledger = self.ledger.lock().await;
+        ledger.catch_up().await?;
+        let known = ledger.files().len() as u64;
+        if files_read > known {
+            return Err(ledger.broken(format!("the pipeline has read {files_read} files, but the list has only {known}")));
+        }
+        Ok(())
+    }
+
+    /// The files of the folder by path, and which of them are not settled.
+    async fn list(&self) -> Result<(BTreeMap<String, FileEntry>, Vec<String>)> {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let (mut files, mut unsettled, mut others) = (BTreeMap::new(), Vec::new(), 0);
+        let mut listing = self.opened.store.list(None);
+        while let Some(meta) = listing.try_next().await.map_err(|e| self.unreachable(format!("folder '{}'", self.path), &e))? {
+            // As Spark and Hive do: such names are for files that are not (or not yet) data.
+            let hidden = meta.location.parts().any(|part| part.as_ref().starts_with(['.', '_']));
+            if hidden || !meta.location.as_ref().ends_with(&self.suffix) {
+                others += 1;
+                continue;
+            }
+            let entry = self.entry(&meta);
+            if self.opened.local && (now_ms - entry.modified_ms).abs() < SETTLED_AFTER_MS {
+                unsettled.push(entry.path.clone());
+            }
+            files.insert(entry.path.clone(), entry);
+        }
+        tracing::debug!(source = self.source_name, files = files.len(), others, "folder listed");
+        Ok((files, unsettled))
+    }
+
+    fn entry(&self, meta: &ObjectMeta) -> FileEntry {
+        let by_time = || format!("{}-{}", meta.size, meta.last_modified.timestamp_micros());
+        FileEntry {
+            path: meta.location.as_ref().into(),
+            size: meta.size,
+            // A local e-tag has the inode in it, which a restored backup changes.
+            tag: if self.opened.local { by_time() } else { meta.e_tag.clone().unwrap_or_else(by_time) },
+            modified_ms: meta.last_modified.timestamp_millis(),
+            modified: meta.last_modified.to_rfc3339(),
+        }
+    }
+
+    fn changed(&self, was: &FileEntry, now: &str) -> IngestError {
+        IngestError::FileChanged {
+            source_name: self.source_name.clone(),
+            file: was.path.clone(),
+            was: was.describe(),
+            now: now.into(),
+            ledger: self.ledger_folder.clone(),
+        }
+    }
+
+    fn unreachable(&self, what: String, error: &object_store::Error) -> IngestError {
+        IngestError::FolderUnreachable { source_name: self.source_name.clone(), what, reason: error.to_string() }
+    }
+}
+
+/// One file of the ledger. Every read makes sure that it is the file that was first seen.
+#[derive(Clone)]
+pub(crate) struct OneFile {
+    folder: Arc<Folder>,
+    /// Its number in the ledger.
+    pub(crate) number: u64,
+    pub(crate) entry: Arc<FileEntry>,
+}
+
+impl OneFile {
+    /// Some of its bytes; the range must lie within it and not be empty.
+    pub(crate) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let unreachable = |error: &object_store::Error| self.folder.unreachable(format!("file '{}'", self.entry.path), error);
+        let location =
+            Path::parse(&self.entry.path).map_err(|error| self.folder.unreachable(format!("file '{}'", self.entry.path), &error.into()))?;
+        let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
+        let result = match self.folder.opened.store.get_opts(&location, options).await {
+            Ok(result) => result,
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(IngestError::FileGone {
+                    source_name: self.folder.source_name.clone(),
+                    file: self.entry.path.clone(),
+                    ledger: self.folder.ledger_folder.clone(),
+                });
+            }
+            Err(error) => return Err(unreachable(&error)),
+        };
+        let now = self.folder.entry(&result.meta);
+        if now.tag != self.entry.tag {
+            return Err(self.folder.changed(&self.entry, &now.describe()));
+        }
+        let bytes = result.bytes().await.map_err(|error| unreachable(&error))?;
+        if bytes.len() as u64 != range.end - range.start {
+            return Err(self.folder.changed(&self.entry, &format!("{} bytes from byte {} on", bytes.len(), range.start)));
+        }
+        Ok(bytes)
+    }
+}
+
+/// A hash that stays the same from version to version: it names a folder in the warehouse.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,153 @@
+//! The order of a folder's files: which file came first, second, …, and what each was when it was first seen.
+//!
+//! `<warehouse>/_watershed/sources/<source>-<hash of its folder>/<n>.json`, each a list of files, written with create-if-absent. Whoever
+//! sees new files writes the next list; whoever loses takes the winner's and goes on. What a write did is found out by reading, never
+//! from its error.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use serde::{Deserialize, Serialize};
+
+use super::Position;
+use crate::error::{IngestError, Result};
+
+/// The layout of lists that this version writes.
+const VERSION: u32 = 1;
+/// Files in one list: keeps an object at some hundred kilobytes.
+const FILES_IN_LIST_MAX: usize = 5_000;
+/// Lists read side by side at the start.
+const READ_AT_ONCE: usize = 16;
+
+/// A file as it was first seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileEntry {
+    /// Path below the folder.
+    pub(crate) path: String,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// Differs when the file was changed.
+    pub(crate) tag: String,
+    /// When it was written, in milliseconds since 1970.
+    pub(crate) modified_ms: i64,
+    /// The same for people.
+    pub(crate) modified: String,
+}
+
+impl FileEntry {
+    pub(crate) fn describe(&self) -> String {
+        format!("{} bytes written {}", self.size, self.modified)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct List {
+    version: u32,
+    files: Vec<FileEntry>,
+}
+
+/// The files in order. State: all of them, as far as the lists were read.
+pub(crate) struct Ledger {
+    source_name: String,
+    store: Arc<dyn ObjectStore>,
+    folder: String,
+    lists: u64,
+    files: Vec<FileEntry>,
+    paths: HashSet<String>,
+    loaded: bool,
+}
+
+impl Ledger {
+    pub(crate) fn new(source_name: &str, store: Arc<dyn ObjectStore>, folder: String) -> Self {
+        Self { source_name: source_name.into(), store, folder, lists: 0, files: Vec::new(), paths: HashSet::new(), loaded: false }
+    }
+
+    pub(crate) fn files(&self) -> &[FileEntry] {
+        &self.files
+    }
+
+    fn list_path(&self, number: u64) -> Path {
+        Path::from(format!("{}/{number:020}.json", self.folder))
+    }
+
+    /// Reads what others have written since.
+    pub(crate) async fn catch_up(&mut self) -> Result<()> {
+        if !self.loaded {
+            let folder = Path::from(self.folder.as_str());
+            let objects: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(|e| self.unreachable(&e))?;
+            let mut numbers: Vec<u64> =
+                objects.iter().filter_map(|object| object.location.filename()?.strip_suffix(".json")?.parse().ok()).collect();
+            numbers.sort_unstable();
+            if let Some((expected, _)) = (0u64..).zip(&numbers).find(|(expected, number)| expected != *number) {
+                return Err(self.broken(format!("list {expected} of its files is missing")));
+            }
+            let this = &*self;
+            let lists: Vec<Option<List>> =
+                futures::stream::iter(numbers).map(|number| this.read(number)).buffered(READ_AT_ONCE).try_collect().await?;
+            lists.into_iter().flatten().for_each(|list| self.adopt(list));
+            self.loaded = true;
+        }
+        while let Some(list) = self.read(self.lists).await? {
+            self.adopt(list);
+        }
+        Ok(())
+    }
+
+    /// Adds files that are not yet there, in this order, unless others do so first.
+    pub(crate) async fn append(&mut self, mut new: Vec<FileEntry>) -> Result<()> {
+        loop {
+            new.retain(|file| !self.paths.contains(&file.path));
+            if new.is_empty() {
+                return Ok(());
+            }
+            if (self.files.len() + new.len()) as u64 >= Position::FILES_MAX {
+                return Err(self.broken(format!("it has more than {} files, which is more than an offset can count", Position::FILES_MAX)));
+            }
+            let list = List { version: VERSION, files: new.iter().take(FILES_IN_LIST_MAX).cloned().collect() };
+            let bytes = serde_json::to_vec(&list).unwrap_or_default();
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            let put = self.store.put_opts(&self.list_path(self.lists), bytes.into(), options).await;
+            match (self.read(self.lists).await?, put) {
+                (Some(standing), _) => self.adopt(standing),
+                (None, Err(error)) => return Err(self.unreachable(&error)),
+                (None, Ok(_)) => return Err(self.broken(format!("list {} of its files was deleted as soon as it was written", self.lists))),
+            }
+        }
+    }
+
+    async fn read(&self, number: u64) -> Result<Option<List>> {
+        let object = match self.store.get(&self.list_path(number)).await {
+            Ok(object) => object,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(self.unreachable(&error)),
+        };
+        let bytes = object.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let list: List =
+            serde_json::from_slice(&bytes).map_err(|error| self.broken(format!("list {number} of its files cannot be read: {error}")))?;
+        if list.version != VERSION {
+            let reason = format!("list {number} of its files has layout {}, this Watershed knows {VERSION}", list.version);
+            return Err(self.broken(reason));
+        }
+        Ok(Some(list))
+    }
+
+    fn adopt(&mut self, list: List) {
+        self.lists += 1;
+        for file in list.files {
+            self.paths.insert(file.path.clone());
+            self.files.push(file);
+        }
+    }
+
+    pub(crate) fn broken(&self, reason: String) -> IngestError {
+        IngestError::Ledger { source_name: self.source_name.clone(), reason, ledger: self.folder.clone() }
+    }
+
+    fn unreachable(&self, error: &object_store::Error) -> IngestError {
+        let what = format!("'{}' in the warehouse", self.folder);
+        IngestError::FolderUnreachable { source_name: self.source_name.clone(), what, reason: error.to_string() }
+    }
+}

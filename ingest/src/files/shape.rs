@@ -1,0 +1,226 @@
+//! Brings batches as a file has them into the shape that a source declares: columns of the declared types, and rows that do not fit set
+//! aside one by one.
+//!
+//! A value that cannot be cast, a NULL in a NOT NULL column, and an event time that cannot be make a row bad. Times without a zone are UTC.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatchOptions, new_null_array};
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options, filter};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::array_value_to_string;
+use watershed_dialect::definition::SourceDefinition;
+
+use crate::error::{IngestError, Result};
+use crate::json::EVENT_TIME_US;
+use crate::json::coordinates::Coordinate;
+use crate::quarantine::Quarantine;
+use crate::source::{Decoded, RawBatch};
+
+/// Longer values are cut in reasons.
+const SHOWN_CHARS_MAX: usize = 100;
+
+/// The shape, and how to get to it.
+pub(crate) struct Shape {
+    source_name: String,
+    schema: SchemaRef,
+    outputs: Vec<Output>,
+    /// What is taken from the file: columns that are wanted, and the event time.
+    values: Vec<FieldRef>,
+    event_time: Option<EventTime>,
+}
+
+enum Output {
+    Value(usize),
+    Coordinate(Coordinate),
+}
+
+struct EventTime {
+    value: usize,
+    max_skew_us: i64,
+}
+
+/// Columns of the declared types, and the rows that do not fit, by their number in the batch.
+pub(crate) struct Checked {
+    columns: Vec<ArrayRef>,
+    pub(crate) bad: BTreeMap<usize, String>,
+}
+
+impl Shape {
+    /// `wanted` are indices into the definition's columns; rows come out in that order.
+    pub(crate) fn new(definition: &SourceDefinition, wanted: &[usize]) -> Result<Self> {
+        let source_name = definition.name.clone();
+        let mut values: Vec<FieldRef> = Vec::new();
+        let mut value_of = |field: &FieldRef| {
+            values.iter().position(|known| known.name() == field.name()).unwrap_or_else(|| {
+                values.push(field.clone());
+                values.len() - 1
+            })
+        };
+        let (mut outputs, mut fields) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+        for &index in wanted {
+            let column = &definition.columns[index];
+            fields.push(column.field.clone());
+            outputs.push(match column.metadata {
+                None => Output::Value(value_of(&column.field)),
+                Some(metadata) => Output::Coordinate(Coordinate::new(metadata, column.field.clone()).map_err(|hint| {
+                    let (column, data_type) = (column.field.name().clone(), column.field.data_type().to_string());
+                    let source_name = source_name.clone();
+                    IngestError::UnsupportedType { source_name, column, data_type, format: "METADATA FROM", hint: hint.into() }
+                })?),
+            });
+        }
+        let mut event_time = None;
+        if let Some(watermark) = &definition.watermark {
+            let column = definition.columns.iter().find(|column| *column.field.name() == watermark.column && column.metadata.is_none());
+            let utc = |field: &&FieldRef| matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _));
+            let Some(field) = column.map(|column| &column.field).filter(utc) else {
+                let reason = format!("WATERMARK FOR names '{}', which is not a TIMESTAMP column of the files", watermark.column);
+                return Err(IngestError::Definition { source_name, reason });
+            };
+            let value = value_of(field);
+            // A row without event time belongs nowhere, whatever the column allows.
+            values[value] = Arc::new(Field::clone(field).with_nullable(false));
+            event_time = Some(EventTime { value, max_skew_us: i64::try_from(definition.max_skew.as_micros()).unwrap_or(i64::MAX) });
+        }
+        Ok(Self { source_name, schema: Schema::new(fields).into(), outputs, values, event_time })
+    }
+
+    /// What comes out.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Where in a file's columns each value stands: by its exact name, else by its name in any case. `Err` says why the file cannot be of
+    /// this source: a type that cannot be cast, or none of the columns.
+    pub(crate) fn find(&self, columns: &[(&str, DataType)]) -> Result<Vec<Option<usize>>, String> {
+        let mut places = Vec::with_capacity(self.values.len());
+        for value in &self.values {
+            let exactly = columns.iter().position(|(name, _)| name == value.name());
+            let place = exactly.or_else(|| columns.iter().position(|(name, _)| name.eq_ignore_ascii_case(value.name())));
+            if let Some((name, data_type)) = place.map(|place| &columns[place])
+                && !can_cast_types(data_type, &without_zone(value.data_type()))
+            {
+                return Err(format!("column '{name}' is {data_type}, which cannot become {}", value.data_type()));
+            }
+            places.push(place);
+        }
+        if !places.is_empty() && places.iter().all(Option::is_none) {
+            let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+            return Err(format!("it has none of the source's columns; it has: {}", names.join(", ")));
+        }
+        Ok(places)
+    }
+
+    /// Casts `columns` (one for each value; `None` where the file has none) and looks for rows that do not fit.
+    pub(crate) fn check(&self, columns: &[Option<ArrayRef>], rows: usize, modified_ms: i64) -> Result<Checked> {
+        let mut checked = Checked { columns: Vec::with_capacity(columns.len()), bad: BTreeMap::new() };
+        for (field, column) in self.values.iter().zip(columns) {
+            let cast = match column {
+                None => new_null_array(field.data_type(), rows),
+                Some(column) => {
+                    let cast = convert(column, field.data_type())?;
+                    if cast.null_count() > column.null_count() {
+                        for row in (0..rows).filter(|&row| cast.is_null(row) && column.is_valid(row)) {
+                            let text: String =
+                                array_value_to_string(column, row).unwrap_or_default().chars().take(SHOWN_CHARS_MAX).collect();
+                            let reason = format!("column '{}': '{text}' is no {}", field.name(), field.data_type());
+                            checked.bad.entry(row).or_insert(reason);
+                        }
+                    }
+                    cast
+                }
+            };
+            if !field.is_nullable() && cast.null_count() > 0 {
+                for row in (0..rows).filter(|&row| cast.is_null(row)) {
+                    let reason = || format!("column '{}': no value, yet it is NOT NULL", field.name());
+                    checked.bad.entry(row).or_insert_with(reason);
+                }
+            }
+            checked.columns.push(cast);
+        }
+        if let Some(event_time) = &self.event_time {
+            event_time.check(&mut checked, self.values[event_time.value].name(), modified_ms);
+        }
+        Ok(checked)
+    }
+
+    /// Puts the rows that fit together, and the others into the quarantine with the reasons in `checked` and in `unreadable` (by number in
+    /// `raw`). `places` says which record of `raw` each row of the batch is.
+    pub(crate) fn assemble(
+        &self,
+        file: &str,
+        raw: &RawBatch,
+        places: &[usize],
+        mut checked: Checked,
+        unreadable: BTreeMap<usize, String>,
+    ) -> Result<Decoded> {
+        let mut accepted = places.to_vec();
+        let mut refused = unreadable;
+        if !checked.bad.is_empty() {
+            let keep: BooleanArray = (0..places.len()).map(|row| Some(!checked.bad.contains_key(&row))).collect();
+            for column in &mut checked.columns {
+                *column = filter(column, &keep)?;
+            }
+            accepted = places.iter().enumerate().filter(|(row, _)| !checked.bad.contains_key(row)).map(|(_, place)| *place).collect();
+            refused.extend(checked.bad.into_iter().map(|(row, reason)| (places[row], reason)));
+        }
+        let columns = self.outputs.iter().map(|output| match output {
+            Output::Value(value) => Ok(checked.columns[*value].clone()),
+            Output::Coordinate(coordinate) => coordinate.column(file, raw, &accepted),
+        });
+        let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(accepted.len()));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+        let mut quarantine = Quarantine::default();
+        refused.into_iter().for_each(|(place, reason)| quarantine.push(place, reason));
+        let quarantined = quarantine.finish(&self.source_name, file, raw)?;
+        let offsets = accepted.iter().map(|&place| raw.offsets[place]).collect::<Vec<_>>().into();
+        Ok(Decoded { rows, offsets, quarantined })
+    }
+}
+
+impl EventTime {
+    fn check(&self, checked: &mut Checked, name: &str, modified_ms: i64) {
+        let latest_us = modified_ms.saturating_mul(1_000).saturating_add(self.max_skew_us);
+        let times = checked.columns[self.value].as_primitive::<TimestampMicrosecondType>();
+        for (row, time_us) in times.values().iter().enumerate() {
+            let reason = if times.is_null(row) {
+                continue;
+            } else if !EVENT_TIME_US.contains(time_us) {
+                "absurd event time (not in the years 2 to 9998)".to_string()
+            } else if *time_us > latest_us {
+                let ahead_s = (time_us - modified_ms.saturating_mul(1_000)) / 1_000_000;
+                let max_skew_s = self.max_skew_us / 1_000_000;
+                format!("event time is {ahead_s} s ahead of when the file was written, more than max_skew ({max_skew_s} s)")
+            } else {
+                continue;
+            };
+            checked.bad.entry(row).or_insert_with(|| format!("column '{name}': {reason}"));
+        }
+    }
+}
+
+/// Casts; what cannot be cast becomes NULL. A time keeps its instant, and one without a zone is taken for UTC.
+fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    let safe = CastOptions { safe: true, ..CastOptions::default() };
+    let DataType::Timestamp(TimeUnit::Microsecond, zone) = to else {
+        return if column.data_type() == to { Ok(column.clone()) } else { cast_with_options(column, to, &safe) };
+    };
+    let from_zone = match column.data_type() {
+        DataType::Timestamp(_, from_zone) => from_zone.clone(),
+        _ => None,
+    };
+    let times = cast_with_options(column, &DataType::Timestamp(TimeUnit::Microsecond, from_zone), &safe)?;
+    Ok(Arc::new(times.as_primitive::<TimestampMicrosecondType>().clone().with_timezone_opt(zone.clone())))
+}
+
+fn without_zone(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Timestamp(unit, _) => DataType::Timestamp(*unit, None),
+        other => other.clone(),
+    }
+}
