@@ -2,6 +2,7 @@
 -- A row comes once the watermark of payments has passed its time: the delay that the source declares (10 s) is the latency of a score.
 -- Answers: which payments should be held, and what was seen when they were made?
 CREATE STREAMING TABLE gold.fraud_scores
+WITH (commit_interval = '2 seconds')
 AS SELECT score_id, payment_id, event_id, event_time, event_type, rider_id, driver_id, card_id, device_id, city, amount, currency,
           round(1 - (1 - card_testing) * (1 - account_takeover) * (1 - promo_abuse) * (1 - collusion), 3) AS score,
           CASE greatest(card_testing, account_takeover, promo_abuse, collusion)

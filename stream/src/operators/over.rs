@@ -58,17 +58,14 @@ pub struct WindowSpec {
     pub results: Vec<usize>,
 }
 
-impl WindowSpec {
-    fn keep_us(&self) -> i64 {
-        self.functions.iter().map(Function::keep_us).max().unwrap_or(0)
-    }
-}
-
 /// The rows of one window by key.
 struct Index {
     spec: WindowSpec,
     converter: Option<RowConverter>,
     frames: HashMap<Box<[u8]>, Frames>,
+    keep_us: i64,
+    /// Rows before this are forgotten.
+    kept_from_us: i64,
 }
 
 impl Index {
@@ -78,7 +75,8 @@ impl Index {
             [] => None,
             keys => Some(RowConverter::new(keys.iter().map(sort).collect())?),
         };
-        Ok(Self { spec, converter, frames: HashMap::new() })
+        let keep_us = spec.functions.iter().map(Function::keep_us).max().unwrap_or(0);
+        Ok(Self { spec, converter, frames: HashMap::new(), keep_us, kept_from_us: i64::MIN })
     }
 
     /// The keys of rows of the history.
@@ -88,6 +86,20 @@ impl Index {
             Some(converter) => Some(converter.convert_columns(&columns)?),
             None => None,
         }))
+    }
+
+    /// Forgets rows that no frame reaches any more, all keys at once: now and then, since most have none.
+    fn forget(&mut self, watermark_us: i64, history: &History) -> Result<(), StreamError> {
+        let before_us = watermark_us.saturating_sub(self.keep_us);
+        if before_us.saturating_sub(self.kept_from_us) < (self.keep_us / 8).max(1) {
+            return Ok(());
+        }
+        self.kept_from_us = before_us;
+        for frames in self.frames.values_mut() {
+            frames.forget(before_us, &self.spec.functions, history)?;
+        }
+        self.frames.retain(|_, frames| !frames.is_empty());
+        Ok(())
     }
 
     fn push(&mut self, key: &[u8], time_us: i64, row: u64) {
@@ -118,20 +130,17 @@ pub struct Over {
     schema: SchemaRef,
     history: History,
     indexes: Vec<Index>,
-    keep_us: i64,
-    /// When rows were last forgotten, in eighths of `keep_us`.
-    forgotten: i64,
 }
 
 impl Over {
     /// `visible` is the schema of the result without hidden columns; `has_hidden` says whether the input ends in them.
     pub fn new(spec: Arc<OverSpec>, visible: &Schema, has_hidden: bool) -> Result<Self, StreamError> {
         let schema = if has_hidden { hidden::with_hidden(visible) } else { SchemaRef::new(visible.clone()) };
-        let keep_us = spec.windows.iter().map(WindowSpec::keep_us).max().unwrap_or(0);
-        let indexes = spec.windows.iter().map(|window| Index::new(window.clone(), &spec.value_fields)).collect::<Result<_, _>>()?;
-        let history = History::new(&spec.value_fields, keep_us);
+        let indexes: Vec<Index> =
+            spec.windows.iter().map(|window| Index::new(window.clone(), &spec.value_fields)).collect::<Result<_, _>>()?;
+        let history = History::new(&spec.value_fields, indexes.iter().map(|index| index.keep_us).max().unwrap_or(0));
         let hidden = if has_hidden { hidden::COUNT } else { 0 };
-        Ok(Self { spec, hidden, schema, history, indexes, keep_us, forgotten: i64::MIN })
+        Ok(Self { spec, hidden, schema, history, indexes })
     }
 
     /// Adds rows to the history; gives them back as they stand there.
@@ -171,19 +180,10 @@ impl Over {
     }
 
     fn forget(&mut self, watermark_us: i64) -> Result<(), StreamError> {
-        let now = watermark_us.div_euclid((self.keep_us / 8).max(1));
-        if now <= self.forgotten {
-            return Ok(());
-        }
-        self.forgotten = now;
         for index in &mut self.indexes {
-            let before_us = watermark_us.saturating_sub(index.spec.keep_us());
-            for frames in index.frames.values_mut() {
-                frames.forget(before_us, &index.spec.functions, &self.history)?;
-            }
-            index.frames.retain(|_, frames| !frames.is_empty());
+            index.forget(watermark_us, &self.history)?;
         }
-        self.history.forget(watermark_us.saturating_sub(self.keep_us));
+        self.history.forget(self.indexes.iter().map(|index| index.kept_from_us).min().unwrap_or(i64::MIN));
         Ok(())
     }
 }
