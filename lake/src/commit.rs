@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use crate::access::{Found, PutOutcome};
 use crate::encoding;
 use crate::error::{LakeError, Result};
 use crate::limits;
-use crate::log::{Action, Add, ENGINE, Txn, render, version_path};
+use crate::log::{Action, Add, ENGINE, Protocol, Txn, render, version_path};
 use crate::table::Table;
 
 /// A data file that is written but not yet part of the table.
@@ -66,40 +67,45 @@ impl Table {
     /// handle; [`LakeError::Unclear`] when the store cannot be asked what happened: repeat it then.
     pub async fn commit(&self, commit: Commit) -> Result<Committed> {
         let _one_at_a_time = self.shared.committing.lock().await;
-        self.check_files(&commit)?;
+        self.check_files(&commit.files)?;
         let bytes = render(&actions(&commit))?;
         for _ in 0..limits::COMMIT_ATTEMPTS {
             let (version, tag, found) = {
                 let mut state = self.fresh().await?;
-                if let Some(feature) = state.protocol.unwritable() {
-                    let hint = "append with an engine that knows the feature, or rewrite the table without it";
-                    return Err(LakeError::Unsupported { table: self.name().clone(), action: "appended to", feature, hint });
-                }
+                self.check_writable(&state.protocol, "appended to")?;
                 let found = state.transaction(&self.shared.access, &self.shared.identity, &commit.app_id).await?;
                 (state.version, state.tag.clone(), found)
             };
-            if self.is_there(&commit, found)? {
+            if self.follows(&commit.app_id, commit.app_version, commit.previous_app_version, found)? {
                 return Ok(Committed { version, already_there: true });
             }
             let path = version_path(&self.shared.identity.folder, version + 1);
             match self.shared.access.put_if_absent(&path, &bytes).await {
                 Ok((PutOutcome::Won, own_tag)) => {
-                    self.check_predecessor(version, tag).await?;
-                    let version = version + 1;
-                    // Without a tag the next refresh reads the file back and so learns it.
-                    if let Some(tag) = own_tag {
-                        self.learn(version, &Found { bytes, tag }).await?;
-                    }
-                    self.shared.checkpointer.after_commit(&self.shared, version);
+                    let version = self.landed(version, tag, bytes, own_tag).await?;
                     return Ok(Committed { version, already_there: false });
                 }
                 Ok((PutOutcome::Lost(_), _)) => {
                     tracing::debug!(table = %self.name(), version = version + 1, "another writer took this version; trying the next");
                 }
-                Err(error) => return self.after_unclear(&commit, error).await,
+                Err(error) => {
+                    return self.after_unclear(&commit.app_id, commit.app_version, commit.previous_app_version, error).await;
+                }
             }
         }
         Err(LakeError::TooBusy { table: self.name().clone(), attempts: limits::COMMIT_ATTEMPTS })
+    }
+
+    /// After version + 1 was written by us on top of `version`, which had `tag`. Returns the new version.
+    pub(crate) async fn landed(&self, version: i64, tag: Option<String>, bytes: Bytes, own_tag: Option<String>) -> Result<i64> {
+        self.check_predecessor(version, tag).await?;
+        let version = version + 1;
+        // Without a tag the next refresh reads the file back and so learns it.
+        if let Some(tag) = own_tag {
+            self.learn(version, &Found { bytes, tag }).await?;
+        }
+        self.shared.checkpointer.after_commit(&self.shared, version);
+        Ok(version)
     }
 
     /// After version + 1 was written: does it follow the version that we saw? If the table was dropped in between, our log
@@ -127,36 +133,43 @@ impl Table {
     }
 
     /// The write's outcome is unknown: only what the table says counts.
-    async fn after_unclear(&self, commit: &Commit, error: LakeError) -> Result<Committed> {
-        let found = match self.transaction_version(&commit.app_id).await {
+    pub(crate) async fn after_unclear(&self, app_id: &str, wanted: i64, previous: Option<i64>, error: LakeError) -> Result<Committed> {
+        let found = match self.transaction_version(app_id).await {
             Ok(found) => found,
             Err(reading) => {
                 tracing::warn!(table = %self.name(), %reading, "cannot find out whether a commit happened");
                 return Err(error);
             }
         };
-        if self.is_there(commit, found)? {
+        if self.follows(app_id, wanted, previous, found)? {
             return Ok(Committed { version: self.version(), already_there: false });
         }
         Err(error)
     }
 
-    fn is_there(&self, commit: &Commit, found: Option<i64>) -> Result<bool> {
-        let (table, app_id, wanted) = (self.name().clone(), commit.app_id.clone(), commit.app_version);
+    /// True if the table holds transaction `wanted` of an app id, false if it may come next, given the newest one `found`.
+    pub(crate) fn follows(&self, app_id: &str, wanted: i64, previous: Option<i64>, found: Option<i64>) -> Result<bool> {
+        let (table, app_id) = (self.name().clone(), app_id.to_owned());
         match found {
             Some(found) if found == wanted => Ok(true),
-            found if found == commit.previous_app_version => Ok(false),
+            found if found == previous => Ok(false),
             Some(found) if found > wanted => Err(LakeError::NewerWriter { table, app_id, found, wanted }),
-            found => Err(LakeError::EpochGap { table, app_id, found, expected: commit.previous_app_version, wanted }),
+            found => Err(LakeError::EpochGap { table, app_id, found, expected: previous, wanted }),
         }
     }
 
-    fn check_files(&self, commit: &Commit) -> Result<()> {
+    pub(crate) fn check_writable(&self, protocol: &Protocol, action: &'static str) -> Result<()> {
+        let Some(feature) = protocol.unwritable() else { return Ok(()) };
+        let hint = "write with an engine that knows the feature, or rewrite the table without it";
+        Err(LakeError::Unsupported { table: self.name().clone(), action, feature, hint })
+    }
+
+    pub(crate) fn check_files(&self, files: &[StagedFile]) -> Result<()> {
         let columns = self.partitioned_by();
         let fits = |file: &StagedFile| {
             file.partition_values.len() == columns.len() && columns.iter().all(|column| file.partition_values.contains_key(column))
         };
-        match commit.files.iter().find(|file| !fits(file)) {
+        match files.iter().find(|file| !fits(file)) {
             None => Ok(()),
             Some(file) => Err(LakeError::BadRows {
                 table: self.name().clone(),
@@ -189,17 +202,19 @@ fn actions(commit: &Commit) -> Vec<Action> {
     });
     let txn = Txn { app_id: commit.app_id.clone(), version: commit.app_version, last_updated: Some(now_ms) };
     let mut actions = vec![Action { commit_info: Some(info), ..Action::default() }, Action { txn: Some(txn), ..Action::default() }];
-    actions.extend(commit.files.iter().map(|file| {
-        let add = Add {
-            path: encoding::to_uri(&file.path),
-            partition_values: file.partition_values.clone(),
-            size: i64::try_from(file.size_bytes).unwrap_or(i64::MAX),
-            modification_time: file.modified_ms,
-            data_change: true,
-            stats: Some(file.stats.clone()),
-            deletion_vector: None,
-        };
-        Action { add: Some(add), ..Action::default() }
-    }));
+    actions.extend(commit.files.iter().map(|file| Action { add: Some(add(file)), ..Action::default() }));
     actions
+}
+
+/// A staged file as the log names it.
+pub(crate) fn add(file: &StagedFile) -> Add {
+    Add {
+        path: encoding::to_uri(&file.path),
+        partition_values: file.partition_values.clone(),
+        size: i64::try_from(file.size_bytes).unwrap_or(i64::MAX),
+        modification_time: file.modified_ms,
+        data_change: true,
+        stats: Some(file.stats.clone()),
+        deletion_vector: None,
+    }
 }

@@ -68,6 +68,13 @@ pub enum LakeError {
     )]
     EpochGap { table: TableName, app_id: String, found: Option<i64>, expected: Option<i64>, wanted: i64 },
 
+    /// All rows were to be replaced, and meanwhile another writer changed the table.
+    #[error(
+        "table {table} went from version {read} to {found} while its rows were being replaced: another process writes it, too; \
+         do it again on the new version, and let one process alone write the table"
+    )]
+    Overtaken { table: TableName, read: i64, found: i64 },
+
     /// Other writers won every round.
     #[error("gave up committing to table {table} after {attempts} rounds lost to other writers; run fewer writers or commit less often")]
     TooBusy { table: TableName, attempts: u32 },
@@ -114,7 +121,7 @@ fn version_or_none(version: Option<i64>) -> String {
 impl LakeError {
     /// Whether trying again later may help, without anybody changing anything: the store was away, slow or overtaken.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Store { .. } | Self::Unclear { .. } | Self::TooBusy { .. })
+        matches!(self, Self::Store { .. } | Self::Unclear { .. } | Self::TooBusy { .. } | Self::Overtaken { .. })
     }
 
     /// Whether the outcome of the failed operation is unknown, so that repeating it later is right.

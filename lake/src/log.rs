@@ -41,10 +41,14 @@ pub(crate) struct Add {
     pub(crate) deletion_vector: Option<serde_json::Value>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Remove {
     pub(crate) path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deletion_timestamp: Option<i64>,
+    #[serde(default)]
+    pub(crate) data_change: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -138,7 +142,7 @@ pub(crate) struct Action {
     pub(crate) txn: Option<Txn>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) add: Option<Add>,
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remove: Option<Remove>,
 }
 

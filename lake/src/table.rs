@@ -101,13 +101,18 @@ impl Table {
 
     /// A scan pinned to the newest version there is now.
     pub async fn provider(&self) -> Result<Arc<dyn TableProvider>> {
+        Ok(self.pinned().await?.1)
+    }
+
+    /// [`Table::provider`], and the version it is pinned to.
+    pub async fn pinned(&self) -> Result<(i64, Arc<dyn TableProvider>)> {
         let shared = &self.shared;
         let mut state = self.fresh().await?;
         let protocol = state.protocol.clone();
         let version = state.version;
         let files = state.load_files(&shared.access, &shared.identity).await?.clone();
         drop(state);
-        Snapshot::provider(shared, shared.identity.clone(), &protocol, version, files)
+        Ok((version, Snapshot::provider(shared, shared.identity.clone(), &protocol, version, files)?))
     }
 
     /// A scan pinned to an older version, read from the log each time.

@@ -193,6 +193,18 @@ impl Warehouse {
         Ok(self.shared.access.get(path).await?.map(|found| found.bytes))
     }
 
+    /// The objects below a folder of the warehouse, in order of their paths.
+    pub async fn list(&self, folder: &Path) -> Result<Vec<Path>> {
+        let mut paths: Vec<Path> = self.shared.access.list(folder).await?.into_iter().map(|object| object.location).collect();
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// Removes objects below the warehouse, patiently; those that are not there do not matter.
+    pub async fn remove(&self, paths: &[Path]) -> Result<()> {
+        self.shared.access.delete(paths).await
+    }
+
     /// Writes an object under a name that nobody else uses, in parts when it is large, patiently.
     pub async fn put_own(&self, path: &Path, bytes: Bytes) -> Result<()> {
         self.shared.access.put_own(path, &bytes).await

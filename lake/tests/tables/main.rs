@@ -2,6 +2,7 @@
 
 mod commits;
 mod faults;
+mod overwrites;
 mod scans;
 mod support;
 mod warehouses;
