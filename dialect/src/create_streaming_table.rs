@@ -25,16 +25,7 @@ pub(crate) fn parse_head(cursor: &mut Cursor) -> Result<Head, SqlError> {
     if cursor.peeks("IF") {
         return Err(cursor.error("IF NOT EXISTS is not needed").hint("leave it out: apply compares the definition with what is there"));
     }
-    let (schema, place) = cursor.name("schema.table")?;
-    if !cursor.take_token(&Token::Period) {
-        return Err(error_at(place, format!("'{schema}' names no schema")).hint(format!("write schema.table, such as silver.{schema}")));
-    }
-    let (table, table_place) = cursor.name("a table's name")?;
-    check_name(&schema, place)?;
-    check_name(&table, table_place)?;
-    if cursor.parser.peek_token_ref().token == Token::Period {
-        return Err(cursor.error("a streaming table's name has two parts").hint(format!("write {schema}.{table}")));
-    }
+    let (schema, table) = parse_table_name(cursor, "a streaming table")?;
     if cursor.parser.peek_token_ref().token == Token::LParen {
         let [_, next] = cursor.parser.peek_tokens_ref::<2>();
         return Err(if matches!(&next.token, Token::Word(w) if w.value.eq_ignore_ascii_case("constraint")) {
@@ -52,15 +43,7 @@ pub(crate) fn parse_head(cursor: &mut Cursor) -> Result<Head, SqlError> {
             if !partitioned_by.is_empty() {
                 return Err(error_at(place, "PARTITIONED BY stands twice"));
             }
-            cursor.expect_token(&Token::LParen)?;
-            cursor.list(|cursor| {
-                let (column, place) = cursor.name("a column's name")?;
-                if partitioned_by.contains(&column) {
-                    return Err(error_at(place, format!("column '{column}' stands twice in PARTITIONED BY")));
-                }
-                partitioned_by.push(column);
-                Ok(())
-            })?;
+            partitioned_by = parse_partitioning(cursor)?;
         } else if cursor.peeks("WITH") {
             if options.replace(Options::parse(cursor)?).is_some() {
                 return Err(error_at(place, "WITH stands twice"));
@@ -82,6 +65,36 @@ pub(crate) fn parse_head(cursor: &mut Cursor) -> Result<Head, SqlError> {
     let late_rows = options.take_word("late_rows", &[("divert", LateRows::Divert), ("drop", LateRows::Drop)], LateRows::Divert)?;
     options.finish("a streaming table", &[])?;
     Ok(Head { schema, table, partitioned_by, commit_interval, late_rows })
+}
+
+/// `schema.table`, both of them names that a folder can have; `what` is to be named.
+pub(crate) fn parse_table_name(cursor: &mut Cursor, what: &str) -> Result<(String, String), SqlError> {
+    let (schema, place) = cursor.name("schema.table")?;
+    if !cursor.take_token(&Token::Period) {
+        return Err(error_at(place, format!("'{schema}' names no schema")).hint(format!("write schema.table, such as silver.{schema}")));
+    }
+    let (table, table_place) = cursor.name("a table's name")?;
+    check_name(&schema, place)?;
+    check_name(&table, table_place)?;
+    if cursor.parser.peek_token_ref().token == Token::Period {
+        return Err(cursor.error(format!("{what}'s name has two parts")).hint(format!("write {schema}.{table}")));
+    }
+    Ok((schema, table))
+}
+
+/// `(column, …)`, what stands behind `PARTITIONED BY`.
+pub(crate) fn parse_partitioning(cursor: &mut Cursor) -> Result<Vec<String>, SqlError> {
+    let mut columns: Vec<String> = vec![];
+    cursor.expect_token(&Token::LParen)?;
+    cursor.list(|cursor| {
+        let (column, place) = cursor.name("a column's name")?;
+        if columns.contains(&column) {
+            return Err(error_at(place, format!("column '{column}' stands twice in PARTITIONED BY")));
+        }
+        columns.push(column);
+        Ok(())
+    })?;
+    Ok(columns)
 }
 
 fn check_name(name: &str, place: Location) -> Result<(), SqlError> {

@@ -1,6 +1,7 @@
-//! What the statements define: sources and streaming tables, as plain values.
+//! What the statements define: sources, streaming tables and materialized views, as plain values.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -142,4 +143,57 @@ pub enum LateRows {
     Divert,
     /// Counted, not kept.
     Drop,
+}
+
+/// A Delta table that a job refreshes: what `CREATE MATERIALIZED VIEW … AS` says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaterializedViewDefinition {
+    /// Schema part of the name.
+    pub schema: String,
+    /// Table part of the name.
+    pub table: String,
+    /// `PARTITIONED BY (…)`, columns of the result.
+    pub partitioned_by: Vec<String>,
+    /// When it is refreshed.
+    pub schedule: Schedule,
+    /// One attempt to refresh it may take this long (default one hour).
+    pub timeout: Duration,
+    /// The text of the query after `AS`, as written.
+    pub query: String,
+}
+
+/// When a materialized view is refreshed. Its [`Display`](fmt::Display) is what a person reads in a list of jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Schedule {
+    /// No clause stands: only when somebody asks for it.
+    OnDemand,
+    /// `SCHEDULE CRON '…'`: a cron expression that has been checked, in UTC; with six fields the first is seconds.
+    Cron(String),
+    /// `SCHEDULE EVERY n UNIT`: at whole multiples of it since 1970, so that every process comes to the same times.
+    Every(Duration),
+    /// `TRIGGER ON UPDATE [AT MOST EVERY n UNIT]`: when a table that the query reads has a new version.
+    OnUpdate {
+        /// The least time between the starts of two refreshes (default 10 seconds).
+        at_most_every: Duration,
+    },
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OnDemand => f.write_str("on demand"),
+            Self::Cron(expression) => write!(f, "cron {expression}"),
+            Self::Every(span) => write!(f, "every {}", length(*span)),
+            Self::OnUpdate { at_most_every } => write!(f, "on update, at most every {}", length(*at_most_every)),
+        }
+    }
+}
+
+/// `90 seconds`, `1 hour`: in the greatest unit of which it is a whole number.
+fn length(span: Duration) -> String {
+    let ms = span.as_millis() as u64;
+    let units = [(86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"), (1, "millisecond")];
+    let (size, unit) = units.into_iter().find(|(size, _)| ms.is_multiple_of(*size) && ms > 0).unwrap_or((1, "millisecond"));
+    let count = ms / size;
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }

@@ -16,7 +16,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs` |
+//! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs` |
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
 //! | which rows a frame of OVER reaches | `over.rs` |
@@ -30,6 +30,7 @@ pub mod over;
 pub mod window;
 
 mod column_type;
+mod create_materialized_view;
 mod create_source;
 mod create_streaming_table;
 mod cursor;
@@ -51,7 +52,7 @@ mod syntax;
 pub use definition::*;
 pub use error::SqlError;
 pub use nearest::{did_you_mean, nearest};
-pub use plan::{explain, plan, plan_streaming, plan_streaming_table, plan_text};
+pub use plan::{explain, plan, plan_materialized_view, plan_streaming, plan_streaming_table, plan_text, tables_read};
 pub use session::{session_config, session_state};
 pub use source_table::SourceTable;
 pub use statement::{Statement, StatementKind, parse};

@@ -153,7 +153,7 @@ pub(crate) fn parse_interval_us(cursor: &mut Cursor) -> Result<i64, SqlError> {
 }
 
 /// `5 seconds`, `1 minute 30 s`, `500ms`: microseconds, not negative.
-fn parse_duration_us(text: &str) -> Result<i64, String> {
+pub(crate) fn parse_duration_us(text: &str) -> Result<i64, String> {
     let mut total: i64 = 0;
     let mut rest = text.trim();
     if rest.is_empty() {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
@@ -14,30 +17,34 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use crate::diagnose::from_datafusion;
 use crate::locate::{Excerpt, placed_by_message};
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
-use crate::{SqlError, Statement, StatementKind, StreamingTableDefinition, parse};
+use crate::{MaterializedViewDefinition, SourceTable, SqlError, Statement, StatementKind, StreamingTableDefinition, parse};
 
 /// Plans a query or command for batch. Places in errors count from the start of the text that the statement was parsed from.
 ///
-/// `CREATE SOURCE` and `CREATE STREAMING TABLE` have no plan: they are applied, not run.
+/// Definitions (`CREATE SOURCE` and the like) have no plan: they are applied, not run.
 pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<LogicalPlan, SqlError> {
     match &statement.kind {
         StatementKind::Other(parsed) => {
             let excerpt = Excerpt { text: &statement.text, line: statement.line, column: statement.column };
             plan_parsed(&ctx.state(), parsed.clone(), excerpt).await.map_err(|e| e.at_least(statement.line, statement.column))
         }
-        StatementKind::CreateSource(_) => Err(SqlError::new("a source is not run but applied")
-            .hint("put the statement in a .sql file and run: watershed apply <folder>")
-            .at(statement.line, statement.column)),
-        StatementKind::CreateStreamingTable(_) => Err(SqlError::new("a streaming table is not run but applied")
-            .hint("put the statement in a .sql file and run: watershed apply <folder>")
-            .at(statement.line, statement.column)),
+        StatementKind::CreateSource(_) => Err(not_run("a source", statement)),
+        StatementKind::CreateStreamingTable(_) => Err(not_run("a streaming table", statement)),
+        StatementKind::CreateMaterializedView(_) => Err(not_run("a materialized view", statement)),
     }
+}
+
+fn not_run(what: &str, statement: &Statement) -> SqlError {
+    SqlError::new(format!("{what} is not run but applied"))
+        .hint("put the statement in a .sql file and run: watershed apply <folder>")
+        .at(statement.line, statement.column)
 }
 
 /// Says what DataFusion's error about a statement means, and where in the text it lies if that can be told: for errors that come up only when a plan
@@ -59,15 +66,7 @@ pub async fn plan_text(ctx: &SessionContext, text: &str) -> Result<LogicalPlan, 
 /// The rules are few so that each operator in the text stays one operator in the plan: nothing becomes a join, `count(DISTINCT x)` stays one
 /// aggregate, no filter moves into the scan.
 pub async fn plan_streaming(state: &SessionState, query: &str) -> Result<LogicalPlan, SqlError> {
-    let statement = one_statement(query)?;
-    let parsed = match statement.kind {
-        StatementKind::Other(DfStatement::Statement(inner)) if matches!(*inner, SqlStatement::Query(_)) => DfStatement::Statement(inner),
-        _ => {
-            return Err(SqlError::new("a streaming table is made of a query")
-                .hint("write SELECT … FROM …")
-                .at(statement.line, statement.column));
-        }
-    };
+    let parsed = query_of(query, "a streaming table")?;
     let whole = Excerpt::whole(query);
     let plan = plan_parsed(state, parsed, whole).await?;
     check_clockless(&plan).map_err(|e| placed_by_message(e, whole))?;
@@ -85,8 +84,73 @@ pub async fn plan_streaming(state: &SessionState, query: &str) -> Result<Logical
 /// [`plan_streaming`] for the query of a table, whose partition columns must be among the result's.
 pub async fn plan_streaming_table(state: &SessionState, table: &StreamingTableDefinition) -> Result<LogicalPlan, SqlError> {
     let plan = plan_streaming(state, &table.query).await?;
-    check_partitioning(table, &plan)?;
+    check_partitioning(&table.partitioned_by, &plan)?;
     Ok(plan)
+}
+
+/// Parses and plans the query of a materialized view for batch, unoptimised. What it reads must be tables, and places in errors count from the
+/// start of its query. As with [`plan_streaming`], the schema of the plan is one that a Delta table can hold.
+pub async fn plan_materialized_view(state: &SessionState, view: &MaterializedViewDefinition) -> Result<LogicalPlan, SqlError> {
+    let whole = Excerpt::whole(&view.query);
+    let plan = plan_parsed(state, query_of(&view.query, "a materialized view")?, whole).await?;
+    check_reads_tables(&plan, whole)?;
+    let failed = |e: DataFusionError| from_datafusion(&e, state, whole).at_least(1, 1);
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failed)?;
+    check_columns(&plan).map_err(|e| placed_by_message(e, whole))?;
+    let plan = with_stored_types(plan).map_err(failed)?;
+    check_partitioning(&view.partitioned_by, &plan)?;
+    // Some mistakes come up only when the rules have run, such as a constant that cannot be cast.
+    state.optimize(&plan).map_err(failed)?;
+    Ok(plan)
+}
+
+/// The tables that a query names with their schema, each once, as (schema, table). A name without one is that of a source, a table function or a
+/// mistake.
+pub fn tables_read(query: &str) -> Result<Vec<(String, String)>, SqlError> {
+    let statement = query_of(query, "a materialized view")?;
+    let (references, _) = resolve_table_references(&statement, true).map_err(|e| SqlError::new(e.message().into_owned()))?;
+    let named = |r: &TableReference| Some((r.schema()?.to_string(), r.table().to_string()));
+    let mut tables: Vec<_> = references.iter().filter_map(named).collect();
+    tables.sort();
+    tables.dedup();
+    Ok(tables)
+}
+
+/// A source has no rows of its own, so a job over one would fail whenever it runs.
+fn check_reads_tables(plan: &LogicalPlan, text: Excerpt<'_>) -> Result<(), SqlError> {
+    let mut found = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let provider = source_as_provider(&scan.source).ok();
+            let provider: Option<&dyn TableProvider> = provider.as_deref();
+            if provider.is_some_and(|p| p.downcast_ref::<SourceTable>().is_some()) {
+                found = Some(scan.table_name.table().to_string());
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.map_err(|e| SqlError::new(e.message().into_owned()))?;
+    match found {
+        None => Ok(()),
+        Some(source) => {
+            let error = SqlError::new(format!("'{source}' is a source, and a materialized view reads tables"))
+                .detail("a source has no rows of its own: its streaming tables keep them")
+                .hint(format!("read a streaming table of it, such as bronze.{source}"));
+            Err(placed_by_message(error, text))
+        }
+    }
+}
+
+/// The one query that a text must be.
+fn query_of(query: &str, what: &str) -> Result<DfStatement, SqlError> {
+    let statement = one_statement(query)?;
+    match statement.kind {
+        StatementKind::Other(DfStatement::Statement(inner)) if matches!(*inner, SqlStatement::Query(_)) => {
+            Ok(DfStatement::Statement(inner))
+        }
+        _ => Err(SqlError::new(format!("{what} is made of a query")).hint("write SELECT … FROM …").at(statement.line, statement.column)),
+    }
 }
 
 fn streaming_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {

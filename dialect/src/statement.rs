@@ -5,10 +5,11 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use crate::SqlError;
+use crate::create_materialized_view::parse_view_head;
 use crate::create_source::parse_create_source;
 use crate::create_streaming_table::parse_head;
 use crate::cursor::Cursor;
-use crate::definition::{SourceDefinition, StreamingTableDefinition};
+use crate::definition::{MaterializedViewDefinition, SourceDefinition, StreamingTableDefinition};
 use crate::diagnose::{from_parser, from_tokenizer};
 use crate::syntax::{WatershedDialect, normalise};
 
@@ -23,9 +24,9 @@ pub struct Statement {
     pub line: u64,
     /// Column at which it begins, in characters from 1.
     pub column: u64,
-    /// Line on which the query of a streaming table begins; else that of the statement.
+    /// Line on which the query of a streaming table or view begins; else that of the statement.
     pub query_line: u64,
-    /// Column at which the query of a streaming table begins; else that of the statement.
+    /// Column at which the query of a streaming table or view begins; else that of the statement.
     pub query_column: u64,
 }
 
@@ -37,12 +38,14 @@ pub enum StatementKind {
     CreateSource(SourceDefinition),
     /// `CREATE STREAMING TABLE`.
     CreateStreamingTable(StreamingTableDefinition),
+    /// `CREATE MATERIALIZED VIEW`.
+    CreateMaterializedView(MaterializedViewDefinition),
     /// A query, EXPLAIN, SHOW, … for DataFusion.
     Other(DfStatement),
 }
 
 impl Statement {
-    /// Moves the place in an error about the query of this streaming table, counted from the start of the query, to the whole text.
+    /// Moves the place in an error about the query of this streaming table or view, counted from the start of the query, to the whole text.
     pub fn place(&self, error: SqlError) -> SqlError {
         error.within(self.query_line, self.query_column)
     }
@@ -82,17 +85,24 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
     } else if cursor.take(&["CREATE", "STREAMING", "TABLE"]) {
         let head = parse_head(&mut cursor)?;
         query_start = cursor.here();
-        if !["SELECT", "WITH", "FROM"].iter().any(|word| cursor.peeks(word)) && cursor.parser.peek_token_ref().token != Token::LParen {
-            return Err(cursor.expected("a query after AS").hint("write AS SELECT … FROM …"));
-        }
-        parser.parser.parse_query().map_err(|e| from_parser(&e, places.text))?;
         StatementKind::CreateStreamingTable(StreamingTableDefinition {
             schema: head.schema,
             table: head.table,
             partitioned_by: head.partitioned_by,
             commit_interval: head.commit_interval,
             late_rows: head.late_rows,
-            query: places.slice(query_start, end_of_last(parser)).to_string(),
+            query: parse_query(parser, places)?,
+        })
+    } else if cursor.take(&["CREATE", "MATERIALIZED", "VIEW"]) {
+        let head = parse_view_head(&mut cursor)?;
+        query_start = cursor.here();
+        StatementKind::CreateMaterializedView(MaterializedViewDefinition {
+            schema: head.schema,
+            table: head.table,
+            partitioned_by: head.partitioned_by,
+            schedule: head.schedule,
+            timeout: head.timeout,
+            query: parse_query(parser, places)?,
         })
     } else {
         refuse_unsupported(&cursor)?;
@@ -110,6 +120,17 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
     })
 }
 
+/// The query after `AS`, as written.
+fn parse_query(parser: &mut DFParser, places: &Places) -> Result<String, SqlError> {
+    let cursor = Cursor::new(&mut parser.parser);
+    let start = cursor.here();
+    if !["SELECT", "WITH", "FROM"].iter().any(|word| cursor.peeks(word)) && cursor.parser.peek_token_ref().token != Token::LParen {
+        return Err(cursor.expected("a query after AS").hint("write AS SELECT … FROM …"));
+    }
+    parser.parser.parse_query().map_err(|e| from_parser(&e, places.text))?;
+    Ok(places.slice(start, end_of_last(parser)).to_string())
+}
+
 /// Statements of the dialect that are to come, and near misses of those that are there.
 fn refuse_unsupported(cursor: &Cursor) -> Result<(), SqlError> {
     let tokens = cursor.parser.peek_tokens_ref::<4>();
@@ -123,12 +144,9 @@ fn refuse_unsupported(cursor: &Cursor) -> Result<(), SqlError> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let not_yet = |what: &str, hint: &str| Err(cursor.error(format!("{what} is not supported yet")).hint(hint));
     match words.as_slice() {
-        ["CREATE", "MATERIALIZED", "VIEW", ..] => {
-            not_yet("CREATE MATERIALIZED VIEW", "query the streaming table, or make a streaming table of the result")
-        }
         ["CREATE", "SINK", ..] => not_yet("CREATE SINK", "read the streaming table instead"),
         ["CREATE", "MODEL", ..] => not_yet("CREATE MODEL", "score rows where the table is read"),
-        ["CREATE", "OR", "REPLACE", what @ ("SOURCE" | "STREAMING")] => Err(cursor
+        ["CREATE", "OR", "REPLACE", what @ ("SOURCE" | "STREAMING" | "MATERIALIZED")] => Err(cursor
             .error("OR REPLACE is not needed")
             .hint(format!("write CREATE {what} …: apply compares the definition with what is there and shows the change"))),
         ["CREATE", "STREAM" | "STREAMING", ..] => {

@@ -1,4 +1,4 @@
-//! Makes the result of a streaming query fit a Delta table: casts types that Delta lacks to the ones that hold them, refuses what nothing holds.
+//! Makes the result of a query fit a Delta table: casts types that Delta lacks to the ones that hold them, refuses what nothing holds.
 //!
 //! `approx_distinct` and `count(*)` over windows give unsigned numbers, `to_timestamp` gives nanoseconds; Delta has neither.
 
@@ -9,7 +9,6 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 
 use crate::SqlError;
-use crate::definition::StreamingTableDefinition;
 use crate::nearest::did_you_mean;
 use crate::window::event_time_type;
 
@@ -61,9 +60,9 @@ pub(crate) fn with_stored_types(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// Fails if `PARTITIONED BY` names what the query does not give, or leaves no other column.
-pub(crate) fn check_partitioning(table: &StreamingTableDefinition, plan: &LogicalPlan) -> Result<(), SqlError> {
+pub(crate) fn check_partitioning(partitioned_by: &[String], plan: &LogicalPlan) -> Result<(), SqlError> {
     let fields = plan.schema().fields();
-    for column in &table.partitioned_by {
+    for column in partitioned_by {
         let Some(field) = fields.iter().find(|f| f.name() == column) else {
             let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
             return Err(SqlError::new(format!("PARTITIONED BY names '{column}', which the query does not give"))
@@ -75,7 +74,7 @@ pub(crate) fn check_partitioning(table: &StreamingTableDefinition, plan: &Logica
                 .hint("partition by a column of one value, such as CAST(window_start AS DATE) AS day"));
         }
     }
-    if table.partitioned_by.len() == fields.len() {
+    if !partitioned_by.is_empty() && partitioned_by.len() == fields.len() {
         return Err(SqlError::new("every column is in PARTITIONED BY: the table's files would be empty").hint("leave at least one out"));
     }
     Ok(())

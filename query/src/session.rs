@@ -32,6 +32,8 @@ use watershed_lake::{TableName, Warehouse};
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM};
 use crate::{QueryError, SystemTable, workers};
 
+/// `SHOW PIPELINES`, `SHOW JOBS`: tables of the schema `system`, their main columns.
+const LISTED: [&str; 2] = ["pipelines", "jobs"];
 /// How many memory consumers an out-of-memory message names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 
@@ -126,9 +128,9 @@ impl Session {
     /// Runs one parsed statement. Planning is done when this returns; rows are computed as the stream is read.
     pub async fn run(&self, statement: &Statement) -> Result<QueryResult, QueryError> {
         let rewritten = match &statement.kind {
-            StatementKind::CreateSource(_) | StatementKind::CreateStreamingTable(_) => {
+            StatementKind::CreateSource(_) | StatementKind::CreateStreamingTable(_) | StatementKind::CreateMaterializedView(_) => {
                 return Err(refused(
-                    "this statement defines part of a pipeline, and a query session only reads",
+                    "this statement is a definition, and a query session only reads",
                     "write it to a .sql file of the project and run `watershed apply`",
                 ));
             }
@@ -160,7 +162,7 @@ impl Session {
         Ok(watershed_dialect::plan(&self.context, &statements[0]).await?)
     }
 
-    /// `SHOW TABLES` without the dozen tables about the session itself, and `SHOW PIPELINES`; `None` for all else.
+    /// `SHOW TABLES` without the dozen tables about the session itself, and what is [`LISTED`]; `None` for all else.
     fn rewrite_show(&self, statement: &DfStatement) -> Result<Option<String>, QueryError> {
         let DfStatement::Statement(statement) = statement else { return Ok(None) };
         match statement.as_ref() {
@@ -171,10 +173,11 @@ impl Session {
                         .to_owned(),
                 ))
             }
-            SqlStatement::ShowVariable { variable } if variable.len() == 1 && variable[0].value.eq_ignore_ascii_case("pipelines") => {
-                match self.catalog.shown("pipelines") {
-                    Some(columns) => Ok(Some(format!("SELECT {columns} FROM {SYSTEM}.pipelines"))),
-                    None => Err(refused("this session knows nothing of pipelines", "run `watershed status`")),
+            SqlStatement::ShowVariable { variable } if variable.len() == 1 => {
+                let Some(listed) = LISTED.into_iter().find(|name| variable[0].value.eq_ignore_ascii_case(name)) else { return Ok(None) };
+                match self.catalog.shown(listed) {
+                    Some(columns) => Ok(Some(format!("SELECT {columns} FROM {SYSTEM}.{listed}"))),
+                    None => Err(refused(&format!("this session knows nothing of {listed}"), "run `watershed status`")),
                 }
             }
             _ => Ok(None),

@@ -54,8 +54,10 @@ impl Project {
                     }
                 }
             }
-            StatementKind::Other(_) => Err(SqlError::new("this statement defines nothing")
-                .hint("a project holds CREATE SOURCE and CREATE STREAMING TABLE; run queries in `watershed shell`")),
+            StatementKind::CreateMaterializedView(_) => Err(SqlError::new("a materialized view is no pipeline: a job refreshes it")),
+            StatementKind::Other(_) => Err(SqlError::new("this statement defines nothing").hint(
+                "a project holds CREATE SOURCE, CREATE STREAMING TABLE and CREATE MATERIALIZED VIEW; run queries in `watershed shell`",
+            )),
         }
     }
 

@@ -7,3 +7,4 @@ mod project;
 mod shared;
 mod statements;
 mod streaming;
+mod views;

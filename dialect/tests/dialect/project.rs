@@ -33,6 +33,8 @@ async fn every_definition_can_be_applied() {
                     ctx.register_table(source.name.clone(), Arc::new(SourceTable::new(source.clone()))).unwrap();
                 }
                 StatementKind::CreateStreamingTable(_) => tables.push((name.clone(), text.clone(), statement)),
+                // Planned over the tables' columns where those are known: by the binary's own test of `sql/`.
+                StatementKind::CreateMaterializedView(_) => {}
                 StatementKind::Other(other) => panic!("{name}: {other} is no definition"),
             }
         }

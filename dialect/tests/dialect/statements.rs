@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use watershed_dialect::{
-    Connector, Format, LateRows, Metadata, OnError, StatementKind, StreamingTableDefinition, WatermarkDefinition, parse,
+    Connector, Format, LateRows, MaterializedViewDefinition, Metadata, OnError, Schedule, StatementKind, StreamingTableDefinition,
+    WatermarkDefinition, parse,
 };
 
 use crate::shared::source;
@@ -154,4 +155,43 @@ fn all_else_is_datafusions() {
         assert!(matches!(statements[0].kind, StatementKind::Other(_)), "{text}");
     }
     assert!(parse(" ;; -- nothing\n").unwrap().is_empty());
+}
+
+fn view(text: &str) -> MaterializedViewDefinition {
+    match parse(text).unwrap_or_else(|e| panic!("{}", e.render(text, None))).remove(0).kind {
+        StatementKind::CreateMaterializedView(view) => view,
+        other => panic!("not a materialized view: {other:?}"),
+    }
+}
+
+#[test]
+fn a_materialized_view_takes_its_clauses_in_any_order() {
+    let text = "create materialized view Gold.By_Day WITH (timeout = '5 minutes')\nSCHEDULE CRON '5 * * * *' PARTITIONED BY (day) AS\n  SELECT day FROM a.b";
+    let found = view(text);
+    assert_eq!((found.schema.as_str(), found.table.as_str(), found.query.as_str()), ("gold", "by_day", "SELECT day FROM a.b"));
+    assert_eq!((found.schedule.clone(), found.timeout), (Schedule::Cron("5 * * * *".into()), Duration::from_secs(300)));
+    assert_eq!(found.partitioned_by, ["day"]);
+    let other = "CREATE MATERIALIZED VIEW gold.by_day PARTITIONED BY (day) SCHEDULE CRON '5 * * * *' WITH (timeout = '300 s') AS SELECT day FROM a.b";
+    assert_eq!(view(other), found);
+    let statement = parse(text).unwrap().remove(0);
+    assert_eq!((statement.query_line, statement.query_column), (3, 3));
+    assert_eq!(view(&statement.text), found);
+}
+
+#[test]
+fn schedules_say_when() {
+    let cases = [
+        ("", "on demand"),
+        ("SCHEDULE EVERY 90 SECONDS", "every 90 seconds"),
+        ("SCHEDULE REFRESH EVERY 1 HOUR", "every 1 hour"),
+        ("SCHEDULE EVERY INTERVAL '2 days'", "every 2 days"),
+        ("SCHEDULE CRON '*/10 0 6 * * MON-FRI'", "cron */10 0 6 * * MON-FRI"),
+        ("TRIGGER ON UPDATE", "on update, at most every 10 seconds"),
+        ("TRIGGER ON UPDATE AT MOST EVERY 5 minutes", "on update, at most every 5 minutes"),
+    ];
+    for (clause, shown) in cases {
+        let found = view(&format!("CREATE MATERIALIZED VIEW a.b {clause} AS WITH x AS (SELECT 1 AS n) SELECT n FROM x"));
+        assert_eq!(found.schedule.to_string(), shown);
+        assert_eq!(found.timeout, Duration::from_secs(3600));
+    }
 }
