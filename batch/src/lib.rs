@@ -1,1 +1,38 @@
-//! Jobs: batch queries that refresh a table.
+//! Jobs: materialized views refreshed by batch queries, on a schedule or when their inputs change.
+//!
+//! ```text
+//!  views.rs      what is defined, what reads what
+//!  schedule.rs   when a job is due            explain.rs   its map, combine, shuffle and reduce stages
+//!      │
+//!  scheduler.rs ──► job.rs: pin inputs ─► plan ─► DataFusion ─► TableWriter ─► one commit that replaces all rows
+//!                       │
+//!                   runs.rs: _watershed/jobs/<view>/<run>.json
+//! ```
+//!
+//! A run reads each input at one version and replaces the view's rows in one Delta commit with an application transaction. Killed anywhere,
+//! it has either happened or not, and is simply run again: nothing is ever there twice. Which versions were read stands in the run's record
+//! and in the commit itself.
+
+mod clock;
+mod error;
+mod explain;
+mod job;
+mod runs;
+mod schedule;
+mod scheduler;
+mod status;
+mod training_set;
+mod turn;
+mod views;
+mod workers;
+
+pub use clock::{Clock, SystemClock};
+pub use error::BatchError;
+pub use explain::{Stage, Step, stages};
+pub use job::{JobRunner, Limits};
+pub use runs::{RunRecord, RunStatus, Runs, Trigger};
+pub use schedule::{check_schedule, next_after};
+pub use scheduler::{Listener, Scheduler, SchedulerOptions};
+pub use status::{JobStatus, statuses};
+pub use training_set::{TrainingSet, TrainingSetMade};
+pub use views::{Mistake, View, Views};

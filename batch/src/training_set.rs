@@ -1,0 +1,393 @@
+//! Training sets: each fact with the features as they were at its time.
+//!
+//! ```text
+//! facts      payment p, card c, 10:07            features    card c, window_end 10:05   declines 1
+//!                                                            card c, window_end 10:10   declines 7   ◄─ not known at 10:07
+//! result     payment p, card c, 10:07, window_end 10:05, declines 1
+//! ```
+//!
+//! For each fact the newest feature row of its key is taken whose time is not later than the fact's (with `strict`, earlier): what a service could
+//! have known then. A fact without one keeps empty features. A feature row's time is when it became known, so for aggregates over windows that is
+//! the window's end. The join is Polars' `join_asof` over keys, times and row numbers; both tables are held in memory. Before anything is written,
+//! every match is checked once more: no row may know the future.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{cast, concat_batches, take};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::Column;
+use datafusion::logical_expr::{Expr, col};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::prelude::SessionContext;
+use polars::prelude::{AsofJoinBy, AsofStrategy, Column as PolarsColumn, DataFrame, PolarsResult};
+use watershed_dialect::did_you_mean;
+use watershed_lake::{LakeError, TableName};
+
+use crate::views::declare;
+use crate::{BatchError, JobRunner};
+
+/// What to join.
+#[derive(Debug, Clone)]
+pub struct TrainingSet {
+    /// The rows to learn from, such as payments with what became of them.
+    pub facts: TableName,
+    /// Features by key and time.
+    pub features: TableName,
+    /// The columns that say whose features they are; both tables have them.
+    pub keys: Vec<String>,
+    /// When a fact happened: a column of the facts.
+    pub time: String,
+    /// When a feature row became known: a column of the features.
+    pub feature_time: String,
+    /// Take only features from before the fact, not of the same moment.
+    pub strict: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrainingSetMade {
+    /// Facts, each a row of the file.
+    pub rows: u64,
+    /// Facts that had features.
+    pub matched: u64,
+    /// Facts left out because they have no time.
+    pub without_time: u64,
+    /// Columns of the file.
+    pub columns: usize,
+    /// Size of the file.
+    pub bytes: u64,
+    /// The versions that were read.
+    pub read: BTreeMap<TableName, i64>,
+}
+
+impl TrainingSet {
+    /// Joins, and writes a Parquet file; what stood there before is replaced when the new one is whole.
+    pub async fn write(&self, runner: &JobRunner, file: &Path) -> Result<TrainingSetMade, BatchError> {
+        let context = runner.context();
+        let (facts_version, facts) = self.rows(runner, &context, &self.facts, &self.time).await?;
+        let (features_version, features) = self.rows(runner, &context, &self.features, &self.feature_time).await?;
+        let all_facts = runner.warehouse().table(&self.facts).await?.provider_at(facts_version).await?;
+        let counted = context.read_table(all_facts)?.filter(named(&self.time).is_null())?.count().await?;
+
+        let joined = self.join(&facts, &features)?;
+        let bytes = write_parquet(&joined.rows, file)?;
+        Ok(TrainingSetMade {
+            rows: joined.rows.num_rows() as u64,
+            matched: joined.matched,
+            without_time: counted as u64,
+            columns: joined.rows.num_columns(),
+            bytes,
+            read: BTreeMap::from([(self.facts.clone(), facts_version), (self.features.clone(), features_version)]),
+        })
+    }
+
+    /// All rows of a table that have a time, in its order, and the version they are of.
+    async fn rows(
+        &self,
+        runner: &JobRunner,
+        context: &SessionContext,
+        name: &TableName,
+        time: &str,
+    ) -> Result<(i64, RecordBatch), BatchError> {
+        let table = match runner.warehouse().table(name).await {
+            Err(LakeError::NoSuchTable(_)) => {
+                return Err(BatchError::Refused {
+                    what: format!("there is no table {name}"),
+                    hint: "`watershed shell -c 'SHOW TABLES'` lists them".to_owned(),
+                });
+            }
+            other => other?,
+        };
+        let schema = table.schema();
+        for column in self.keys.iter().map(String::as_str).chain([time]) {
+            if schema.index_of(column).is_ok() {
+                continue;
+            }
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let near = did_you_mean(column, names.iter().copied());
+            return Err(BatchError::Refused {
+                what: format!("table {name} has no column '{column}'"),
+                hint: near.unwrap_or_else(|| format!("it has {}", names.join(", "))),
+            });
+        }
+        let of_time = schema.field_with_name(time).map(|field| field.data_type().clone());
+        if !matches!(of_time, Ok(DataType::Timestamp(..))) {
+            let what = format!("column '{time}' of {name} is no TIMESTAMP");
+            return Err(BatchError::Refused { what, hint: "name the column that says when a row became known".to_owned() });
+        }
+        let (version, provider) = table.pinned().await?;
+        // Facts and features may be one table.
+        if !context.table_exist(reference(name)).is_ok_and(|there| there) {
+            declare(context, name, provider)?;
+        }
+        let mut frame = context.table(reference(name)).await?.filter(named(time).is_not_null())?;
+        if *name == self.features {
+            // A key that is not known belongs to nobody, and must not match the facts without one.
+            for key in &self.keys {
+                frame = frame.filter(named(key).is_not_null())?;
+            }
+        }
+        let frame = frame.sort(vec![named(time).sort(true, false)])?;
+        let batches = frame.collect().await?;
+        let rows = concat_batches(&schema, &batches).map_err(|error| BatchError::Join(error.to_string()))?;
+        Ok((version, rows))
+    }
+
+    fn join(&self, facts: &RecordBatch, features: &RecordBatch) -> Result<Joined, BatchError> {
+        let refused = |error: arrow::error::ArrowError| BatchError::Join(error.to_string());
+        let (fact_times, feature_times) = (times(facts, &self.time)?, times(features, &self.feature_time)?);
+        let left = self.frame(facts, &fact_times).map_err(|error| BatchError::Join(error.to_string()))?;
+        let right = self.frame(features, &feature_times).map_err(|error| BatchError::Join(error.to_string()))?;
+        let matches = as_of(&left, right, self.keys.len(), self.strict).map_err(|error| BatchError::Join(error.to_string()))?;
+        self.check(&matches, &fact_times, &feature_times)?;
+
+        let matched = matches.iter().flatten().count() as u64;
+        let indices = UInt32Array::from(matches);
+        let mut fields: Vec<FieldRef> = facts.schema().fields().iter().cloned().collect();
+        let mut columns: Vec<ArrayRef> = facts.columns().to_vec();
+        for (field, column) in features.schema().fields().iter().zip(features.columns()) {
+            if self.keys.contains(field.name()) {
+                continue;
+            }
+            let taken = facts.schema().index_of(field.name()).is_ok();
+            let name = if taken { format!("feature_{}", field.name()) } else { field.name().clone() };
+            fields.push(Arc::new(Field::new(name, field.data_type().clone(), true)));
+            columns.push(take(column, &indices, None).map_err(refused)?);
+        }
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(refused)?;
+        Ok(Joined { rows, matched })
+    }
+
+    /// Keys as text, times as numbers, and which row it was.
+    fn frame(&self, rows: &RecordBatch, times: &[i64]) -> Result<DataFrame, Box<dyn std::error::Error>> {
+        let mut columns = vec![PolarsColumn::new("time".into(), times)];
+        for (position, key) in self.keys.iter().enumerate() {
+            let text = cast(rows.column(rows.schema().index_of(key)?), &DataType::Utf8)?;
+            let texts: Vec<Option<&str>> = text.as_string::<i32>().iter().collect();
+            columns.push(PolarsColumn::new(key_name(position).into(), texts));
+        }
+        let numbers: Vec<u32> = (0..u32::try_from(rows.num_rows())?).collect();
+        columns.push(PolarsColumn::new("row".into(), numbers));
+        Ok(DataFrame::new(rows.num_rows(), columns)?)
+    }
+
+    /// No match may know the future, nor be somebody else's.
+    fn check(&self, matches: &[Option<u32>], fact_times: &[i64], feature_times: &[i64]) -> Result<(), BatchError> {
+        let leaks = |(fact, feature): (usize, &Option<u32>)| {
+            let known = feature.map(|row| feature_times[row as usize]);
+            known.is_some_and(|known| known > fact_times[fact] || self.strict && known == fact_times[fact])
+        };
+        if matches.len() != fact_times.len() || matches.iter().enumerate().any(leaks) {
+            return Err(BatchError::Join("a fact was given features from after its time; nothing was written".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+struct Joined {
+    rows: RecordBatch,
+    matched: u64,
+}
+
+fn key_name(position: usize) -> String {
+    format!("key{position}")
+}
+
+/// The row of the features that each fact gets.
+fn as_of(facts: &DataFrame, features: DataFrame, keys: usize, strict: bool) -> PolarsResult<Vec<Option<u32>>> {
+    let by: Vec<String> = (0..keys).map(key_name).collect();
+    let facts = facts.drop("row")?;
+    let joined = facts.join_asof_by(&features, "time", "time", &by, &by, AsofStrategy::Backward, None, !strict, false)?;
+    Ok(Vec::from(joined.column("row")?.u32()?))
+}
+
+/// Microseconds since 1970.
+fn times(rows: &RecordBatch, column: &str) -> Result<Vec<i64>, BatchError> {
+    let refused = |error: arrow::error::ArrowError| BatchError::Join(error.to_string());
+    let column = rows.column(rows.schema().index_of(column).map_err(refused)?);
+    let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))).map_err(refused)?;
+    Ok(micros.as_primitive::<TimestampMicrosecondType>().values().to_vec())
+}
+
+fn named(column: &str) -> Expr {
+    col(Column::from_name(column))
+}
+
+fn reference(name: &TableName) -> datafusion::common::TableReference {
+    datafusion::common::TableReference::partial(name.schema(), name.table())
+}
+
+/// Writes beside the file and takes its place: nobody reads half of one.
+fn write_parquet(rows: &RecordBatch, file: &Path) -> Result<u64, BatchError> {
+    let failed = |why: String| BatchError::File { path: file.display().to_string(), why };
+    let mut partial = file.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = Path::new(&partial);
+    let written = (|| {
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+        let output = std::fs::File::create(partial).map_err(|error| error.to_string())?;
+        let mut writer = ArrowWriter::try_new(output, rows.schema(), Some(properties)).map_err(|error| error.to_string())?;
+        writer.write(rows).map_err(|error| error.to_string())?;
+        writer.close().map_err(|error| error.to_string())?;
+        std::fs::rename(partial, file).map_err(|error| error.to_string())?;
+        std::fs::metadata(file).map(|metadata| metadata.len()).map_err(|error| error.to_string())
+    })();
+    if written.is_err() {
+        // What is half written helps nobody; that it cannot be removed, neither.
+        let _ = std::fs::remove_file(partial);
+    }
+    written.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fs::File;
+
+    use arrow::array::{Array, Int64Array, StringArray, TimestampMicrosecondArray};
+    use arrow::datatypes::Int64Type;
+    use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use watershed_lake::{Commit, Warehouse};
+
+    use super::*;
+    use crate::Limits;
+
+    fn batch(keys: &[Option<&str>], time: &str, seconds: &[Option<i64>], value: &str, values: &[i64]) -> RecordBatch {
+        let times = TimestampMicrosecondArray::from_iter(seconds.iter().map(|s| s.map(|s| s * 1_000_000))).with_timezone("UTC");
+        RecordBatch::try_from_iter_with_nullable([
+            ("card", Arc::new(StringArray::from_iter(keys.iter().copied())) as ArrayRef, true),
+            (time, Arc::new(times) as ArrayRef, true),
+            (value, Arc::new(Int64Array::from_iter_values(values.iter().copied())) as ArrayRef, true),
+        ])
+        .unwrap()
+    }
+
+    async fn table(warehouse: &Warehouse, name: &str, rows: RecordBatch) {
+        let table = warehouse.create_table(&name.parse().unwrap(), rows.schema(), &[]).await.unwrap();
+        let mut writer = table.writer("test");
+        writer.write(rows).await.unwrap();
+        let files = writer.finish().await.unwrap();
+        let (app_id, operation) = ("test".to_owned(), "WRITE".to_owned());
+        table.commit(Commit { app_id, app_version: 1, previous_app_version: None, files, operation }).await.unwrap();
+    }
+
+    async fn warehouse(facts: RecordBatch, features: RecordBatch) -> JobRunner {
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        table(&warehouse, "silver.payments", facts).await;
+        table(&warehouse, "gold.cards", features).await;
+        JobRunner::new(warehouse, Limits::default()).unwrap()
+    }
+
+    fn set(strict: bool) -> TrainingSet {
+        TrainingSet {
+            facts: "silver.payments".parse().unwrap(),
+            features: "gold.cards".parse().unwrap(),
+            keys: vec!["card".to_owned()],
+            time: "at".to_owned(),
+            feature_time: "known".to_owned(),
+            strict,
+        }
+    }
+
+    /// (value of the fact, seconds and value of its feature), by the fact's value.
+    async fn made(runner: &JobRunner, set: &TrainingSet) -> (TrainingSetMade, Vec<(i64, Option<(i64, i64)>)>) {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("set.parquet");
+        let made = set.write(runner, &file).await.unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let mut rows = Vec::new();
+        for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap()).unwrap().build().unwrap() {
+            let batch = batch.unwrap();
+            let number = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().clone();
+            let known = batch.column_by_name("known").unwrap().as_primitive::<TimestampMicrosecondType>().clone();
+            let (amount, declines) = (number("amount"), number("declines"));
+            rows.extend(
+                (0..batch.num_rows())
+                    .map(|row| (amount.value(row), known.is_valid(row).then(|| (known.value(row) / 1_000_000, declines.value(row))))),
+            );
+        }
+        rows.sort_unstable();
+        (made, rows)
+    }
+
+    #[tokio::test]
+    async fn each_fact_has_what_was_known_then_and_nothing_later() {
+        let (a, b) = (Some("a"), Some("b"));
+        let facts = batch(
+            &[a, a, b, a, Some("nobody"), None, a],
+            "at",
+            &[Some(100), Some(160), Some(100), Some(99), Some(500), Some(500), None],
+            "amount",
+            &[1, 2, 3, 4, 5, 6, 7],
+        );
+        // Written out of order; the row at 101 is one second too late for the fact at 100.
+        let features = batch(
+            &[a, a, a, b, None, a],
+            "known",
+            &[Some(150), Some(100), Some(101), Some(90), Some(1), Some(999)],
+            "declines",
+            &[15, 10, 11, 90, 66, 99],
+        );
+        let runner = warehouse(facts, features).await;
+        let (said, rows) = made(&runner, &set(false)).await;
+        assert_eq!(rows, [(1, Some((100, 10))), (2, Some((150, 15))), (3, Some((90, 90))), (4, None), (5, None), (6, None)]);
+        assert_eq!((said.rows, said.matched, said.without_time, said.columns), (6, 3, 1, 5));
+        let (_, rows) = made(&runner, &set(true)).await;
+        assert_eq!(rows[0], (1, None), "at the same moment is not before it");
+        assert_eq!(rows[1], (2, Some((150, 15))));
+    }
+
+    #[tokio::test]
+    async fn nothing_leaks_whatever_the_times() {
+        // A small generator with a fixed seed; each feature's value is its time, so that a leak shows.
+        let mut state = 42_u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let keys = ["a", "b", "c", "d"];
+        let mut rows = |count: usize| -> (Vec<Option<&str>>, Vec<Option<i64>>) {
+            (0..count).map(|_| (Some(keys[random(4) as usize]), Some(random(300) as i64))).unzip()
+        };
+        let ((fact_keys, fact_times), (feature_keys, feature_times)) = (rows(2000), rows(500));
+        let numbers: Vec<i64> = (0..2000).collect();
+        let values: Vec<i64> = feature_times.iter().flatten().copied().collect();
+        let runner = warehouse(
+            batch(&fact_keys, "at", &fact_times, "amount", &numbers),
+            batch(&feature_keys, "known", &feature_times, "declines", &values),
+        )
+        .await;
+        for strict in [false, true] {
+            let (_, found) = made(&runner, &set(strict)).await;
+            for (number, feature) in found {
+                let (key, at) = (fact_keys[number as usize], fact_times[number as usize].unwrap());
+                let before = |time: i64| if strict { time < at } else { time <= at };
+                let best = (0..500).filter(|row| feature_keys[*row] == key).map(|row| values[row]).filter(|time| before(*time)).max();
+                assert_eq!(feature.map(|(_, value)| value), best, "fact {number} of {key:?} at {at}");
+                assert_eq!(feature.map(|(known, _)| known), best);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_refused_by_name() {
+        let rows = |time, value| batch(&[Some("a")], time, &[Some(1)], value, &[1]);
+        let runner = warehouse(rows("at", "amount"), rows("known", "declines")).await;
+        let folder = tempfile::TempDir::new().unwrap();
+        let refused = async |set: TrainingSet, file: &str| set.write(&runner, &folder.path().join(file)).await.unwrap_err().to_string();
+        let said = refused(TrainingSet { keys: vec!["crad".into()], ..set(false) }, "x").await;
+        assert_eq!(said, "table silver.payments has no column 'crad'; did you mean 'card'?");
+        let said = refused(TrainingSet { feature_time: "declines".into(), ..set(false) }, "x").await;
+        assert!(said.contains("'declines' of gold.cards is no TIMESTAMP"), "{said}");
+        let said = refused(TrainingSet { facts: "silver.none".parse().unwrap(), ..set(false) }, "x").await;
+        assert!(said.contains("no table silver.none"), "{said}");
+        let said = refused(set(false), "no/such/folder").await;
+        assert!(said.contains("cannot write"), "{said}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
