@@ -85,7 +85,11 @@ impl Difference {
     pub async fn find(warehouse: &Warehouse, new: Checked) -> Result<Self> {
         let old = warehouse.definitions().await?;
         let project = project::applied(&old)?;
-        let changes = changes::between(&project, &changes::plans(&project).await, &new);
+        let plans = changes::plans(&project).await;
+        let mut changes = changes::between(&project, &plans, &new);
+        let views = project::applied_views(&old)?;
+        let (before, _) = views.plan(project.sources.values(), &project::declared(&project, &plans)).await;
+        changes.extend(changes::between_views(&views, &before, &new));
         Ok(Self { old, new, changes })
     }
 
@@ -98,7 +102,7 @@ impl Difference {
         let names: Vec<String> = rebuilt.iter().map(ToString::to_string).collect();
         bail!(Rendered(format!(
             "the query of {} changed, and rows and state of the old one do not fit the new one; nothing was changed\n  \
-             hint: --rebuild drops rows and state and reads the topic anew; or give the new query a name of its own",
+             hint: --rebuild drops them and reads the topic anew, or refreshes the view; or give the new query a name of its own",
             names.join(", ")
         )));
     }
@@ -107,8 +111,16 @@ impl Difference {
     pub async fn carry_out(self, warehouse: &Warehouse) -> Result<u64> {
         for table in changes::rebuilt(&self.changes) {
             watershed_stream::remove(warehouse, &table).await.with_context(|| format!("cannot drop {table} to make it anew"))?;
+            // A view without runs is due at once.
+            watershed_batch::Runs::new(warehouse.clone()).forget(&table).await?;
         }
         watershed_stream::prepare(warehouse, &self.new.project).await.context("cannot make the tables")?;
+        // So that views, too, can be queried before they have rows.
+        for view in self.new.views.iter() {
+            let Some(schema) = self.new.view_schemas.get(&view.name) else { continue };
+            let made = warehouse.create_table(&view.name, schema.clone(), &view.definition.partitioned_by).await;
+            made.with_context(|| format!("cannot make the table of {}", view.name))?;
+        }
         if changes::same_text(&self.old, &self.new) {
             return Ok(self.old.revision);
         }

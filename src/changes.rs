@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::SchemaRef;
+use watershed_batch::Views;
 use watershed_lake::{Definitions, TableName};
 use watershed_stream::{Blueprint, Project};
 
-use crate::project::{Checked, SOURCE, TABLE};
+use crate::project::{Checked, SOURCE, TABLE, VIEW};
 use crate::terminal::paint;
 
 /// What happens to one definition.
@@ -26,7 +28,7 @@ pub enum Action {
 pub struct Change {
     /// What happens.
     pub action: Action,
-    /// `source` or `streaming table`.
+    /// `source`, `streaming table` or `materialized view`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
@@ -70,6 +72,33 @@ pub fn between(old: &Project, before: &BTreeMap<TableName, Blueprint>, new: &Che
     for name in old.tables.keys().filter(|name| !new.project.tables.contains_key(*name)) {
         let text = name.to_string();
         changes.push(change(Action::Drop, TABLE, &text, &format!("its pipeline ends; rows stay until `watershed drop {text}`")));
+    }
+    changes
+}
+
+/// The differences in materialized views, in the order in which they are refreshed. `before` are the columns of the views in force, as far as they
+/// still plan.
+pub fn between_views(old: &Views, before: &BTreeMap<TableName, SchemaRef>, new: &Checked) -> Vec<Change> {
+    let change = |action, name: &TableName, remark: &str| Change { action, kind: VIEW, name: name.to_string(), remark: remark.to_owned() };
+    let mut changes = Vec::new();
+    for view in new.views.iter() {
+        let Some(known) = old.get(&view.name) else {
+            changes.push(change(Action::Create, &view.name, ""));
+            continue;
+        };
+        let same_columns = before.get(&view.name) == new.view_schemas.get(&view.name);
+        if !same_columns || known.definition.partitioned_by != view.definition.partitioned_by {
+            let what = if same_columns { "its partitioning changes" } else { "its columns change" };
+            changes.push(change(Action::Rebuild, &view.name, &format!("{what}: its rows are dropped until the next refresh")));
+        } else if known.definition.query != view.definition.query {
+            changes.push(change(Action::Change, &view.name, "its query: the old rows stay until the next refresh"));
+        } else if known.definition != view.definition {
+            changes.push(change(Action::Change, &view.name, "schedule and settings only"));
+        }
+    }
+    for view in old.iter().filter(|view| new.views.get(&view.name).is_none()) {
+        let remark = format!("its job ends; rows stay until `watershed drop {}`", view.name);
+        changes.push(change(Action::Drop, &view.name, &remark));
     }
     changes
 }
@@ -163,6 +192,24 @@ mod tests {
     async fn what_is_new_and_what_is_gone() {
         let b = "CREATE STREAMING TABLE silver.b AS SELECT city FROM rides;";
         assert_eq!(actions(A, b).await, [(Action::Create, "silver.b".to_owned()), (Action::Drop, "silver.a".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn views_change_in_place_unless_their_columns_do() {
+        let actions = async |old: &str, new: &str| -> Vec<(Action, String)> {
+            let (old, new) = (checked(&format!("{A}{old}")).await, checked(&format!("{A}{new}")).await);
+            let changes = between_views(&old.views, &old.view_schemas, &new);
+            changes.into_iter().map(|change| (change.action, change.name)).collect()
+        };
+        let view = |clause: &str, query: &str| format!("CREATE MATERIALIZED VIEW gold.v {clause} AS {query};");
+        let one = view("", "SELECT city FROM silver.a");
+        let named = |action| vec![(action, "gold.v".to_owned())];
+        assert_eq!(actions("", &one).await, named(Action::Create));
+        assert_eq!(actions(&one, &one).await, []);
+        assert_eq!(actions(&one, &view("TRIGGER ON UPDATE", "SELECT city FROM silver.a")).await, named(Action::Change));
+        assert_eq!(actions(&one, &view("", "SELECT city FROM silver.a WHERE city <> ''")).await, named(Action::Change));
+        assert_eq!(actions(&one, &view("", "SELECT city, 1 AS one FROM silver.a")).await, named(Action::Rebuild));
+        assert_eq!(actions(&one, "").await, named(Action::Drop));
     }
 
     #[test]

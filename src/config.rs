@@ -36,6 +36,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("query.memory_limit", "1GiB", "memory for queries; beyond it they spill or fail"),
     setting("query.spill_dir", "", "where queries spill; else the system's temporary folder"),
     setting("query.spill_limit", "32GiB", "how much queries may spill"),
+    setting("batch.memory_limit", "1GiB", "memory for jobs; beyond it they spill where queries do, or fail"),
+    setting("batch.parallel", "2", "jobs that run at once"),
     setting("log.filter", "warn,watershed=info", "what is logged"),
     setting("log.file", "", "where the log goes; else standard error"),
     setting("log.format", "text", "text or json"),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use watershed_batch::{JobRunner, JobStatus, Scheduler, Views};
 use watershed_ingest::KafkaSettings;
 use watershed_ingest::embedded::{EmbeddedBroker, EmbeddedSettings};
 use watershed_ingest::producer::ensure_topics;
@@ -24,11 +25,12 @@ use watershed_stream::{Phase, Project, RunOptions, Runner, Until};
 use crate::apply::{Difference, Plan};
 use crate::config::parse_duration;
 use crate::feed::{Feed, Order, Origin, Pace, Target, now_us};
+use crate::jobs::Board;
 use crate::live::Live;
 use crate::project::{self, SqlFile};
 use crate::signals::{second_ends_at_once, stop_asked};
 use crate::terminal::{Terminal, paint};
-use crate::{Context, log, reconcile, warehouse};
+use crate::{Context, batch, log, reconcile, warehouse};
 
 /// The project `sql/`: (path, text).
 const SQL: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/demo_sql.rs"));
@@ -94,14 +96,16 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
     println!("{}", stage.describe(&context, &dir, &log_file));
     let feed = Feed::start(stage.order(&args))?;
     let runner = Arc::new(stage.start(&context).await?);
+    let scheduler = stage.schedule(&context)?;
+    let board = stage.board(&context);
     let ending = Ending { at: args.seconds.map(|span| Instant::now() + span), prompt };
     let mut live = Live::new(context.terminal);
-    let interrupted = watch(&runner, &feed, &mut live, &context.terminal, &ending).await;
+    let interrupted = watch(&runner, &feed, &mut live, &board, &context.terminal, &ending).await;
     if prompt && !interrupted {
         println!("\n{}", suggestions(&context));
         stage.prompt(&context, &runner).await?;
     }
-    let code = stage.end(feed, runner, &mut live, &context).await?;
+    let code = stage.end(feed, runner, scheduler, &mut live, &context).await?;
     Ok(code)
 }
 
@@ -135,6 +139,8 @@ struct Stage {
     kafka: KafkaSettings,
     warehouse: Warehouse,
     project: Project,
+    views: Views,
+    jobs: JobRunner,
     revision: u64,
 }
 
@@ -155,14 +161,15 @@ impl Stage {
             None => SQL.iter().map(|(name, text)| SqlFile { name: (*name).to_owned(), text: (*text).to_owned() }).collect(),
         };
         let checked = project::check(&files).await?;
-        let project = checked.project.clone();
+        let (project, views) = (checked.project.clone(), checked.views.clone());
         let warehouse = warehouse::open(&context.config).await?;
         let difference = Difference::find(&warehouse, checked).await?;
         difference.allowed(Plan { rebuild: false }).map_err(|_| {
             anyhow!("the definitions changed since {} was made; delete it to start over, or give another --dir", dir.display())
         })?;
         let revision = difference.carry_out(&warehouse).await?;
-        Ok(Self { broker, kafka, warehouse, project, revision })
+        let jobs = warehouse::job_runner(&context.config, warehouse.clone())?;
+        Ok(Self { broker, kafka, warehouse, project, views, jobs, revision })
     }
 
     fn describe(&self, context: &Context, dir: &Path, log_file: &Path) -> String {
@@ -170,12 +177,13 @@ impl Stage {
         let log = if context.terminal.output { log_file.display().to_string() } else { "standard error".to_owned() };
         format!(
             "{}\n  broker     Kafka protocol on {}, kept in {}\n  simulator  ride-events, driver-locations, payments, clickstream, fraud-labels, in real time\n  \
-             pipelines  {}, definitions revision {}\n  warehouse  {}\n  log        {log}\n",
+             pipelines  {}, definitions revision {}\n  jobs       {} on their schedules\n  warehouse  {}\n  log        {log}\n",
             paint("Watershed demo", "1", color),
             self.broker.bootstrap(),
             dir.join("broker").display(),
             self.project.tables.len(),
             self.revision,
+            batch::counted(&self.views),
             self.warehouse.url(),
         )
     }
@@ -203,6 +211,14 @@ impl Stage {
         Ok(Runner::start(self.warehouse.clone(), &self.project, options).await?)
     }
 
+    fn schedule(&self, context: &Context) -> Result<Scheduler> {
+        batch::start(context, self.jobs.clone(), self.views.clone(), false)
+    }
+
+    fn board(&self, context: &Context) -> Board {
+        Board::new(self.views.clone(), self.jobs.runs().clone(), context.terminal)
+    }
+
     async fn prompt(&self, context: &Context, runner: &Arc<Runner>) -> Result<()> {
         let session = warehouse::session(&context.config, self.warehouse.clone())?;
         let options = ShellOptions {
@@ -211,13 +227,13 @@ impl Stage {
             history: crate::shell::history(),
             terminal: true,
             color: context.terminal.color_output(),
-            commands: vec![Arc::new(StatusCommand { runner: Arc::clone(runner), terminal: context.terminal })],
+            commands: vec![Arc::new(StatusCommand { runner: Arc::clone(runner), board: self.board(context), terminal: context.terminal })],
         };
         Ok(Shell::new(session, options).interactive().await?)
     }
 
     /// Stops producing, waits for the pipelines, counts.
-    async fn end(self, feed: Feed, runner: Arc<Runner>, live: &mut Live, context: &Context) -> Result<u8> {
+    async fn end(self, feed: Feed, runner: Arc<Runner>, scheduler: Scheduler, live: &mut Live, context: &Context) -> Result<u8> {
         println!("\nstopping: no more events; the pipelines read and commit what is there (Ctrl-C ends at once)");
         second_ends_at_once();
         feed.stop();
@@ -237,6 +253,9 @@ impl Stage {
             }
         }
         println!("{}", live.line(&last));
+        scheduler.stop().await;
+        let jobs = self.board(context).statuses().await?;
+        println!("{} jobs made {} runs, {} of them failed", jobs.len(), runs(&jobs), failures(&jobs));
         println!("{} events were produced in this run", grouped(fed.events as usize));
         if !caught_up {
             println!("the pipelines did not catch up within {} s", CATCH_UP_TIMEOUT.as_secs());
@@ -251,7 +270,7 @@ impl Stage {
 }
 
 /// Shows the pipelines until it is time for the prompt or the end (false), or until a stop is asked for (true).
-async fn watch(runner: &Runner, feed: &Feed, live: &mut Live, terminal: &Terminal, ending: &Ending) -> bool {
+async fn watch(runner: &Runner, feed: &Feed, live: &mut Live, board: &Board, terminal: &Terminal, ending: &Ending) -> bool {
     let mut draw = tokio::time::interval(if terminal.output { DRAW_EVERY } else { LINE_EVERY });
     let started = Instant::now();
     let stop = stop_asked();
@@ -267,7 +286,7 @@ async fn watch(runner: &Runner, feed: &Feed, live: &mut Live, terminal: &Termina
                 let metrics = runner.metrics();
                 live.tell(&metrics);
                 if terminal.output {
-                    let table = live.table(&metrics);
+                    let table = live.table(&metrics) + &board.table().await;
                     let warming = if feed.progress().events == 0 { "the city wakes up …\n" } else { "" };
                     live.rewrite(&format!("{table}{warming}"));
                 } else {
@@ -280,6 +299,14 @@ async fn watch(runner: &Runner, feed: &Feed, live: &mut Live, terminal: &Termina
             }
         }
     }
+}
+
+fn runs(jobs: &[JobStatus]) -> usize {
+    jobs.iter().map(|job| job.runs).sum()
+}
+
+fn failures(jobs: &[JobStatus]) -> usize {
+    jobs.iter().map(|job| job.failed).sum()
 }
 
 /// Waits until all that was produced is committed by every pipeline that still runs; false if that takes too long.
@@ -307,8 +334,9 @@ fn suggestions(context: &Context) -> String {
         "{}\n  SELECT event_type, count(*) FROM bronze.ride_events GROUP BY 1 ORDER BY 2 DESC;\n  \
          SELECT city, state, count(*) FROM bronze.driver_locations GROUP BY 1, 2 ORDER BY 1, 3 DESC;\n  \
          SELECT reason, count(*) FROM bronze.ride_events$quarantine GROUP BY 1;\n  \
+         SHOW JOBS;   SELECT * FROM gold.book_totals;   SELECT * FROM gold.trips_by_cell ORDER BY trips DESC LIMIT 9;\n  \
          SELECT * FROM gold.city_demand ORDER BY window_start DESC, requests DESC LIMIT 9;   -- once the first minute is over\n  \
-         \\d lists tables, \\status shows the pipelines again, \\? all commands, \\q ends the demo\n\
+         \\d lists tables, \\status shows pipelines and jobs again, \\? all commands, \\q ends the demo\n\
          From another terminal: watershed shell --warehouse {warehouse}\n",
         paint("Try", "1", color)
     )
@@ -317,6 +345,7 @@ fn suggestions(context: &Context) -> String {
 /// `\status` at the demo's prompt.
 struct StatusCommand {
     runner: Arc<Runner>,
+    board: Board,
     terminal: Terminal,
 }
 
@@ -327,7 +356,7 @@ impl HostCommand for StatusCommand {
     }
 
     fn help(&self) -> &'static str {
-        "show the pipelines, live, until Ctrl-C"
+        "show the pipelines and jobs, live, until Ctrl-C"
     }
 
     async fn run(&self, _: &str) -> Result<(), String> {
@@ -336,7 +365,7 @@ impl HostCommand for StatusCommand {
         loop {
             draw.tick().await;
             let metrics = self.runner.metrics();
-            let mut text = live.table(&metrics);
+            let mut text = live.table(&metrics) + &self.board.table().await;
             for news in live.news(&metrics) {
                 text.push_str(&news);
                 text.push('\n');

@@ -1,4 +1,4 @@
-//! `watershed drop`: removes a streaming table with its rows and its pipeline's state.
+//! `watershed drop`: removes a streaming table with its rows and its pipeline's state, or a materialized view with its runs.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use watershed_lake::TableName;
 
 use crate::{Context, warehouse};
 
-/// Remove a streaming table: its rows, its late rows and its pipeline's state
+/// Remove a streaming table or materialized view: its rows, and its pipeline's state or its job's runs
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The definition must be gone first: take it out of the project and apply that. Stop `watershed stream` before.
@@ -39,6 +39,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         return Ok(0);
     }
     watershed_stream::remove(&warehouse, &args.table).await?;
+    watershed_batch::Runs::new(warehouse.clone()).forget(&args.table).await?;
     println!("removed {name}");
     Ok(0)
 }

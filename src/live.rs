@@ -8,7 +8,7 @@ use watershed_lake::TableName;
 use watershed_query::shell::{Cell, Column, Layout, Style, duration, expanded, grouped};
 use watershed_stream::{Phase, PipelineMetrics};
 
-use crate::terminal::{Terminal, paint};
+use crate::terminal::{Terminal, paint, terminal_width};
 
 /// Shows metrics again and again. State: the last counts (for rates), what was said, how many lines stand on the screen.
 pub struct Live {
@@ -162,8 +162,4 @@ fn span(ms: i64) -> String {
         ms if ms >= 60_000 => format!("{} min", ms / 60_000),
         ms => duration(std::time::Duration::from_millis(ms.max(0) as u64)),
     }
-}
-
-fn terminal_width() -> Option<usize> {
-    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
 }

@@ -6,10 +6,12 @@
 //! | which settings there are, and which value is in force | `config.rs` |
 //! | what `apply` takes for a change | `project.rs`, `changes.rs` |
 //! | how pipelines are shown | `live.rs` while they run here, `pipelines.rs` from the warehouse |
+//! | how jobs are shown | `jobs.rs` |
 //! | where the demo's events come from, and whether they all arrived | `feed.rs`, `reconcile.rs` |
 //! | how an error is said | `report.rs` |
 
 mod apply;
+mod batch;
 mod broker;
 mod changes;
 mod completions;
@@ -17,18 +19,21 @@ mod config;
 mod demo;
 mod drop;
 mod feed;
+mod jobs;
 mod live;
 mod log;
 mod pipelines;
 mod project;
 mod reconcile;
 mod report;
+mod run;
 mod shell;
 mod signals;
 mod simulate;
 mod status;
 mod stream;
 mod terminal;
+mod training_set;
 mod warehouse;
 
 use std::path::PathBuf;
@@ -74,6 +79,9 @@ enum Command {
     Demo(demo::Args),
     Apply(apply::Args),
     Stream(stream::Args),
+    Run(run::Args),
+    Batch(batch::Args),
+    TrainingSet(training_set::Args),
     Shell(shell::Args),
     Status(status::Args),
     Simulate(Box<simulate::Args>),
@@ -143,6 +151,9 @@ fn run(command: Command, context: Context) -> u8 {
             // The demo keeps its log in its own folder, which it must make first.
             Command::Demo(args) => demo::run(args, context).await,
             Command::Apply(args) => log::started(&context, apply::run(args, &context)).await,
+            Command::Run(args) => log::started(&context, run::run(args, &context)).await,
+            Command::Batch(args) => log::started(&context, batch::run(args, &context)).await,
+            Command::TrainingSet(args) => log::started(&context, training_set::run(args, &context)).await,
             Command::Stream(args) => log::started(&context, stream::run(args, &context)).await,
             Command::Shell(args) => log::started(&context, shell::run(args, &context)).await,
             Command::Status(args) => log::started(&context, status::run(args, &context)).await,

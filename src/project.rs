@@ -4,16 +4,23 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use arrow::datatypes::SchemaRef;
+use watershed_batch::{View, Views};
 use watershed_dialect::{SqlError, Statement, StatementKind};
 use watershed_lake::{Definition, Definitions, TableName};
 use watershed_stream::{Blueprint, Project, StreamError};
 
 use crate::report::Rendered;
 
+const UNREADABLE: &str = "the applied definitions cannot be read by this version; apply the project again";
+
 /// [`Definition::kind`] of a source.
 pub const SOURCE: &str = "source";
 /// [`Definition::kind`] of a streaming table.
 pub const TABLE: &str = "streaming table";
+
+/// [`Definition::kind`] of a materialized view.
+pub const VIEW: &str = "materialized view";
 
 /// One file of a project.
 pub struct SqlFile {
@@ -31,6 +38,10 @@ pub struct Checked {
     pub project: Project,
     /// The same, planned.
     pub blueprints: BTreeMap<TableName, Blueprint>,
+    /// The materialized views.
+    pub views: Views,
+    /// Their columns.
+    pub view_schemas: BTreeMap<TableName, SchemaRef>,
 }
 
 /// Reads all `.sql` files below `folder`, sorted by path.
@@ -43,7 +54,7 @@ pub fn read(folder: &Path) -> Result<Vec<SqlFile>> {
     paths.sort();
     if paths.is_empty() {
         bail!(
-            "there is no .sql file in {}; a project is a folder of CREATE SOURCE and CREATE STREAMING TABLE statements",
+            "there is no .sql file in {}; a project is a folder of CREATE SOURCE, CREATE STREAMING TABLE and CREATE MATERIALIZED VIEW statements",
             folder.display()
         );
     }
@@ -74,6 +85,7 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
     let mut project = Project::default();
     let mut definitions = Vec::new();
     let mut tables: Vec<(TableName, &SqlFile, Statement)> = Vec::new();
+    let mut views: Vec<(View, &SqlFile, Statement)> = Vec::new();
     for file in files {
         let statements = match watershed_dialect::parse(&file.text) {
             Ok(statements) => statements,
@@ -83,6 +95,21 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
             }
         };
         for statement in statements {
+            if let StatementKind::CreateMaterializedView(view) = &statement.kind {
+                let name = format!("{}.{}", view.schema, view.table);
+                match View::new(view.clone()) {
+                    Ok(view) if views.iter().any(|(other, ..): &(View, _, _)| other.name == view.name) => {
+                        let error = SqlError::new(format!("'{name}' is defined twice")).hint("rename or remove one of them");
+                        problems.push(shown(&error.at(statement.line, statement.column), file));
+                    }
+                    Ok(view) => {
+                        definitions.push(Definition { name, kind: VIEW.to_owned(), sql: statement.text.clone() });
+                        views.push((view, file, statement));
+                    }
+                    Err(error) => problems.push(shown(&statement.place(error), file)),
+                }
+                continue;
+            }
             match project.add(statement.kind.clone()) {
                 Ok(()) => {}
                 Err(error) => {
@@ -93,7 +120,7 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
             let (name, kind) = match &statement.kind {
                 StatementKind::CreateSource(source) => (source.name.clone(), SOURCE),
                 StatementKind::CreateStreamingTable(table) => (format!("{}.{}", table.schema, table.table), TABLE),
-                StatementKind::Other(_) => continue,
+                StatementKind::CreateMaterializedView(_) | StatementKind::Other(_) => continue,
             };
             definitions.push(Definition { name: name.clone(), kind: kind.to_owned(), sql: statement.text.clone() });
             if let (TABLE, Ok(name)) = (kind, name.parse()) {
@@ -113,8 +140,22 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
             }
         }
     }
+    let ordered = Views::new(views.iter().map(|(view, ..)| view.clone()).collect());
+    let (ordered, mistakes) = ordered.map_or_else(|mistakes| (Views::default(), mistakes), |ordered| (ordered, Vec::new()));
+    let mut view_schemas = BTreeMap::new();
+    let mut wrong = mistakes;
+    // Views read tables, so those come first.
+    if problems.is_empty() && wrong.is_empty() {
+        (view_schemas, wrong) = ordered.plan(project.sources.values(), &declared(&project, &blueprints)).await;
+    }
+    for mistake in wrong {
+        let Some((_, file, statement)) = views.iter().find(|(view, ..)| view.name == mistake.view) else { continue };
+        let placed = mistake.error.line.is_some();
+        let error = if placed { statement.place(mistake.error) } else { mistake.error.at(statement.line, statement.column) };
+        problems.push(shown(&error, file));
+    }
     if problems.is_empty() {
-        return Ok(Checked { definitions, project, blueprints });
+        return Ok(Checked { definitions, project, blueprints, views: ordered, view_schemas });
     }
     let count = problems.len();
     let mut text = problems.join("\n");
@@ -128,10 +169,31 @@ fn shown(error: &SqlError, file: &SqlFile) -> String {
     error.render(&file.text, Some(&file.name))
 }
 
-/// The project that was applied to a warehouse.
+/// The tables that pipelines write, side tables included, and their columns: what a view may read.
+pub fn declared(project: &Project, blueprints: &BTreeMap<TableName, Blueprint>) -> BTreeMap<TableName, SchemaRef> {
+    let mut tables = BTreeMap::new();
+    for (name, blueprint) in blueprints {
+        tables.insert(name.clone(), blueprint.schema.clone());
+        if let Some(schema) = &blueprint.late_schema {
+            tables.insert(name.side("late"), schema.clone());
+        }
+    }
+    for source in project.sources.keys() {
+        if let Ok(name) = watershed_stream::tables::quarantine_name(source) {
+            tables.insert(name, watershed_stream::sink::quarantine_schema());
+        }
+    }
+    tables
+}
+
+/// The pipelines that were applied to a warehouse.
 pub fn applied(definitions: &Definitions) -> Result<Project> {
-    Project::parse(definitions.items.iter().map(|item| item.sql.as_str()))
-        .context("the applied definitions cannot be read by this version; apply the project again")
+    Project::parse(definitions.items.iter().filter(|item| item.kind != VIEW).map(|item| item.sql.as_str())).context(UNREADABLE)
+}
+
+/// The materialized views that were applied to a warehouse.
+pub fn applied_views(definitions: &Definitions) -> Result<Views> {
+    Views::parse(definitions.items.iter().filter(|item| item.kind == VIEW).map(|item| item.sql.as_str())).context(UNREADABLE)
 }
 
 #[cfg(test)]
@@ -164,6 +226,42 @@ mod tests {
         let table = "-- demand\nCREATE STREAMING TABLE silver.rides AS\nSELECT citty FROM rides;";
         let said = mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", table)]).await;
         assert!(said.contains("b.sql:3:8") && said.contains("SELECT citty FROM rides") && said.contains("city"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn views_are_planned_over_the_tables_of_the_project_in_any_order() {
+        let table = "CREATE STREAMING TABLE silver.rides PARTITIONED BY (city) AS SELECT city, at FROM rides;";
+        let over = "CREATE MATERIALIZED VIEW gold.top AS SELECT city FROM gold.counts ORDER BY rides DESC LIMIT 3;";
+        let counts = "CREATE MATERIALIZED VIEW gold.counts SCHEDULE EVERY 1 HOUR AS\n\
+                      SELECT city, count(*) AS rides FROM silver.rides GROUP BY city\n\
+                      UNION ALL SELECT reason, count(*) FROM bronze.rides$quarantine GROUP BY reason;";
+        let files = [file("a.sql", over), file("b.sql", counts), file("c.sql", table), file("d.sql", SOURCE_SQL)];
+        let checked = check(&files).await.unwrap();
+        let order: Vec<String> = checked.views.iter().map(|view| view.name.to_string()).collect();
+        assert_eq!(order, ["gold.counts", "gold.top"]);
+        assert_eq!(checked.view_schemas[&"gold.counts".parse().unwrap()].field(1).name(), "rides");
+        assert_eq!(checked.definitions.iter().filter(|definition| definition.kind == VIEW).count(), 2);
+    }
+
+    #[tokio::test]
+    async fn mistakes_in_views_are_shown_at_their_place() {
+        let table = file("c.sql", "CREATE STREAMING TABLE silver.rides AS SELECT city, at FROM rides;");
+        let view = "-- by city\nCREATE MATERIALIZED VIEW gold.v AS\nSELECT citty FROM silver.rides;";
+        let said = mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", view), table]).await;
+        assert!(said.contains("b.sql:3:8") && said.contains("did you mean 'city'?"), "{said}");
+        let circle = "CREATE MATERIALIZED VIEW gold.a AS SELECT * FROM gold.b;\nCREATE MATERIALIZED VIEW gold.b AS SELECT * FROM gold.a;";
+        let said = mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", circle)]).await;
+        assert!(said.contains("gold.a reads gold.b reads gold.a") && said.contains("b.sql:1:1"), "{said}");
+        let never = "CREATE MATERIALIZED VIEW gold.a SCHEDULE CRON '0 0 30 2 *' AS SELECT 1 AS one;";
+        let said = mistakes(&[file("b.sql", never)]).await;
+        assert!(said.contains("never comes"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn the_project_in_the_repository_can_be_applied() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
+        let checked = check(&read(&folder).unwrap()).await.unwrap_or_else(|error| panic!("{error}"));
+        assert!(!checked.blueprints.is_empty() && checked.views.len() == checked.view_schemas.len());
     }
 
     #[tokio::test]

@@ -1,21 +1,21 @@
-//! `watershed status`: the pipelines as the warehouse knows them, whoever runs them.
+//! `watershed status`: the pipelines and jobs as the warehouse knows them, whoever runs them.
 
 use anyhow::Result;
 use watershed_query::shell::{Format, Shell, ShellOptions};
 
 use crate::pipelines::SHOWN;
-use crate::{Context, warehouse};
+use crate::{Context, batch, warehouse};
 
-/// Show each pipeline's newest epoch, watermark and counts
+/// Show each pipeline's newest epoch, watermark and counts, and each job's last run
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Reads the newest epoch record of each pipeline from the warehouse; no pipeline needs to run here.
+Reads the newest epoch record of each pipeline and the records of jobs from the warehouse; nothing needs to run here.
 
 Examples:
   watershed status
   watershed status --offsets
   watershed status --output json | jq .
-The same is a table: watershed shell -c 'SELECT * FROM system.pipelines'")]
+The same are tables: watershed shell -c 'SELECT * FROM system.pipelines', system.jobs, system.job_runs")]
 pub struct Args {
     /// Also the next offset of each partition and who wrote the epoch
     #[arg(long)]
@@ -29,9 +29,12 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let warehouse = warehouse::open(&context.config).await?;
     let definitions = warehouse.definitions().await?;
+    let jobs = crate::project::applied_views(&definitions)?;
+    let views = jobs.len();
     if args.output == Format::Table {
         let tables = definitions.items.iter().filter(|item| item.kind == crate::project::TABLE).count();
         let pipelines = if tables == 1 { "1 pipeline".to_owned() } else { format!("{tables} pipelines") };
+        let pipelines = if views == 0 { pipelines } else { format!("{pipelines}, {}", batch::counted(&jobs)) };
         let revision = match definitions.revision {
             0 => "nothing is applied yet; `watershed apply DIR` does".to_owned(),
             revision => format!("{pipelines} defined (revision {revision})"),
@@ -51,5 +54,10 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     );
     let more = if args.offsets { ", offsets, writer" } else { "" };
     let sql = format!("SELECT {SHOWN}{more} FROM system.pipelines ORDER BY 1;");
-    Ok(u8::from(shell.run_text(&sql, None).await.is_err()))
+    let mut failed = shell.run_text(&sql, None).await.is_err();
+    // A program that reads CSV or JSON wants one table; it asks for `system.jobs` itself.
+    if args.output == Format::Table && views > 0 {
+        failed |= shell.run_text(&format!("SELECT {} FROM system.jobs;", crate::jobs::SHOWN), None).await.is_err();
+    }
+    Ok(u8::from(failed))
 }

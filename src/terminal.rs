@@ -61,3 +61,8 @@ impl Terminal {
 pub fn paint(text: &str, style: &str, color: bool) -> String {
     if color { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
 }
+
+/// Columns of the terminal; `None` where there is none.
+pub fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
+use watershed_batch::{JobRunner, Limits};
 use watershed_ingest::files::OpenedFolder;
 use watershed_ingest::kafka::KafkaSettings;
 use watershed_ingest::{FileSources, Sources};
@@ -11,6 +12,7 @@ use watershed_lake::{LakeError, Warehouse, open_folder};
 use watershed_query::{Session, SessionOptions};
 
 use crate::config::Config;
+use crate::jobs::{JobRuns, Jobs};
 use crate::pipelines::Pipelines;
 
 /// The warehouse in force.
@@ -35,13 +37,28 @@ pub fn sources(config: &Config, warehouse: &Warehouse, kafka: KafkaSettings) -> 
     Arc::new(Sources { kafka, files })
 }
 
+/// What runs jobs in `warehouse`, with the limits in force.
+pub fn job_runner(config: &Config, warehouse: Warehouse) -> Result<JobRunner> {
+    let limits = Limits {
+        memory_bytes: usize::try_from(config.bytes("batch.memory_limit")?)?,
+        spill_dir: config.optional("query.spill_dir").map(PathBuf::from),
+        spill_bytes: config.bytes("query.spill_limit")?,
+        ..Limits::default()
+    };
+    Ok(JobRunner::new(warehouse, limits)?)
+}
+
 /// A session over `warehouse` with the limits in force.
 pub fn session(config: &Config, warehouse: Warehouse) -> Result<Session> {
     let options = SessionOptions {
         memory_limit_bytes: usize::try_from(config.bytes("query.memory_limit")?)?,
         spill_dir: config.optional("query.spill_dir").map(PathBuf::from),
         spill_limit_bytes: config.bytes("query.spill_limit")?,
-        system_tables: vec![Arc::new(Pipelines::new(warehouse.clone()))],
+        system_tables: vec![
+            Arc::new(Pipelines::new(warehouse.clone())),
+            Arc::new(Jobs::new(warehouse.clone())),
+            Arc::new(JobRuns::new(warehouse.clone())),
+        ],
     };
     Ok(Session::with_options(warehouse, options)?)
 }

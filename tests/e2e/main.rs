@@ -20,6 +20,7 @@ mod fraud;
 mod fraud_service;
 mod guide;
 mod input;
+mod jobs;
 mod kafka;
 mod object_storage;
 mod project;

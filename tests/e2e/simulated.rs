@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::jobs;
 use crate::kafka::Kafka;
 use crate::readers;
 use crate::table::DeltaTable;
@@ -188,6 +189,8 @@ fn tables_over_the_embedded_broker_equal_the_simulators_truth() {
     let warehouse = folder.path().join("warehouse");
     let truth = simulate_and_stream(&bootstrap, &warehouse);
     check(&warehouse, &truth);
+    jobs::check_trips(&warehouse);
+    jobs::check_training_set(&warehouse);
 }
 
 #[test]
@@ -199,7 +202,10 @@ fn the_demo_reconciles_and_goes_on_where_it_stopped() {
         run.env("HOME", folder.path().display().to_string()).succeeds()
     };
     let rows = || DeltaTable::open(Path::new(&warehouse), "bronze.ride_events").count();
-    demo();
+    let said = demo();
+    assert!(said.contains("jobs made") && said.contains(" 0 of them failed"), "{said}");
+    let books = DeltaTable::open(Path::new(&warehouse), "gold.book_totals").count();
+    assert_eq!(books, 3, "the demo's scheduler has run no job");
     let first = rows();
     assert!(first > 0, "no rides in the demo");
     demo();

@@ -1,0 +1,123 @@
+//! `watershed run`: refreshes a materialized view now, or shows how that would be done.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::sync::watch;
+use watershed_batch::{JobRunner, RunRecord, Stage, Trigger, View, Views, stages};
+use watershed_dialect::did_you_mean;
+use watershed_query::shell::{Cell, Column, Layout, Style, duration, expanded, grouped};
+
+use crate::jobs::versions;
+use crate::signals::{INTERRUPTED, stop_asked};
+use crate::terminal::terminal_width;
+use crate::{Context, project, warehouse};
+
+/// Refresh a materialized view now, whatever its schedule
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The rows of the view are replaced in one commit; until then, and if it fails, they are as they were. A run that is cut off
+anywhere is simply run again. Every run is kept in system.job_runs.
+
+Examples:
+  watershed run gold.book_totals
+  watershed run gold.book_totals --upstream     refresh first the views that it reads
+  watershed run gold.book_totals --explain      show its map, combine, shuffle and reduce stages; run nothing
+  watershed shell -c 'SHOW JOBS'")]
+pub struct Args {
+    /// The view, schema.table; the schema may be left out if only one has it
+    job: String,
+    /// Also refresh the views that it reads, those first that others read
+    #[arg(long)]
+    upstream: bool,
+    /// Show the stages of the job instead of running it
+    #[arg(long)]
+    explain: bool,
+}
+
+/// Runs the job, or explains it.
+pub async fn run(args: Args, context: &Context) -> Result<u8> {
+    let warehouse = warehouse::open(&context.config).await?;
+    let views = project::applied_views(&warehouse.definitions().await?)?;
+    let view = find(&views, &args.job)?;
+    let runner = warehouse::job_runner(&context.config, warehouse)?;
+    if args.explain {
+        let plan = runner.plan(view).await?;
+        print!("{}", explained(view, &stages(&plan), context));
+        return Ok(0);
+    }
+    let (asked, stop) = watch::channel(false);
+    tokio::spawn(async move {
+        stop_asked().await;
+        eprintln!("stopping: the view stays as it is");
+        asked.send_replace(true);
+    });
+    if args.upstream {
+        for input in views.upstream(&view.name) {
+            if !refreshed(&runner, input, Trigger::Downstream, &stop).await? {
+                return Ok(INTERRUPTED);
+            }
+        }
+    }
+    Ok(if refreshed(&runner, view, Trigger::Manual, &stop).await? { 0 } else { INTERRUPTED })
+}
+
+/// Runs one job and says what came of it; false if it was stopped.
+async fn refreshed(runner: &JobRunner, view: &View, trigger: Trigger, stop: &watch::Receiver<bool>) -> Result<bool> {
+    match runner.run(view, trigger, stop.clone()).await {
+        Ok(record) => {
+            println!("{}", done(&record));
+            Ok(true)
+        }
+        Err(watershed_batch::BatchError::Stopped) => Ok(false),
+        Err(error) => Err(anyhow::Error::new(error).context(format!("cannot refresh {}", view.name))),
+    }
+}
+
+/// One line about a run that succeeded.
+pub fn done(record: &RunRecord) -> String {
+    let rows = if record.rows == 1 { "row" } else { "rows" };
+    let version = record.written.map_or_else(String::new, |version| format!(", version {version}"));
+    let read = if record.read.is_empty() { String::new() } else { format!(", read {}", versions(&record.read)) };
+    let again = if record.attempts > 1 { format!(", at attempt {}", record.attempts) } else { String::new() };
+    let took = duration(Duration::from_millis(record.took_ms().unwrap_or(0) as u64));
+    let (count, bytes) = (grouped(record.rows as usize), grouped(record.bytes as usize));
+    format!("{}: {count} {rows}, {bytes} bytes{version}{read}, in {took}{again}", record.job)
+}
+
+fn find<'a>(views: &'a Views, wanted: &str) -> Result<&'a View> {
+    let named = |view: &&View| view.name.to_string() == wanted || view.name.table() == wanted;
+    let found: Vec<&View> = views.iter().filter(named).collect();
+    match found.as_slice() {
+        [only] => Ok(only),
+        [] if views.is_empty() => bail!("no materialized view is defined; CREATE MATERIALIZED VIEW and `watershed apply` define one"),
+        [] => {
+            let names: Vec<String> = views.iter().map(|view| view.name.to_string()).collect();
+            let near = did_you_mean(wanted, names.iter().map(String::as_str));
+            bail!("there is no materialized view '{wanted}'; {}", near.unwrap_or_else(|| format!("there are {}", names.join(", "))))
+        }
+        several => {
+            let names: Vec<String> = several.iter().map(|view| view.name.to_string()).collect();
+            bail!("'{wanted}' could be {}; write the schema, too", names.join(" or "))
+        }
+    }
+}
+
+fn explained(view: &View, stages: &[Stage], context: &Context) -> String {
+    let steps: Vec<String> = stages.iter().map(|stage| stage.step.to_string()).collect();
+    let columns = ["stage", "tasks", "what each task does"].map(|name| Column {
+        name: name.to_owned(),
+        number: name == "tasks",
+        whole: name != "what each task does",
+    });
+    let row = |stage: &str, tasks: usize, what: String| vec![Cell::Text(stage.to_owned()), Cell::Text(tasks.to_string()), Cell::Text(what)];
+    let mut rows: Vec<Vec<Cell>> = stages.iter().map(|stage| row(&stage.step.to_string(), stage.tasks, stage.what.join("; "))).collect();
+    rows.push(row("write", 1, format!("Parquet files, then one commit that replaces the rows of {}", view.name)));
+    let width = if context.terminal.output { terminal_width() } else { None };
+    let style = Style { width, unicode: context.terminal.output, color: context.terminal.color_output() };
+    let table = match Layout::fit(&columns, &rows, &style) {
+        Some(layout) => layout.head(&columns, &style) + &layout.rows(&columns, &rows, &style),
+        None => expanded(&columns, &rows, 1, &style),
+    };
+    format!("{}: {} -> write\n{table}", view.name, steps.join(" -> "))
+}

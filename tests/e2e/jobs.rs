@@ -1,0 +1,281 @@
+//! Jobs through the binary: kill -9 around the commit and run again, the scheduler as its own process, the MapReduce example.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+
+use crate::readers;
+use crate::table::DeltaTable;
+use crate::tools::folder;
+use crate::watershed::Watershed;
+
+const BOOKS: &str = "\
+CREATE MATERIALIZED VIEW gold.copies SCHEDULE EVERY 1 DAY
+AS SELECT book, sum(copies) AS copies FROM (VALUES ('A', 2), ('B', 8), ('A', 1)) AS t (book, copies) GROUP BY book;
+CREATE MATERIALIZED VIEW gold.best TRIGGER ON UPDATE
+AS SELECT book, copies FROM gold.copies ORDER BY copies DESC LIMIT 1;";
+
+/// A warehouse with views and nothing else: jobs need no Kafka.
+struct Jobs {
+    folder: tempfile::TempDir,
+    files: PathBuf,
+}
+
+impl Jobs {
+    fn applied(definitions: &str) -> Self {
+        let folder = folder("jobs-");
+        let files = folder.path().join("warehouse");
+        let jobs = Self { folder, files };
+        jobs.apply(definitions);
+        jobs
+    }
+
+    fn apply(&self, definitions: &str) -> String {
+        let sql = self.folder.path().join("sql");
+        std::fs::create_dir_all(&sql).expect("a folder");
+        std::fs::write(sql.join("jobs.sql"), definitions).expect("definitions");
+        self.watershed(["apply", &sql.display().to_string(), "--yes"]).succeeds()
+    }
+
+    fn watershed<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Watershed {
+        let warehouse = self.files.display().to_string();
+        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).chain(["--warehouse".to_owned(), warehouse]).collect();
+        Watershed::new(arguments)
+    }
+
+    fn copies(&self) -> Vec<(String, i64)> {
+        let text = |row: &serde_json::Map<String, Value>| {
+            (row["book"].as_str().expect("book").to_owned(), row["copies"].as_i64().expect("copies"))
+        };
+        let mut rows: Vec<_> = DeltaTable::open(&self.files, "gold.copies").objects().iter().map(text).collect();
+        rows.sort();
+        rows
+    }
+
+    /// Rows of a query as JSON.
+    fn query(&self, sql: &str) -> Vec<Value> {
+        let text = self.watershed(["shell", "-c", sql, "--output", "json"]).succeeds();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+
+    fn runs(&self) -> Vec<(String, String)> {
+        let rows = self.query("SELECT job, status FROM system.job_runs ORDER BY run_id");
+        let text = |row: &Value, column: &str| row[column].as_str().expect("text").to_owned();
+        rows.iter().map(|row| (text(row, "job"), text(row, "status"))).collect()
+    }
+}
+
+fn sold(pairs: &[(&str, i64)]) -> Vec<(String, i64)> {
+    pairs.iter().map(|(book, copies)| ((*book).to_owned(), *copies)).collect()
+}
+
+fn job_killed_at(step: &str, committed: bool) {
+    let jobs = Jobs::applied(BOOKS);
+    let version = |jobs: &Jobs| DeltaTable::open(&jobs.files, "gold.copies").version;
+    assert_eq!((version(&jobs), jobs.copies()), (0, vec![]));
+    // When the view is empty, and when it has rows.
+    for (round, expected) in [(1, if committed { 1 } else { 0 }), (2, if committed { 3 } else { 2 })] {
+        jobs.watershed(["run", "gold.copies"]).killed_at(step, 0).run().died_at(step);
+        assert_eq!(version(&jobs), expected, "round {round}");
+        let whole = committed || round == 2;
+        assert_eq!(jobs.copies(), if whole { sold(&[("A", 3), ("B", 8)]) } else { vec![] }, "round {round}");
+        let said = jobs.watershed(["run", "gold.copies"]).succeeds();
+        assert!(said.contains("2 rows") && said.contains(&format!("version {}", expected + 1)), "{said}");
+        assert_eq!(jobs.copies(), sold(&[("A", 3), ("B", 8)]), "round {round}");
+        if round == 1 && !committed {
+            // Level with the other case: the second round starts from two refreshes.
+            jobs.watershed(["run", "gold.copies"]).succeeds();
+        }
+    }
+    let transactions = DeltaTable::open(&jobs.files, "gold.copies").transactions;
+    assert!(transactions.iter().all(|(id, _)| id == "job/gold.copies"), "{transactions:?}");
+    assert_eq!(transactions.last().map(|(_, version)| *version), Some(version(&jobs)), "one transaction a version");
+    let statuses: Vec<String> = jobs.runs().into_iter().map(|(_, status)| status).collect();
+    let lost = if step == "run_recorded" { 0 } else { 2 };
+    assert_eq!(statuses.iter().filter(|status| *status == "lost").count(), lost, "{statuses:?}");
+    assert!(statuses.iter().all(|status| status == "lost" || status == "succeeded"), "{statuses:?}");
+}
+
+#[test]
+fn a_job_killed_when_its_files_are_staged() {
+    job_killed_at("refresh_staged", false);
+}
+
+#[test]
+fn a_job_killed_when_it_is_committed() {
+    job_killed_at("refresh_committed", true);
+}
+
+#[test]
+fn a_job_killed_when_its_run_is_recorded() {
+    job_killed_at("run_recorded", true);
+}
+
+#[test]
+fn jobs_run_by_hand_in_order_and_say_what_they_did() {
+    let jobs = Jobs::applied(BOOKS);
+    let said = jobs.watershed(["run", "best", "--upstream"]).succeeds();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("gold.copies: 2 rows,"), "{said}");
+    assert!(lines[1].starts_with("gold.best: 1 row,") && lines[1].contains("read gold.copies@1"), "{said}");
+    let runs = jobs.query(
+        "SELECT job, trigger, status, rows, bytes > 0 AS bytes, read, written, attempts, error FROM system.job_runs ORDER BY run_id",
+    );
+    assert_eq!(runs[1]["read"], "gold.copies@1");
+    assert_eq!((&runs[0]["trigger"], &runs[1]["trigger"]), (&Value::from("downstream"), &Value::from("manual")));
+    assert_eq!((&runs[1]["rows"], &runs[1]["written"], &runs[1]["bytes"]), (&Value::from(1), &Value::from(1), &Value::from(true)));
+    let shown = jobs.watershed(["shell", "-c", "SHOW JOBS"]).succeeds();
+    assert!(shown.contains("gold.best") && shown.contains("on update") && shown.contains("succeeded"), "{shown}");
+    let status = jobs.watershed(["status"]).succeeds();
+    assert!(status.contains("2 materialized views") && status.contains("gold.copies"), "{status}");
+
+    let near = jobs.watershed(["run", "gold.bset"]).run();
+    assert_eq!(near.status.code(), Some(1));
+    assert!(near.stderr.contains("did you mean 'gold.best'?"), "{}", near.output());
+}
+
+#[test]
+fn apply_shows_changes_and_refuses_to_lose_columns_unasked() {
+    let jobs = Jobs::applied(BOOKS);
+    jobs.watershed(["run", "copies"]).succeeds();
+    let sql = jobs.folder.path().join("sql").display().to_string();
+    let said = jobs.apply(&BOOKS.replace("EVERY 1 DAY", "EVERY 1 HOUR"));
+    assert!(said.contains("~ materialized view gold.copies  (schedule and settings only)"), "{said}");
+    let wider = BOOKS.replace("AS SELECT book, sum(copies)", "AS SELECT count(*) AS sales, book, sum(copies)");
+    std::fs::write(jobs.folder.path().join("sql/jobs.sql"), &wider).expect("definitions");
+    let refused = jobs.watershed(["apply", &sql, "--yes"]).run();
+    assert!(refused.stderr.contains("--rebuild") && refused.status.code() == Some(1), "{}", refused.output());
+    assert_eq!(jobs.copies().len(), 2);
+    jobs.watershed(["apply", &sql, "--yes", "--rebuild"]).succeeds();
+    assert_eq!(jobs.runs(), [], "the runs of the old table are gone with it");
+    jobs.watershed(["run", "copies"]).succeeds();
+    assert_eq!(jobs.copies(), sold(&[("A", 3), ("B", 8)]));
+
+    let said = jobs.apply("CREATE MATERIALIZED VIEW gold.other AS SELECT 1 AS one;");
+    assert!(said.contains("- materialized view gold.copies") && said.contains("+ materialized view gold.other"), "{said}");
+    jobs.watershed(["drop", "gold.copies", "--yes"]).succeeds();
+    assert!(!jobs.query("SELECT table_name FROM information_schema.tables").iter().any(|row| row["table_name"] == "copies"));
+}
+
+#[test]
+fn the_scheduler_is_a_process_of_its_own() {
+    let jobs = Jobs::applied(BOOKS);
+    let mut batch = jobs.watershed(["batch"]).start();
+    batch.until("both views", |run| run.output().contains("gold.best: 1 row").then_some(()));
+    // Killed without warning and started again: nothing is due, so nothing is done again.
+    batch.kill();
+    let before = jobs.runs();
+    assert_eq!(before.len(), 2, "{before:?}");
+    let batch = jobs.watershed(["batch"]).start();
+    jobs.watershed(["run", "gold.copies"]).succeeds();
+    let mut batch = batch;
+    batch.until("the follower", |run| run.output().contains("gold.best: 1 row").then_some(()));
+    assert!(!batch.output().contains("gold.copies: "), "{}", batch.output());
+    batch.signal(libc::SIGTERM);
+    let ended = batch.wait(crate::watershed::LIMIT);
+    assert!(ended.status.success(), "{}", ended.output());
+    assert_eq!(jobs.runs().len(), 4);
+}
+
+#[test]
+fn a_run_cut_off_in_the_scheduler_is_made_up_for_at_the_next_start() {
+    let jobs = Jobs::applied(BOOKS);
+    jobs.watershed(["batch"]).killed_at("refresh_committed", 0).run().died_at("refresh_committed");
+    let mut batch = jobs.watershed(["batch"]).start();
+    batch.until("both views", |run| run.output().contains("gold.best: 1 row").then_some(()));
+    batch.signal(libc::SIGTERM);
+    assert!(batch.wait(crate::watershed::LIMIT).status.success());
+    assert_eq!(jobs.copies(), sold(&[("A", 3), ("B", 8)]));
+    assert_eq!(DeltaTable::open(&jobs.files, "gold.copies").version, 2);
+}
+
+#[test]
+fn the_mapreduce_example_counts_books() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/gold/book_totals.sql")).expect("the example");
+    let jobs = Jobs::applied(&text);
+    let explained = jobs.watershed(["run", "book_totals", "--explain"]).succeeds();
+    assert!(explained.starts_with("gold.book_totals: map -> combine -> shuffle -> reduce -> write\n"), "{explained}");
+    let tasks = |stage: &str| {
+        let line = explained.lines().find(|line| line.trim_start().starts_with(stage)).unwrap_or_else(|| panic!("no {stage}: {explained}"));
+        line.split_whitespace().find_map(|word| word.parse::<usize>().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    assert_eq!((tasks("map "), tasks("combine ")), (3, 3), "a task for each split: {explained}");
+    assert!(tasks("reduce ") >= 2, "{explained}");
+    assert!(jobs.runs().is_empty(), "explaining runs nothing");
+
+    // Twice, so that other readers, too, must leave out what was replaced.
+    jobs.watershed(["run", "book_totals"]).succeeds();
+    jobs.watershed(["run", "book_totals"]).succeeds();
+    let mut rows: Vec<(String, i64)> = DeltaTable::open(&jobs.files, "gold.book_totals")
+        .objects()
+        .iter()
+        .map(|row| (row["book"].as_str().expect("book").to_owned(), row["copies"].as_i64().expect("copies")))
+        .collect();
+    rows.sort();
+    assert_eq!(rows, sold(&[("Book A", 8), ("Book B", 38), ("Book C", 23)]));
+    let folder = jobs.files.join("gold/book_totals");
+    for (reader, summary) in &readers::read_with_all(&[&folder])[&folder.display().to_string()] {
+        assert_eq!((summary.rows, summary.columns["copies"].sum), (3, Some(69)), "{reader}");
+    }
+}
+
+/// The analytics over the simulated city in `warehouse`, whose pipelines have read everything: as many trips as its rides say.
+pub fn check_trips(warehouse: &Path) {
+    let place = warehouse.display().to_string();
+    let run = |arguments: &[&str]| Watershed::new(arguments.iter().copied().chain(["--warehouse", &place])).succeeds();
+    let said = run(&["run", "gold.trips_by_city", "--upstream"]);
+    assert!(said.starts_with("gold.trips_by_hour: ") && said.contains("\ngold.trips_by_city: "), "{said}");
+    run(&["run", "trips_by_cell"]);
+    let mut completed: BTreeMap<String, i64> = BTreeMap::new();
+    for row in DeltaTable::open(warehouse, "silver.ride_events").objects().iter().filter(|row| row["event_type"] == "completed") {
+        *completed.entry(row["city"].as_str().expect("city").to_owned()).or_default() += 1;
+    }
+    assert!(completed.values().sum::<i64>() > 100, "too few trips to prove anything: {completed:?}");
+    for view in ["gold.trips_by_hour", "gold.trips_by_city", "gold.trips_by_cell"] {
+        let mut trips: BTreeMap<String, i64> = BTreeMap::new();
+        for row in DeltaTable::open(warehouse, view).objects() {
+            *trips.entry(row["city"].as_str().expect("city").to_owned()).or_default() += row["trips"].as_i64().expect("trips");
+            let cell = row.get("cell").map(|cell| cell.as_str().unwrap_or_default().len());
+            // 3 bits of the face, 2 of each of 13 levels, and a one behind them: 30 bits.
+            assert!(cell.is_none_or(|letters| (1..=8).contains(&letters)), "{row:?}");
+        }
+        assert_eq!(trips, completed, "{view}");
+    }
+}
+
+/// A training set over the simulated city: each payment with what was known when it was made.
+pub fn check_training_set(warehouse: &Path) {
+    let place = warehouse.display().to_string();
+    let file = warehouse.with_extension("parquet");
+    let out = file.display().to_string();
+    let tables = ["training-set", "--facts", "bronze.payments", "--features", "gold.payments_by_minute", "--key", "city,currency"];
+    let times = ["--time", "event_time", "--feature-time", "window_end", "--out", &out, "--warehouse", &place];
+    let said = Watershed::new(tables.into_iter().chain(times)).succeeds();
+
+    let time = |value: &Value| value.as_str().map(|text| text.parse::<chrono::DateTime<chrono::Utc>>().expect("a time"));
+    let own = |row: &serde_json::Map<String, Value>| (row["city"].to_string(), row["currency"].to_string());
+    let mut ends: BTreeMap<(String, String), Vec<_>> = BTreeMap::new();
+    for row in DeltaTable::open(warehouse, "gold.payments_by_minute").objects() {
+        ends.entry(own(&row)).or_default().push(time(&row["window_end"]).expect("an end"));
+    }
+    let (mut rows, mut matched) = (0, 0);
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&file).expect("the file")).expect("Parquet").build().expect("Parquet");
+    for batch in reader {
+        let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+        writer.write(&batch.expect("rows")).expect("JSON");
+        writer.finish().expect("JSON");
+        for line in writer.into_inner().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let row: serde_json::Map<String, Value> = serde_json::from_slice(line).expect("JSON");
+            let (at, known) = (time(&row["event_time"]).expect("a time"), row.get("window_end").and_then(time));
+            let best = ends.get(&own(&row)).and_then(|ends| ends.iter().filter(|end| **end <= at).max());
+            assert_eq!(known.as_ref(), best, "{row:?}");
+            rows += 1;
+            matched += usize::from(known.is_some());
+        }
+    }
+    assert_eq!(rows, DeltaTable::open(warehouse, "bronze.payments").count());
+    assert!(matched > 0 && matched < rows, "{matched} of {rows} prove nothing: {said}");
+}
