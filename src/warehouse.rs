@@ -12,6 +12,8 @@ use watershed_query::{Session, SessionOptions};
 
 use crate::config::Config;
 use crate::pipelines::Pipelines;
+use crate::quality::Quality;
+use crate::sinks::Sinks;
 
 /// The warehouse in force.
 pub async fn open(config: &Config) -> Result<Warehouse> {
@@ -41,7 +43,11 @@ pub fn session(config: &Config, warehouse: Warehouse) -> Result<Session> {
         memory_limit_bytes: usize::try_from(config.bytes("query.memory_limit")?)?,
         spill_dir: config.optional("query.spill_dir").map(PathBuf::from),
         spill_limit_bytes: config.bytes("query.spill_limit")?,
-        system_tables: vec![Arc::new(Pipelines::new(warehouse.clone()))],
+        system_tables: vec![
+            Arc::new(Pipelines::new(warehouse.clone())),
+            Arc::new(Quality::new(warehouse.clone())),
+            Arc::new(Sinks::new(warehouse.clone())),
+        ],
     };
     Ok(Session::with_options(warehouse, options)?)
 }

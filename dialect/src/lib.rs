@@ -16,7 +16,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs` |
+//! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `expectation.rs`, `create_sink.rs` |
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
 //! | which rows a frame of OVER reaches | `over.rs` |
@@ -30,11 +30,13 @@ pub mod over;
 pub mod window;
 
 mod column_type;
+mod create_sink;
 mod create_source;
 mod create_streaming_table;
 mod cursor;
 mod diagnose;
 mod error;
+mod expectation;
 mod functions;
 mod locate;
 mod nearest;
@@ -48,8 +50,10 @@ mod storable;
 mod streamable;
 mod syntax;
 
+pub use create_sink::plan_sink;
 pub use definition::*;
 pub use error::SqlError;
+pub use expectation::plan_expectation;
 pub use nearest::{did_you_mean, nearest};
 pub use plan::{explain, plan, plan_streaming, plan_streaming_table, plan_text};
 pub use session::{session_config, session_state};

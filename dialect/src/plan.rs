@@ -24,7 +24,7 @@ use crate::{SqlError, Statement, StatementKind, StreamingTableDefinition, parse}
 
 /// Plans a query or command for batch. Places in errors count from the start of the text that the statement was parsed from.
 ///
-/// `CREATE SOURCE` and `CREATE STREAMING TABLE` have no plan: they are applied, not run.
+/// `CREATE SOURCE`, `CREATE STREAMING TABLE` and `CREATE SINK` have no plan: they are applied, not run.
 pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<LogicalPlan, SqlError> {
     match &statement.kind {
         StatementKind::Other(parsed) => {
@@ -35,6 +35,9 @@ pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<Logical
             .hint("put the statement in a .sql file and run: watershed apply <folder>")
             .at(statement.line, statement.column)),
         StatementKind::CreateStreamingTable(_) => Err(SqlError::new("a streaming table is not run but applied")
+            .hint("put the statement in a .sql file and run: watershed apply <folder>")
+            .at(statement.line, statement.column)),
+        StatementKind::CreateSink(_) => Err(SqlError::new("a sink is not run but applied")
             .hint("put the statement in a .sql file and run: watershed apply <folder>")
             .at(statement.line, statement.column)),
     }
@@ -89,7 +92,7 @@ pub async fn plan_streaming_table(state: &SessionState, table: &StreamingTableDe
     Ok(plan)
 }
 
-fn streaming_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+pub(crate) fn streaming_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(SimplifyExpressions::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
@@ -110,23 +113,36 @@ fn one_statement(text: &str) -> Result<Statement, SqlError> {
     }
 }
 
-async fn plan_parsed(state: &SessionState, statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
+pub(crate) async fn plan_parsed(state: &SessionState, statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
     state.statement_to_plan(statement).await.map_err(|e| from_datafusion(&e, state, text))
 }
 
+/// The first function in an expression whose value depends on when or how often it is called.
+pub(crate) fn clock_function(expr: &Expr) -> Result<Option<String>, DataFusionError> {
+    let mut found = None;
+    expr.apply(|part| {
+        if let Expr::ScalarFunction(call) = part
+            && call.func.signature().volatility != Volatility::Immutable
+        {
+            found = Some(call.func.name().to_string());
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
 /// Refuses functions whose value depends on when or how often they are called: a replay must give the same rows.
-fn check_clockless(plan: &LogicalPlan) -> Result<(), SqlError> {
+pub(crate) fn check_clockless(plan: &LogicalPlan) -> Result<(), SqlError> {
     let mut found = None;
     let walked = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
-            expr.apply(|part| {
-                if let Expr::ScalarFunction(call) = part
-                    && call.func.signature().volatility != Volatility::Immutable
-                {
-                    found = Some((call.func.name().to_string(), place_of(std::slice::from_ref(expr))));
-                    return Ok(TreeNodeRecursion::Stop);
+            Ok(match clock_function(expr)? {
+                Some(name) => {
+                    found = Some((name, place_of(std::slice::from_ref(expr))));
+                    TreeNodeRecursion::Stop
                 }
-                Ok(TreeNodeRecursion::Continue)
+                None => TreeNodeRecursion::Continue,
             })
         })
     });

@@ -1,15 +1,18 @@
 //! A text to statements: ours parsed here, all others by DataFusion's parser, with places that count from the start of the text.
 
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as DfStatement};
+use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use crate::SqlError;
+use crate::create_sink;
 use crate::create_source::parse_create_source;
 use crate::create_streaming_table::parse_head;
 use crate::cursor::Cursor;
-use crate::definition::{SourceDefinition, StreamingTableDefinition};
+use crate::definition::{Expectation, SinkDefinition, SourceDefinition, StreamingTableDefinition};
 use crate::diagnose::{from_parser, from_tokenizer};
+use crate::expectation::Parsed;
 use crate::syntax::{WatershedDialect, normalise};
 
 /// One statement of a text.
@@ -23,9 +26,9 @@ pub struct Statement {
     pub line: u64,
     /// Column at which it begins, in characters from 1.
     pub column: u64,
-    /// Line on which the query of a streaming table begins; else that of the statement.
+    /// Line on which the query of a streaming table or sink begins; else that of the statement.
     pub query_line: u64,
-    /// Column at which the query of a streaming table begins; else that of the statement.
+    /// Column at which the query of a streaming table or sink begins; else that of the statement.
     pub query_column: u64,
 }
 
@@ -37,12 +40,14 @@ pub enum StatementKind {
     CreateSource(SourceDefinition),
     /// `CREATE STREAMING TABLE`.
     CreateStreamingTable(StreamingTableDefinition),
+    /// `CREATE SINK`.
+    CreateSink(SinkDefinition),
     /// A query, EXPLAIN, SHOW, … for DataFusion.
     Other(DfStatement),
 }
 
 impl Statement {
-    /// Moves the place in an error about the query of this streaming table, counted from the start of the query, to the whole text.
+    /// Moves the place in an error about the query of this streaming table or sink, counted from the start of the query, to the whole text.
     pub fn place(&self, error: SqlError) -> SqlError {
         error.within(self.query_line, self.query_column)
     }
@@ -80,20 +85,32 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
     let kind = if cursor.take(&["CREATE", "SOURCE"]) {
         StatementKind::CreateSource(parse_create_source(&mut cursor)?)
     } else if cursor.take(&["CREATE", "STREAMING", "TABLE"]) {
-        let head = parse_head(&mut cursor)?;
+        let head = parse_head(&mut cursor, places.text)?;
         query_start = cursor.here();
-        if !["SELECT", "WITH", "FROM"].iter().any(|word| cursor.peeks(word)) && cursor.parser.peek_token_ref().token != Token::LParen {
-            return Err(cursor.expected("a query after AS").hint("write AS SELECT … FROM …"));
-        }
-        parser.parser.parse_query().map_err(|e| from_parser(&e, places.text))?;
+        parse_query(&mut cursor, places)?;
+        let expectation = |parsed: Parsed| Expectation {
+            name: parsed.name,
+            predicate: places.slice(parsed.from, parsed.to).to_string(),
+            action: parsed.action,
+            line: parsed.from.line,
+            column: parsed.from.column,
+        };
         StatementKind::CreateStreamingTable(StreamingTableDefinition {
             schema: head.schema,
             table: head.table,
             partitioned_by: head.partitioned_by,
             commit_interval: head.commit_interval,
             late_rows: head.late_rows,
+            expectations: head.expectations.into_iter().map(expectation).collect(),
             query: places.slice(query_start, end_of_last(parser)).to_string(),
         })
+    } else if cursor.take(&["CREATE", "SINK"]) {
+        let head = create_sink::parse_head(&mut cursor)?;
+        query_start = cursor.here();
+        let query = parse_query(&mut cursor, places)?;
+        let (schema, table) = create_sink::table_of(&query, query_start)?;
+        let query = places.slice(query_start, end_of_last(parser)).to_string();
+        StatementKind::CreateSink(head.into_definition(schema, table, query))
     } else {
         refuse_unsupported(&cursor)?;
         let mut parsed = parser.parse_statement().map_err(|e| places.parser_error(&e))?;
@@ -108,6 +125,14 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
         query_line: query_start.line,
         query_column: query_start.column,
     })
+}
+
+/// The query behind `AS`.
+fn parse_query(cursor: &mut Cursor, places: &Places) -> Result<Box<Query>, SqlError> {
+    if !["SELECT", "WITH", "FROM"].iter().any(|word| cursor.peeks(word)) && cursor.parser.peek_token_ref().token != Token::LParen {
+        return Err(cursor.expected("a query after AS").hint("write AS SELECT … FROM …"));
+    }
+    cursor.parser.parse_query().map_err(|e| from_parser(&e, places.text))
 }
 
 /// Statements of the dialect that are to come, and near misses of those that are there.
@@ -126,9 +151,8 @@ fn refuse_unsupported(cursor: &Cursor) -> Result<(), SqlError> {
         ["CREATE", "MATERIALIZED", "VIEW", ..] => {
             not_yet("CREATE MATERIALIZED VIEW", "query the streaming table, or make a streaming table of the result")
         }
-        ["CREATE", "SINK", ..] => not_yet("CREATE SINK", "read the streaming table instead"),
         ["CREATE", "MODEL", ..] => not_yet("CREATE MODEL", "score rows where the table is read"),
-        ["CREATE", "OR", "REPLACE", what @ ("SOURCE" | "STREAMING")] => Err(cursor
+        ["CREATE", "OR", "REPLACE", what @ ("SOURCE" | "STREAMING" | "SINK")] => Err(cursor
             .error("OR REPLACE is not needed")
             .hint(format!("write CREATE {what} …: apply compares the definition with what is there and shows the change"))),
         ["CREATE", "STREAM" | "STREAMING", ..] => {

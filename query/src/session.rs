@@ -126,7 +126,7 @@ impl Session {
     /// Runs one parsed statement. Planning is done when this returns; rows are computed as the stream is read.
     pub async fn run(&self, statement: &Statement) -> Result<QueryResult, QueryError> {
         let rewritten = match &statement.kind {
-            StatementKind::CreateSource(_) | StatementKind::CreateStreamingTable(_) => {
+            StatementKind::CreateSource(_) | StatementKind::CreateStreamingTable(_) | StatementKind::CreateSink(_) => {
                 return Err(refused(
                     "this statement defines part of a pipeline, and a query session only reads",
                     "write it to a .sql file of the project and run `watershed apply`",
