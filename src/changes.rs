@@ -7,7 +7,7 @@ use watershed_batch::Views;
 use watershed_lake::{Definitions, TableName};
 use watershed_stream::{Blueprint, Project};
 
-use crate::project::{Checked, SOURCE, TABLE, VIEW};
+use crate::project::{Checked, SINK, SOURCE, TABLE, VIEW};
 use crate::terminal::paint;
 
 /// What happens to one definition.
@@ -28,7 +28,7 @@ pub enum Action {
 pub struct Change {
     /// What happens.
     pub action: Action,
-    /// `source`, `streaming table` or `materialized view`.
+    /// `source`, `streaming table`, `materialized view` or `sink`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
@@ -36,7 +36,7 @@ pub struct Change {
     pub remark: String,
 }
 
-/// The differences, in the order: sources, tables; by name. `before` are the plans of the definitions in force, as far as they still plan.
+/// The differences, in the order: sources, tables, sinks; by name. `before` are the plans of the definitions in force, as far as they still plan.
 pub fn between(old: &Project, before: &BTreeMap<TableName, Blueprint>, new: &Checked) -> Vec<Change> {
     let mut changes = Vec::new();
     let change = |action, kind, name: &str, remark: &str| Change { action, kind, name: name.to_owned(), remark: remark.to_owned() };
@@ -66,12 +66,25 @@ pub fn between(old: &Project, before: &BTreeMap<TableName, Blueprint>, new: &Che
             Some(old) if old.commit_interval != table.commit_interval || old.late_rows != table.late_rows => {
                 changes.push(change(Action::Change, TABLE, &text, "settings only: rows and state stay"));
             }
+            Some(old) if old.expectations != table.expectations => {
+                changes.push(change(Action::Change, TABLE, &text, "constraints only: rows and state stay, new rows are held to them"));
+            }
             Some(_) => {}
         }
     }
     for name in old.tables.keys().filter(|name| !new.project.tables.contains_key(*name)) {
         let text = name.to_string();
         changes.push(change(Action::Drop, TABLE, &text, &format!("its pipeline ends; rows stay until `watershed drop {text}`")));
+    }
+    for (name, sink) in &new.project.sinks {
+        match old.sinks.get(name) {
+            None => changes.push(change(Action::Create, SINK, name, "rows emitted from now on")),
+            Some(same) if same == sink => {}
+            Some(_) => changes.push(change(Action::Change, SINK, name, "for rows emitted from now on")),
+        }
+    }
+    for name in old.sinks.keys().filter(|name| !new.project.sinks.contains_key(*name)) {
+        changes.push(change(Action::Drop, SINK, name, "what it has sent stays in the topic"));
     }
     changes
 }
@@ -186,6 +199,22 @@ mod tests {
         assert_eq!(actions(A, query).await, [(Action::Rebuild, "silver.a".to_owned())]);
         let partitioned = "CREATE STREAMING TABLE silver.a PARTITIONED BY (city) AS SELECT city FROM rides;";
         assert_eq!(actions(A, partitioned).await, [(Action::Rebuild, "silver.a".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn constraints_and_sinks_leave_rows_and_state_alone() {
+        let with =
+            |constraint: &str, more: &str| format!("CREATE STREAMING TABLE silver.a ({constraint}) AS SELECT city FROM rides; {more}");
+        let known = with("CONSTRAINT known EXPECT (city IS NOT NULL) ON VIOLATION QUARANTINE", "");
+        assert_eq!(actions(A, &known).await, [(Action::Change, "silver.a".to_owned())]);
+        assert_eq!(actions(&known, &known.replace(" (CONSTRAINT", "\n (CONSTRAINT")).await, []);
+        let sink = with(
+            "CONSTRAINT known EXPECT (city IS NOT NULL) ON VIOLATION QUARANTINE",
+            "CREATE SINK out TO KAFKA (topic = 't') AS SELECT * FROM STREAM(silver.a);",
+        );
+        assert_eq!(actions(&known, &sink).await, [(Action::Create, "out".to_owned())]);
+        assert_eq!(actions(&sink, &sink.replace("'t'", "'u'")).await, [(Action::Change, "out".to_owned())]);
+        assert_eq!(actions(&sink, &known).await, [(Action::Drop, "out".to_owned())]);
     }
 
     #[tokio::test]

@@ -207,7 +207,8 @@ impl Stage {
 
     async fn start(&self, context: &Context) -> Result<Runner> {
         let sources = warehouse::sources(&context.config, &self.warehouse, self.kafka.clone());
-        let options = RunOptions { sources, only: Vec::new(), until: Until::Stopped, parallelism: None };
+        let sinks = Arc::new(self.kafka.clone());
+        let options = RunOptions { sources, sinks, only: Vec::new(), until: Until::Stopped, parallelism: None };
         Ok(Runner::start(self.warehouse.clone(), &self.project, options).await?)
     }
 

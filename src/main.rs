@@ -5,7 +5,7 @@
 //! | what a subcommand does | the file of its name |
 //! | which settings there are, and which value is in force | `config.rs` |
 //! | what `apply` takes for a change | `project.rs`, `changes.rs` |
-//! | how pipelines are shown | `live.rs` while they run here, `pipelines.rs` from the warehouse |
+//! | how pipelines are shown | `live.rs` while they run here, `pipelines.rs`, `quality.rs`, `sinks.rs` from the warehouse |
 //! | how jobs are shown | `jobs.rs` |
 //! | where the demo's events come from, and whether they all arrived | `feed.rs`, `reconcile.rs` |
 //! | how an error is said | `report.rs` |
@@ -24,12 +24,14 @@ mod live;
 mod log;
 mod pipelines;
 mod project;
+mod quality;
 mod reconcile;
 mod report;
 mod run;
 mod shell;
 mod signals;
 mod simulate;
+mod sinks;
 mod status;
 mod stream;
 mod terminal;

@@ -52,6 +52,8 @@ impl SystemTable for Pipelines {
             count("late"),
             count("quarantined"),
             count("deduplicated"),
+            count("violating"),
+            count("dropped"),
             text("offsets"),
             text("writer"),
         ]))
@@ -86,6 +88,8 @@ fn batch(schema: SchemaRef, records: &[EpochRecord], now_ms: u64) -> Result<Reco
         counts(&|record| record.counters.rows_late),
         counts(&|record| record.counters.rows_quarantined),
         counts(&|record| record.counters.rows_deduplicated),
+        counts(&|record| record.counters.rows_violating),
+        counts(&|record| record.counters.rows_dropped),
         texts(&|record| offsets(&record.offsets)),
         texts(&|record| record.writer.to_string()),
     ];

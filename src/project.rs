@@ -19,6 +19,8 @@ pub const SOURCE: &str = "source";
 /// [`Definition::kind`] of a streaming table.
 pub const TABLE: &str = "streaming table";
 
+/// [`Definition::kind`] of a sink.
+pub const SINK: &str = "sink";
 /// [`Definition::kind`] of a materialized view.
 pub const VIEW: &str = "materialized view";
 
@@ -54,7 +56,7 @@ pub fn read(folder: &Path) -> Result<Vec<SqlFile>> {
     paths.sort();
     if paths.is_empty() {
         bail!(
-            "there is no .sql file in {}; a project is a folder of CREATE SOURCE, CREATE STREAMING TABLE and CREATE MATERIALIZED VIEW statements",
+            "there is no .sql file in {}; a project is a folder of CREATE SOURCE, STREAMING TABLE, MATERIALIZED VIEW and SINK statements",
             folder.display()
         );
     }
@@ -85,6 +87,7 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
     let mut project = Project::default();
     let mut definitions = Vec::new();
     let mut tables: Vec<(TableName, &SqlFile, Statement)> = Vec::new();
+    let mut sinks: Vec<(&SqlFile, Statement)> = Vec::new();
     let mut views: Vec<(View, &SqlFile, Statement)> = Vec::new();
     for file in files {
         let statements = match watershed_dialect::parse(&file.text) {
@@ -120,11 +123,14 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
             let (name, kind) = match &statement.kind {
                 StatementKind::CreateSource(source) => (source.name.clone(), SOURCE),
                 StatementKind::CreateStreamingTable(table) => (format!("{}.{}", table.schema, table.table), TABLE),
+                StatementKind::CreateSink(sink) => (sink.name.clone(), SINK),
                 StatementKind::CreateMaterializedView(_) | StatementKind::Other(_) => continue,
             };
             definitions.push(Definition { name: name.clone(), kind: kind.to_owned(), sql: statement.text.clone() });
-            if let (TABLE, Ok(name)) = (kind, name.parse()) {
-                tables.push((name, file, statement));
+            match (kind, name.parse()) {
+                (TABLE, Ok(name)) => tables.push((name, file, statement)),
+                (SINK, _) => sinks.push((file, statement)),
+                _ => {}
             }
         }
     }
@@ -135,6 +141,18 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
             let Some(table) = project.tables.get(&name) else { continue };
             match project.plan(table).await {
                 Ok(blueprint) => drop(blueprints.insert(name, blueprint)),
+                Err(StreamError::Sql(error)) => problems.push(shown(&statement.place(error), file)),
+                Err(StreamError::Constraint(error)) => problems.push(shown(&error, file)),
+                Err(error) => problems.push(shown(&SqlError::new(error.to_string()).at(statement.line, statement.column), file)),
+            }
+        }
+    }
+    // Nor can a sink follow a table that could not be planned.
+    if problems.is_empty() {
+        for (file, statement) in sinks {
+            let StatementKind::CreateSink(sink) = &statement.kind else { continue };
+            match project.plan_sink(sink, &mut blueprints).await {
+                Ok(()) => {}
                 Err(StreamError::Sql(error)) => problems.push(shown(&statement.place(error), file)),
                 Err(error) => problems.push(shown(&SqlError::new(error.to_string()).at(statement.line, statement.column), file)),
             }
@@ -226,6 +244,20 @@ mod tests {
         let table = "-- demand\nCREATE STREAMING TABLE silver.rides AS\nSELECT citty FROM rides;";
         let said = mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", table)]).await;
         assert!(said.contains("b.sql:3:8") && said.contains("SELECT citty FROM rides") && said.contains("city"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn mistakes_in_constraints_and_sinks_are_shown_at_their_place_in_the_file() {
+        let table = "CREATE STREAMING TABLE silver.rides (\n  CONSTRAINT known EXPECT (citty IS NOT NULL)\n) AS SELECT city FROM rides;";
+        let said = mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", table)]).await;
+        assert!(said.contains("b.sql:2:28") && said.contains("did you mean 'city'?"), "{said}");
+
+        let table = "CREATE STREAMING TABLE silver.rides AS SELECT city FROM rides;";
+        let sink = |query: &str| file("c.sql", &format!("-- out\nCREATE SINK out TO KAFKA (topic = 'out') AS\n{query};"));
+        let said = mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", table), sink("SELECT citi FROM STREAM(silver.rides)")]).await;
+        assert!(said.contains("c.sql:3:8") && said.contains("did you mean 'city'?"), "{said}");
+        let said = mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", table), sink("SELECT city FROM STREAM(silver.ridse)")]).await;
+        assert!(said.contains("c.sql:3:1") && said.contains("did you mean 'silver.rides'?"), "{said}");
     }
 
     #[tokio::test]

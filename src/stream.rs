@@ -1,5 +1,6 @@
 //! `watershed stream`: runs the pipelines of the applied definitions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -62,6 +63,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let parallelism = args.parallelism.unwrap_or(context.config.number("stream.parallelism")?);
     let options = RunOptions {
         sources: warehouse::sources(&context.config, &warehouse, warehouse::kafka(&context.config)),
+        sinks: Arc::new(warehouse::kafka(&context.config)),
         only: args.only,
         until: if args.until_caught_up { Until::CaughtUp { drain: args.drain } } else { Until::Stopped },
         parallelism: (parallelism > 0).then_some(parallelism),

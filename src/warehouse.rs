@@ -14,6 +14,8 @@ use watershed_query::{Session, SessionOptions};
 use crate::config::Config;
 use crate::jobs::{JobRuns, Jobs};
 use crate::pipelines::Pipelines;
+use crate::quality::Quality;
+use crate::sinks::Sinks;
 
 /// The warehouse in force.
 pub async fn open(config: &Config) -> Result<Warehouse> {
@@ -56,6 +58,8 @@ pub fn session(config: &Config, warehouse: Warehouse) -> Result<Session> {
         spill_limit_bytes: config.bytes("query.spill_limit")?,
         system_tables: vec![
             Arc::new(Pipelines::new(warehouse.clone())),
+            Arc::new(Quality::new(warehouse.clone())),
+            Arc::new(Sinks::new(warehouse.clone())),
             Arc::new(Jobs::new(warehouse.clone())),
             Arc::new(JobRuns::new(warehouse.clone())),
         ],

@@ -1,4 +1,4 @@
-//! `CREATE STREAMING TABLE schema.table [PARTITIONED BY (…)] [WITH (…)] AS query`.
+//! `CREATE STREAMING TABLE schema.table [(CONSTRAINT …)] [PARTITIONED BY (…)] [WITH (…)] AS query`.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 use crate::SqlError;
 use crate::cursor::{Cursor, error_at};
 use crate::definition::LateRows;
+use crate::expectation::{Parsed, parse_expectations};
+use crate::nearest::nearest;
 use crate::options::Options;
 
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
@@ -15,25 +17,26 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) struct Head {
     pub(crate) schema: String,
     pub(crate) table: String,
+    pub(crate) expectations: Vec<Parsed>,
     pub(crate) partitioned_by: Vec<String>,
     pub(crate) commit_interval: Duration,
     pub(crate) late_rows: LateRows,
 }
 
-/// Parses what stands behind `CREATE STREAMING TABLE`, up to and with `AS`.
-pub(crate) fn parse_head(cursor: &mut Cursor) -> Result<Head, SqlError> {
+/// Parses what stands behind `CREATE STREAMING TABLE`, up to and with `AS`. `text` is the whole text.
+pub(crate) fn parse_head(cursor: &mut Cursor, text: &str) -> Result<Head, SqlError> {
     if cursor.peeks("IF") {
         return Err(cursor.error("IF NOT EXISTS is not needed").hint("leave it out: apply compares the definition with what is there"));
     }
     let (schema, table) = parse_table_name(cursor, "a streaming table")?;
+    let mut expectations = vec![];
     if cursor.parser.peek_token_ref().token == Token::LParen {
-        let [_, next] = cursor.parser.peek_tokens_ref::<2>();
-        return Err(if matches!(&next.token, Token::Word(w) if w.value.eq_ignore_ascii_case("constraint")) {
-            error_at(next.span.start, "CONSTRAINT … EXPECT is not supported yet")
-                .hint("put the condition in WHERE, or keep the rows and count them")
-        } else {
-            cursor.error("a streaming table has no list of columns").hint("its columns are those of the query: name and cast them there")
-        });
+        if !names_constraints(cursor) {
+            return Err(cursor
+                .error("a streaming table has no list of columns")
+                .hint("its columns are those of the query: name and cast them there; in parentheses stand CONSTRAINT … EXPECT (…)"));
+        }
+        expectations = parse_expectations(cursor, text)?;
     }
     let mut partitioned_by: Vec<String> = vec![];
     let mut options = None;
@@ -64,7 +67,14 @@ pub(crate) fn parse_head(cursor: &mut Cursor) -> Result<Head, SqlError> {
     let commit_interval = options.take_duration("commit_interval", COMMIT_INTERVAL)?;
     let late_rows = options.take_word("late_rows", &[("divert", LateRows::Divert), ("drop", LateRows::Drop)], LateRows::Divert)?;
     options.finish("a streaming table", &[])?;
-    Ok(Head { schema, table, partitioned_by, commit_interval, late_rows })
+    Ok(Head { schema, table, expectations, partitioned_by, commit_interval, late_rows })
+}
+
+/// Whether the parentheses that open here hold constraints (or something meant as such) and not columns.
+fn names_constraints(cursor: &Cursor) -> bool {
+    let [_, first, _, third] = cursor.parser.peek_tokens_ref::<4>();
+    let is = |token: &Token, words: &[&str]| matches!(token, Token::Word(w) if nearest(&w.value, words.iter().copied()).is_some());
+    is(&first.token, &["constraint", "expect"]) || is(&third.token, &["expect"])
 }
 
 /// `schema.table`, both of them names that a folder can have; `what` is to be named.

@@ -1,4 +1,4 @@
-//! What the statements define: sources, streaming tables and materialized views, as plain values.
+//! What the statements define: sources, streaming tables, materialized views and sinks, as plain values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -132,6 +132,8 @@ pub struct StreamingTableDefinition {
     pub commit_interval: Duration,
     /// What becomes of late rows.
     pub late_rows: LateRows,
+    /// What must be true of each row, in the order given.
+    pub expectations: Vec<Expectation>,
     /// The text of the query after `AS`, as written.
     pub query: String,
 }
@@ -143,6 +145,53 @@ pub enum LateRows {
     Divert,
     /// Counted, not kept.
     Drop,
+}
+
+/// `CONSTRAINT name EXPECT (predicate) [ON VIOLATION action]`: what must be true of each row of a streaming table.
+#[derive(Debug, Clone)]
+pub struct Expectation {
+    /// Under which violations are counted.
+    pub name: String,
+    /// Over the columns of the result, as written. A row meets it only if it is true: false and NULL violate it.
+    pub predicate: String,
+    /// What becomes of rows that violate it.
+    pub action: OnViolation,
+    /// Line on which the predicate begins in the text that was parsed, from 1.
+    pub line: u64,
+    /// Column at which it begins, in characters from 1.
+    pub column: u64,
+}
+
+/// Two that say the same are equal, wherever they stand.
+impl PartialEq for Expectation {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.predicate, self.action) == (&other.name, &other.predicate, other.action)
+    }
+}
+
+/// What becomes of a row that violates an expectation; the later ones overrule the earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnViolation {
+    /// Counted; the row stays (the default).
+    Warn,
+    /// Counted; the row is left out.
+    DropRow,
+    /// To `<table>$violations`.
+    Quarantine,
+    /// The pipeline stops before the row's epoch is decided.
+    Fail,
+}
+
+impl OnViolation {
+    /// As written in SQL.
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Warn => "WARN",
+            Self::DropRow => "DROP ROW",
+            Self::Quarantine => "QUARANTINE",
+            Self::Fail => "FAIL",
+        }
+    }
 }
 
 /// A Delta table that a job refreshes: what `CREATE MATERIALIZED VIEW … AS` says.
@@ -187,6 +236,29 @@ impl fmt::Display for Schedule {
             Self::OnUpdate { at_most_every } => write!(f, "on update, at most every {}", length(*at_most_every)),
         }
     }
+}
+
+/// Where the rows of a streaming table are sent: what `CREATE SINK … TO KAFKA` says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SinkDefinition {
+    /// Its name, without quotes.
+    pub name: String,
+    /// The Kafka topic. Each row becomes one message, a JSON object.
+    pub topic: String,
+    /// Client settings handed through (`'kafka.security.protocol' = …`), without the `kafka.` prefix.
+    pub properties: BTreeMap<String, String>,
+    /// With how many partitions the topic is made if it does not exist; `None` if it must exist.
+    pub partitions: Option<i32>,
+    /// The column of the result that is the message's key; `None` for messages without one.
+    pub key: Option<String>,
+    /// The column of the result that is the message's id; `None` for ids made of the row's place.
+    pub id: Option<String>,
+    /// Schema part of the streaming table whose rows are sent.
+    pub schema: String,
+    /// Table part of it.
+    pub table: String,
+    /// The text of the query after `AS`, as written: `SELECT … FROM STREAM(schema.table) [WHERE …]`.
+    pub query: String,
 }
 
 /// `90 seconds`, `1 hour`: in the greatest unit of which it is a whole number.

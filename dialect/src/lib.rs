@@ -16,7 +16,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs` |
+//! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs`, `create_sink.rs`, `expectation.rs` |
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
 //! | which rows a frame of OVER reaches | `over.rs` |
@@ -31,11 +31,13 @@ pub mod window;
 
 mod column_type;
 mod create_materialized_view;
+mod create_sink;
 mod create_source;
 mod create_streaming_table;
 mod cursor;
 mod diagnose;
 mod error;
+mod expectation;
 mod functions;
 mod locate;
 mod nearest;
@@ -49,8 +51,10 @@ mod storable;
 mod streamable;
 mod syntax;
 
+pub use create_sink::plan_sink;
 pub use definition::*;
 pub use error::SqlError;
+pub use expectation::plan_expectation;
 pub use nearest::{did_you_mean, nearest};
 pub use plan::{explain, plan, plan_materialized_view, plan_streaming, plan_streaming_table, plan_text, tables_read};
 pub use session::{session_config, session_state};

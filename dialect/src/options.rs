@@ -1,4 +1,4 @@
-//! `WITH (name = value, …)`: each option is taken once, and what is left over is an error with the nearest name that exists.
+//! `WITH (name = value, …)` and `TO KAFKA (name = value, …)`: each option is taken once, and what is left over is an error with the nearest name that exists.
 
 use std::time::Duration;
 
@@ -33,10 +33,12 @@ pub(crate) struct OptionValue {
 impl Options {
     /// Parses `WITH (…)` if it stands next.
     pub(crate) fn parse(cursor: &mut Cursor) -> Result<Self, SqlError> {
+        if cursor.take(&["WITH"]) { Self::parse_list(cursor) } else { Ok(Self::default()) }
+    }
+
+    /// Parses `(name = value, …)`.
+    pub(crate) fn parse_list(cursor: &mut Cursor) -> Result<Self, SqlError> {
         let mut options = Self::default();
-        if !cursor.take(&["WITH"]) {
-            return Ok(options);
-        }
         cursor.expect_token(&Token::LParen)?;
         cursor.list(|cursor| {
             let place = cursor.here();

@@ -38,6 +38,7 @@ pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<Logical
         StatementKind::CreateSource(_) => Err(not_run("a source", statement)),
         StatementKind::CreateStreamingTable(_) => Err(not_run("a streaming table", statement)),
         StatementKind::CreateMaterializedView(_) => Err(not_run("a materialized view", statement)),
+        StatementKind::CreateSink(_) => Err(not_run("a sink", statement)),
     }
 }
 
@@ -153,7 +154,7 @@ fn query_of(query: &str, what: &str) -> Result<DfStatement, SqlError> {
     }
 }
 
-fn streaming_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+pub(crate) fn streaming_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(SimplifyExpressions::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
@@ -174,23 +175,36 @@ fn one_statement(text: &str) -> Result<Statement, SqlError> {
     }
 }
 
-async fn plan_parsed(state: &SessionState, statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
+pub(crate) async fn plan_parsed(state: &SessionState, statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
     state.statement_to_plan(statement).await.map_err(|e| from_datafusion(&e, state, text))
 }
 
+/// The first function in an expression whose value depends on when or how often it is called.
+pub(crate) fn clock_function(expr: &Expr) -> Result<Option<String>, DataFusionError> {
+    let mut found = None;
+    expr.apply(|part| {
+        if let Expr::ScalarFunction(call) = part
+            && call.func.signature().volatility != Volatility::Immutable
+        {
+            found = Some(call.func.name().to_string());
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
 /// Refuses functions whose value depends on when or how often they are called: a replay must give the same rows.
-fn check_clockless(plan: &LogicalPlan) -> Result<(), SqlError> {
+pub(crate) fn check_clockless(plan: &LogicalPlan) -> Result<(), SqlError> {
     let mut found = None;
     let walked = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
-            expr.apply(|part| {
-                if let Expr::ScalarFunction(call) = part
-                    && call.func.signature().volatility != Volatility::Immutable
-                {
-                    found = Some((call.func.name().to_string(), place_of(std::slice::from_ref(expr))));
-                    return Ok(TreeNodeRecursion::Stop);
+            Ok(match clock_function(expr)? {
+                Some(name) => {
+                    found = Some((name, place_of(std::slice::from_ref(expr))));
+                    TreeNodeRecursion::Stop
                 }
-                Ok(TreeNodeRecursion::Continue)
+                None => TreeNodeRecursion::Continue,
             })
         })
     });

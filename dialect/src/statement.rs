@@ -1,16 +1,19 @@
 //! A text to statements: ours parsed here, all others by DataFusion's parser, with places that count from the start of the text.
 
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as DfStatement};
+use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use crate::SqlError;
 use crate::create_materialized_view::parse_view_head;
+use crate::create_sink;
 use crate::create_source::parse_create_source;
 use crate::create_streaming_table::parse_head;
 use crate::cursor::Cursor;
-use crate::definition::{MaterializedViewDefinition, SourceDefinition, StreamingTableDefinition};
+use crate::definition::{Expectation, MaterializedViewDefinition, SinkDefinition, SourceDefinition, StreamingTableDefinition};
 use crate::diagnose::{from_parser, from_tokenizer};
+use crate::expectation::Parsed;
 use crate::syntax::{WatershedDialect, normalise};
 
 /// One statement of a text.
@@ -24,9 +27,9 @@ pub struct Statement {
     pub line: u64,
     /// Column at which it begins, in characters from 1.
     pub column: u64,
-    /// Line on which the query of a streaming table or view begins; else that of the statement.
+    /// Line on which the query of a streaming table, view or sink begins; else that of the statement.
     pub query_line: u64,
-    /// Column at which the query of a streaming table or view begins; else that of the statement.
+    /// Column at which the query of a streaming table, view or sink begins; else that of the statement.
     pub query_column: u64,
 }
 
@@ -40,12 +43,14 @@ pub enum StatementKind {
     CreateStreamingTable(StreamingTableDefinition),
     /// `CREATE MATERIALIZED VIEW`.
     CreateMaterializedView(MaterializedViewDefinition),
+    /// `CREATE SINK`.
+    CreateSink(SinkDefinition),
     /// A query, EXPLAIN, SHOW, … for DataFusion.
     Other(DfStatement),
 }
 
 impl Statement {
-    /// Moves the place in an error about the query of this streaming table or view, counted from the start of the query, to the whole text.
+    /// Moves the place in an error about the query of this streaming table, view or sink, counted from the start of the query, to the whole text.
     pub fn place(&self, error: SqlError) -> SqlError {
         error.within(self.query_line, self.query_column)
     }
@@ -83,27 +88,44 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
     let kind = if cursor.take(&["CREATE", "SOURCE"]) {
         StatementKind::CreateSource(parse_create_source(&mut cursor)?)
     } else if cursor.take(&["CREATE", "STREAMING", "TABLE"]) {
-        let head = parse_head(&mut cursor)?;
+        let head = parse_head(&mut cursor, places.text)?;
         query_start = cursor.here();
+        parse_query(&mut cursor, places)?;
+        let expectation = |parsed: Parsed| Expectation {
+            name: parsed.name,
+            predicate: places.slice(parsed.from, parsed.to).to_string(),
+            action: parsed.action,
+            line: parsed.from.line,
+            column: parsed.from.column,
+        };
         StatementKind::CreateStreamingTable(StreamingTableDefinition {
             schema: head.schema,
             table: head.table,
             partitioned_by: head.partitioned_by,
             commit_interval: head.commit_interval,
             late_rows: head.late_rows,
-            query: parse_query(parser, places)?,
+            expectations: head.expectations.into_iter().map(expectation).collect(),
+            query: places.slice(query_start, end_of_last(parser)).to_string(),
         })
     } else if cursor.take(&["CREATE", "MATERIALIZED", "VIEW"]) {
         let head = parse_view_head(&mut cursor)?;
         query_start = cursor.here();
+        parse_query(&mut cursor, places)?;
         StatementKind::CreateMaterializedView(MaterializedViewDefinition {
             schema: head.schema,
             table: head.table,
             partitioned_by: head.partitioned_by,
             schedule: head.schedule,
             timeout: head.timeout,
-            query: parse_query(parser, places)?,
+            query: places.slice(query_start, end_of_last(parser)).to_string(),
         })
+    } else if cursor.take(&["CREATE", "SINK"]) {
+        let head = create_sink::parse_head(&mut cursor)?;
+        query_start = cursor.here();
+        let query = parse_query(&mut cursor, places)?;
+        let (schema, table) = create_sink::table_of(&query, query_start)?;
+        let query = places.slice(query_start, end_of_last(parser)).to_string();
+        StatementKind::CreateSink(head.into_definition(schema, table, query))
     } else {
         refuse_unsupported(&cursor)?;
         let mut parsed = parser.parse_statement().map_err(|e| places.parser_error(&e))?;
@@ -120,15 +142,12 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
     })
 }
 
-/// The query after `AS`, as written.
-fn parse_query(parser: &mut DFParser, places: &Places) -> Result<String, SqlError> {
-    let cursor = Cursor::new(&mut parser.parser);
-    let start = cursor.here();
+/// The query behind `AS`.
+fn parse_query(cursor: &mut Cursor, places: &Places) -> Result<Box<Query>, SqlError> {
     if !["SELECT", "WITH", "FROM"].iter().any(|word| cursor.peeks(word)) && cursor.parser.peek_token_ref().token != Token::LParen {
         return Err(cursor.expected("a query after AS").hint("write AS SELECT … FROM …"));
     }
-    parser.parser.parse_query().map_err(|e| from_parser(&e, places.text))?;
-    Ok(places.slice(start, end_of_last(parser)).to_string())
+    cursor.parser.parse_query().map_err(|e| from_parser(&e, places.text))
 }
 
 /// Statements of the dialect that are to come, and near misses of those that are there.
@@ -144,9 +163,8 @@ fn refuse_unsupported(cursor: &Cursor) -> Result<(), SqlError> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let not_yet = |what: &str, hint: &str| Err(cursor.error(format!("{what} is not supported yet")).hint(hint));
     match words.as_slice() {
-        ["CREATE", "SINK", ..] => not_yet("CREATE SINK", "read the streaming table instead"),
         ["CREATE", "MODEL", ..] => not_yet("CREATE MODEL", "score rows where the table is read"),
-        ["CREATE", "OR", "REPLACE", what @ ("SOURCE" | "STREAMING" | "MATERIALIZED")] => Err(cursor
+        ["CREATE", "OR", "REPLACE", what @ ("SOURCE" | "STREAMING" | "MATERIALIZED" | "SINK")] => Err(cursor
             .error("OR REPLACE is not needed")
             .hint(format!("write CREATE {what} …: apply compares the definition with what is there and shows the change"))),
         ["CREATE", "STREAM" | "STREAMING", ..] => {

@@ -266,7 +266,7 @@ fn origin_at(plan: &LogicalPlan, index: usize) -> Origin {
     }
 }
 
-fn check_expressions(node: &LogicalPlan) -> Result<(), SqlError> {
+pub(crate) fn check_expressions(node: &LogicalPlan) -> Result<(), SqlError> {
     for expr in node.expressions() {
         let subquery = expr
             .exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_))));

@@ -3,9 +3,9 @@
     fraud_service.py --bootstrap localhost:9092        holds payments until Ctrl-C
     fraud_service.py --list                            the holds, one JSON object a line, oldest first
 
-Scores come from the topic `fraud-scores` at least once: after a crash Watershed sends those again of which it does not know that
-they arrived. The id of a score says which input row made it, so the same score always has the same `score_id`. What this file
-shows is how a consumer makes "once" out of that; README.md tells why it works.
+Scores come from the topic `fraud-scores` at least once: Watershed sends the scores of an epoch as soon as it is decided, and sends
+them again if it was killed before it knew that they had arrived. The id of a score says which input row made it, so the same
+score always has the same `score_id`. What this file shows is how a consumer makes "once" out of that; README.md tells why it works.
 """
 
 import argparse

@@ -14,7 +14,9 @@ pub enum IngestError {
         reason: String,
     },
     /// The topic does not exist (or is hidden from this user).
-    #[error("Kafka topic '{topic}' does not exist; create it, or correct the source's topic option (topic names are case-sensitive)")]
+    #[error(
+        "Kafka topic '{topic}' does not exist; create it, or correct the option topic of the source or sink (topic names are case-sensitive)"
+    )]
     UnknownTopic {
         /// The topic's name.
         topic: String,
@@ -189,7 +191,7 @@ pub enum IngestError {
         queued: u64,
     },
     /// Records were not acknowledged.
-    #[error("{failed} records were not taken by Kafka: {reason}")]
+    #[error("{failed} records were not taken by Kafka: {reason}; look whether the broker is up and the topic takes records of this size")]
     Delivery {
         /// How many.
         failed: u64,

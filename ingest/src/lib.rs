@@ -6,7 +6,7 @@
 //!
 //!  files/  a folder as a source of one partition, put in order by a ledger
 //!
-//!  producer.rs ──► embedded.rs, or any Kafka
+//!  sink.rs ── JSON ──► producer.rs ──► embedded.rs, or any Kafka
 //! ```
 //!
 //! To add a transport or a format, implement one side of the seam in [`source`].
@@ -24,6 +24,7 @@ pub mod producer;
 pub mod quarantine;
 pub mod reader;
 mod settings;
+pub mod sink;
 pub mod source;
 mod sources;
 
@@ -33,5 +34,6 @@ pub use files::FileSources;
 pub use kafka::KafkaSettings;
 pub use producer::Producer;
 pub use reader::SourceReader;
+pub use sink::{OpenSink, SinkWrite};
 pub use source::{OpenSource, PartitionRange, SourceBatch, SourceRead};
 pub use sources::Sources;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::error::KafkaError;
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use tracing::debug;
@@ -20,6 +20,9 @@ use crate::settings::KafkaSettings;
 
 /// How long [`Producer::send`] waits for room: longer than a broker's restart takes.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the look-up of a topic may take.
+const TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long topics may take to be made and to show up.
 const TOPICS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,6 +43,13 @@ const PRODUCER: [(&str, &str); 7] = [
     ("message.max.bytes", "16777216"),
     ("statistics.interval.ms", "0"),
 ];
+
+/// For sinks, over [`PRODUCER`]. A pipeline that cannot deliver says so after half a minute, longer than a broker's restart takes, and tries
+/// again from its newest epoch. `murmur2_random` puts a key where Kafka's own clients would.
+const SINK: [(&str, &str); 2] = [("message.timeout.ms", "30000"), ("partitioner", "murmur2_random")];
+
+/// The header that carries a message's id.
+const ID_HEADER: &str = "id";
 
 /// What became of the records sent.
 #[derive(Debug, Default)]
@@ -88,8 +98,17 @@ pub struct Producer {
 impl Producer {
     /// A producer. Does not wait for the broker.
     pub fn new(settings: &KafkaSettings) -> Result<Self> {
+        Self::with(settings, &PRODUCER)
+    }
+
+    /// A producer for a sink: it gives up sooner, and places keys as Kafka's own clients do. Does not wait for the broker.
+    pub(crate) fn for_sink(settings: &KafkaSettings) -> Result<Self> {
+        Self::with(settings, &[PRODUCER.as_slice(), SINK.as_slice()].concat())
+    }
+
+    fn with(settings: &KafkaSettings, ours: &[(&str, &str)]) -> Result<Self> {
         let counts = Arc::new(Counts::default());
-        let config = settings.client(&PRODUCER)?;
+        let config = settings.client(ours)?;
         let client = config.create_with_context(Deliveries(counts.clone())).map_err(name_config_error)?;
         Ok(Self { client, counts, sent: 0 })
     }
@@ -102,6 +121,19 @@ impl Producer {
         record.partition = partition;
         record.key = key;
         record.payload = value;
+        self.hand_over(record)
+    }
+
+    /// Hands over one record that carries `id` in its header `id`; else as [`Producer::send`].
+    pub fn send_with_id(&mut self, topic: &str, key: Option<&[u8]>, value: &[u8], id: &str) -> Result<()> {
+        let headers = OwnedHeaders::new_with_capacity(1).insert(Header { key: ID_HEADER, value: Some(id) });
+        let mut record = BaseRecord::<[u8], [u8]>::to(topic).payload(value).headers(headers);
+        record.key = key;
+        self.hand_over(record)
+    }
+
+    fn hand_over(&mut self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
+        let (topic, partition) = (record.topic, record.partition);
         self.sent += 1;
         if self.sent.is_multiple_of(SERVE_EVERY) {
             self.client.poll(Duration::ZERO);
@@ -132,6 +164,27 @@ impl Producer {
                     });
                 }
             }
+        }
+    }
+
+    /// Fails if the topic does not exist, or no broker says so in time. Blocks up to ten seconds.
+    pub(crate) fn check_topic(&self, settings: &KafkaSettings, topic: &str) -> Result<()> {
+        let unknown = |code| matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic);
+        let metadata =
+            self.client.client().fetch_metadata(Some(topic), TOPIC_TIMEOUT).map_err(|error| match error.rdkafka_error_code() {
+                Some(code) if unknown(code) => IngestError::UnknownTopic { topic: topic.into() },
+                _ => IngestError::BrokerUnreachable { bootstrap: settings.bootstrap.clone(), reason: error.to_string() },
+            })?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        match found.map(|found| found.error().map(RDKafkaErrorCode::from)) {
+            Some(None) => Ok(()),
+            Some(Some(code @ RDKafkaErrorCode::TopicAuthorizationFailed)) => {
+                Err(IngestError::Authorization { topic: topic.into(), reason: code.to_string() })
+            }
+            Some(Some(code)) if !unknown(code) => {
+                Err(IngestError::Client { doing: format!("looking up topic '{topic}'"), reason: code.to_string() })
+            }
+            _ => Err(IngestError::UnknownTopic { topic: topic.into() }),
         }
     }
 

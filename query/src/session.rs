@@ -128,7 +128,10 @@ impl Session {
     /// Runs one parsed statement. Planning is done when this returns; rows are computed as the stream is read.
     pub async fn run(&self, statement: &Statement) -> Result<QueryResult, QueryError> {
         let rewritten = match &statement.kind {
-            StatementKind::CreateSource(_) | StatementKind::CreateStreamingTable(_) | StatementKind::CreateMaterializedView(_) => {
+            StatementKind::CreateSource(_)
+            | StatementKind::CreateStreamingTable(_)
+            | StatementKind::CreateMaterializedView(_)
+            | StatementKind::CreateSink(_) => {
                 return Err(refused(
                     "this statement is a definition, and a query session only reads",
                     "write it to a .sql file of the project and run `watershed apply`",

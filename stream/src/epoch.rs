@@ -11,10 +11,15 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
+use watershed_dialect::Expectation;
 use watershed_lake::{StagedFile, TableName, Warehouse};
 
 use crate::StreamError;
+use crate::delivery::Delivered;
 use crate::holder::Identity;
+use crate::operator::Tally;
+use crate::plan::Blueprint;
+use crate::sink_plan::SinkBlueprint;
 
 /// The layout of records that this version writes.
 pub const VERSION: u32 = 1;
@@ -69,8 +74,91 @@ pub struct TableEpoch {
     pub files: Vec<StagedFile>,
 }
 
+/// How well the rows of a table met one of its expectations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConstraintEpoch {
+    /// The constraint.
+    pub name: String,
+    /// Its predicate, as written.
+    pub predicate: String,
+    /// What becomes of rows that violate it, as written.
+    pub action: String,
+    /// Rows that met it since it was put in force.
+    pub passed: u64,
+    /// Rows that violated it since then.
+    pub failed: u64,
+    /// Rows of this epoch that met it.
+    pub epoch_passed: u64,
+    /// Rows of this epoch that violated it.
+    pub epoch_failed: u64,
+    /// When the newest epoch with a violation was written, in milliseconds since 1970.
+    pub last_failed_ms: Option<u64>,
+}
+
+impl ConstraintEpoch {
+    /// `rules` as they stand behind the epoch `before`. One that was changed begins to count anew.
+    pub fn following(before: Option<&[Self]>, rules: &[Expectation]) -> Vec<Self> {
+        let of = |rule: &Expectation| {
+            let same = |c: &&Self| (&c.name, &c.predicate, c.action.as_str()) == (&rule.name, &rule.predicate, rule.action.sql());
+            let counted = before.unwrap_or_default().iter().find(same);
+            Self {
+                name: rule.name.clone(),
+                predicate: rule.predicate.clone(),
+                action: rule.action.sql().to_string(),
+                passed: counted.map_or(0, |c| c.passed),
+                failed: counted.map_or(0, |c| c.failed),
+                epoch_passed: 0,
+                epoch_failed: 0,
+                last_failed_ms: counted.and_then(|c| c.last_failed_ms),
+            }
+        };
+        rules.iter().map(of).collect()
+    }
+
+    /// Adds the rows of the epoch, whose record is written at `written_ms`.
+    pub fn count(&mut self, tally: Tally, written_ms: u64) {
+        (self.epoch_passed, self.epoch_failed) = (tally.passed, tally.failed);
+        self.passed += tally.passed;
+        self.failed += tally.failed;
+        if tally.failed > 0 {
+            self.last_failed_ms = Some(written_ms);
+        }
+    }
+}
+
+/// How far a sink is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkEpoch {
+    /// The sink.
+    pub name: String,
+    /// Its topic.
+    pub topic: String,
+    /// Whether rows leave before their epoch is decided; else they leave behind it.
+    pub at_once: bool,
+    /// Rows acknowledged by the time this record was written, since the sink was put in force; none is counted twice.
+    pub rows: u64,
+}
+
+impl SinkEpoch {
+    /// The sinks of `blueprint` as they stand behind the epoch `before`, of which `delivered` more rows have arrived since.
+    pub fn following(before: Option<&[Self]>, blueprint: &Blueprint, delivered: &Delivered) -> Vec<Self> {
+        let of = |sink: &SinkBlueprint| {
+            let name = &sink.definition.name;
+            let counted = before.unwrap_or_default().iter().find(|s| s.name == *name).map_or(0, |s| s.rows);
+            Self {
+                name: name.clone(),
+                topic: sink.definition.topic.clone(),
+                at_once: blueprint.at_once,
+                rows: counted + delivered.get(name).copied().unwrap_or_default(),
+            }
+        };
+        blueprint.sinks.iter().map(of).collect()
+    }
+}
+
 /// Rows counted since the pipeline began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counters {
     /// Records read from the source.
     pub rows_in: u64,
@@ -82,6 +170,10 @@ pub struct Counters {
     pub rows_quarantined: u64,
     /// Rows dropped as duplicates.
     pub rows_deduplicated: u64,
+    /// Rows dropped because they violate an expectation.
+    pub rows_dropped: u64,
+    /// Rows that violate an expectation and are kept in `<table>$violations`.
+    pub rows_violating: u64,
 }
 
 impl Counters {
@@ -92,6 +184,8 @@ impl Counters {
         self.rows_late += other.rows_late;
         self.rows_quarantined += other.rows_quarantined;
         self.rows_deduplicated += other.rows_deduplicated;
+        self.rows_dropped += other.rows_dropped;
+        self.rows_violating += other.rows_violating;
     }
 }
 
@@ -126,6 +220,12 @@ pub struct EpochRecord {
     pub tables: Vec<TableEpoch>,
     /// Totals.
     pub counters: Counters,
+    /// The table's expectations, in the order of their definition.
+    #[serde(default)]
+    pub constraints: Vec<ConstraintEpoch>,
+    /// The sinks that follow the table, in name order.
+    #[serde(default)]
+    pub sinks: Vec<SinkEpoch>,
 }
 
 impl EpochRecord {

@@ -10,6 +10,9 @@ pub enum StreamError {
     /// The definition's SQL does not work. Who wrote it must act.
     #[error(transparent)]
     Sql(#[from] SqlError),
+    /// An expectation does not work. Places count from the start of the text that defines the table. Who wrote it must act.
+    #[error("{0}")]
+    Constraint(SqlError),
     /// Reading the source failed.
     #[error(transparent)]
     Ingest(#[from] IngestError),
@@ -27,6 +30,30 @@ pub enum StreamError {
     /// A batch did not fit its schema.
     #[error("a batch could not be built: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// A row violates an expectation that says FAIL.
+    #[error(
+        "{pipeline}: a row violates constraint {constraint} EXPECT ({predicate}) ON VIOLATION FAIL, and nothing of its epoch was committed: {row}; correct the query or the constraint, or let such rows aside with ON VIOLATION QUARANTINE, `watershed apply` it and start again"
+    )]
+    Violated {
+        /// The pipeline.
+        pipeline: String,
+        /// The constraint.
+        constraint: String,
+        /// Its predicate, as written.
+        predicate: String,
+        /// Where the row came from, if one message made it, and its values.
+        row: String,
+    },
+    /// Rows could not be sent to a sink.
+    #[error("sink '{sink}' cannot send to topic '{topic}': {reason}")]
+    Sink {
+        /// The sink.
+        sink: String,
+        /// Its topic.
+        topic: String,
+        /// Why, and what to do.
+        reason: Box<IngestError>,
+    },
     /// State of another shape than the operator's.
     #[error(
         "operator '{operator}' keeps no state, but the newest epoch has a segment '{segment}' for it; the query was changed over old state: `watershed apply --rebuild` starts the table anew"
@@ -119,6 +146,11 @@ impl StreamError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Ingest(error) => error.may_pass(),
+            // Rows that were not acknowledged are sent again: only what the definition says wrongly stays wrong.
+            Self::Sink { reason, .. } => !matches!(
+                **reason,
+                IngestError::Setting { .. } | IngestError::Definition { .. } | IngestError::UnsupportedType { .. } | IngestError::Arrow(_)
+            ),
             Self::Lake(error) => error.may_pass(),
             Self::Store(_) | Self::Stuck { .. } | Self::TaskDied { .. } => true,
             _ => false,

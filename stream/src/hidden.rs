@@ -45,6 +45,15 @@ pub fn hidden_columns(batch: &RecordBatch) -> &[ArrayRef] {
     &batch.columns()[batch.num_columns() - COUNT..]
 }
 
+/// A batch without its hidden columns, if it has any.
+pub fn without_hidden(batch: RecordBatch) -> Result<RecordBatch, StreamError> {
+    if !has_hidden(&batch.schema()) {
+        return Ok(batch);
+    }
+    let visible: Vec<usize> = (0..batch.num_columns() - COUNT).collect();
+    Ok(batch.project(&visible)?)
+}
+
 /// The partition of a batch of the partition-local stage; all its rows share it.
 pub fn partition(batch: &RecordBatch) -> i32 {
     let column = &hidden_columns(batch)[0];

@@ -9,9 +9,12 @@
 //! tables commit what it names (tables.rs). After a crash the same commit is repeated from the newest record.
 //! ```
 //!
+//! Rows for sinks in Kafka leave `sink.rs` at once if each is made of one message, and else behind their epoch (delivery.rs).
+//!
 //! Operators (`operators/`) are pure. Control flow, clocks and I/O live in `task.rs`, `sink.rs` and `shard.rs` only.
 
 pub mod control;
+pub mod delivery;
 pub mod epoch;
 mod error;
 pub mod exchange;
@@ -21,20 +24,23 @@ pub mod limits;
 pub mod metrics;
 pub mod operator;
 pub mod operators;
+pub mod outlet;
 pub mod plan;
 pub mod project;
 pub mod runner;
 pub mod shard;
 pub mod sink;
+pub mod sink_plan;
 pub mod state;
 pub mod tables;
 pub mod task;
 pub mod tasks;
 
-pub use epoch::{Counters, EpochRecord};
+pub use epoch::{ConstraintEpoch, Counters, EpochRecord, SinkEpoch};
 pub use error::StreamError;
 pub use metrics::{Metrics, Phase, PipelineMetrics};
 pub use plan::Blueprint;
 pub use project::Project;
 pub use runner::{RunOptions, Runner, newest_epochs, prepare, remove};
 pub use shard::Until;
+pub use sink_plan::SinkBlueprint;

@@ -12,6 +12,9 @@ pub const TURN_WAIT: Duration = Duration::from_millis(20);
 pub const CHANNEL_BATCHES_MAX: usize = 4;
 /// How long an epoch may take from barrier to commit before the pipeline is given up as stuck.
 pub const EPOCH_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a sink may wait for acknowledgements before its pipeline starts again from its newest epoch. Kafka's client gives up a record
+/// sooner (`message.timeout.ms`), unless the definition says otherwise.
+pub const SINK_ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often the holder of a shard says that it is alive.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// A holder on another machine that has been silent for this long is taken for dead.

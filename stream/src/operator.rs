@@ -28,6 +28,48 @@ pub struct Output {
     pub late: Vec<RecordBatch>,
     /// How many rows were dropped as duplicates.
     pub deduplicated: u64,
+    /// Rows that violate an expectation, in [`crate::operators::expect::side_schema`].
+    pub violating: Vec<RecordBatch>,
+    /// How many rows were dropped because they violate an expectation.
+    pub dropped: u64,
+    /// Rows that met and violated each expectation, in the order of their definition; empty if none was asked.
+    pub tallies: Vec<Tally>,
+}
+
+/// How many rows met an expectation and how many did not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Rows for which the predicate was true.
+    pub passed: u64,
+    /// Rows for which it was false or NULL.
+    pub failed: u64,
+}
+
+impl Output {
+    /// Adds to the count of each expectation.
+    pub fn count(&mut self, tallies: &[Tally]) {
+        add_tallies(&mut self.tallies, tallies);
+    }
+
+    /// Takes over everything but the rows that go on.
+    fn absorb(&mut self, emitted: &mut Output) {
+        self.late.append(&mut emitted.late);
+        self.deduplicated += emitted.deduplicated;
+        self.violating.append(&mut emitted.violating);
+        self.dropped += emitted.dropped;
+        self.count(&emitted.tallies);
+    }
+}
+
+/// Adds counts to `sums`, expectation by expectation.
+pub fn add_tallies(sums: &mut Vec<Tally>, tallies: &[Tally]) {
+    if sums.len() < tallies.len() {
+        sums.resize(tallies.len(), Tally::default());
+    }
+    for (sum, tally) in sums.iter_mut().zip(tallies) {
+        sum.passed += tally.passed;
+        sum.failed += tally.failed;
+    }
 }
 
 /// What of an operator's state changed since the last snapshot. A segment is the unit of state: a window, a time bucket.
@@ -110,8 +152,7 @@ impl Chain {
             let (done, rest) = self.operators.split_at_mut(i + 1);
             let mut emitted = Output::default();
             watermark = done[i].on_watermark(watermark, &mut emitted)?;
-            out.late.append(&mut emitted.late);
-            out.deduplicated += emitted.deduplicated;
+            out.absorb(&mut emitted);
             for batch in emitted.rows {
                 push(rest, batch, out)?;
             }
@@ -129,8 +170,7 @@ fn push(operators: &mut [Box<dyn Operator>], batch: RecordBatch, out: &mut Outpu
     };
     let mut emitted = Output::default();
     first.process(batch, &mut emitted)?;
-    out.late.append(&mut emitted.late);
-    out.deduplicated += emitted.deduplicated;
+    out.absorb(&mut emitted);
     for batch in emitted.rows {
         if batch.num_rows() > 0 {
             push(rest, batch, out)?;

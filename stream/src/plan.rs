@@ -3,7 +3,7 @@
 //! ```text
 //! partition-local: [assign_windows] [filter] [project] late aggregate_partial
 //! exchange by key
-//! keyed:           aggregate_final [project] [filter] deliver
+//! keyed:           aggregate_final [project] [filter] [expect] deliver
 //! ```
 //!
 //! or, for deduplication and OVER, `late`, an exchange, and `deduplicate` or `in_order over` in the keyed stage.
@@ -25,7 +25,7 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use watershed_dialect::deduplicate::Deduplicate as DeduplicateNode;
 use watershed_dialect::window::WindowAssign;
-use watershed_dialect::{SourceDefinition, StreamingTableDefinition};
+use watershed_dialect::{Expectation, OnViolation, SourceDefinition, StreamingTableDefinition};
 
 use crate::StreamError;
 use crate::exchange;
@@ -35,10 +35,12 @@ use crate::operators::aggregate_final::{AggregateFinal, Part};
 use crate::operators::aggregate_partial::{AggregatePartial, AggregatePartialSpec};
 use crate::operators::assign_windows::AssignWindows;
 use crate::operators::deduplicate::Deduplicate;
+use crate::operators::expect::{self, Expect, ExpectSpec};
 use crate::operators::filter::Filter;
 use crate::operators::group_table::{Aggregate, GroupSpec};
 use crate::operators::late::{self, Deadline, Late};
 use crate::operators::project::Project;
+use crate::sink_plan::SinkBlueprint;
 
 type Make = Arc<dyn Fn() -> Result<Box<dyn Operator>, StreamError> + Send + Sync>;
 
@@ -47,6 +49,17 @@ type Make = Arc<dyn Fn() -> Result<Box<dyn Operator>, StreamError> + Send + Sync
 struct Step {
     describe: String,
     make: Make,
+    /// Whether state that other steps keep means the same with this step and without it.
+    is_aside: bool,
+}
+
+/// What is asked of the rows that a query gives.
+#[derive(Default)]
+pub struct Ends {
+    /// The table's expectations as predicates over the result's columns, in the order of their definition.
+    pub predicates: Vec<Arc<dyn PhysicalExpr>>,
+    /// Whether sinks follow the table.
+    pub has_sinks: bool,
 }
 
 /// The steps of one pipeline.
@@ -60,8 +73,13 @@ pub struct Blueprint {
     pub wanted: Vec<usize>,
     /// Where the event time stands among the wanted columns, if the source declares one.
     pub time_column: Option<usize>,
-    /// Whether rows carry hidden columns: only if some step asks for their place in event time.
+    /// Whether rows carry hidden columns: only if some step asks for their place in event time or in the source.
     pub uses_time: bool,
+    /// Whether rows go to sinks before their epoch is decided: those that are each made of one message. They then carry hidden columns
+    /// to the end.
+    pub at_once: bool,
+    /// The sinks that follow the table, in name order.
+    pub sinks: Vec<SinkBlueprint>,
     local: Vec<Step>,
     keyed: Vec<Step>,
     /// Places of the key columns in rows that cross the exchange; `None` if nothing crosses one.
@@ -72,6 +90,8 @@ pub struct Blueprint {
     pub schema: SchemaRef,
     /// Schema of `<table>$late`, if rows can be late.
     pub late_schema: Option<SchemaRef>,
+    /// Schema of `<table>$violations`, if rows can go there.
+    pub violations_schema: Option<SchemaRef>,
 }
 
 impl Blueprint {
@@ -81,8 +101,11 @@ impl Blueprint {
         table: &StreamingTableDefinition,
         plan: &LogicalPlan,
         props: &ExecutionProps,
+        ends: Ends,
     ) -> Result<Self, StreamError> {
-        let uses_time = uses_time(plan);
+        let row_by_row = !uses_time(plan);
+        let names_places = table.expectations.iter().any(|e| e.action >= OnViolation::Quarantine);
+        let uses_time = !row_by_row || ends.has_sinks || names_places;
         let mut builder = Builder {
             source,
             hidden: uses_time,
@@ -100,17 +123,23 @@ impl Blueprint {
         };
         builder.lower(plan)?;
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
-        builder.keep_only(&schema, format!("deliver {}", names(&schema)));
+        builder.expect(table, &schema, ends.predicates);
+        let at_once = row_by_row && ends.has_sinks;
+        builder.keep_only(&schema, at_once, format!("deliver {}", names(&schema)));
+        let quarantines = table.expectations.iter().any(|e| e.action == OnViolation::Quarantine);
         Ok(Self {
             source: source.clone(),
             table: table.clone(),
             wanted: builder.wanted,
             time_column: builder.time_column,
             uses_time,
+            at_once,
+            sinks: Vec::new(),
             local: builder.local,
             keyed: builder.keyed,
             keyed_in_parallel: builder.exchanges == 1 && builder.exchange.as_ref().is_some_and(|keys| !keys.is_empty()),
             exchange: builder.exchange,
+            violations_schema: quarantines.then(|| expect::side_schema(&schema)),
             schema,
             late_schema: builder.late_schema,
         })
@@ -129,21 +158,31 @@ impl Blueprint {
     /// A hash of what the state means: equal for definitions that can go on from each other's state.
     pub fn fingerprint(&self) -> String {
         let columns: Vec<_> = self.wanted.iter().map(|&i| &self.source.columns[i].field).collect();
-        let meaning = format!("{}{columns:?}{:?}{:?}", self.describe(), self.schema, self.source.watermark);
+        let steps = self.describe_steps(|step| !step.is_aside);
+        let meaning = format!("{steps}{columns:?}{:?}{:?}", self.schema, self.source.watermark);
         format!("{:016x}", exchange::hash(meaning.as_bytes()))
     }
 
     /// The steps as indented text, one a line: what `EXPLAIN` shows.
     pub fn describe(&self) -> String {
+        let mut text = self.describe_steps(|_| true);
+        let when = if self.at_once { "at once" } else { "once their epoch is decided" };
+        for sink in &self.sinks {
+            let _ = writeln!(text, "sink {} to topic {}: rows leave {when}", sink.definition.name, sink.definition.topic);
+        }
+        text
+    }
+
+    fn describe_steps(&self, shown: impl Fn(&&Step) -> bool) -> String {
         let mut text = format!("partition-local stage, reads {}\n", self.source.name);
-        for step in &self.local {
+        for step in self.local.iter().filter(&shown) {
             let _ = writeln!(text, "  {}", step.describe);
         }
         if let Some(keys) = &self.exchange {
             let how =
                 if keys.is_empty() || !self.keyed_in_parallel { "to one task".into() } else { format!("by hash of columns {keys:?}") };
             let _ = writeln!(text, "exchange {how}\nkeyed stage");
-            for step in &self.keyed {
+            for step in self.keyed.iter().filter(&shown) {
                 let _ = writeln!(text, "  {}", step.describe);
             }
         }
@@ -193,7 +232,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn push(&mut self, describe: String, make: impl Fn() -> Result<Box<dyn Operator>, StreamError> + Send + Sync + 'static) {
-        let step = Step { describe, make: Arc::new(make) };
+        let step = Step { describe, make: Arc::new(make), is_aside: false };
         if self.exchange.is_some() { self.keyed.push(step) } else { self.local.push(step) }
     }
 
@@ -336,12 +375,29 @@ impl Builder<'_> {
         self.push(format!("late {deadline:?} {name}"), move || Ok(Box::new(Late::new(column, deadline, schema.clone()))));
     }
 
-    /// Hands on the columns of `schema`, which stand first, and nothing behind them.
-    fn keep_only(&mut self, schema: &SchemaRef, describe: String) {
+    /// Holds rows to the table's expectations, whose predicates are over the columns of `result`, which stand first.
+    fn expect(&mut self, table: &StreamingTableDefinition, result: &SchemaRef, predicates: Vec<Arc<dyn PhysicalExpr>>) {
+        if predicates.is_empty() {
+            return;
+        }
+        let rules: Vec<_> = table.expectations.iter().cloned().zip(predicates).collect();
+        let said = |rule: &Expectation| format!("{} ({}) {}", rule.name, rule.predicate, rule.action.sql());
+        let describe = format!("expect {}", rules.iter().map(|(rule, _)| said(rule)).collect::<Vec<_>>().join(", "));
+        let spec = Arc::new(ExpectSpec { table: format!("{}.{}", table.schema, table.table), rules, result: result.clone() });
+        let schema = self.input_schema();
+        self.push(describe, move || Ok(Box::new(Expect::new(spec.clone(), schema.clone()))));
+        let steps = if self.exchange.is_some() { &mut self.keyed } else { &mut self.local };
+        if let Some(step) = steps.last_mut() {
+            step.is_aside = true;
+        }
+    }
+
+    /// Hands on the columns of `schema`, which stand first, and nothing behind them but, if wanted, the hidden ones.
+    fn keep_only(&mut self, schema: &SchemaRef, keep_hidden: bool, describe: String) {
         let column = |(i, field): (usize, &FieldRef)| Arc::new(PhysicalColumn::new(field.name(), i)) as Arc<dyn PhysicalExpr>;
         let expressions: Vec<_> = schema.fields().iter().enumerate().map(column).collect();
         let schema = schema.clone();
-        self.push(describe, move || Ok(Box::new(Project::new(expressions.clone(), &schema, false))));
+        self.push(describe, move || Ok(Box::new(Project::new(expressions.clone(), &schema, keep_hidden))));
     }
 
     fn cross(&mut self, keys: Vec<usize>) {

@@ -1,16 +1,19 @@
-//! A project: the sources and streaming tables of one folder of SQL, planned.
+//! A project: the sources, streaming tables and sinks of one folder of SQL, planned.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
 use watershed_dialect::{
-    SourceDefinition, SourceTable, SqlError, StatementKind, StreamingTableDefinition, parse, plan_streaming, session_config, session_state,
+    SinkDefinition, SourceDefinition, SourceTable, SqlError, StatementKind, StreamingTableDefinition, did_you_mean, parse,
+    plan_expectation, plan_sink, plan_streaming, session_config, session_state,
 };
 use watershed_lake::TableName;
 
 use crate::StreamError;
-use crate::plan::Blueprint;
+use crate::operators::expect::VIOLATED;
+use crate::plan::{Blueprint, Ends};
+use crate::sink_plan::SinkBlueprint;
 
 /// Definitions by name.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +22,8 @@ pub struct Project {
     pub sources: BTreeMap<String, SourceDefinition>,
     /// Streaming tables.
     pub tables: BTreeMap<TableName, StreamingTableDefinition>,
+    /// Sinks.
+    pub sinks: BTreeMap<String, SinkDefinition>,
 }
 
 impl Project {
@@ -54,14 +59,21 @@ impl Project {
                     }
                 }
             }
+            StatementKind::CreateSink(sink) => match self.sinks.entry(sink.name.clone()) {
+                std::collections::btree_map::Entry::Occupied(_) => Err(taken(&sink.name)),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    entry.insert(sink);
+                    Ok(())
+                }
+            },
             StatementKind::CreateMaterializedView(_) => Err(SqlError::new("a materialized view is no pipeline: a job refreshes it")),
-            StatementKind::Other(_) => Err(SqlError::new("this statement defines nothing").hint(
-                "a project holds CREATE SOURCE, CREATE STREAMING TABLE and CREATE MATERIALIZED VIEW; run queries in `watershed shell`",
-            )),
+            StatementKind::Other(_) => Err(SqlError::new("this statement defines nothing")
+                .hint("a project holds CREATE SOURCE, STREAMING TABLE, MATERIALIZED VIEW and SINK; run queries in `watershed shell`")),
         }
     }
 
-    /// Plans one streaming table. Errors point into the table's query text.
+    /// Plans one streaming table, without the sinks that follow it. Errors point into the table's query text, those of its constraints
+    /// ([`StreamError::Constraint`]) into the text that defines it.
     pub async fn plan(&self, table: &StreamingTableDefinition) -> Result<Blueprint, StreamError> {
         let ctx = SessionContext::new_with_state(session_state(session_config(), None));
         for source in self.sources.values() {
@@ -71,7 +83,18 @@ impl Project {
         let plan = plan_streaming(&state, &table.query).await?;
         let name = source_of(&plan).ok_or_else(|| SqlError::new("the query reads no source"))?;
         let source = self.sources.get(&name).ok_or_else(|| SqlError::new(format!("'{name}' is not a source")))?;
-        let blueprint = Blueprint::new(source, table, &plan, state.execution_props())?;
+        let result = plan.schema().as_arrow();
+        if let Some(first) = table.expectations.first()
+            && result.column_with_name(VIOLATED).is_some()
+        {
+            let error =
+                SqlError::new(format!("a table with constraints cannot have a column '{VIOLATED}': rows that are set aside have one"));
+            return Err(StreamError::Constraint(error.hint("give the column another name with AS").at(first.line, first.column)));
+        }
+        let predicates = table.expectations.iter().map(|e| plan_expectation(&state, e, result).map_err(StreamError::Constraint));
+        let ends =
+            Ends { predicates: predicates.collect::<Result<_, _>>()?, has_sinks: self.sinks.values().any(|sink| follows(sink, table)) };
+        let blueprint = Blueprint::new(source, table, &plan, state.execution_props(), ends)?;
         for column in &table.partitioned_by {
             if blueprint.schema.column_with_name(column).is_none() {
                 let known: Vec<_> = blueprint.schema.fields().iter().map(|f| f.name().as_str()).collect();
@@ -83,14 +106,38 @@ impl Project {
         Ok(blueprint)
     }
 
-    /// Plans all streaming tables.
+    /// Plans a sink and lets it follow its table, which is planned already. Errors point into the sink's query text.
+    pub async fn plan_sink(&self, sink: &SinkDefinition, tables: &mut BTreeMap<TableName, Blueprint>) -> Result<(), StreamError> {
+        let wanted = format!("{}.{}", sink.schema, sink.table);
+        let Some(blueprint) = tables.values_mut().find(|blueprint| follows(sink, &blueprint.table)) else {
+            let names: Vec<String> = tables.keys().map(ToString::to_string).collect();
+            return Err(SqlError::new(format!("'{wanted}' is no streaming table, so there is nothing to follow"))
+                .detail(format!("streaming tables: {}", names.join(", ")))
+                .maybe_hint(did_you_mean(&wanted, names.iter().map(String::as_str)))
+                .at(1, 1)
+                .into());
+        };
+        let ctx = SessionContext::new_with_state(session_state(session_config(), None));
+        let plan = plan_sink(&ctx.state(), sink, blueprint.schema.clone()).await?;
+        blueprint.sinks.push(SinkBlueprint::new(sink, &blueprint.schema, &plan, ctx.state().execution_props())?);
+        Ok(())
+    }
+
+    /// Plans all streaming tables and the sinks that follow them.
     pub async fn plan_all(&self) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
         let mut blueprints = BTreeMap::new();
         for (name, table) in &self.tables {
             blueprints.insert(name.clone(), self.plan(table).await?);
         }
+        for sink in self.sinks.values() {
+            self.plan_sink(sink, &mut blueprints).await?;
+        }
         Ok(blueprints)
     }
+}
+
+fn follows(sink: &SinkDefinition, table: &StreamingTableDefinition) -> bool {
+    (&sink.schema, &sink.table) == (&table.schema, &table.table)
 }
 
 fn taken(name: &str) -> SqlError {

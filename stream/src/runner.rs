@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use watershed_ingest::OpenSource;
+use watershed_ingest::{OpenSink, OpenSource};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::StreamError;
@@ -28,6 +28,8 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub struct RunOptions {
     /// How to reach the sources.
     pub sources: Arc<dyn OpenSource>,
+    /// How to reach the sinks.
+    pub sinks: Arc<dyn OpenSink>,
     /// Only these pipelines; all if empty.
     pub only: Vec<TableName>,
     /// When they end.
@@ -68,6 +70,7 @@ impl Runner {
                 blueprint: Arc::new(blueprint),
                 warehouse: warehouse.clone(),
                 sources: options.sources.clone(),
+                sinks: options.sinks.clone(),
                 parallelism,
                 until: options.until,
                 identity: identity.clone(),
@@ -156,7 +159,7 @@ pub async fn prepare(warehouse: &Warehouse, project: &Project) -> Result<BTreeMa
     Ok(blueprints)
 }
 
-/// Removes a pipeline's state and its table with the late rows; quarantined rows of the source stay.
+/// Removes a pipeline's state and its table with the late and the violating rows; quarantined rows of the source stay.
 pub async fn remove(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), StreamError> {
     use futures::TryStreamExt;
     use object_store::{ObjectStore, ObjectStoreExt};
@@ -167,7 +170,7 @@ pub async fn remove(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), S
     for object in objects {
         store.delete(&object.location).await?;
     }
-    for table in [pipeline.clone(), pipeline.side("late")] {
+    for table in [pipeline.clone(), pipeline.side("late"), pipeline.side("violations")] {
         match warehouse.drop_table(&table).await {
             Ok(()) | Err(watershed_lake::LakeError::NoSuchTable(_)) => {}
             Err(error) => return Err(error.into()),

@@ -3,25 +3,28 @@
 //! 1. A barrier passes all tasks; each says what of its state changed, the sink stages its files.
 //! 2. State files are written.
 //! 3. The epoch record is written with create-if-absent: the moment the epoch happens.
-//! 4. All tables commit their files with the epoch as Delta transaction.
+//! 4. All tables commit their files with the epoch as Delta transaction. Rows that had to wait for this leave for sinks (delivery.rs).
 //! 5. With the next barrier the tasks commit these offsets to Kafka's consumer group, for lag tools only.
 //!
-//! The next record is written only once the tables hold this one. Rows of the next epoch flow all the while.
+//! The next record is written only once the tables hold this one and the sinks have its rows. Rows of the next epoch flow all the while.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use watershed_ingest::{OpenSource, PartitionRange};
+use watershed_ingest::{OpenSink, OpenSource, PartitionRange};
 use watershed_lake::{PutOutcome, Table, Warehouse};
 
 use crate::StreamError;
 use crate::control::{BarrierRequest, Control};
-use crate::epoch::{self, Counters, EpochRecord, ShardId, TableEpoch, now_ms};
+use crate::delivery::{self, Delivered};
+use crate::epoch::{self, ConstraintEpoch, Counters, EpochRecord, ShardId, SinkEpoch, TableEpoch, now_ms};
 use crate::holder::{self, Identity};
 use crate::limits::{EPOCH_RECORDS_KEPT, EPOCH_TIMEOUT, PARTITIONS_REFRESH};
 use crate::metrics::{Metrics, Phase};
+use crate::operator::{Tally, add_tallies};
+use crate::outlet::Outlet;
 use crate::plan::Blueprint;
 use crate::sink::{Staged, Target};
 use crate::state::{self, TaskDelta};
@@ -52,6 +55,8 @@ pub struct ShardSpec {
     pub warehouse: Warehouse,
     /// How to reach its source.
     pub sources: Arc<dyn OpenSource>,
+    /// How to reach its sinks.
+    pub sinks: Arc<dyn OpenSink>,
     /// How many tasks each stage may have.
     pub parallelism: usize,
     /// When it ends.
@@ -87,10 +92,15 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
         }
     }
     let ranges = partition_ranges(spec).await?;
+    let mut outlets = open_outlets(spec).await?;
     let mut shard = Shard::new(spec, metrics.clone(), tables, definition);
+    if !spec.blueprint.at_once {
+        shard.outlets = std::mem::take(&mut outlets);
+    }
     let segments = match newest {
         Some(record) => {
             let segments = state::read(&spec.warehouse, &spec.id, &record.state).await?;
+            shard.pay_debts(&record).await?;
             shard.record = Some(record);
             segments
         }
@@ -105,13 +115,24 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
     if shard.record.is_none() {
         shard.decide(shard.next_record(&offsets)).await?;
     }
-    let running = tasks::start(spec, shard.record.as_ref(), &shard.tables, &offsets, &segments)?;
+    let running = tasks::start(spec, shard.record.as_ref(), &shard.tables, &offsets, &segments, outlets)?;
     shard.keyed_tasks = running.keyed_tasks;
     metrics.run(running.control.clone(), shard.record.as_ref());
     let result = shard.drive(running, stop, targets).await;
+    if result.is_ok() {
+        shard.note_delivery().await;
+    }
     drop(holding);
     holder::say(&spec.warehouse, &spec.id, &spec.identity, true).await;
     result
+}
+
+/// Connects to all sinks.
+async fn open_outlets(spec: &ShardSpec) -> Result<Vec<Outlet>, StreamError> {
+    let (blueprint, sinks) = (spec.blueprint.clone(), spec.sinks.clone());
+    let open = move || blueprint.sinks.iter().map(|sink| Outlet::open(sink, sinks.as_ref())).collect();
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })?
 }
 
 async fn partition_ranges(spec: &ShardSpec) -> Result<Vec<PartitionRange>, StreamError> {
@@ -138,11 +159,57 @@ struct Shard<'a> {
     record: Option<EpochRecord>,
     /// Whether the newest record's state is that of tasks before a restart: then the first snapshot replaces all of it.
     state_is_stale: bool,
+    /// Sinks that get the rows of an epoch once it is decided.
+    outlets: Vec<Outlet>,
+    /// Rows of the newest epoch that these sinks have acknowledged; the next record says so.
+    delivered: Delivered,
 }
 
 impl<'a> Shard<'a> {
     fn new(spec: &'a ShardSpec, metrics: Arc<Metrics>, tables: BTreeMap<Target, Table>, definition: String) -> Self {
-        Self { spec, metrics, tables, definition, keyed_tasks: 1, record: None, state_is_stale: true }
+        Self {
+            spec,
+            metrics,
+            tables,
+            definition,
+            keyed_tasks: 1,
+            record: None,
+            state_is_stale: true,
+            outlets: Vec::new(),
+            delivered: Delivered::new(),
+        }
+    }
+
+    /// Sends the rows of the newest epoch again, unless it is known that they have arrived. A sink that is new gets those of the next epochs.
+    async fn pay_debts(&mut self, record: &EpochRecord) -> Result<(), StreamError> {
+        if self.outlets.is_empty() {
+            return Ok(());
+        }
+        if let Some(delivered) = delivery::noted(&self.spec.warehouse, &self.spec.id, record.epoch).await {
+            self.delivered = delivered;
+            return Ok(());
+        }
+        let (owed, new): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.outlets).into_iter().partition(|outlet| record.sinks.iter().any(|sink| sink.name == outlet.name()));
+        self.outlets = owed;
+        self.deliver(record).await?;
+        self.outlets.extend(new);
+        Ok(())
+    }
+
+    /// Sends the rows of a decided epoch to the sinks that wait for it.
+    async fn deliver(&mut self, record: &EpochRecord) -> Result<(), StreamError> {
+        let Some(main) = self.tables.get(&Target::Main) else { return Ok(()) };
+        let outlets = std::mem::take(&mut self.outlets);
+        (self.outlets, self.delivered) = delivery::deliver(record, main, &self.spec.blueprint.schema, outlets).await?;
+        Ok(())
+    }
+
+    /// Notes at a clean end that nothing is owed.
+    async fn note_delivery(&mut self) {
+        if let Some(record) = self.record.as_ref().filter(|_| !self.outlets.is_empty()) {
+            delivery::note(&self.spec.warehouse, &self.spec.id, record.epoch, &self.delivered).await;
+        }
     }
 
     /// Drives epochs until the shard ends, then waits for its threads.
@@ -274,6 +341,8 @@ impl<'a> Shard<'a> {
             state: before.map(|r| r.state.clone()).unwrap_or_default(),
             tables,
             counters: before.map(|r| r.counters).unwrap_or_default(),
+            constraints: ConstraintEpoch::following(before.map(|r| r.constraints.as_slice()), &self.spec.blueprint.table.expectations),
+            sinks: SinkEpoch::following(before.map(|r| r.sinks.as_slice()), &self.spec.blueprint, &self.delivered),
         }
     }
 
@@ -286,14 +355,19 @@ impl<'a> Shard<'a> {
         let mut record = self.next_record(&offsets);
         let mut deltas: Vec<TaskDelta> = Vec::new();
         let mut counted = Counters::default();
+        let mut tallies: Vec<Tally> = Vec::new();
         for passed in epoch.passed {
             counted.add(passed.counters);
+            add_tallies(&mut tallies, &passed.tallies);
             record.watermarks_us.extend(passed.watermarks_us);
             record.idle_us.extend(passed.idle_us);
             deltas.push(passed.delta);
         }
         if let Some(staged) = epoch.staged {
             counted.rows_out += staged.rows_out;
+            for sink in &mut record.sinks {
+                sink.rows += staged.delivered.get(&sink.name).copied().unwrap_or_default();
+            }
             for (target, files) in staged.files {
                 let name = self.tables.get(&target).map(|table| table.name().clone());
                 if let Some(table) = record.tables.iter_mut().find(|t| Some(&t.table) == name.as_ref()) {
@@ -302,6 +376,9 @@ impl<'a> Shard<'a> {
             }
         }
         record.counters.add(counted);
+        for (constraint, tally) in record.constraints.iter_mut().zip(tallies) {
+            constraint.count(tally, record.written_ms);
+        }
         if std::mem::take(&mut self.state_is_stale) {
             record.state.clear();
         }
@@ -325,6 +402,7 @@ impl<'a> Shard<'a> {
         watershed_lake::step("record_written");
         tables::commit(&self.spec.id, &record, &self.tables).await?;
         watershed_lake::step("tables_committed");
+        self.deliver(&record).await?;
         if let Some(before) = &self.record {
             state::remove_unused(&self.spec.warehouse, &self.spec.id, &before.state, &record.state).await;
             if record.epoch > EPOCH_RECORDS_KEPT {

@@ -1,4 +1,5 @@
-//! The sink: writes rows of the table and its side tables to Parquet files that nobody sees until their epoch is decided.
+//! The sink: writes rows of the table and its side tables to Parquet files that nobody sees until their epoch is decided, and sends rows
+//! that need not wait for that to sinks in Kafka.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +14,11 @@ use watershed_lake::{StagedFile, Table, TableWriter};
 
 use crate::StreamError;
 use crate::control::Control;
+use crate::delivery::Delivered;
 use crate::epoch::Counters;
+use crate::hidden;
 use crate::limits::SINK_BUFFER_BYTES_MAX;
+use crate::outlet::Outlet;
 use crate::task::{Aligner, Report};
 
 /// Which of a pipeline's tables rows are for.
@@ -26,6 +30,8 @@ pub enum Target {
     Late,
     /// `<source>$quarantine`.
     Quarantine,
+    /// `<table>$violations`.
+    Violations,
 }
 
 /// What flows into the sink.
@@ -41,10 +47,12 @@ pub enum SinkMessage {
     },
 }
 
-/// The files of one epoch.
+/// The files of one epoch. What the sinks that do not wait for epochs had to send before its barrier has arrived.
 pub struct Staged {
     /// The epoch.
     pub epoch: u64,
+    /// Rows sent at once and acknowledged, by sink.
+    pub delivered: Delivered,
     /// Files by table.
     pub files: BTreeMap<Target, Vec<StagedFile>>,
     /// Rows for the main table among them.
@@ -63,6 +71,10 @@ pub struct Sink {
     pub control: Arc<Control>,
     /// Where uploads run.
     pub runtime: Handle,
+    /// Sinks that get rows at once.
+    pub outlets: Vec<Outlet>,
+    /// With what the ids of their rows begin.
+    pub origin: String,
 }
 
 impl Sink {
@@ -81,11 +93,13 @@ impl Sink {
                     if !aligner.block(input) {
                         continue;
                     }
+                    // The record may be written only once Kafka has the rows: then they are never read again.
+                    let Some(delivered) = self.settle()? else { return Ok(()) };
                     // Closing and uploading goes on beside the rows of the next epoch.
                     let done = std::mem::take(&mut open);
                     let reports = reports.clone();
                     self.runtime.spawn(async move {
-                        let report = match done.finish(epoch).await {
+                        let report = match done.finish(epoch, delivered).await {
                             Ok(staged) => {
                                 watershed_lake::step("files_staged");
                                 Report::Staged(Box::new(staged))
@@ -103,11 +117,33 @@ impl Sink {
         }
     }
 
-    fn write(&self, open: &mut OpenFiles, target: Target, rows: RecordBatch) -> Result<(), StreamError> {
+    /// Waits until Kafka has what was sent at once. `None` if the task is to end.
+    fn settle(&mut self) -> Result<Option<Delivered>, StreamError> {
+        if !self.outlets.is_empty() {
+            watershed_lake::step("sink_rows_sent");
+        }
+        let mut delivered = Delivered::new();
+        for outlet in &mut self.outlets {
+            let Some(rows) = outlet.settle(|| self.control.stopped())? else { return Ok(None) };
+            delivered.insert(outlet.name().to_string(), rows);
+        }
+        if !self.outlets.is_empty() {
+            watershed_lake::step("sink_rows_acknowledged");
+        }
+        Ok(Some(delivered))
+    }
+
+    fn write(&mut self, open: &mut OpenFiles, target: Target, mut rows: RecordBatch) -> Result<(), StreamError> {
+        if target == Target::Main {
+            for outlet in &mut self.outlets {
+                outlet.send(rows.clone(), &self.origin)?;
+            }
+            rows = hidden::without_hidden(rows)?;
+        }
         let Some(table) = self.tables.get(&target) else { return Ok(()) };
         let rows = match target {
             Target::Quarantine => with_pipeline(&rows, &self.pipeline)?,
-            Target::Main | Target::Late => rows,
+            Target::Main | Target::Late | Target::Violations => rows,
         };
         if target == Target::Main {
             open.rows_out += rows.num_rows() as u64;
@@ -132,11 +168,11 @@ struct OpenFiles {
 }
 
 impl OpenFiles {
-    async fn finish(mut self, epoch: u64) -> Result<Staged, StreamError> {
+    async fn finish(mut self, epoch: u64, delivered: Delivered) -> Result<Staged, StreamError> {
         for (target, writer) in self.writers {
             self.files.entry(target).or_default().extend(writer.finish().await?);
         }
-        Ok(Staged { epoch, files: self.files, rows_out: self.rows_out })
+        Ok(Staged { epoch, delivered, files: self.files, rows_out: self.rows_out })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use watershed_dialect::LateRows;
-use watershed_lake::{Commit, Table, TableName, Warehouse};
+use watershed_lake::{Commit, LakeError, Table, TableName, Warehouse};
 
 use crate::StreamError;
 use crate::epoch::{EpochRecord, ShardId, TableEpoch};
@@ -30,6 +30,18 @@ pub async fn open(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<BTreeM
         && blueprint.table.late_rows == LateRows::Divert
     {
         tables.insert(Target::Late, warehouse.create_table(&main.side("late"), schema.clone(), &[]).await?);
+    }
+    let violations = main.side("violations");
+    match &blueprint.violations_schema {
+        Some(schema) => {
+            tables.insert(Target::Violations, warehouse.create_table(&violations, schema.clone(), &[]).await?);
+        }
+        // Of expectations that are no longer in force: their last epoch may still have to be carried out.
+        None => match warehouse.table(&violations).await {
+            Ok(table) => drop(tables.insert(Target::Violations, table)),
+            Err(LakeError::NoSuchTable(_)) => {}
+            Err(error) => return Err(error.into()),
+        },
     }
     let quarantine = quarantine_name(&blueprint.source.name)?;
     tables.insert(Target::Quarantine, warehouse.create_table(&quarantine, quarantine_schema(), &["pipeline".to_string()]).await?);

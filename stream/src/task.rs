@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Select, Sender};
@@ -27,7 +27,7 @@ use crate::epoch::Counters;
 use crate::exchange::Exchange;
 use crate::hidden::{self, PartitionWatermark};
 use crate::limits::{TURN_BYTES_MAX, TURN_ROWS_MAX, TURN_WAIT};
-use crate::operator::{Chain, Output, Watermark};
+use crate::operator::{Chain, Output, Tally, Watermark, add_tallies};
 use crate::sink::{SinkMessage, Staged, Target};
 use crate::state::{Stage, TaskDelta};
 
@@ -71,6 +71,8 @@ pub struct Passed {
     pub delta: TaskDelta,
     /// Rows it counted since the barrier before.
     pub counters: Counters,
+    /// Rows that met and violated each expectation since then.
+    pub tallies: Vec<Tally>,
     /// Local tasks: the next offset of each of its partitions.
     pub offsets: BTreeMap<i32, i64>,
     /// Local tasks: the watermark of each of its partitions.
@@ -126,6 +128,8 @@ pub struct LocalTask {
     pub time_column: Option<usize>,
     /// Whether rows carry hidden columns.
     pub uses_time: bool,
+    /// Rows that met and violated each expectation since the last barrier.
+    pub tallies: Vec<Tally>,
     /// The watermark of each of its partitions.
     pub watermarks: BTreeMap<i32, PartitionWatermark>,
     /// How long a partition must have been read to its end to be idle.
@@ -197,18 +201,20 @@ impl LocalTask {
             return Ok(true);
         }
         let mut moved = None;
+        let mut before = None;
         if let Some(column) = self.time_column
             && let Some(watermark) = self.watermarks.get_mut(&partition)
         {
             let was_us = watermark.watermark_us;
-            let before = watermark.fold(rows.column(column).as_primitive::<TimestampMicrosecondType>());
+            before = Some(watermark.fold(rows.column(column).as_primitive::<TimestampMicrosecondType>()));
             if watermark.watermark_us > was_us {
                 moved = Some(watermark.watermark_us);
             }
-            if self.uses_time {
-                let schema = hidden::with_hidden(&rows.schema());
-                rows = hidden::attach(rows, schema, partition, Arc::new(batch.decoded.offsets), before)?;
-            }
+        }
+        if self.uses_time {
+            let schema = hidden::with_hidden(&rows.schema());
+            let before = before.unwrap_or_else(|| Int64Array::from_value(i64::MIN, rows.num_rows()));
+            rows = hidden::attach(rows, schema, partition, Arc::new(batch.decoded.offsets), before)?;
         }
         let mut out = Output::default();
         self.chain.process(rows, &mut out)?;
@@ -238,13 +244,9 @@ impl LocalTask {
         Ok(true)
     }
 
-    fn emit(&mut self, out: Output, counters: &mut Counters) -> Result<bool, StreamError> {
-        counters.rows_deduplicated += out.deduplicated;
-        for late in out.late {
-            counters.rows_late += late.num_rows() as u64;
-            if !send(&self.sink, SinkMessage::Rows(Target::Late, late)) {
-                return Ok(false);
-            }
+    fn emit(&mut self, mut out: Output, counters: &mut Counters) -> Result<bool, StreamError> {
+        if !set_aside(&mut out, &self.sink, counters, &mut self.tallies) {
+            return Ok(false);
         }
         for rows in out.rows {
             let alive = match &self.downstream {
@@ -288,6 +290,7 @@ impl LocalTask {
             epoch,
             delta,
             counters: std::mem::take(counters),
+            tallies: std::mem::take(&mut self.tallies),
             offsets: self.offsets.clone(),
             watermarks_us: self.watermarks.iter().map(|(&p, w)| (p, w.watermark_us)).filter(|(_, w)| *w > i64::MIN).collect(),
             idle_us,
@@ -311,12 +314,26 @@ impl LocalTask {
     }
 }
 
+/// Counts the rows that do not go on and sends them to their side tables. False if nobody listens any more.
+fn set_aside(out: &mut Output, sink: &Sender<SinkMessage>, counters: &mut Counters, tallies: &mut Vec<Tally>) -> bool {
+    counters.rows_deduplicated += out.deduplicated;
+    counters.rows_dropped += out.dropped;
+    counters.rows_late += out.late.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
+    counters.rows_violating += out.violating.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
+    add_tallies(tallies, &out.tallies);
+    let late = out.late.drain(..).map(|rows| (Target::Late, rows));
+    let violating = out.violating.drain(..).map(|rows| (Target::Violations, rows));
+    late.chain(violating).all(|(target, rows)| send(sink, SinkMessage::Rows(target, rows)))
+}
+
 /// The keyed stage over one range of keys.
 pub struct KeyedTask {
     /// Its number.
     pub index: usize,
     /// Its operators.
     pub chain: Chain,
+    /// Rows that met and violated each expectation since the last barrier.
+    pub tallies: Vec<Tally>,
     /// One input for each local task.
     pub inputs: Vec<Receiver<Message>>,
     /// Where results go.
@@ -361,6 +378,7 @@ impl KeyedTask {
                         epoch,
                         delta,
                         counters: std::mem::take(&mut counters),
+                        tallies: std::mem::take(&mut self.tallies),
                         offsets: BTreeMap::new(),
                         watermarks_us: BTreeMap::new(),
                         idle_us: BTreeMap::new(),
@@ -371,7 +389,10 @@ impl KeyedTask {
                     aligner.unblock();
                 }
             }
-            let counted = Counters { rows_deduplicated: out.deduplicated, ..Counters::default() };
+            let mut counted = Counters::default();
+            if !set_aside(&mut out, &self.sink, &mut counted, &mut self.tallies) {
+                return Ok(());
+            }
             counters.add(counted);
             self.control.count(counted);
             for rows in out.rows {

@@ -15,6 +15,7 @@ use crate::epoch::EpochRecord;
 use crate::exchange::Exchange;
 use crate::hidden::PartitionWatermark;
 use crate::limits::CHANNEL_BATCHES_MAX;
+use crate::outlet::Outlet;
 use crate::shard::ShardSpec;
 use crate::sink::{Sink, SinkMessage, Target};
 use crate::state::{self, Stage};
@@ -37,13 +38,14 @@ pub struct Running {
 /// Operator state as it was read back: segment name and rows.
 pub type Segments = [(String, RecordBatch)];
 
-/// Starts all tasks of a shard. `offsets` says for each partition where it goes on.
+/// Starts all tasks of a shard. `offsets` says for each partition where it goes on, `outlets` are the sinks that get rows at once.
 pub fn start(
     spec: &ShardSpec,
     record: Option<&EpochRecord>,
     tables: &BTreeMap<Target, Table>,
     offsets: &BTreeMap<i32, i64>,
     segments: &Segments,
+    outlets: Vec<Outlet>,
 ) -> Result<Running, StreamError> {
     let local_tasks = spec.parallelism.clamp(1, offsets.len().max(1));
     let keyed_tasks = keyed_tasks(spec, record);
@@ -60,7 +62,7 @@ pub fn start(
     for (index, inputs) in keyed_inputs.into_iter().enumerate() {
         starter.keyed(index, inputs)?;
     }
-    starter.sink(tables)?;
+    starter.sink(tables, outlets)?;
     Ok(Running { control: starter.control, reports, task_count, keyed_tasks, threads: starter.threads })
 }
 
@@ -139,6 +141,7 @@ impl Starter<'_> {
                 chain,
                 time_column: blueprint.time_column,
                 uses_time: blueprint.uses_time,
+                tallies: Vec::new(),
                 watermarks,
                 idle_timeout: blueprint.source.idle_timeout,
                 offsets,
@@ -154,17 +157,19 @@ impl Starter<'_> {
     fn keyed(&mut self, index: usize, inputs: Vec<Receiver<Message>>) -> Result<(), StreamError> {
         let mut chain = self.spec.blueprint.keyed_chain()?;
         state::restore(Stage::Keyed, chain.operators_mut(), self.segments, |task, _| task == index)?;
-        let task = KeyedTask { index, chain, inputs, sink: self.sink_sender(), control: self.control.clone() };
+        let task = KeyedTask { index, chain, tallies: Vec::new(), inputs, sink: self.sink_sender(), control: self.control.clone() };
         self.thread(format!("keyed{index}"), move |reports| task.run(reports))
     }
 
-    fn sink(&mut self, tables: &BTreeMap<Target, Table>) -> Result<(), StreamError> {
+    fn sink(&mut self, tables: &BTreeMap<Target, Table>, outlets: Vec<Outlet>) -> Result<(), StreamError> {
         let sink = Sink {
             inputs: std::mem::take(&mut self.sink_inputs),
             tables: tables.clone(),
             pipeline: self.spec.id.pipeline.to_string(),
             control: self.control.clone(),
             runtime: tokio::runtime::Handle::current(),
+            outlets,
+            origin: self.spec.blueprint.source.name.clone(),
         };
         self.thread("sink".into(), move |reports| sink.run(reports))
     }

@@ -10,7 +10,7 @@ use crate::tools::wait_for;
 use crate::watershed::LIMIT;
 
 /// The next offset of each partition as the newest epoch record of a pipeline has it, summed; 0 before the first.
-fn committed(project: &Project, pipeline: &str) -> i64 {
+pub fn committed(project: &Project, pipeline: &str) -> i64 {
     let folder = project.files.join("_watershed/pipelines").join(pipeline).join("0/epochs");
     let newest = std::fs::read_dir(folder).ok().and_then(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).max());
     let record = newest.and_then(|path| serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).ok()?).ok());

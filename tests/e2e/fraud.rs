@@ -1,13 +1,14 @@
 //! The fraud scores of the simulated city: they are what a query over all payments gives, and they find the labelled fraud.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::kafka;
 use crate::tools::{folder, free_port};
 use crate::watershed::Watershed;
 
 /// The files of `sql/` that fraud scores need.
-const DEFINITIONS: [&str; 8] = [
+const DEFINITIONS: [&str; 9] = [
     "sources/payments.sql",
     "sources/driver_locations.sql",
     "sources/fraud_labels.sql",
@@ -16,6 +17,7 @@ const DEFINITIONS: [&str; 8] = [
     "bronze/fraud_labels.sql",
     "gold/fraud_scores.sql",
     "gold/driver_fraud_scores.sql",
+    "sinks/fraud_scores.sql",
 ];
 
 fn project_file(path: &str) -> String {
@@ -90,6 +92,19 @@ fn fraud_scores_are_those_of_a_query_over_all_payments_and_find_the_fraud() {
     let scored = number(&warehouse, "SELECT count(DISTINCT score_id) FROM gold.fraud_scores");
     let late = number(&warehouse, "SELECT count(DISTINCT event_id) FROM gold.fraud_scores$late");
     assert!(scored > 200 && scored <= made && scored + late >= made, "{made} attempts, {scored} scored, {late} late");
+
+    // The same scores are in the topic, each once as nobody disturbed the run, under their ids.
+    let messages = kafka::read_at(&bootstrap, "fraud-scores");
+    let ids: BTreeSet<String> = messages.iter().map(|message| message.id.clone().expect("a message has an id")).collect();
+    let in_table = csv(&warehouse, "-c", "SELECT score_id FROM gold.fraud_scores").into_iter().map(|row| row[0].clone());
+    assert_eq!(messages.len(), ids.len(), "scores sent twice");
+    assert_eq!(ids, in_table.collect(), "ids of the topic and of the table");
+    for message in &messages {
+        let body: serde_json::Value = serde_json::from_slice(&message.value).expect("JSON");
+        assert_eq!(body["score_id"].as_str(), message.id.as_deref());
+        assert_eq!(body["payment_id"].as_str().map(str::as_bytes), message.key.as_deref());
+        assert!(body["score"].is_number(), "{body}");
+    }
 
     // By kind: precision and recall, of which the rules must keep a part; docs/guide/fraud.md has a longer run.
     let quality = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/fraud_quality.sql").display().to_string();

@@ -11,7 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
+use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
@@ -33,12 +33,14 @@ pub struct Login {
     pub password: &'static str,
 }
 
-/// What stands in a topic: partition, offset, value.
+/// What stands in a topic: partition, offset, value, key, header `id`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Record {
     pub partition: i32,
     pub offset: i64,
     pub value: Vec<u8>,
+    pub key: Option<Vec<u8>>,
+    pub id: Option<String>,
 }
 
 impl Kafka {
@@ -220,40 +222,61 @@ impl Kafka {
 
     /// The end of each partition: the offset the next record will have.
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer = self.client().create().expect("a consumer");
-        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).expect("Kafka answers");
-        let partitions = metadata.topics().first().expect("the topic").partitions();
-        let end = |p: i32| consumer.fetch_watermarks(topic, p, Duration::from_secs(10)).expect("Kafka answers").1;
-        partitions.iter().map(|p| (p.id(), end(p.id()))).collect()
+        ends(&self.client(), topic)
     }
 
     /// All that stands in a topic now, by partition and offset.
     pub fn read(&self, topic: &str) -> Vec<Record> {
-        let ends = self.ends(topic);
-        let mut config = self.client();
-        config.set("group.id", "e2e-reader").set("enable.auto.commit", "false").set("fetch.queue.backoff.ms", "5");
-        let consumer: BaseConsumer = config.create().expect("a consumer");
-        let mut from = TopicPartitionList::new();
-        for (partition, _) in ends.iter().filter(|(_, end)| **end > 0) {
-            from.add_partition_offset(topic, *partition, Offset::Beginning).expect("an offset");
-        }
-        consumer.assign(&from).expect("assigned");
-        let expected = usize::try_from(ends.values().sum::<i64>()).expect("a count");
-        let mut records = Vec::with_capacity(expected);
-        let start = Instant::now();
-        while records.len() < expected {
-            assert!(start.elapsed() < Duration::from_secs(60), "read {} of {expected} records of {topic} in a minute", records.len());
-            match consumer.poll(Duration::from_millis(200)) {
-                Some(Ok(m)) => {
-                    records.push(Record { partition: m.partition(), offset: m.offset(), value: m.payload().unwrap_or_default().to_vec() });
-                }
-                Some(Err(e)) => panic!("{topic} cannot be read: {e}"),
-                None => {}
-            }
-        }
-        records.sort();
-        records
+        read(self.client(), topic)
     }
+}
+
+/// All that stands in a topic of the broker at `bootstrap` now, by partition and offset.
+pub fn read_at(bootstrap: &str, topic: &str) -> Vec<Record> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap);
+    read(config, topic)
+}
+
+fn ends(client: &ClientConfig, topic: &str) -> BTreeMap<i32, i64> {
+    let consumer: BaseConsumer = client.create().expect("a consumer");
+    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).expect("Kafka answers");
+    let partitions = metadata.topics().first().expect("the topic").partitions();
+    let end = |p: i32| consumer.fetch_watermarks(topic, p, Duration::from_secs(10)).expect("Kafka answers").1;
+    partitions.iter().map(|p| (p.id(), end(p.id()))).collect()
+}
+
+fn read(mut config: ClientConfig, topic: &str) -> Vec<Record> {
+    let ends = ends(&config, topic);
+    config.set("group.id", "e2e-reader").set("enable.auto.commit", "false").set("fetch.queue.backoff.ms", "5");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let mut from = TopicPartitionList::new();
+    for (partition, _) in ends.iter().filter(|(_, end)| **end > 0) {
+        from.add_partition_offset(topic, *partition, Offset::Beginning).expect("an offset");
+    }
+    consumer.assign(&from).expect("assigned");
+    let expected = usize::try_from(ends.values().sum::<i64>()).expect("a count");
+    let mut records = Vec::with_capacity(expected);
+    let start = Instant::now();
+    while records.len() < expected {
+        assert!(start.elapsed() < Duration::from_secs(60), "read {} of {expected} records of {topic} in a minute", records.len());
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(m)) => {
+                let id = m.headers().and_then(|headers| headers.iter().find(|header| header.key == "id"));
+                records.push(Record {
+                    partition: m.partition(),
+                    offset: m.offset(),
+                    value: m.payload().unwrap_or_default().to_vec(),
+                    key: m.key().map(<[u8]>::to_vec),
+                    id: id.and_then(|id| Some(String::from_utf8_lossy(id.value?).into_owned())),
+                });
+            }
+            Some(Err(e)) => panic!("{topic} cannot be read: {e}"),
+            None => {}
+        }
+    }
+    records.sort();
+    records
 }
 
 fn java_tool(name: &str) -> PathBuf {

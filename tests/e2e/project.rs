@@ -41,6 +41,19 @@ AS SELECT event_id, event_time, city, cents, kafka_partition, kafka_offset
 FROM DEDUPLICATE(TABLE events_in PARTITION BY event_id, DESCRIPTOR(event_time), INTERVAL '10 minutes');
 ";
 
+/// The pipelines of these definitions.
+const PIPELINES: [&str; 3] = ["bronze.events", "gold.by_minute", "silver.unique_events"];
+
+/// The definition of the source alone.
+pub fn source() -> &'static str {
+    DEFINITIONS.split_inclusive(';').next().expect("a statement")
+}
+
+/// The definitions of the three streaming tables.
+pub fn tables() -> &'static str {
+    &DEFINITIONS[source().len()..]
+}
+
 /// The tables the pipelines write, side tables included.
 pub const TABLES: [&str; 7] = [
     "bronze.events",
@@ -77,12 +90,27 @@ impl Project {
         Self::applied(Self { folder: folder("project-"), warehouse: url, files, bootstrap, environment }, topic)
     }
 
+    /// As [`Project::local`], with definitions of one's own behind the source: `{topic}` in them stands for the topic.
+    pub fn of(bootstrap: String, topic: &str, definitions: &str) -> Self {
+        let folder = folder("project-");
+        let files = folder.path().join("warehouse");
+        let warehouse = files.display().to_string();
+        let project = Self { folder, warehouse, files, bootstrap, environment: Vec::new() };
+        project.apply(topic, &format!("{}\n{definitions}", source()));
+        project
+    }
+
     fn applied(self, topic: &str) -> Self {
-        let sql = self.folder.path().join("sql");
-        std::fs::create_dir(&sql).expect("a folder");
-        std::fs::write(sql.join("definitions.sql"), DEFINITIONS.replace("{topic}", topic)).expect("definitions");
-        self.watershed(["apply", &sql.display().to_string(), "--yes"]).succeeds();
+        self.apply(topic, DEFINITIONS);
         self
+    }
+
+    /// Makes `definitions` those in force.
+    pub fn apply(&self, topic: &str, definitions: &str) {
+        let sql = self.folder.path().join("sql");
+        std::fs::create_dir_all(&sql).expect("a folder");
+        std::fs::write(sql.join("definitions.sql"), definitions.replace("{topic}", topic)).expect("definitions");
+        self.watershed(["apply", &sql.display().to_string(), "--yes"]).succeeds();
     }
 
     /// `watershed <arguments>` on this warehouse.
@@ -126,7 +154,7 @@ impl Project {
         assert_eq!(self.table("gold.by_minute$late").count(), expected.late_for_minutes, "gold.by_minute$late");
         self.check_minutes(expected);
         self.check_quarantine(expected);
-        for pipeline in ["bronze.events", "gold.by_minute", "silver.unique_events"] {
+        for pipeline in PIPELINES {
             check_epochs(&self.files, pipeline);
         }
     }
@@ -160,6 +188,8 @@ impl Project {
             by_pipeline.entry(pipeline).or_default().push((number("partition"), number("offset")));
             assert!(row["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "no reason in {row:?}");
         }
+        // Tests may have pipelines of their own beside these.
+        by_pipeline.retain(|pipeline, _| PIPELINES.contains(&pipeline.as_str()));
         assert_eq!(by_pipeline.len(), 3, "pipelines in the quarantine: {:?}", by_pipeline.keys());
         for (pipeline, rows) in by_pipeline {
             let set: BTreeSet<_> = rows.iter().copied().collect();

@@ -1,6 +1,7 @@
 //! What is wrong, where, and the nearest thing that works.
 
-use watershed_dialect::{SqlError, StatementKind, explain, parse, plan, plan_streaming};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use watershed_dialect::{SqlError, StatementKind, explain, parse, plan, plan_expectation, plan_sink, plan_streaming};
 
 use crate::shared::{rows, session, with_rows};
 
@@ -45,7 +46,29 @@ fn statements_that_do_not_parse() {
         ("CREATE SOURCE IF NOT EXISTS s (a INT) WITH (topic = 't')", "IF", "not needed"),
         ("CREATE STREAMING TABLE demand AS SELECT 1", "demand", "silver.demand"),
         ("CREATE STREAMING TABLE a.t$late AS SELECT 1", "t$late", "side tables"),
-        ("CREATE STREAMING TABLE a.b (CONSTRAINT c EXPECT (x > 1)) AS SELECT 1", "CONSTRAINT", "not supported yet"),
+        ("CREATE STREAMING TABLE a.b (CONSTRANT c EXPECT (x > 1)) AS SELECT 1", "CONSTRANT", "did you mean 'CONSTRAINT'?"),
+        ("CREATE STREAMING TABLE a.b (CONSTRAINT EXPECT (x > 1)) AS SELECT 1", "EXPECT", "a constraint has a name"),
+        ("CREATE STREAMING TABLE a.b (EXPECT (x > 1)) AS SELECT 1", "EXPECT", "write CONSTRAINT name EXPECT"),
+        ("CREATE STREAMING TABLE a.b (CONSTRAINT c CHECK (x > 1)) AS SELECT 1", "CHECK", "write EXPECT in place of CHECK"),
+        ("CREATE STREAMING TABLE a.b (CONSTRAINT c EXPCT (x > 1)) AS SELECT 1", "EXPCT", "did you mean 'EXPECT'?"),
+        ("CREATE STREAMING TABLE a.b (CONSTRAINT c EXPECT x > 1) AS SELECT 1", "x", "in parentheses: EXPECT (fare >= 0)"),
+        ("CREATE STREAMING TABLE a.b (CONSTRAINT c EXPECT (x >)) AS SELECT 1", "", "expected an expression, found )"),
+        ("CREATE STREAMING TABLE a.b (CONSTRAINT c EXPECT (x > 1) ON VIOLATON FAIL) AS SELECT 1", "VIOLATON", "did you mean 'VIOLATION'?"),
+        ("CREATE STREAMING TABLE a.b (CONSTRAINT c EXPECT (x > 1) ON VIOLATION DROP) AS SELECT 1", "DROP", "write DROP ROW"),
+        ("CREATE STREAMING TABLE a.b (CONSTRAINT c EXPECT (x > 1) ON VIOLATION QUARANTIN) AS SELECT 1", "QUARANTIN", "'QUARANTINE'?"),
+        ("CREATE STREAMING TABLE a.b (CONSTRAINT c EXPECT (x > 1) FAIL) AS SELECT 1", "FAIL", "write ON VIOLATION FAIL"),
+        ("CREATE STREAMING TABLE a.b (CONSTRAINT c EXPECT (x), CONSTRAINT c EXPECT (y)) AS SELECT 1", "c", "stands twice"),
+        ("CREATE SINK s KAFKA (topic = 't') AS SELECT * FROM STREAM(a.b)", "KAFKA", "write CREATE SINK name TO KAFKA"),
+        ("CREATE SINK s TO KAFKFA (topic = 't') AS SELECT * FROM STREAM(a.b)", "KAFKFA", "did you mean 'KAFKA'?"),
+        ("CREATE SINK s TO KAFKA (topc = 't') AS SELECT * FROM STREAM(a.b)", "topc", "did you mean 'topic'?"),
+        ("CREATE SINK s TO KAFKA (key = 'k') AS SELECT * FROM STREAM(a.b)", "", "names no topic"),
+        ("CREATE SINK s TO KAFKA (topic = 't', format = 'avro') AS SELECT * FROM STREAM(a.b)", "'avro'", "it is 'json'"),
+        ("CREATE SINK s TO KAFKA (topic = 't', partitions = 'many') AS SELECT * FROM STREAM(a.b)", "'many'", "a number from 1"),
+        ("CREATE SINK x.s TO KAFKA (topic = 't') AS SELECT * FROM STREAM(a.b)", ".s", "no schema"),
+        ("CREATE SINK s TO KAFKA (topic = 't') AS SELECT * FROM a.b", "a.b", "write FROM STREAM(a.b)"),
+        ("CREATE SINK s TO KAFKA (topic = 't') AS SELECT * FROM STREAM(b)", "b", "such as STREAM(gold.b)"),
+        ("CREATE SINK s TO KAFKA (topic = 't') AS SELECT 1", "SELECT", "the rows of one streaming table"),
+        ("CREATE SINK s TO KAFKA (topic = 't') AS\n SELECT * FROM STREAM(a.b) JOIN STREAM(a.c) ON true", "SELECT", "one streaming table"),
         ("CREATE STREAMING TABLE a.b (x INT) AS SELECT 1", "", "those of the query"),
         ("CREATE STREAMING TABLE a.b WITH (comit_interval = '1 s') AS SELECT 1", "comit_interval", "did you mean 'commit_interval'?"),
         ("CREATE STREAMING TABLE a.b PARTITION BY (x) AS SELECT 1", "PARTITION", "write PARTITIONED BY"),
@@ -174,6 +197,54 @@ async fn places_count_from_the_start_of_the_file() {
     assert_eq!((error.line, error.column), (Some(5), Some(40)), "{error}");
     let rendered = error.render(text, Some("demand.sql"));
     assert!(rendered.contains("--> demand.sql:5:40\n") && rendered.contains("hint: did you mean 'city'?"), "{rendered}");
+}
+
+#[tokio::test]
+async fn predicates_that_do_not_plan() {
+    let ctx = session();
+    let result = Schema::new(vec![Field::new("city", DataType::Utf8, true), Field::new("fare", DataType::Int64, true)]);
+    // (predicate, word pointed at, part of the message)
+    let cases = [
+        ("city IS NOT NULL AND citty <> 'x'", "citty", "an expectation sees the columns of the result: city, fare; did you mean 'city'?"),
+        ("fare", "", "an expectation is true or false, but this is Int64"),
+        ("sum(fare) > 1", "", "one row at a time"),
+        ("fare > (SELECT 1)", "", "one row at a time"),
+        ("random() < fare", "random", "random() cannot be part of an expectation"),
+        ("upperr(city) = 'X'", "upperr", "did you mean 'upper'?"),
+    ];
+    for (predicate, word, part) in cases {
+        let text =
+            format!("CREATE STREAMING TABLE a.b (\n  CONSTRAINT c EXPECT ({predicate}) ON VIOLATION FAIL\n) AS SELECT city FROM rides");
+        let StatementKind::CreateStreamingTable(table) = parse(&text).unwrap().remove(0).kind else { panic!("{text}") };
+        let error = plan_expectation(&ctx.state(), &table.expectations[0], &result).expect_err(predicate);
+        assert!(error.to_string().contains(part), "{predicate}: {error}");
+        assert_eq!(error.line, Some(2), "{error}");
+        if !word.is_empty() {
+            assert_eq!(pointed(&error, &text), word, "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn sinks_that_do_not_plan() {
+    let result: SchemaRef = Schema::new(vec![Field::new("city", DataType::Utf8, true), Field::new("fare", DataType::Float64, true)]).into();
+    let cases = [
+        ("", "SELECT citty FROM STREAM(gold.x)", "did you mean 'city'?"),
+        ("", "SELECT count(*) AS n FROM STREAM(gold.x)", "GROUP BY cannot be part of a sink"),
+        ("", "SELECT city FROM STREAM(gold.x) LIMIT 3", "LIMIT cannot be part of a sink"),
+        ("", "SELECT DISTINCT city FROM STREAM(gold.x)", "one row at a time"),
+        ("", "SELECT upper(city) FROM STREAM(gold.x)", "cannot name a column"),
+        ("", "SELECT now() AS t FROM STREAM(gold.x)", "now() cannot be part"),
+        (", key = 'cty'", "SELECT city FROM STREAM(gold.x)", "columns of the query: city; did you mean 'city'?"),
+        (", id = 'fare'", "SELECT fare FROM STREAM(gold.x)", "'fare' cannot be the id: it is Float64"),
+    ];
+    for (option, query, part) in cases {
+        let text = format!("CREATE SINK s TO KAFKA (topic = 't'{option}) AS {query}");
+        let StatementKind::CreateSink(sink) = parse(&text).unwrap().remove(0).kind else { panic!("{text}") };
+        let error = plan_sink(&session().state(), &sink, result.clone()).await.expect_err(query);
+        assert!(error.to_string().contains(part), "{query}: {error}");
+        assert!(error.line.is_some(), "{error}");
+    }
 }
 
 #[tokio::test]

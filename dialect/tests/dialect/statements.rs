@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use watershed_dialect::{
-    Connector, Format, LateRows, MaterializedViewDefinition, Metadata, OnError, Schedule, StatementKind, StreamingTableDefinition,
-    WatermarkDefinition, parse,
+    Connector, Format, LateRows, MaterializedViewDefinition, Metadata, OnError, OnViolation, Schedule, StatementKind,
+    StreamingTableDefinition, WatermarkDefinition, parse,
 };
 
 use crate::shared::source;
@@ -128,13 +128,49 @@ fn a_streaming_table_with_defaults() {
 }
 
 #[test]
+fn constraints_of_a_streaming_table() {
+    let table = streaming_table(
+        "CREATE STREAMING TABLE a.b (
+            CONSTRAINT known EXPECT (city IS NOT NULL),
+            constraint Fair expect (fare >= 0 AND (tip < fare)) on violation drop row,
+            CONSTRAINT c3 EXPECT ( x ) ON VIOLATION QUARANTINE, CONSTRAINT c4 EXPECT (x) ON VIOLATION FAIL UPDATE
+        ) PARTITIONED BY (city) AS SELECT city FROM s",
+    );
+    let said: Vec<_> = table.expectations.iter().map(|e| (e.name.as_str(), e.predicate.as_str(), e.action)).collect();
+    let expected = [
+        ("known", "city IS NOT NULL", OnViolation::Warn),
+        ("fair", "fare >= 0 AND (tip < fare)", OnViolation::DropRow),
+        ("c3", "x", OnViolation::Quarantine),
+        ("c4", "x", OnViolation::Fail),
+    ];
+    assert_eq!(said, expected);
+    assert_eq!((table.expectations[0].line, table.expectations[0].column), (2, 38));
+    assert_eq!(table.partitioned_by, ["city"]);
+}
+
+#[test]
+fn a_sink_in_full() {
+    let text = "CREATE SINK scores TO KAFKA (topic = 'fraud-scores', format = 'json', key = 'payment_id', id = 'score_id', partitions = 3,
+                'kafka.bootstrap.servers' = 'other:9092') AS SELECT * FROM STREAM(Gold.fraud_scores) WHERE score > 50";
+    let StatementKind::CreateSink(sink) = parse(text).unwrap().remove(0).kind else { panic!("{text}") };
+    assert_eq!((sink.name.as_str(), sink.topic.as_str()), ("scores", "fraud-scores"));
+    assert_eq!((sink.key.as_deref(), sink.id.as_deref(), sink.partitions), (Some("payment_id"), Some("score_id"), Some(3)));
+    assert_eq!((sink.schema.as_str(), sink.table.as_str()), ("gold", "fraud_scores"));
+    assert_eq!(sink.properties.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["bootstrap.servers=other:9092"]);
+    assert_eq!(sink.query, "SELECT * FROM STREAM(Gold.fraud_scores) WHERE score > 50");
+}
+
+#[test]
 fn each_definition_parses_again_from_its_text() {
-    let text = "CREATE SOURCE s (a INT) WITH (topic = 't'); ; CREATE STREAMING TABLE a.b AS SELECT a FROM s;";
+    let text = "CREATE SOURCE s (a INT) WITH (topic = 't'); ;
+                CREATE STREAMING TABLE a.b (CONSTRAINT c EXPECT (a > 1) ON VIOLATION DROP ROW) AS SELECT a FROM s;
+                CREATE SINK k TO KAFKA (topic = 't') AS SELECT a FROM STREAM(a.b) WHERE a > 1;";
     for statement in parse(text).unwrap() {
         let again = parse(&statement.text).unwrap().remove(0);
         match (statement.kind, again.kind) {
             (StatementKind::CreateSource(a), StatementKind::CreateSource(b)) => assert_eq!(a, b),
             (StatementKind::CreateStreamingTable(a), StatementKind::CreateStreamingTable(b)) => assert_eq!(a, b),
+            (StatementKind::CreateSink(a), StatementKind::CreateSink(b)) => assert_eq!(a, b),
             (a, b) => panic!("{a:?} became {b:?}"),
         }
     }

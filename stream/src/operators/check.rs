@@ -19,7 +19,7 @@ pub(crate) enum Step {
 }
 
 /// Runs `script` through the operators `make` makes. `expected` is what they hand on, as lines `step: value|value|…`, late rows
-/// marked `step late: …`.
+/// marked `step late: …`, those that violate expectations `step violating: …`; then how many rows met each expectation, of how many.
 pub(crate) fn check(make: impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], expected: &str) {
     let expected: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let plain = run(&make, script, false);
@@ -44,6 +44,11 @@ pub(crate) fn run(make: &impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], r
         }
         lines.extend(out.rows.iter().flat_map(|batch| show(&format!("{number}"), batch)));
         lines.extend(out.late.iter().flat_map(|batch| show(&format!("{number} late"), batch)));
+        lines.extend(out.violating.iter().flat_map(|batch| show(&format!("{number} violating"), batch)));
+        if !out.tallies.is_empty() {
+            let counts: Vec<String> = out.tallies.iter().map(|t| format!("{}/{}", t.passed, t.passed + t.failed)).collect();
+            lines.push(format!("{number} met: {}, dropped: {}", counts.join(" "), out.dropped));
+        }
         if !restore {
             continue;
         }

@@ -9,16 +9,18 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::col;
 use watershed_dialect::window::{WindowKind, event_time_type, window_fields};
+use watershed_dialect::{Expectation, OnViolation, plan_expectation, session_config, session_state};
 
 use super::aggregate_final::{AggregateFinal, Part};
 use super::aggregate_partial::{AggregatePartial, AggregatePartialSpec};
 use super::assign_windows::AssignWindows;
-use super::check::{Step, check};
+use super::check::{self, Step, check};
 use super::deduplicate::Deduplicate;
+use super::expect::{Expect, ExpectSpec};
 use super::group_table::{Aggregate, GroupSpec};
 use super::late::{Deadline, Late};
 use crate::hidden;
-use crate::operator::Operator;
+use crate::operator::{Chain, Operator, Output};
 
 fn event_fields() -> Vec<Field> {
     vec![
@@ -186,4 +188,85 @@ fn rows_the_watermark_has_not_passed_wait_through_a_restart() {
         "1: 1970-01-01T00:00:05Z|a|2.0
          3: 1970-01-01T00:00:08Z|c|7.0",
     );
+}
+
+/// Expectations over (time, city, fare); `FAIL` for a fare of 13.
+fn expectations() -> Vec<Box<dyn Operator>> {
+    let rules = [
+        ("known_city", "city IS NOT NULL", OnViolation::Warn),
+        ("not_negative", "fare >= 0", OnViolation::DropRow),
+        ("plausible", "fare < 100 OR fare IS NULL", OnViolation::Quarantine),
+        ("lucky", "fare IS DISTINCT FROM 13", OnViolation::Fail),
+    ];
+    let state = session_state(session_config(), None);
+    let result: SchemaRef = Schema::new(event_fields()).into();
+    let planned = rules.map(|(name, predicate, action)| {
+        let rule = Expectation { name: name.into(), predicate: predicate.into(), action, line: 1, column: 1 };
+        let predicate = plan_expectation(&state, &rule, &result).expect("the predicate is planned");
+        (rule, predicate)
+    });
+    let spec = ExpectSpec { table: "silver.rides".into(), rules: planned.into(), result };
+    vec![Box::new(Expect::new(Arc::new(spec), events()))]
+}
+
+#[test]
+fn rows_are_held_to_expectations_and_counted() {
+    check(
+        expectations,
+        &[
+            Step::Rows(
+                events(),
+                "2024-01-01T00:00:01Z,Lima,5,0,1,0
+                 2024-01-01T00:00:02Z,,7,0,2,0
+                 2024-01-01T00:00:03Z,Lima,-1,0,3,0
+                 2024-01-01T00:00:04Z,,,0,4,0
+                 2024-01-01T00:00:05Z,,200,0,5,0",
+            ),
+            Step::Rows(events(), "2024-01-01T00:00:06Z,Lima,8,1,9,0"),
+        ],
+        "0: 2024-01-01T00:00:01Z|Lima|5.0|0|1|0
+         0: 2024-01-01T00:00:02Z||7.0|0|2|0
+         0 violating: 2024-01-01T00:00:05Z||200.0|[known_city, plausible]|0|5
+         0 met: 2/5 3/5 4/5 5/5, dropped: 2
+         1: 2024-01-01T00:00:06Z|Lima|8.0|1|9|0
+         1 met: 1/1 1/1 1/1 1/1, dropped: 0",
+    );
+}
+
+#[test]
+fn a_row_that_is_both_dropped_and_quarantined_is_kept_aside() {
+    let rules = [("small", "fare < 10", OnViolation::DropRow), ("odd", "fare % 2 = 1", OnViolation::Quarantine)];
+    let state = session_state(session_config(), None);
+    let make = || -> Vec<Box<dyn Operator>> {
+        let result: SchemaRef = Schema::new(event_fields()).into();
+        let planned = rules.map(|(name, predicate, action)| {
+            let rule = Expectation { name: name.into(), predicate: predicate.into(), action, line: 1, column: 1 };
+            let predicate = plan_expectation(&state, &rule, &result).expect("the predicate is planned");
+            (rule, predicate)
+        });
+        let spec = ExpectSpec { table: "silver.rides".into(), rules: planned.into(), result: result.clone() };
+        vec![Box::new(Expect::new(Arc::new(spec), result))]
+    };
+    let plain: SchemaRef = Schema::new(event_fields()).into();
+    check(
+        make,
+        &[Step::Rows(
+            plain,
+            "2024-01-01T00:00:01Z,a,12
+             2024-01-01T00:00:02Z,b,11",
+        )],
+        // Behind an exchange no single message made the row: it has no place.
+        "0 violating: 2024-01-01T00:00:01Z|a|12.0|[small, odd]||
+         0 met: 0/2 1/2, dropped: 1",
+    );
+}
+
+#[test]
+fn fail_names_the_row_and_the_way_out() {
+    let mut chain = Chain::new(expectations());
+    let rows = check::rows(&events(), "2024-01-01T00:00:01Z,Lima,5,0,1,0\n2024-01-01T00:00:02Z,Lima,13,2,77,0");
+    let said = chain.process(rows, &mut Output::default()).expect_err("a row violates an expectation").to_string();
+    for part in ["constraint lucky", "fare IS DISTINCT FROM 13", "partition 2, offset 77", "city=Lima, fare=13.0", "QUARANTINE"] {
+        assert!(said.contains(part), "{part} in: {said}");
+    }
 }

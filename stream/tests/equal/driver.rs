@@ -12,7 +12,7 @@ use arrow::ipc::reader::StreamReader;
 use watershed_stream::Blueprint;
 use watershed_stream::exchange::Exchange;
 use watershed_stream::hidden::{self, PartitionWatermark};
-use watershed_stream::operator::{Chain, Output, Watermark};
+use watershed_stream::operator::{Chain, Output, Tally, Watermark, add_tallies};
 use watershed_stream::state::{self, Stage, TaskDelta};
 
 /// How many tasks run.
@@ -28,6 +28,8 @@ pub struct Given {
     pub rows: Vec<RecordBatch>,
     pub late: Vec<RecordBatch>,
     pub deduplicated: u64,
+    pub dropped: u64,
+    pub tallies: Vec<Tally>,
 }
 
 /// What an epoch record would hold.
@@ -199,6 +201,8 @@ impl<'a> Driver<'a> {
 
     fn deliver(&mut self, out: Output) {
         self.given.deduplicated += out.deduplicated;
+        self.given.dropped += out.dropped;
+        add_tallies(&mut self.given.tallies, &out.tallies);
         self.given.late.extend(out.late);
         self.given.rows.extend(out.rows);
     }

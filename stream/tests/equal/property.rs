@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::SchemaRef;
 use proptest::prelude::*;
+use watershed_stream::operator::Tally;
 use watershed_stream::{Blueprint, Project};
 
 use crate::batch::{self, lines};
@@ -178,6 +179,24 @@ fn check(query: &str, late_if: LateIf, run: &Run) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// A constraint that drops rows leaves those that WHERE over the result would, and counts each once.
+fn check_constraint(query: &str, predicate: &str, late_if: LateIf, run: &Run) -> Result<(), TestCaseError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let head = SOURCE.replace("out.t AS", &format!("out.t (CONSTRAINT c EXPECT ({predicate}) ON VIOLATION DROP ROW) AS"));
+    let project = Project::parse([format!("{head}{query}").as_str()]).expect("the project parses");
+    let blueprint = runtime.block_on(project.plan(project.tables.values().next().expect("one table"))).expect("planned");
+    let source = blueprint.source.schema();
+    let given = run_all(&blueprint, run, &source);
+    let (rows, _) = in_time(&run.rows, late_if);
+    let result = |query: &str| runtime.block_on(batch::result(query, "trips", batch_of(&rows, &source), &blueprint.schema));
+    let (all, kept) = (lines(&result(query)), lines(&result(&format!("SELECT * FROM ({query}) WHERE {predicate}"))));
+    prop_assert_eq!(lines(&given.rows), &kept[..], "{} where {}", query, predicate);
+    let (passed, failed) = (kept.len() as u64, (all.len() - kept.len()) as u64);
+    prop_assert_eq!(given.dropped, failed);
+    prop_assert_eq!(given.tallies.first().copied().unwrap_or_default(), Tally { passed, failed });
+    Ok(())
+}
+
 /// Rows up to 20 s out of order: some are late. Restarts, cuts, tasks and partitions vary.
 fn disordered() -> impl Strategy<Value = Run> {
     runs(20_000_000, Ties::Few)
@@ -227,6 +246,18 @@ proptest! {
             "SELECT window_end, count(*) AS n, max(seats) AS most \
              FROM CUMULATE(TABLE trips, DESCRIPTOR(time), INTERVAL '5 seconds', INTERVAL '20 seconds') GROUP BY window_start, window_end",
             LateIf::Never,
+            &run,
+        )?;
+    }
+
+    #[test]
+    fn constraints(run in disordered()) {
+        check_constraint("SELECT id, upper(city) AS city, seats FROM trips", "seats > 2 OR city = 'A'", LateIf::Never, &run)?;
+        check_constraint(
+            "SELECT window_start, city, count(*) AS n FROM TUMBLE(TABLE trips, DESCRIPTOR(time), INTERVAL '10 seconds') \
+             GROUP BY window_start, window_end, city",
+            "n > 1 AND city <> 'a'",
+            LateIf::WindowClosed { size_us: 10_000_000 },
             &run,
         )?;
     }

@@ -1,0 +1,198 @@
+//! Sends the rows of a decided epoch to the sinks that wait for it.
+//!
+//! The rows are read back from the files that the epoch record names, so that after a crash they are found again, in the same places and
+//! hence with the same ids. Record *n+1* is written only once the rows of epoch *n* are acknowledged; so a restart can owe nothing but those
+//! of the newest epoch, and sends them again unless a note says that they have arrived.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+use watershed_lake::{StagedFile, StagedRows, Table, Warehouse};
+
+use crate::StreamError;
+use crate::epoch::{EpochRecord, ShardId};
+use crate::hidden;
+use crate::outlet::Outlet;
+
+/// How much of a table's Delta id stands in the ids of its rows: enough to tell a table made anew from the one before.
+const LIFE_CHARS: usize = 8;
+
+/// Rows acknowledged, by sink.
+pub type Delivered = BTreeMap<String, u64>;
+
+/// Sends the rows that the epoch of `record` added to `table` (whose rows have the columns `schema`) and waits until they are acknowledged.
+/// Gives the outlets back.
+pub async fn deliver(
+    record: &EpochRecord,
+    table: &Table,
+    schema: &SchemaRef,
+    mut outlets: Vec<Outlet>,
+) -> Result<(Vec<Outlet>, Delivered), StreamError> {
+    let files: Vec<StagedFile> = record.tables.iter().find(|t| t.table == *table.name()).map(|t| t.files.clone()).unwrap_or_default();
+    if outlets.is_empty() || files.is_empty() {
+        return Ok((outlets, Delivered::new()));
+    }
+    let life: String = table.id().chars().take(LIFE_CHARS).collect();
+    let origin = format!("{}/{life}/{}", table.name(), record.epoch);
+    for (number, file) in files.iter().enumerate() {
+        let rows = table.staged_rows(file).await?;
+        let (origin, schema) = (origin.clone(), schema.clone());
+        outlets = blocking(record, move || {
+            send_file(rows, &schema, number as i32, &origin, &mut outlets)?;
+            Ok(outlets)
+        })
+        .await?;
+    }
+    watershed_lake::step("sink_rows_sent");
+    let settled = blocking(record, move || {
+        let mut delivered = Delivered::new();
+        for outlet in &mut outlets {
+            // Nothing stops this wait but its own timeout: rows of a decided epoch are owed.
+            let rows = outlet.settle(|| false)?.unwrap_or_default();
+            delivered.insert(outlet.name().to_string(), rows);
+        }
+        Ok((outlets, delivered))
+    })
+    .await?;
+    watershed_lake::step("sink_rows_acknowledged");
+    Ok(settled)
+}
+
+async fn blocking<T: Send + 'static>(
+    record: &EpochRecord,
+    body: impl FnOnce() -> Result<T, StreamError> + Send + 'static,
+) -> Result<T, StreamError> {
+    let pipeline = record.pipeline.to_string();
+    tokio::task::spawn_blocking(body).await.map_err(|e| StreamError::TaskDied { pipeline, what: e.to_string() })?
+}
+
+fn send_file(rows: StagedRows, schema: &SchemaRef, file: i32, origin: &str, outlets: &mut [Outlet]) -> Result<(), StreamError> {
+    let with_place = hidden::with_hidden(schema);
+    let mut first = 0;
+    for batch in rows {
+        let batch = as_emitted(&batch?, schema)?;
+        let behind = first + batch.num_rows() as i64;
+        let places: ArrayRef = Arc::new(Int64Array::from_iter_values(first..behind));
+        let no_watermarks = Int64Array::from_value(i64::MIN, batch.num_rows());
+        let batch = hidden::attach(batch, with_place.clone(), file, places, no_watermarks)?;
+        first = behind;
+        for outlet in outlets.iter_mut() {
+            outlet.send(batch.clone(), origin)?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows of a table as the pipeline emitted them: Delta calls the elements of lists by another name.
+fn as_emitted(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, StreamError> {
+    let cast = |(column, field): (&ArrayRef, &Arc<arrow::datatypes::Field>)| {
+        if column.data_type() == field.data_type() { Ok(column.clone()) } else { arrow::compute::cast(column, field.data_type()) }
+    };
+    let columns = rows.columns().iter().zip(schema.fields()).map(cast).collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+/// Says that the rows of an epoch have arrived. Only spares messages: without it they are sent again, with the same ids.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    epoch: u64,
+    rows: Delivered,
+}
+
+fn note_path(shard: &ShardId) -> Path {
+    Path::from(format!("{}/delivered.json", shard.folder()))
+}
+
+/// Notes that the rows of `epoch` have arrived. Failing to is no error.
+pub async fn note(warehouse: &Warehouse, shard: &ShardId, epoch: u64, rows: &Delivered) {
+    let note = serde_json::to_vec(&Note { epoch, rows: rows.clone() }).unwrap_or_default();
+    if let Err(error) = warehouse.store().put(&note_path(shard), note.into()).await {
+        tracing::debug!(%error, "not noted that an epoch's rows have arrived");
+    }
+}
+
+/// What a note says of `epoch`; `None` if its rows may not have arrived.
+pub async fn noted(warehouse: &Warehouse, shard: &ShardId, epoch: u64) -> Option<Delivered> {
+    let object = warehouse.store().get(&note_path(shard)).await.ok()?;
+    let note: Note = serde_json::from_slice(&object.bytes().await.ok()?).ok()?;
+    (note.epoch == epoch).then_some(note.rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use arrow::array::StringArray;
+
+    use super::*;
+    use crate::epoch::{Counters, TableEpoch, VERSION};
+    use crate::holder::Identity;
+    use crate::outlet::tests::{Recorders, blueprint};
+    use crate::sink::Target;
+    use crate::tables;
+
+    #[tokio::test]
+    async fn a_decided_epochs_rows_are_sent_again_under_the_same_ids() {
+        let definitions = "CREATE STREAMING TABLE gold.cities PARTITIONED BY (city) AS SELECT id, city, fare FROM rides;
+                           CREATE SINK out TO KAFKA (topic = 't') AS SELECT city, fare FROM STREAM(gold.cities) WHERE fare > 1;";
+        let blueprint = blueprint(definitions).await;
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        let tables = tables::open(&warehouse, &blueprint).await.unwrap();
+        let main = &tables[&Target::Main];
+        let cities: ArrayRef = Arc::new(StringArray::from(vec![Some("Lima"), None, Some("Lima"), Some("Lagos")]));
+        let ids: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c", "d"]));
+        let fares: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
+        let rows = RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("city", cities, true), ("fare", fares, true)]).unwrap();
+        let mut writer = main.writer("test");
+        writer.write(rows).await.unwrap();
+        let files = writer.finish().await.unwrap();
+        let record = EpochRecord {
+            version: VERSION,
+            pipeline: main.name().clone(),
+            shard: 0,
+            epoch: 7,
+            writer: Identity::of_this_process(),
+            definition: String::new(),
+            written_ms: 0,
+            offsets: BTreeMap::new(),
+            watermarks_us: BTreeMap::new(),
+            idle_us: BTreeMap::new(),
+            keyed_tasks: 1,
+            state: BTreeMap::new(),
+            tables: vec![TableEpoch { table: main.name().clone(), table_id: main.id().into(), previous_epoch: None, files }],
+            counters: Counters::default(),
+            constraints: Vec::new(),
+            sinks: Vec::new(),
+        };
+        let recorders = Recorders::default();
+        let outlets = vec![Outlet::open(&blueprint.sinks[0], &recorders).unwrap()];
+        let (outlets, delivered) = deliver(&record, main, &blueprint.schema, outlets).await.unwrap();
+        assert_eq!(delivered, Delivered::from([("out".to_string(), 3)]));
+        let first = std::mem::take(&mut *recorders.0.sent.lock().unwrap());
+        let mut values: Vec<&str> = first.iter().map(|(_, row)| row.as_str()).collect();
+        values.sort_unstable();
+        assert_eq!(values, ["Lagos|4", "Lima|3", "|2"]);
+        let begin = format!("gold.cities/{}/7/", &main.id()[..8]);
+        assert!(first.iter().all(|(id, _)| id.starts_with(&begin)), "{first:?}");
+
+        deliver(&record, main, &blueprint.schema, outlets).await.unwrap();
+        assert_eq!(*recorders.0.sent.lock().unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn a_note_speaks_of_one_epoch_only() {
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        let shard = ShardId { pipeline: "gold.cities".parse().unwrap(), shard: 0 };
+        let rows = Delivered::from([("out".to_string(), 3)]);
+        assert_eq!(noted(&warehouse, &shard, 7).await, None);
+        note(&warehouse, &shard, 7, &rows).await;
+        assert_eq!(noted(&warehouse, &shard, 7).await, Some(rows));
+        assert_eq!(noted(&warehouse, &shard, 8).await, None);
+    }
+}
