@@ -10,6 +10,7 @@
 
 mod catalog;
 mod error;
+pub mod listen;
 mod session;
 pub mod shell;
 mod system;
