@@ -26,6 +26,7 @@ use crate::config::parse_duration;
 use crate::feed::{Feed, Order, Origin, Pace, Target, now_us};
 use crate::live::Live;
 use crate::project::{self, SqlFile};
+use crate::serve::{Servers, Taken};
 use crate::signals::{second_ends_at_once, stop_asked};
 use crate::terminal::{Terminal, paint};
 use crate::{Context, log, reconcile, warehouse};
@@ -91,7 +92,8 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
     let prompt = context.terminal.interactive() && !args.no_prompt && args.seconds.is_none();
 
     let stage = Stage::set(&args, &context, &dir).await?;
-    println!("{}", stage.describe(&context, &dir, &log_file));
+    let servers = Servers::start(&context, stage.warehouse.clone(), Taken::Moves).await?;
+    println!("{}{}", stage.describe(&context, &dir, &log_file), servers.describe());
     let feed = Feed::start(stage.order(&args))?;
     let runner = Arc::new(stage.start(&context).await?);
     let ending = Ending { at: args.seconds.map(|span| Instant::now() + span), prompt };
@@ -102,6 +104,7 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
         stage.prompt(&context, &runner).await?;
     }
     let code = stage.end(feed, runner, &mut live, &context).await?;
+    servers.stop().await;
     Ok(code)
 }
 

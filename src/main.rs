@@ -5,6 +5,7 @@
 //! | what a subcommand does | the file of its name |
 //! | which settings there are, and which value is in force | `config.rs` |
 //! | what `apply` takes for a change | `project.rs`, `changes.rs` |
+//! | which servers there are, and where they listen | `serve.rs` |
 //! | how pipelines are shown | `live.rs` while they run here, `pipelines.rs` from the warehouse |
 //! | where the demo's events come from, and whether they all arrived | `feed.rs`, `reconcile.rs` |
 //! | how an error is said | `report.rs` |
@@ -23,6 +24,7 @@ mod pipelines;
 mod project;
 mod reconcile;
 mod report;
+mod serve;
 mod shell;
 mod signals;
 mod simulate;
@@ -74,6 +76,7 @@ enum Command {
     Demo(demo::Args),
     Apply(apply::Args),
     Stream(stream::Args),
+    Serve(serve::Args),
     Shell(shell::Args),
     Status(status::Args),
     Simulate(Box<simulate::Args>),
@@ -116,11 +119,16 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
         Command::Simulate(args) => args.kafka.bootstrap.clone(),
         _ => None,
     };
+    let flight = match &cli.command {
+        Command::Serve(args) => args.flight.clone(),
+        _ => None,
+    };
     let flags = [
         ("warehouse", "--warehouse", cli.global.warehouse.clone()),
         ("log.filter", "--log", cli.global.log.clone()),
         ("log.file", "--log-file", cli.global.log_file.clone()),
         ("kafka.bootstrap", "--bootstrap", bootstrap),
+        (serve::FLIGHT_ADDRESS, "--flight", flight),
     ];
     Config::load(cli.global.config.as_deref(), std::env::vars(), &flags)
 }
@@ -144,6 +152,7 @@ fn run(command: Command, context: Context) -> u8 {
             Command::Demo(args) => demo::run(args, context).await,
             Command::Apply(args) => log::started(&context, apply::run(args, &context)).await,
             Command::Stream(args) => log::started(&context, stream::run(args, &context)).await,
+            Command::Serve(args) => log::started(&context, serve::run(args, &context)).await,
             Command::Shell(args) => log::started(&context, shell::run(args, &context)).await,
             Command::Status(args) => log::started(&context, status::run(args, &context)).await,
             Command::Simulate(args) => log::started(&context, simulate::run(*args, &context)).await,

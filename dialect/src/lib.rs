@@ -39,6 +39,7 @@ mod functions;
 mod locate;
 mod nearest;
 mod options;
+mod parameter;
 mod plan;
 mod relation;
 mod session;

@@ -4,13 +4,13 @@ use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as DfStatemen
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 
-use crate::SqlError;
 use crate::create_source::parse_create_source;
 use crate::create_streaming_table::parse_head;
 use crate::cursor::Cursor;
 use crate::definition::{SourceDefinition, StreamingTableDefinition};
 use crate::diagnose::{from_parser, from_tokenizer};
 use crate::syntax::{WatershedDialect, normalise};
+use crate::{SqlError, parameter};
 
 /// One statement of a text.
 #[derive(Debug, Clone)]
@@ -51,7 +51,8 @@ impl Statement {
 /// Parses a file or an input of the prompt: any number of statements, separated by semicolons.
 pub fn parse(text: &str) -> Result<Vec<Statement>, SqlError> {
     let dialect = WatershedDialect;
-    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| from_tokenizer(&e))?;
+    let mut tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| from_tokenizer(&e))?;
+    parameter::number(&mut tokens)?;
     let mut parser = DFParserBuilder::new(tokens).with_dialect(&dialect).build().map_err(|e| SqlError::new(e.message().into_owned()))?;
     let places = Places::new(text);
     let mut statements = vec![];
