@@ -214,12 +214,20 @@ def resident_mib(pid):
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS:"))
 
 
+def busy(pid):
+    """Waits until the server computes."""
+    before, until = cpu_seconds(pid), time.monotonic() + 30
+    while cpu_seconds(pid) - before < 0.3:
+        assert time.monotonic() < until, "the query does not run"
+        time.sleep(0.1)
+
+
 def idle(pid):
     """Waits until the server computes nothing any more."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 30
     while time.monotonic() < until:
         before = cpu_seconds(pid)
-        time.sleep(0.5)
+        time.sleep(1.0)
         if cpu_seconds(pid) - before < 0.1:
             return
     raise AssertionError("the server goes on computing")
@@ -247,10 +255,7 @@ def cancel(connection, pid):
 def leave(connection, pid):
     """Goes away without a word while a query computes."""
     threading.Thread(target=rows, args=(connection, ENDLESS), daemon=True).start()
-    time.sleep(1.0)
-    before = cpu_seconds(pid)
-    time.sleep(0.5)
-    assert cpu_seconds(pid) - before > 0.2, "the query does not run"
+    busy(pid)
     os._exit(0)
 
 
