@@ -158,7 +158,7 @@ install_kafka() {
 install_python_packages() {
     venv=$tools/python-$(cksum <"$root/tests/requirements.txt" | cut -d ' ' -f 1)
     if [ ! -d "$venv" ]; then
-        say "installing the Python readers (deltalake, DuckDB, Polars; 200 MB) into their own environment"
+        say "installing the Python readers and clients (deltalake, DuckDB, Polars, ADBC, Jupyter; 800 MB) into their own environment"
         rm -rf "$venv.part"
         python3 -m venv "$venv.part"
         "$venv.part/bin/python" -m pip install -q --disable-pip-version-check --only-binary=:all: -r "$root/tests/requirements.txt"

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("query.spill_limit", "32GiB", "how much queries may spill"),
     setting("batch.memory_limit", "1GiB", "memory for jobs; beyond it they spill where queries do, or fail"),
     setting("batch.parallel", "2", "jobs that run at once"),
+    setting("serve.flight_address", "127.0.0.1:8815", "where Flight SQL is served: host:port of this machine; nowhere if empty"),
     setting("log.filter", "warn,watershed=info", "what is logged"),
     setting("log.file", "", "where the log goes; else standard error"),
     setting("log.format", "text", "text or json"),
@@ -184,6 +186,7 @@ impl Config {
         self.bytes("query.memory_limit")?;
         self.bytes("query.spill_limit")?;
         self.number("stream.parallelism")?;
+        self.address("serve.flight_address")?;
         match self.text("log.format") {
             "text" | "json" => Ok(()),
             other => Err(self.wrong("log.format", &format!("'{other}' is neither text nor json"))),
@@ -215,6 +218,14 @@ impl Config {
         parse_bytes(self.text(name)).map_err(|why| self.wrong(name, &why))
     }
 
+    /// An address to listen on; none if the setting is empty.
+    pub fn address(&self, name: &str) -> Result<Option<SocketAddr>> {
+        let Some(text) = self.optional(name) else { return Ok(None) };
+        let numeric = text.replacen("localhost:", "127.0.0.1:", 1);
+        let wrong = || self.wrong(name, &format!("'{text}' is not an address; write for example 127.0.0.1:8815"));
+        numeric.parse().map(Some).map_err(|_| wrong())
+    }
+
     /// The settings of an open section that are not Watershed's own, without the section's name.
     pub fn handed_on(&self, section: &str) -> HashMap<String, String> {
         let own = |key: &str| SETTINGS.iter().any(|setting| setting.name == key);
@@ -234,9 +245,9 @@ pub fn help() -> String {
     let mut out = String::from("Settings, from watershed.toml, the environment and flags; the later wins:\n");
     for setting in SETTINGS {
         let default = if setting.default.is_empty() { String::new() } else { format!(" [{}]", setting.default) };
-        out.push_str(&format!("  {:<19} {}{default}\n", setting.name, setting.meaning));
+        out.push_str(&format!("  {:<21} {}{default}\n", setting.name, setting.meaning));
     }
-    out.push_str("  kafka.*, storage.*  for the Kafka client and the object store, such as kafka.security.protocol\n");
+    out.push_str("  kafka.*, storage.*    for the Kafka client and the object store, such as kafka.security.protocol\n");
     out.push_str(&format!("In the environment: {}, {}, and so on.\n", variable("warehouse"), variable("kafka.bootstrap")));
     out
 }
@@ -365,6 +376,15 @@ mod tests {
             "{size}"
         );
         assert!(message(load("warehouse = [1]\n", &[], None)).contains("must be a text"));
+    }
+
+    #[test]
+    fn addresses_name_this_machine_or_nothing() {
+        let address = |text: &str| load(&format!("[serve]\nflight_address = \"{text}\"\n"), &[], None)?.address("serve.flight_address");
+        assert_eq!(address("localhost:0").unwrap(), Some("127.0.0.1:0".parse().unwrap()));
+        assert_eq!(address("").unwrap(), None);
+        let wrong = address("8815").unwrap_err().to_string();
+        assert!(wrong.contains("serve.flight_address") && wrong.contains("127.0.0.1:8815"), "{wrong}");
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::feed::{Feed, Order, Origin, Pace, Target, now_us};
 use crate::jobs::Board;
 use crate::live::Live;
 use crate::project::{self, SqlFile};
+use crate::serve::{Servers, Taken};
 use crate::signals::{second_ends_at_once, stop_asked};
 use crate::terminal::{Terminal, paint};
 use crate::{Context, batch, log, reconcile, warehouse};
@@ -93,7 +94,8 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
     let prompt = context.terminal.interactive() && !args.no_prompt && args.seconds.is_none();
 
     let stage = Stage::set(&args, &context, &dir).await?;
-    println!("{}", stage.describe(&context, &dir, &log_file));
+    let servers = Servers::start(&context, stage.warehouse.clone(), Taken::Moves).await?;
+    println!("{}{}", stage.describe(&context, &dir, &log_file), servers.describe());
     let feed = Feed::start(stage.order(&args))?;
     let runner = Arc::new(stage.start(&context).await?);
     let scheduler = stage.schedule(&context)?;
@@ -106,6 +108,7 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
         stage.prompt(&context, &runner).await?;
     }
     let code = stage.end(feed, runner, scheduler, &mut live, &context).await?;
+    servers.stop().await;
     Ok(code)
 }
 

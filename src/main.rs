@@ -5,6 +5,7 @@
 //! | what a subcommand does | the file of its name |
 //! | which settings there are, and which value is in force | `config.rs` |
 //! | what `apply` takes for a change | `project.rs`, `changes.rs` |
+//! | which servers there are, and where they listen | `serve.rs` |
 //! | how pipelines are shown | `live.rs` while they run here, `pipelines.rs`, `quality.rs`, `sinks.rs` from the warehouse |
 //! | how jobs are shown | `jobs.rs` |
 //! | where the demo's events come from, and whether they all arrived | `feed.rs`, `reconcile.rs` |
@@ -28,6 +29,7 @@ mod quality;
 mod reconcile;
 mod report;
 mod run;
+mod serve;
 mod shell;
 mod signals;
 mod simulate;
@@ -84,6 +86,7 @@ enum Command {
     Run(run::Args),
     Batch(batch::Args),
     TrainingSet(training_set::Args),
+    Serve(serve::Args),
     Shell(shell::Args),
     Status(status::Args),
     Simulate(Box<simulate::Args>),
@@ -126,11 +129,16 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
         Command::Simulate(args) => args.kafka.bootstrap.clone(),
         _ => None,
     };
+    let flight = match &cli.command {
+        Command::Serve(args) => args.flight.clone(),
+        _ => None,
+    };
     let flags = [
         ("warehouse", "--warehouse", cli.global.warehouse.clone()),
         ("log.filter", "--log", cli.global.log.clone()),
         ("log.file", "--log-file", cli.global.log_file.clone()),
         ("kafka.bootstrap", "--bootstrap", bootstrap),
+        (serve::FLIGHT_ADDRESS, "--flight", flight),
     ];
     Config::load(cli.global.config.as_deref(), std::env::vars(), &flags)
 }
@@ -157,6 +165,7 @@ fn run(command: Command, context: Context) -> u8 {
             Command::Batch(args) => log::started(&context, batch::run(args, &context)).await,
             Command::TrainingSet(args) => log::started(&context, training_set::run(args, &context)).await,
             Command::Stream(args) => log::started(&context, stream::run(args, &context)).await,
+            Command::Serve(args) => log::started(&context, serve::run(args, &context)).await,
             Command::Shell(args) => log::started(&context, shell::run(args, &context)).await,
             Command::Status(args) => log::started(&context, status::run(args, &context)).await,
             Command::Simulate(args) => log::started(&context, simulate::run(*args, &context)).await,

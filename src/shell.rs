@@ -4,7 +4,8 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use watershed_query::shell::{Format, Shell, ShellError, ShellOptions};
+use watershed_query::flight::Remote;
+use watershed_query::shell::{Backend, Format, Shell, ShellError, ShellOptions};
 
 use crate::signals::INTERRUPTED;
 use crate::{Context, warehouse};
@@ -19,8 +20,12 @@ Examples:
   watershed shell
   watershed shell -c 'SELECT city, sum(requests) FROM gold.city_demand GROUP BY city'
   watershed shell -f report.sql --output csv > report.csv
-  echo 'SHOW TABLES;' | watershed shell --warehouse s3://lake/prod")]
+  echo 'SHOW TABLES;' | watershed shell --warehouse s3://lake/prod
+  watershed shell --url grpc://127.0.0.1:8815     through a running `watershed serve` or demo")]
 pub struct Args {
+    /// Ask this Flight SQL server instead of reading the warehouse here
+    #[arg(long, value_name = "URL", conflicts_with = "warehouse")]
+    url: Option<String>,
     /// Run this and leave; may be given several times
     #[arg(short, long, value_name = "SQL")]
     command: Vec<String>,
@@ -40,7 +45,7 @@ pub struct Args {
 
 /// Runs what was given, or opens the prompt.
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
-    let warehouse = warehouse::open(&context.config).await?;
+    let (backend, place) = backend(&args, context).await?;
     let scripted = !args.command.is_empty() || !args.file.is_empty() || !context.terminal.input;
     let options = ShellOptions {
         format: args.output,
@@ -50,8 +55,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         color: context.terminal.color_output(),
         commands: Vec::new(),
     };
-    let place = warehouse.url().clone();
-    let mut shell = Shell::new(warehouse::session(&context.config, warehouse)?, options);
+    let mut shell = Shell::new(backend, options);
     if !scripted {
         println!("Watershed {} over {place}\n\\? lists commands, \\d tables; statements end with a semicolon.", env!("CARGO_PKG_VERSION"));
         return ended(shell.interactive().await);
@@ -72,6 +76,18 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// What the shell reads from, and its name for people.
+async fn backend(args: &Args, context: &Context) -> Result<(Backend, String)> {
+    if let Some(url) = &args.url {
+        let remote = Remote::connect(url).await?;
+        let place = remote.place().to_owned();
+        return Ok((remote.into(), place));
+    }
+    let warehouse = warehouse::open(&context.config).await?;
+    let place = warehouse.url().to_string();
+    Ok((warehouse::session(&context.config, warehouse)?.into(), place))
 }
 
 /// Failed statements have said so themselves.

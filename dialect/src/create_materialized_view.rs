@@ -116,7 +116,7 @@ fn parse_schedule(cursor: &mut Cursor) -> Result<Schedule, SqlError> {
 /// `TRIGGER ON UPDATE` and how often at most.
 fn parse_trigger(cursor: &mut Cursor) -> Result<Schedule, SqlError> {
     cursor.expect(&["TRIGGER"])?;
-    cursor.expect(&["TRIGGER", "ON", "UPDATE"]).map_err(|e| e.hint("write TRIGGER ON UPDATE"))?;
+    cursor.expect(&["ON", "UPDATE"]).map_err(|e| e.hint("write TRIGGER ON UPDATE"))?;
     let at_most_every = if cursor.take(&["AT", "MOST", "EVERY"]) { parse_span(cursor)? } else { AT_MOST_EVERY };
     Ok(Schedule::OnUpdate { at_most_every })
 }

@@ -42,6 +42,7 @@ mod functions;
 mod locate;
 mod nearest;
 mod options;
+mod parameter;
 mod plan;
 mod relation;
 mod session;

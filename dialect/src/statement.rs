@@ -5,7 +5,6 @@ use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 
-use crate::SqlError;
 use crate::create_materialized_view::parse_view_head;
 use crate::create_sink;
 use crate::create_source::parse_create_source;
@@ -15,6 +14,7 @@ use crate::definition::{Expectation, MaterializedViewDefinition, SinkDefinition,
 use crate::diagnose::{from_parser, from_tokenizer};
 use crate::expectation::Parsed;
 use crate::syntax::{WatershedDialect, normalise};
+use crate::{SqlError, parameter};
 
 /// One statement of a text.
 #[derive(Debug, Clone)]
@@ -59,7 +59,8 @@ impl Statement {
 /// Parses a file or an input of the prompt: any number of statements, separated by semicolons.
 pub fn parse(text: &str) -> Result<Vec<Statement>, SqlError> {
     let dialect = WatershedDialect;
-    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| from_tokenizer(&e))?;
+    let mut tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| from_tokenizer(&e))?;
+    parameter::number(&mut tokens)?;
     let mut parser = DFParserBuilder::new(tokens).with_dialect(&dialect).build().map_err(|e| SqlError::new(e.message().into_owned()))?;
     let places = Places::new(text);
     let mut statements = vec![];

@@ -54,6 +54,11 @@ impl LakeCatalog {
         Self { home: Arc::new(HomeSchema { lake: Arc::clone(&lake) }), system: Arc::new(SystemSchema { tables: system }), lake }
     }
 
+    /// The same warehouse and system tables, with names and versions of its own.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.lake.warehouse.clone(), self.system.tables.values().cloned().collect())
+    }
+
     /// Lists the warehouse again and lets go of the pinned versions.
     pub(crate) async fn refresh(&self) -> Result<(), LakeError> {
         let names = self.lake.warehouse.tables().await?;

@@ -30,6 +30,9 @@ pub enum QueryError {
     /// The query failed while it ran.
     #[error("the query failed: {0}")]
     Failed(String),
+    /// A server said so, in its own words, which are complete.
+    #[error("{0}")]
+    Told(String),
     /// The session itself could not be set up (spill folder, …).
     #[error("cannot set up the query session: {0}")]
     Setup(String),
@@ -53,6 +56,14 @@ impl QueryError {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
+        let error = match error {
+            // An error of ours that went through DataFusion's streams.
+            DataFusionError::External(inner) => match inner.downcast::<Self>() {
+                Ok(own) => return *own,
+                Err(inner) => DataFusionError::External(inner),
+            },
+            other => other,
+        };
         match error.find_root() {
             DataFusionError::ResourcesExhausted(detail) => Self::OutOfMemory { detail: reason(detail).to_owned() },
             root => Self::Failed(root.strip_backtrace()),

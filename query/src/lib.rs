@@ -10,8 +10,12 @@
 
 mod catalog;
 mod error;
+pub mod flight;
+pub mod listen;
+mod pauses;
 mod session;
 pub mod shell;
+mod sql_type;
 mod system;
 mod workers;
 

@@ -17,12 +17,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, Statement as PlanStatement};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -30,6 +30,7 @@ use watershed_dialect::{Statement, StatementKind};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM};
+use crate::pauses::with_pauses;
 use crate::{QueryError, SystemTable, workers};
 
 /// `SHOW PIPELINES`, `SHOW JOBS`: tables of the schema `system`, their main columns.
@@ -61,6 +62,8 @@ impl Default for SessionOptions {
 pub struct Session {
     context: SessionContext,
     catalog: Arc<LakeCatalog>,
+    /// Whoever asks sits elsewhere: what touches this machine beyond the tables is refused.
+    for_others: bool,
     /// Where queries are computed.
     workers: tokio::runtime::Handle,
     /// Held from the refresh of the catalog to the end of planning, so that one statement never sees another's versions.
@@ -106,27 +109,41 @@ impl Session {
             .with_memory_pool(Arc::new(pool))
             .build_arc()
             .map_err(|error| QueryError::Setup(error.strip_backtrace()))?;
+        Ok(Self::over(LakeCatalog::new(warehouse, options.system_tables), runtime, workers::handle()?))
+    }
+
+    fn over(catalog: LakeCatalog, runtime: Arc<RuntimeEnv>, workers: tokio::runtime::Handle) -> Self {
         let config = watershed_dialect::session_config()
             .with_default_catalog_and_schema(CATALOG, HOME)
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true);
         let context = SessionContext::new_with_state(watershed_dialect::session_state(config, Some(runtime)));
-        let catalog = Arc::new(LakeCatalog::new(warehouse, options.system_tables));
+        let catalog = Arc::new(catalog);
         context.register_catalog(CATALOG, Arc::clone(&catalog) as _);
-        Ok(Self { context, catalog, workers: workers::handle()?, planning: Arc::default() })
+        Self { context, catalog, for_others: false, workers, planning: Arc::default() }
+    }
+
+    /// A session for a client of a server: settings of its own, the same warehouse, and memory and threads shared with this one, so that
+    /// the limits hold for all clients together. It refuses what touches the server's machine: `COPY … TO`, limits of the whole process.
+    pub fn for_client(&self) -> Self {
+        let session = Self::over(self.catalog.another(), self.context.runtime_env(), self.workers.clone());
+        Self { for_others: true, ..session }
     }
 
     /// Runs a text of exactly one statement.
     pub async fn query(&self, text: &str) -> Result<QueryResult, QueryError> {
-        let statements = watershed_dialect::parse(text)?;
-        match statements.as_slice() {
-            [statement] => self.run(statement).await,
-            several => Err(refused(&format!("{} statements in one query", several.len()), "send one statement at a time")),
-        }
+        self.run(&one_statement(text)?).await
     }
 
     /// Runs one parsed statement. Planning is done when this returns; rows are computed as the stream is read.
     pub async fn run(&self, statement: &Statement) -> Result<QueryResult, QueryError> {
+        let plan = self.plan(statement).await?;
+        refuse_parameters(&plan)?;
+        self.ready(plan).await?.start(|stream| stream)
+    }
+
+    /// Plans a statement against the newest version of every table it names; the plan keeps these versions.
+    pub(crate) async fn plan(&self, statement: &Statement) -> Result<LogicalPlan, QueryError> {
         let rewritten = match &statement.kind {
             StatementKind::CreateSource(_)
             | StatementKind::CreateStreamingTable(_)
@@ -148,16 +165,25 @@ impl Session {
             }
         };
         refuse_writes(&planned)?;
-        let has_rows = !matches!(planned, LogicalPlan::Statement(_));
-        let frame = self.context.execute_logical_plan(planned).await?;
+        if self.for_others {
+            refuse_beyond_tables(&planned)?;
+        }
+        Ok(planned)
+    }
+
+    /// Makes a plan ready to run. A statement such as `SET` has its effect here.
+    pub(crate) async fn ready(&self, plan: LogicalPlan) -> Result<Ready, QueryError> {
+        let has_rows = !matches!(plan, LogicalPlan::Statement(_));
+        let frame = self.context.execute_logical_plan(plan).await?;
         let task = Arc::new(frame.task_ctx());
-        let plan = frame.create_physical_plan().await?;
-        let stream = {
-            // Some operators start tasks as soon as they are executed: these, too, belong to the pool.
-            let _on_the_pool = self.workers.enter();
-            execute_stream(plan, task)?
-        };
-        Ok(QueryResult { stream: workers::compute(&self.workers, stream), has_rows })
+        let plan = with_pauses(frame.create_physical_plan().await?)?;
+        Ok(Ready { plan, task, has_rows, workers: self.workers.clone() })
+    }
+
+    /// The columns that a plan with parameters will give, as far as they are known before the parameters are.
+    pub(crate) fn columns_expected(&self, plan: &LogicalPlan) -> SchemaRef {
+        let optimised = self.context.state().optimize(plan);
+        Arc::clone(optimised.as_ref().unwrap_or(plan).schema().inner())
     }
 
     async fn plan_text(&self, text: &str) -> Result<LogicalPlan, QueryError> {
@@ -212,6 +238,11 @@ impl Session {
         Ok(Some(self.context.table_provider(reference).await?.schema()))
     }
 
+    /// The columns of a table as of the last statement or listing.
+    pub(crate) async fn columns(&self, schema: &str, table: &str) -> Result<SchemaRef, QueryError> {
+        Ok(self.context.table_provider(datafusion::common::TableReference::partial(schema, table)).await?.schema())
+    }
+
     /// Names of all functions a query can call, sorted.
     pub fn functions(&self) -> Vec<String> {
         let state = self.context.state();
@@ -224,7 +255,50 @@ impl Session {
     }
 }
 
-fn refused(what: &str, hint: &str) -> QueryError {
+/// A plan whose physical form is known and which has not run yet. It runs once: operators keep state.
+pub(crate) struct Ready {
+    plan: Arc<dyn ExecutionPlan>,
+    task: Arc<TaskContext>,
+    has_rows: bool,
+    workers: tokio::runtime::Handle,
+}
+
+impl Ready {
+    /// The columns of the result.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        self.plan.schema()
+    }
+
+    /// False for statements such as `SET` that have no rows to show.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.has_rows
+    }
+
+    /// Starts it on the pool's threads; what `adapt` adds to the stream runs there, too.
+    pub(crate) fn start(
+        self,
+        adapt: impl FnOnce(SendableRecordBatchStream) -> SendableRecordBatchStream,
+    ) -> Result<QueryResult, QueryError> {
+        let stream = {
+            // Some operators start tasks as soon as they are executed: these, too, belong to the pool.
+            let _on_the_pool = self.workers.enter();
+            execute_stream(self.plan, self.task)?
+        };
+        Ok(QueryResult { stream: workers::compute(&self.workers, adapt(stream)), has_rows: self.has_rows })
+    }
+}
+
+/// Parses a text of exactly one statement.
+pub(crate) fn one_statement(text: &str) -> Result<Statement, QueryError> {
+    let mut statements = watershed_dialect::parse(text)?;
+    match statements.len() {
+        1 => Ok(statements.remove(0)),
+        0 => Err(refused("there is no statement here", "write one, such as SELECT 1")),
+        several => Err(refused(&format!("{several} statements in one query"), "send one statement at a time")),
+    }
+}
+
+pub(crate) fn refused(what: &str, hint: &str) -> QueryError {
     QueryError::Refused { what: what.to_owned(), hint: hint.to_owned() }
 }
 
@@ -245,5 +319,45 @@ fn refuse_writes(plan: &LogicalPlan) -> Result<(), QueryError> {
         LogicalPlan::Explain(explain) => refuse_writes(&explain.plan),
         LogicalPlan::Analyze(analyze) => refuse_writes(&analyze.input),
         _ => Ok(()),
+    }
+}
+
+/// What a client of a server may not do: its files and limits would be those of the server's machine.
+fn refuse_beyond_tables(plan: &LogicalPlan) -> Result<(), QueryError> {
+    match plan {
+        LogicalPlan::Copy(_) => Err(refused(
+            "COPY … TO would write on the server's machine",
+            "run the query and write its rows where you are (in the shell: \\o FILE)",
+        )),
+        LogicalPlan::Statement(PlanStatement::SetVariable(set)) if is_of_process(&set.variable) => Err(refused(
+            &format!("{} holds for all clients of the server", set.variable),
+            "whoever runs the server sets query.memory_limit and its like",
+        )),
+        LogicalPlan::Statement(PlanStatement::ResetVariable(reset)) if is_of_process(&reset.variable) => {
+            Err(refused(&format!("{} holds for all clients of the server", reset.variable), "leave it as it is"))
+        }
+        LogicalPlan::Explain(explain) => refuse_beyond_tables(&explain.plan),
+        LogicalPlan::Analyze(analyze) => refuse_beyond_tables(&analyze.input),
+        _ => Ok(()),
+    }
+}
+
+fn is_of_process(variable: &str) -> bool {
+    variable.to_ascii_lowercase().starts_with("datafusion.runtime.")
+}
+
+pub(crate) fn refuse_parameters(plan: &LogicalPlan) -> Result<(), QueryError> {
+    if matches!(plan, LogicalPlan::Statement(_)) {
+        // PREPARE … AS has parameters on purpose.
+        return Ok(());
+    }
+    let mut names: Vec<String> = plan.get_parameter_names()?.into_iter().collect();
+    names.sort();
+    match names.as_slice() {
+        [] => Ok(()),
+        names => Err(refused(
+            &format!("the statement has parameters without a value: {}", names.join(", ")),
+            "write the values themselves, or prepare the statement and bind them",
+        )),
     }
 }

@@ -10,6 +10,7 @@
 //! | `watershed.rs` | runs of the binary |
 //! | `table.rs` | reads Delta tables without our code: log, transactions, rows |
 //! | `readers.rs` | what deltalake, DuckDB and Polars read in a table |
+//! | `serving.rs` | a server, and Python clients of it (`flight.py`) |
 
 #![allow(dead_code)]
 
@@ -29,6 +30,7 @@ mod readers;
 mod s3;
 mod secured;
 mod servers;
+mod serving;
 mod simulated;
 mod sinks;
 mod table;

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
-
-use super::HostCommand;
 use super::command::HELP;
 use super::output::Look;
 use super::table::{Cell, Column, Layout, Style, expanded, visible};
-use crate::{QueryError, Session};
+use super::{Backend, HostCommand};
+use crate::QueryError;
+use crate::sql_type::sql_type;
 
 /// Names and what is known of them, to be shown as a table.
 pub(super) struct Listing {
@@ -39,17 +38,17 @@ fn contains(name: &str, word: Option<&str>) -> bool {
 }
 
 /// `\dt [word]`
-pub(super) async fn tables(session: &Session, word: Option<&str>) -> Result<Listing, QueryError> {
+pub(super) async fn tables(backend: &Backend, word: Option<&str>) -> Result<Listing, QueryError> {
     let mut rows: Vec<Vec<String>> = Vec::new();
-    for name in session.tables().await? {
-        let kind = match name.table().rsplit_once('$') {
+    for table in backend.tables().await? {
+        let kind = match table.name.rsplit_once('$') {
+            _ if table.computed => "computed when read",
             Some((_, "late")) => "late rows",
             Some((_, "quarantine")) => "rows not accepted",
             _ => "table",
         };
-        rows.push(vec![name.schema().to_owned(), name.table().to_owned(), kind.to_owned()]);
+        rows.push(vec![table.schema, table.name, kind.to_owned()]);
     }
-    rows.extend(session.system_tables().into_iter().map(|name| vec!["system".to_owned(), name, "computed when read".to_owned()]));
     rows.retain(|row| contains(&format!("{}.{}", row[0], row[1]), word));
     let empty = match word {
         Some(word) => format!("no table's name contains '{word}'; \\dt lists all"),
@@ -59,8 +58,8 @@ pub(super) async fn tables(session: &Session, word: Option<&str>) -> Result<List
 }
 
 /// `\d table`
-pub(super) async fn columns(session: &Session, table: &str) -> Result<Listing, QueryError> {
-    let Some(schema) = session.describe(table).await? else {
+pub(super) async fn columns(backend: &Backend, table: &str) -> Result<Listing, QueryError> {
+    let Some(schema) = backend.describe(table).await? else {
         return Err(QueryError::Refused { what: format!("there is no table '{table}'"), hint: "\\d lists all".to_owned() });
     };
     let row = |field: &arrow::datatypes::FieldRef| {
@@ -71,21 +70,18 @@ pub(super) async fn columns(session: &Session, table: &str) -> Result<Listing, Q
 }
 
 /// `\dn`
-pub(super) async fn schemas(session: &Session) -> Result<Listing, QueryError> {
+pub(super) async fn schemas(backend: &Backend) -> Result<Listing, QueryError> {
     let mut counts = std::collections::BTreeMap::<String, usize>::new();
-    for name in session.tables().await? {
-        *counts.entry(name.schema().to_owned()).or_default() += 1;
-    }
-    if !session.system_tables().is_empty() {
-        counts.insert("system".to_owned(), session.system_tables().len());
+    for table in backend.tables().await? {
+        *counts.entry(table.schema).or_default() += 1;
     }
     let rows = counts.into_iter().map(|(schema, tables)| vec![schema, tables.to_string()]).collect();
     Ok(Listing { headings: vec!["schema", "tables"], rows, empty: "the warehouse has no tables yet".to_owned() })
 }
 
 /// `\df [word]`
-pub(super) fn functions(session: &Session, word: Option<&str>) -> Result<Listing, QueryError> {
-    let rows = session.functions().into_iter().filter(|name| contains(name, word)).map(|name| vec![name]).collect();
+pub(super) async fn functions(backend: &Backend, word: Option<&str>) -> Result<Listing, QueryError> {
+    let rows = backend.functions().await?.into_iter().filter(|name| contains(name, word)).map(|name| vec![name]).collect();
     let empty = format!("no function's name contains '{}'", word.unwrap_or_default());
     Ok(Listing { headings: vec!["function"], rows, empty })
 }
@@ -98,32 +94,4 @@ pub(super) fn help(host: &[Arc<dyn HostCommand>]) -> String {
         out.push_str(&format!("  {:<28}{meaning}\n", format!("\\{name} {arguments}")));
     }
     out
-}
-
-/// The SQL name of an Arrow type.
-fn sql_type(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Boolean => "BOOLEAN".to_owned(),
-        DataType::Int8 => "TINYINT".to_owned(),
-        DataType::Int16 => "SMALLINT".to_owned(),
-        DataType::Int32 => "INT".to_owned(),
-        DataType::Int64 => "BIGINT".to_owned(),
-        DataType::UInt8 => "TINYINT UNSIGNED".to_owned(),
-        DataType::UInt16 => "SMALLINT UNSIGNED".to_owned(),
-        DataType::UInt32 => "INT UNSIGNED".to_owned(),
-        DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
-        DataType::Float32 => "REAL".to_owned(),
-        DataType::Float64 => "DOUBLE".to_owned(),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR".to_owned(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BINARY".to_owned(),
-        DataType::Date32 | DataType::Date64 => "DATE".to_owned(),
-        DataType::Timestamp(_, _) => "TIMESTAMP".to_owned(),
-        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => format!("DECIMAL({precision}, {scale})"),
-        DataType::List(item) | DataType::LargeList(item) => format!("{}[]", sql_type(item.data_type())),
-        DataType::Struct(fields) => {
-            let fields: Vec<String> = fields.iter().map(|field| format!("{} {}", field.name(), sql_type(field.data_type()))).collect();
-            format!("STRUCT<{}>", fields.join(", "))
-        }
-        other => other.to_string(),
-    }
 }

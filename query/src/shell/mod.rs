@@ -3,12 +3,14 @@
 //! ```text
 //!  prompt.rs (a person)  ─┐                     ┌─► output.rs ─► table.rs
 //!                         ├─► input.rs ─► Shell ┤
-//!  -c, -f, a pipe ────────┘   command.rs        └─► listing.rs (\d, \dn, \df, \?)
+//!  -c, -f, a pipe ────────┘   command.rs   │    └─► listing.rs (\d, \dn, \df, \?)
+//!                                          └─ backend.rs: a session here, or a server
 //! ```
 //!
 //! State: the settings that commands change, and the file named by `\o`. A query runs on threads of
 //! its own (`workers.rs`), so the prompt returns at once when it is cancelled, whatever the query is doing.
 
+mod backend;
 mod command;
 mod complete;
 mod input;
@@ -26,11 +28,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::StreamExt;
 
+pub use backend::Backend;
 pub use command::HELP;
 pub use output::{Expanded, Format};
 pub use table::{Cell, Column, Layout, Style, cut, expanded};
 
-use crate::{QueryError, QueryResult, Session};
+use crate::{QueryError, QueryResult};
 use command::Command;
 use input::{Unit, UnitKind};
 use output::{Look, OutputError, Written};
@@ -93,9 +96,9 @@ enum Outcome {
     Leave,
 }
 
-/// A shell over a session.
+/// A shell over a session here or a server elsewhere.
 pub struct Shell {
-    session: Session,
+    backend: Backend,
     options: ShellOptions,
     look: Look,
     timing: bool,
@@ -105,14 +108,14 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// A shell that reads from `session`.
-    pub fn new(session: Session, options: ShellOptions) -> Self {
+    /// A shell that reads from `backend`.
+    pub fn new(backend: impl Into<Backend>, options: ShellOptions) -> Self {
         let width = options.terminal.then(terminal_width);
         let style = Style { width, unicode: options.terminal, color: options.terminal && options.color };
         let row_limit = if options.terminal { ROWS_SHOWN } else { 0 };
         let look = Look { format: options.format, expanded: Expanded::Auto, row_limit, style };
         let timing = options.timing.unwrap_or(false);
-        Self { session, options, look, timing, output: None, include_depth: 0 }
+        Self { backend: backend.into(), options, look, timing, output: None, include_depth: 0 }
     }
 
     /// Runs a text (`-c`, `-f`, a pipe) up to its first failure. `file` stands in messages.
@@ -148,7 +151,7 @@ impl Shell {
             self.look.style.width = Some(terminal_width());
         }
         let result = {
-            let work = show(&self.session, text, &self.look, self.output.as_mut());
+            let work = show(&self.backend, text, &self.look, self.output.as_mut());
             tokio::select! {
                 result = work => result,
                 _ = tokio::signal::ctrl_c() => {
@@ -204,10 +207,10 @@ impl Shell {
         let text = match command {
             Command::Quit => return Outcome::Leave,
             Command::Help => listing::help(&self.options.commands),
-            Command::Tables(word) => return self.list(listing::tables(&self.session, word.as_deref()).await),
-            Command::Describe(table) => return self.list(listing::columns(&self.session, &table).await),
-            Command::Schemas => return self.list(listing::schemas(&self.session).await),
-            Command::Functions(word) => return self.list(listing::functions(&self.session, word.as_deref())),
+            Command::Tables(word) => return self.list(listing::tables(&self.backend, word.as_deref()).await),
+            Command::Describe(table) => return self.list(listing::columns(&self.backend, &table).await),
+            Command::Schemas => return self.list(listing::schemas(&self.backend).await),
+            Command::Functions(word) => return self.list(listing::functions(&self.backend, word.as_deref()).await),
             Command::Format(format) => {
                 self.look.format = format.unwrap_or(self.look.format);
                 format!("format is {}", format!("{:?}", self.look.format).to_lowercase())
@@ -283,8 +286,8 @@ impl Shell {
 }
 
 /// Plans and runs `text`, writes what comes. `None` if there was nothing to show.
-async fn show(session: &Session, text: &str, look: &Look, file: Option<&mut BufWriter<File>>) -> Result<Option<Written>, OutputError> {
-    let QueryResult { stream, has_rows } = session.query(text).await?;
+async fn show(backend: &Backend, text: &str, look: &Look, file: Option<&mut BufWriter<File>>) -> Result<Option<Written>, OutputError> {
+    let QueryResult { stream, has_rows } = backend.query(text).await?;
     let schema = stream.schema();
     let batches = stream.map(|batch| batch.map_err(QueryError::from));
     let written = match file {

@@ -18,8 +18,7 @@ use rustyline::{ColorMode, CompletionType, Config, Context, Editor, Helper, Hint
 use tokio::runtime::Handle;
 
 use super::complete::{Names, complete, tables_named};
-use super::{Outcome, Shell, ShellError, input};
-use crate::Session;
+use super::{Backend, Outcome, Shell, ShellError, input};
 
 /// Lines remembered.
 const HISTORY_LINES_MAX: usize = 5000;
@@ -85,7 +84,7 @@ impl Shell {
         }
         let assistant = Assistant {
             names: Names::default(),
-            session: self.session.clone(),
+            backend: self.backend.clone(),
             columns: Mutex::default(),
             hinter: HistoryHinter::new(),
             color: self.options.color,
@@ -95,14 +94,14 @@ impl Shell {
     }
 
     async fn refresh_names(&self, editor: &mut Editor<Assistant, FileHistory>) {
-        let tables = tokio::time::timeout(LOOKUP_TIMEOUT, self.session.tables()).await;
+        let tables = tokio::time::timeout(LOOKUP_TIMEOUT, self.backend.tables()).await;
         let Some(assistant) = editor.helper_mut() else { return };
         if let Ok(Ok(tables)) = tables {
-            let system = self.session.system_tables().into_iter().map(|name| format!("system.{name}"));
-            assistant.names.tables = tables.iter().map(ToString::to_string).chain(system).collect();
+            assistant.names.tables = tables.iter().map(|table| format!("{}.{}", table.schema, table.name)).collect();
         }
         if assistant.names.functions.is_empty() {
-            assistant.names.functions = self.session.functions();
+            let functions = tokio::time::timeout(LOOKUP_TIMEOUT, self.backend.functions()).await;
+            assistant.names.functions = functions.ok().and_then(Result::ok).unwrap_or_default();
             let host = self.options.commands.iter().map(|command| command.name());
             assistant.names.commands = super::HELP.iter().map(|(name, ..)| *name).chain(host).map(str::to_owned).collect();
         }
@@ -125,7 +124,7 @@ impl Shell {
 #[derive(Helper, Hinter)]
 struct Assistant {
     names: Names,
-    session: Session,
+    backend: Backend,
     /// Columns by table, asked for when Tab needs them.
     columns: Mutex<HashMap<String, Vec<String>>>,
     #[rustyline(Hinter)]
@@ -140,7 +139,7 @@ impl Assistant {
         let mut found = HashMap::new();
         for table in tables_named(text, &self.names) {
             let columns = known.entry(table.clone()).or_insert_with(|| {
-                let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, self.session.describe(&table));
+                let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, self.backend.describe(&table));
                 match Handle::current().block_on(lookup) {
                     Ok(Ok(Some(schema))) => schema.fields().iter().map(|field| field.name().clone()).collect(),
                     _ => Vec::new(),

@@ -1,0 +1,321 @@
+//! Prepared statements: planned once to tell their columns and parameters, planned anew each time they run, so that they see the newest rows.
+//!
+//! State: by handle, the text, the session of whoever prepared it, and the values bound last. What nobody used for long is let go.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use uuid::Uuid;
+use watershed_dialect::SqlError;
+
+use super::edge;
+use super::limits::{PARAMETERS_MAX, PREPARED_KEPT, PREPARED_MAX};
+use crate::session::{one_statement, refused};
+use crate::{QueryError, Session};
+
+/// A prepared statement's name on the wire.
+pub(super) type Handle = Uuid;
+
+/// All prepared statements of a server.
+#[derive(Default)]
+pub(super) struct Prepared {
+    statements: Mutex<HashMap<Handle, Statement>>,
+}
+
+struct Statement {
+    session: Session,
+    text: String,
+    /// One row: a column for each parameter.
+    values: Option<RecordBatch>,
+    used: Instant,
+}
+
+/// What a client learns of a statement when it prepares it.
+pub(super) struct Description {
+    pub(super) handle: Handle,
+    /// Columns of the result; none for statements without one.
+    pub(super) columns: SchemaRef,
+    /// Parameters in order.
+    pub(super) parameters: SchemaRef,
+}
+
+impl Prepared {
+    /// Plans and keeps a statement. Beyond the bound the one unused for longest is let go.
+    pub(super) async fn prepare(&self, session: Session, text: String) -> Result<Description, QueryError> {
+        let (columns, parameters) = describe(&session, &text).await?;
+        let handle = Handle::new_v4();
+        let mut statements = self.lock();
+        statements.insert(handle, Statement { session, text, values: None, used: Instant::now() });
+        while statements.len() > PREPARED_MAX {
+            let oldest = statements.iter().min_by_key(|(_, statement)| statement.used).map(|(handle, _)| *handle);
+            oldest.and_then(|handle| statements.remove(&handle));
+        }
+        Ok(Description { handle, columns, parameters })
+    }
+
+    /// Keeps the values of the parameters for the next run.
+    pub(super) fn bind(&self, handle: Handle, batches: Vec<RecordBatch>) -> Result<(), QueryError> {
+        let mut rows = batches.into_iter().filter(|batch| batch.num_rows() > 0);
+        let values = rows.next();
+        if rows.next().is_some() || values.as_ref().is_some_and(|batch| batch.num_rows() > 1) {
+            return Err(unbound("more than one row of parameters was bound to a query".to_owned(), "run it once for each row"));
+        }
+        self.with(handle, |statement| statement.values = values)
+    }
+
+    /// The statement's plan against the newest versions with the bound values in it, and the session to run it in.
+    pub(super) async fn plan(&self, handle: Handle) -> Result<(Session, LogicalPlan), QueryError> {
+        let (session, text, values) =
+            self.with(handle, |statement| (statement.session.clone(), statement.text.clone(), statement.values.clone()))?;
+        let plan = session.plan(&one_statement(&text)?).await?;
+        let parameters = parameters(&plan)?;
+        let plan = if parameters.fields().is_empty() { plan } else { plan.with_param_values(bound(&parameters, values.as_ref())?)? };
+        Ok((session, plan))
+    }
+
+    /// The statement's text, and the session it was prepared in.
+    pub(super) fn text(&self, handle: Handle) -> Result<(Session, String), QueryError> {
+        self.with(handle, |statement| (statement.session.clone(), statement.text.clone()))
+    }
+
+    /// Lets go of a statement; false if it was not there.
+    pub(super) fn close(&self, handle: Handle) -> bool {
+        self.lock().remove(&handle).is_some()
+    }
+
+    /// Lets go of what nobody used for long.
+    pub(super) fn sweep(&self) {
+        self.sweep_older_than(PREPARED_KEPT);
+    }
+
+    fn sweep_older_than(&self, age: Duration) {
+        self.lock().retain(|_, statement| statement.used.elapsed() < age);
+    }
+
+    fn with<T>(&self, handle: Handle, use_it: impl FnOnce(&mut Statement) -> T) -> Result<T, QueryError> {
+        let mut statements = self.lock();
+        let Some(statement) = statements.get_mut(&handle) else {
+            return Err(refused("this prepared statement is not there: it was closed, or not used for long", "prepare it again"));
+        };
+        statement.used = Instant::now();
+        Ok(use_it(statement))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Handle, Statement>> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Columns and parameters of a statement, which is not run.
+pub(super) async fn describe(session: &Session, text: &str) -> Result<(SchemaRef, SchemaRef), QueryError> {
+    let plan = session.plan(&one_statement(text)?).await?;
+    let parameters = parameters(&plan)?;
+    let columns = match &plan {
+        LogicalPlan::Statement(_) => Arc::new(Schema::empty()),
+        plan if parameters.fields().is_empty() => edge::schema(&session.ready(plan.clone()).await?.schema()),
+        plan => edge::schema(&session.columns_expected(plan)),
+    };
+    Ok((columns, parameters))
+}
+
+/// The handle in a command.
+pub(super) fn handle_of(bytes: &[u8]) -> Result<Handle, QueryError> {
+    Handle::from_slice(bytes).map_err(|_| refused("this handle is not one of this server's", "prepare the statement again"))
+}
+
+/// The parameters of a plan, in order: `$1`, `$2`, … by number, `$name`s by name. Types are those of what they are compared with or cast to;
+/// text where nothing tells.
+pub(super) fn parameters(plan: &LogicalPlan) -> Result<SchemaRef, QueryError> {
+    let mut types: HashMap<String, Option<DataType>> = plan.get_parameter_types()?;
+    for (id, found) in types_by_use(plan)? {
+        types.entry(id).and_modify(|known| *known = known.take().or(Some(found)));
+    }
+    let mut numbered: BTreeMap<usize, Option<DataType>> = BTreeMap::new();
+    let mut named: BTreeMap<String, Option<DataType>> = BTreeMap::new();
+    for (id, known) in types {
+        let name = id.trim_start_matches('$');
+        match name.parse() {
+            Ok(number) => drop(numbered.insert(number, known)),
+            Err(_) => drop(named.insert(name.to_owned(), known)),
+        }
+    }
+    let count = numbered.keys().next_back().copied().unwrap_or(0);
+    if count + named.len() > PARAMETERS_MAX {
+        return Err(refused(&format!("a statement has {PARAMETERS_MAX} parameters at most"), "write some of the values themselves"));
+    }
+    // Two parameters that stand beside each other only are Null for DataFusion.
+    let known = |found: Option<DataType>| found.filter(|kind| *kind != DataType::Null).unwrap_or(DataType::Utf8);
+    let field = |name: String, found: Option<DataType>| Field::new(name, known(found), true);
+    let in_order = (1..=count).map(|number| field(number.to_string(), numbered.remove(&number).flatten()));
+    let fields: Vec<Field> = in_order.collect();
+    let fields = fields.into_iter().chain(named.into_iter().map(|(name, known)| field(name, known)));
+    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+}
+
+/// Types that DataFusion leaves open and the text does not: `CAST($1 AS t)`, `LIMIT $1`.
+fn types_by_use(plan: &LogicalPlan) -> Result<Vec<(String, DataType)>, QueryError> {
+    let mut found = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node {
+            for expr in limit.skip.iter().chain(&limit.fetch) {
+                if let Expr::Placeholder(parameter) = expr.as_ref() {
+                    found.push((parameter.id.clone(), DataType::Int64));
+                }
+            }
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                if let Expr::Cast(cast) = part
+                    && let Expr::Placeholder(parameter) = cast.expr.as_ref()
+                {
+                    found.push((parameter.id.clone(), cast.field.data_type().clone()));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+/// The values for the parameters: named ones by the names of the columns, others by position.
+fn bound(parameters: &SchemaRef, values: Option<&RecordBatch>) -> Result<ParamValues, QueryError> {
+    let wanted = match parameters.fields().len() {
+        1 => "1 parameter".to_owned(),
+        several => format!("{several} parameters"),
+    };
+    let Some(values) = values else {
+        return Err(unbound(format!("the statement has {wanted} and no values were bound"), "bind one row of values"));
+    };
+    if values.num_columns() != parameters.fields().len() {
+        let given = values.num_columns();
+        return Err(unbound(format!("the statement has {wanted}, and the row that was bound has {given}"), "bind one value for each"));
+    }
+    let mut bound = HashMap::new();
+    for (at, parameter) in parameters.fields().iter().enumerate() {
+        let name = parameter.name();
+        // Clients name the columns of positional values as they like, some "0", "1", ….
+        let by_name = if name.parse::<usize>().is_ok() { None } else { values.column_by_name(name) };
+        let given = by_name.unwrap_or_else(|| values.column(at));
+        let unfit = |why: &dyn std::fmt::Display| {
+            let (from, to) = (given.data_type(), parameter.data_type());
+            unbound(format!("the value of parameter ${name} does not fit: {from} cannot be {to} ({why})"), "bind a value of that type")
+        };
+        // Where the type was a guess, the value's own is better.
+        let untyped = parameter.data_type() == &DataType::Utf8;
+        let column = if untyped { Arc::clone(given) } else { cast(given, parameter.data_type()).map_err(|why| unfit(&why))? };
+        if given.is_valid(0) && column.is_null(0) {
+            return Err(unfit(&"it is out of range or not in that form"));
+        }
+        let value = ScalarValue::try_from_array(&column, 0).map_err(|why| unfit(&why.strip_backtrace()))?;
+        bound.insert(name.clone(), ScalarAndMetadata::from(value));
+    }
+    Ok(ParamValues::Map(bound))
+}
+
+fn unbound(what: String, hint: &str) -> QueryError {
+    QueryError::Sql(SqlError::new(what).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, StringArray};
+    use arrow::datatypes::Int64Type;
+    use futures::TryStreamExt;
+
+    use super::*;
+
+    async fn session() -> Session {
+        Session::new(watershed_lake::Warehouse::open("memory://", &HashMap::new()).await.unwrap()).unwrap().for_client()
+    }
+
+    async fn described(text: &str) -> Vec<(String, DataType)> {
+        let description = Prepared::default().prepare(session().await, text.to_owned()).await.unwrap();
+        description.parameters.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect()
+    }
+
+    fn one(values: Vec<(&str, ArrayRef)>) -> Vec<RecordBatch> {
+        vec![RecordBatch::try_from_iter(values).unwrap()]
+    }
+
+    async fn number(prepared: &Prepared, handle: Handle) -> Result<i64, QueryError> {
+        let (session, plan) = prepared.plan(handle).await?;
+        let rows: Vec<RecordBatch> = session.ready(plan).await?.start(|rows| rows)?.stream.try_collect().await?;
+        Ok(rows[0].column(0).as_primitive::<Int64Type>().value(0))
+    }
+
+    #[tokio::test]
+    async fn parameters_have_the_types_of_their_surroundings() {
+        let text = "SELECT value, $4 FROM generate_series(1, 9) WHERE value > ? LIMIT ?".replace("$4", "CAST(? AS DATE)");
+        let types = [("1", DataType::Date32), ("2", DataType::Int64), ("3", DataType::Int64)];
+        assert_eq!(described(&text).await, types.map(|(name, kind)| (name.to_owned(), kind)));
+        assert_eq!(described("SELECT $1").await, [("1".to_owned(), DataType::Utf8)]);
+        assert!(described("SELECT 1").await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn values_are_bound_by_position_or_name_and_cast() {
+        let prepared = Prepared::default();
+        let sum = "SELECT sum(value) FROM generate_series(1, 100) WHERE value BETWEEN ? AND ?";
+        let handle = prepared.prepare(session().await, sum.to_owned()).await.unwrap().handle;
+        for (low, high, expected) in [(1, 3, 6), (10, 11, 21)] {
+            let row = one(vec![("0", Arc::new(Int32Array::from(vec![low])) as _), ("1", Arc::new(Int64Array::from(vec![high])) as _)]);
+            prepared.bind(handle, row).unwrap();
+            assert_eq!(number(&prepared, handle).await.unwrap(), expected);
+        }
+        let named = "SELECT sum(value) FROM generate_series(1, 100) WHERE value >= $low AND value <= $high";
+        let handle = prepared.prepare(session().await, named.to_owned()).await.unwrap().handle;
+        let row =
+            one(vec![("low", Arc::new(StringArray::from(vec!["4"])) as ArrayRef), ("high", Arc::new(StringArray::from(vec!["5"])) as _)]);
+        prepared.bind(handle, row).unwrap();
+        assert_eq!(number(&prepared, handle).await.unwrap(), 9);
+    }
+
+    #[tokio::test]
+    async fn values_that_do_not_fit_are_named() {
+        let prepared = Prepared::default();
+        let text = "SELECT sum(value) FROM generate_series(1, 9) WHERE value > ?";
+        let handle = prepared.prepare(session().await, text.to_owned()).await.unwrap().handle;
+        let said = |error: QueryError| error.to_string();
+        assert!(said(number(&prepared, handle).await.unwrap_err()).contains("no values were bound"));
+        prepared.bind(handle, one(vec![("a", Arc::new(StringArray::from(vec!["many"])) as _)])).unwrap();
+        let unfit = said(number(&prepared, handle).await.unwrap_err());
+        assert!(unfit.contains("parameter $1") && unfit.contains("Int64"), "{unfit}");
+        let two = one(vec![("a", Arc::new(Int64Array::from(vec![1, 2])) as _)]);
+        assert!(said(prepared.bind(handle, two).unwrap_err()).contains("more than one row"));
+        assert!(prepared.close(handle) && !prepared.close(handle));
+        assert!(said(number(&prepared, handle).await.unwrap_err()).contains("prepare it again"));
+    }
+
+    #[tokio::test]
+    async fn statements_without_a_result_have_no_columns_and_no_effect_until_they_run() {
+        let prepared = Prepared::default();
+        let session = session().await;
+        let set = prepared.prepare(session.clone(), "SET datafusion.execution.batch_size = 77".to_owned()).await.unwrap();
+        assert!(set.columns.fields().is_empty());
+        let shown = || async {
+            let rows = session.query("SHOW datafusion.execution.batch_size").await.unwrap().stream;
+            let rows: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+            rows[0].column(1).as_string::<i32>().value(0).to_owned()
+        };
+        assert_ne!(shown().await, "77");
+        let (session, plan) = prepared.plan(set.handle).await.unwrap();
+        session.ready(plan).await.unwrap();
+        assert_eq!(shown().await, "77");
+    }
+
+    #[tokio::test]
+    async fn unused_ones_are_let_go() {
+        let prepared = Prepared::default();
+        let handle = prepared.prepare(session().await, "SELECT 1".to_owned()).await.unwrap().handle;
+        prepared.sweep_older_than(Duration::ZERO);
+        assert!(prepared.plan(handle).await.is_err());
+    }
+}

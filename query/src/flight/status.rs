@@ -1,0 +1,120 @@
+//! Errors on the wire: a code that clients map to their exceptions, a text for people, and for our own shell the parts of an SQL error, so
+//! that it draws the same caret as at home.
+
+use arrow_flight::error::FlightError;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+use watershed_dialect::SqlError;
+
+use crate::QueryError;
+
+const MESSAGE: &str = "watershed-sql-message-bin";
+const DETAIL: &str = "watershed-sql-detail-bin";
+const HINT: &str = "watershed-sql-hint-bin";
+const PLACE: &str = "watershed-sql-place";
+
+/// Clients give up on headers beyond a few kilobytes, and percent-encoding may triple a text.
+const TEXT_BYTES_MAX: usize = 2000;
+
+/// What a client is told of an error.
+pub(super) fn told(error: QueryError) -> Status {
+    let code = match &error {
+        QueryError::Sql(_) => Code::InvalidArgument,
+        QueryError::Refused { .. } => Code::Unimplemented,
+        QueryError::OutOfMemory { .. } => Code::ResourceExhausted,
+        QueryError::Lake(_) => Code::Unavailable,
+        QueryError::Failed(_) | QueryError::Told(_) | QueryError::Setup(_) => Code::Unknown,
+    };
+    let text = shortened(&error.to_string());
+    let QueryError::Sql(sql) = &error else { return Status::new(code, text) };
+    let mut parts = MetadataMap::new();
+    let mut add = |key: &'static str, value: Option<&str>| {
+        if let Some(value) = value {
+            parts.insert_bin(key, MetadataValue::from_bytes(shortened(value).as_bytes()));
+        }
+    };
+    add(MESSAGE, Some(&sql.message));
+    add(DETAIL, sql.detail.as_deref());
+    add(HINT, sql.hint.as_deref());
+    if let (Some(line), Some(column)) = (sql.line, sql.column)
+        && let Ok(place) = format!("{line}:{column}").parse()
+    {
+        parts.insert(PLACE, place);
+    }
+    Status::with_metadata(code, text, parts)
+}
+
+/// The error that a server told us of.
+pub(super) fn heard(error: FlightError) -> QueryError {
+    match error {
+        FlightError::Tonic(status) => of_status(&status),
+        FlightError::Arrow(error) => QueryError::Failed(error.to_string()),
+        other => QueryError::Told(format!("the server's answer was not understood: {other}")),
+    }
+}
+
+pub(super) fn of_status(status: &Status) -> QueryError {
+    let part = |key: &str| {
+        let bytes = status.metadata().get_bin(key)?.to_bytes().ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    if let Some(message) = part(MESSAGE) {
+        let place = status.metadata().get(PLACE).and_then(|place| place.to_str().ok()).and_then(|place| place.split_once(':'));
+        let number = |text: &str| text.parse().ok();
+        let (line, column) = place.map_or((None, None), |(line, column)| (number(line), number(column)));
+        return QueryError::Sql(SqlError { message, detail: part(DETAIL), hint: part(HINT), line, column });
+    }
+    match status.code() {
+        // Words of the transport, not of a server.
+        Code::Unavailable | Code::Unknown if std::error::Error::source(status).is_some() => {
+            QueryError::Told("the connection to the server is lost; check that `watershed serve` runs there, and try again".to_owned())
+        }
+        Code::OutOfRange | Code::ResourceExhausted if status.message().contains("message length too large") => {
+            QueryError::Told("a row of the result is too large for one message; leave out its longest columns".to_owned())
+        }
+        _ => QueryError::Told(status.message().to_owned()),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().find(|(at, c)| at + c.len_utf8() > TEXT_BYTES_MAX) {
+        Some((end, _)) => format!("{} …", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there_and_back(error: QueryError) -> QueryError {
+        of_status(&told(error))
+    }
+
+    #[test]
+    fn an_sql_error_keeps_its_parts() {
+        let error = SqlError::new("column 'cíty' does not exist").detail("columns here: a, b").hint("did you mean 'a'?").at(3, 14);
+        assert!(matches!(there_and_back(QueryError::Sql(error.clone())), QueryError::Sql(back) if back == error));
+        let bare = SqlError::new("no");
+        assert!(matches!(there_and_back(QueryError::Sql(bare.clone())), QueryError::Sql(back) if back == bare));
+    }
+
+    #[test]
+    fn other_clients_read_place_and_hint_in_the_text() {
+        let status = told(QueryError::Sql(SqlError::new("no such thing").hint("try another").at(2, 7)));
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "no such thing (line 2, column 7); try another"));
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_words() {
+        let error = QueryError::Refused { what: "a session only reads".to_owned(), hint: "do otherwise".to_owned() };
+        let rendered = error.render("", None);
+        assert_eq!(there_and_back(error).render("", None), rendered);
+    }
+
+    #[test]
+    fn endless_texts_are_cut_between_characters() {
+        let cut = shortened(&"ü€".repeat(5000));
+        assert!(cut.len() < TEXT_BYTES_MAX + 8 && cut.ends_with(" …"));
+    }
+}

@@ -1,0 +1,122 @@
+//! `watershed serve`: the servers that others query through, and nothing else. The demo starts the same ones beside its pipelines.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Result, bail};
+use watershed_lake::Warehouse;
+use watershed_query::flight::FlightServer;
+use watershed_query::{QueryError, Session};
+
+use crate::config::Config;
+use crate::signals::{second_ends_at_once, stop_asked};
+use crate::terminal::paint;
+use crate::{Context, warehouse};
+
+/// The setting that says where Flight SQL is served.
+pub const FLIGHT_ADDRESS: &str = "serve.flight_address";
+
+/// Serve the tables to SQL clients: ADBC, JDBC, `watershed shell --url`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Serves whatever the warehouse holds, whoever writes it; runs no pipelines. Ctrl-C stops. Only this machine can connect:
+there is no access control yet.
+
+Examples:
+  watershed serve --warehouse s3://lake/prod
+  watershed serve --flight 127.0.0.1:0        on a free port, which it prints
+  watershed shell --url grpc://127.0.0.1:8815
+  python3 -c 'import adbc_driver_flightsql.dbapi as f; print(f.connect(\"grpc://127.0.0.1:8815\").adbc_get_objects().read_all())'")]
+pub struct Args {
+    /// Where Flight SQL listens; port 0 takes a free one [default: the setting serve.flight_address]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub flight: Option<String>,
+}
+
+/// Serves until stopped.
+pub async fn run(_: Args, context: &Context) -> Result<u8> {
+    let warehouse = warehouse::open(&context.config).await?;
+    let place = warehouse.url().clone();
+    let servers = Servers::start(context, warehouse, Taken::Fails).await?;
+    if servers.is_empty() {
+        bail!("there is nothing to serve: {FLIGHT_ADDRESS} is empty; give it an address, or leave it out");
+    }
+    println!(
+        "{} serves {place}\n{}\nCtrl-C stops",
+        paint("Watershed", "1", context.terminal.color_output()),
+        servers.describe().trim_end()
+    );
+    stop_asked().await;
+    second_ends_at_once();
+    servers.stop().await;
+    Ok(0)
+}
+
+/// What to do when an address is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Fail.
+    Fails,
+    /// Take a free port instead, unless someone chose the address.
+    Moves,
+}
+
+/// The servers of this process.
+pub struct Servers {
+    flight: Option<FlightServer>,
+    /// What did not go as usual.
+    remarks: Vec<String>,
+}
+
+impl Servers {
+    /// Starts those that have an address.
+    pub async fn start(context: &Context, warehouse: Warehouse, taken: Taken) -> Result<Self> {
+        let config = &context.config;
+        let session = warehouse::session(config, warehouse)?;
+        let mut servers = Self { flight: None, remarks: Vec::new() };
+        if let Some(address) = config.address(FLIGHT_ADDRESS)? {
+            servers.flight = Some(servers.start_flight(config, &session, address, taken).await?);
+        }
+        // Other servers start here, each over `session`.
+        Ok(servers)
+    }
+
+    async fn start_flight(&mut self, config: &Config, session: &Session, address: SocketAddr, taken: Taken) -> Result<FlightServer> {
+        match FlightServer::start(session.clone(), address).await {
+            Err(QueryError::Refused { what, .. }) if taken == Taken::Moves && config.chosen(FLIGHT_ADDRESS).is_none() => {
+                let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                let server = FlightServer::start(session.clone(), anywhere).await?;
+                self.remarks.push(format!("{what}, so Flight SQL took a free port"));
+                Ok(server)
+            }
+            started => Ok(started?),
+        }
+    }
+
+    /// True if none was started.
+    pub fn is_empty(&self) -> bool {
+        self.flight.is_none()
+    }
+
+    /// One line for each, and how to use it.
+    pub fn describe(&self) -> String {
+        let mut out = String::new();
+        if let Some(flight) = &self.flight {
+            let address = flight.address();
+            out.push_str(&format!(
+                "  Flight SQL grpc://{address}\n  shell      watershed shell --url grpc://{address}\n  \
+                 JDBC       jdbc:arrow-flight-sql://{address}/?useEncryption=false\n"
+            ));
+        }
+        for remark in &self.remarks {
+            out.push_str(&format!("  note       {remark}\n"));
+        }
+        out
+    }
+
+    /// Ends all of them.
+    pub async fn stop(self) {
+        if let Some(flight) = self.flight {
+            flight.stop().await;
+        }
+    }
+}
