@@ -2,7 +2,7 @@
 # Makes this machine ready: says what is missing, installs it, and does nothing if nothing is.
 #
 #   scripts/setup.sh demo     a C compiler, Perl (vendored OpenSSL) and Rust
-#   scripts/setup.sh test     that, and Java, Maven, Python, Go; then Kafka, the Python packages and the S3 server the tests use,
+#   scripts/setup.sh test     that, and Java, Maven, Python, Go, Chromium; then Kafka, the Python packages and the S3 server the tests use,
 #                             cargo-deny and cargo-machete
 #
 # Debian and Ubuntu through apt, macOS through Homebrew; elsewhere it names what to install. Asks nothing:
@@ -43,6 +43,16 @@ has_java() {
     major=$("${JAVA_HOME:+$JAVA_HOME/bin/}java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)
     [ "${major:-0}" -ge "$JAVA_MIN" ]
 }
+# Its path, under any of its names.
+chromium_path() {
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        command -v "$name" && return
+    done
+    for app in Chromium 'Google Chrome'; do
+        [ -x "/Applications/$app.app/Contents/MacOS/$app" ] && echo "/Applications/$app.app/Contents/MacOS/$app" && return
+    done
+    return 1
+}
 has_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 
 # --- system packages --------------------------------------------------------------------------------------------
@@ -81,11 +91,12 @@ apt_packages() {
             maven) echo maven ;;
             python) echo python3 python3-venv ;;
             go) echo golang-go ;;
+            chromium) echo chromium fonts-dejavu-core ;;
         esac
     done | tr '\n' ' '
 }
 
-# Installs system packages. Arguments are words of ours: compiler, perl, curl, java, maven, python, go.
+# Installs system packages. Arguments are words of ours: compiler, perl, curl, java, maven, python, go, chromium.
 install_system() {
     say "missing: $*"
     if have apt-get; then
@@ -108,11 +119,12 @@ install_system() {
                 maven) packages="$packages maven" ;;
                 python) packages="$packages python@3.12" ;;
                 go) packages="$packages go" ;;
+                chromium) brew install -q --cask chromium ;;
             esac
         done
         say "installing with Homebrew:$packages"
         # shellcheck disable=SC2086
-        brew install -q $packages
+        [ -z "$packages" ] || brew install -q $packages
         case " $* " in *" java "*) say "for this shell and later ones: export JAVA_HOME=$(brew --prefix openjdk@21)" ;; esac
     else
         fail "neither apt-get nor brew is here; install these yourself (and pkg-config with the compiler): $*"
@@ -231,6 +243,7 @@ if [ "$what" = test ]; then
     have mvn || missing="$missing maven"
     has_venv || missing="$missing python"
     [ -x "$tools/versitygw-$VERSITYGW" ] || have go || missing="$missing go"
+    chromium_path >/dev/null || missing="$missing chromium"
 fi
 # shellcheck disable=SC2086
 [ -z "$missing" ] || install_system $missing
@@ -242,6 +255,8 @@ if [ "$what" = test ]; then
     install_kafka
     install_python_packages
     install_s3_server
+    chromium=$(chromium_path) || fail "Chromium was installed but is not found; put it on PATH as chromium or google-chrome"
+    link "$chromium" chromium
     install_cargo_tool cargo-deny "$CARGO_DENY"
     install_cargo_tool cargo-machete "$CARGO_MACHETE"
 fi

@@ -90,6 +90,7 @@ impl Difference {
         let views = project::applied_views(&old)?;
         let (before, _) = views.plan(project.sources.values(), &project::declared(&project, &plans)).await;
         changes.extend(changes::between_views(&views, &before, &new));
+        changes.extend(changes::of_panels(&old, &new));
         Ok(Self { old, new, changes })
     }
 

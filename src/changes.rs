@@ -7,7 +7,7 @@ use watershed_batch::Views;
 use watershed_lake::{Definitions, TableName};
 use watershed_stream::{Blueprint, Project};
 
-use crate::project::{Checked, SINK, SOURCE, TABLE, VIEW};
+use crate::project::{Checked, PANEL, SINK, SOURCE, TABLE, VIEW};
 use crate::terminal::paint;
 
 /// What happens to one definition.
@@ -28,7 +28,7 @@ pub enum Action {
 pub struct Change {
     /// What happens.
     pub action: Action,
-    /// `source`, `streaming table`, `materialized view` or `sink`.
+    /// `source`, `streaming table`, `materialized view`, `sink` or `panel`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
@@ -114,6 +114,22 @@ pub fn between_views(old: &Views, before: &BTreeMap<TableName, SchemaRef>, new: 
         changes.push(change(Action::Drop, &view.name, &remark));
     }
     changes
+}
+
+/// The differences of the dashboard's panels, by name.
+pub fn of_panels(old: &Definitions, new: &Checked) -> Vec<Change> {
+    let panels = |items: &[watershed_lake::Definition]| -> BTreeMap<String, String> {
+        items.iter().filter(|item| item.kind == PANEL).map(|item| (item.name.clone(), item.sql.clone())).collect()
+    };
+    let (before, after) = (panels(&old.items), panels(&new.definitions));
+    let change = |action, name: &String| Change { action, kind: PANEL, name: name.clone(), remark: String::new() };
+    let kept_or_new = after.iter().filter_map(|(name, sql)| match before.get(name) {
+        None => Some(change(Action::Create, name)),
+        Some(same) if same == sql => None,
+        Some(_) => Some(change(Action::Change, name)),
+    });
+    let gone = before.keys().filter(|name| !after.contains_key(*name)).map(|name| change(Action::Drop, name));
+    kept_or_new.chain(gone).collect()
 }
 
 /// The differences as lines with + ~ -.
@@ -239,6 +255,22 @@ mod tests {
         assert_eq!(actions(&one, &view("", "SELECT city FROM silver.a WHERE city <> ''")).await, named(Action::Change));
         assert_eq!(actions(&one, &view("", "SELECT city, 1 AS one FROM silver.a")).await, named(Action::Rebuild));
         assert_eq!(actions(&one, "").await, named(Action::Drop));
+    }
+
+    #[tokio::test]
+    async fn panels_come_change_and_go() {
+        let panels = |text: &str| {
+            let text = text.to_owned();
+            async move { checked(&format!("{A}\n{text}")).await }
+        };
+        let old =
+            panels("CREATE PANEL a WITH (chart = 'table') AS SELECT 1 AS n; CREATE PANEL b WITH (chart = 'table') AS SELECT 1 AS n;").await;
+        let old = Definitions { revision: 1, items: old.definitions };
+        let new =
+            panels("CREATE PANEL b WITH (chart = 'table') AS SELECT 2 AS n; CREATE PANEL c WITH (chart = 'table') AS SELECT 1 AS n;").await;
+        let changes: Vec<_> = of_panels(&old, &new).into_iter().map(|change| (change.action, change.name)).collect();
+        let expected = [(Action::Change, "b"), (Action::Create, "c"), (Action::Drop, "a")];
+        assert_eq!(changes, expected.map(|(action, name)| (action, name.to_owned())));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("project", "sql", "the folder of .sql definitions"),
     setting("kafka.bootstrap", "localhost:9092", "Kafka brokers, with commas between"),
     setting("stream.parallelism", "0", "threads per pipeline; 0: one per processor"),
+    setting("stream.http_address", "", "where `stream` answers /metrics, /healthz and /readyz; nowhere if empty"),
+    setting("serve.http_address", "127.0.0.1:8321", "where `serve` and the demo answer HTTP: dashboard, SQL, metrics; nowhere if empty"),
     setting("query.memory_limit", "1GiB", "memory for queries; beyond it they spill or fail"),
     setting("query.spill_dir", "", "where queries spill; else the system's temporary folder"),
     setting("query.spill_limit", "32GiB", "how much queries may spill"),

@@ -1,4 +1,4 @@
-//! `watershed demo`: broker, simulator, pipelines and SQL prompt in one process, over one folder.
+//! `watershed demo`: broker, simulator, pipelines, dashboard and SQL prompt in one process, over one folder.
 //!
 //! ```text
 //!  feed.rs (simulator) ──► embedded broker ──► pipelines of sql/ ──► <dir>/warehouse ──► prompt
@@ -80,6 +80,9 @@ pub struct Args {
     /// Seed of the simulator
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Where the dashboard is [default: the setting http.address, or any free port if that one is taken]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_address: Option<String>,
 }
 
 /// Runs until its time is up, the prompt is left, or it is stopped.
@@ -94,10 +97,10 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
     let prompt = context.terminal.interactive() && !args.no_prompt && args.seconds.is_none();
 
     let stage = Stage::set(&args, &context, &dir).await?;
-    let servers = Servers::start(&context, stage.warehouse.clone(), Taken::Moves).await?;
+    let runner = Arc::new(stage.start(&context).await?);
+    let servers = Servers::start(&context, stage.warehouse.clone(), Some(runner.observer()), Taken::Moves).await?;
     println!("{}{}", stage.describe(&context, &dir, &log_file), servers.describe());
     let feed = Feed::start(stage.order(&args))?;
-    let runner = Arc::new(stage.start(&context).await?);
     let scheduler = stage.schedule(&context)?;
     let board = stage.board(&context);
     let ending = Ending { at: args.seconds.map(|span| Instant::now() + span), prompt };

@@ -155,7 +155,7 @@ fn row(pipeline: &PipelineMetrics, rate: f64) -> Vec<Cell> {
 }
 
 /// A distance in time as a person reads it.
-fn span(ms: i64) -> String {
+pub fn span(ms: i64) -> String {
     const DAY_MS: i64 = 86_400_000;
     match ms {
         ms if ms >= 2 * DAY_MS => format!("{} days", ms / DAY_MS),

@@ -1,7 +1,7 @@
-//! Where the log goes: standard error, or a file.
+//! Where the log goes: standard error, or a file. One event a line: as text, or as a JSON object.
 
 use std::fs::OpenOptions;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -43,7 +43,57 @@ where
     if context.config.text("log.format") == "json" {
         log.json().init()
     } else {
-        log.with_target(false).init()
+        log.with_target(false).map_writer(OneLine).init()
     }
     Ok(())
+}
+
+/// Keeps each event on its line: errors of libraries may have several.
+struct OneLine<M>(M);
+
+impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for OneLine<M> {
+    type Writer = OneLine<M::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        OneLine(self.0.make_writer())
+    }
+}
+
+impl<W: Write> Write for OneLine<W> {
+    /// An event comes in one piece, with a line break at its end.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = event.strip_suffix(b"\n").unwrap_or(event);
+        if !text.contains(&b'\n') {
+            self.0.write_all(event)?;
+            return Ok(event.len());
+        }
+        let mut line = Vec::with_capacity(event.len() + 16);
+        for &byte in text {
+            match byte {
+                b'\n' => line.extend_from_slice(b"\\n"),
+                b'\r' => line.extend_from_slice(b"\\r"),
+                byte => line.push(byte),
+            }
+        }
+        line.extend_from_slice(&event[text.len()..]);
+        self.0.write_all(&line)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_stays_on_its_line() {
+        let mut out = OneLine(Vec::new());
+        out.write_all(b"WARN failed error=first\r\nsecond pipeline=a\n").unwrap();
+        out.write_all(b"INFO done\n").unwrap();
+        assert_eq!(String::from_utf8(out.0).unwrap(), "WARN failed error=first\\r\\nsecond pipeline=a\nINFO done\n");
+    }
 }

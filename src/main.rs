@@ -8,6 +8,7 @@
 //! | which servers there are, and where they listen | `serve.rs` |
 //! | how pipelines are shown | `live.rs` while they run here, `pipelines.rs`, `quality.rs`, `sinks.rs` from the warehouse |
 //! | how jobs are shown | `jobs.rs` |
+//! | what is told of pipelines to a monitoring system | `telemetry.rs` |
 //! | where the demo's events come from, and whether they all arrived | `feed.rs`, `reconcile.rs` |
 //! | how an error is said | `report.rs` |
 
@@ -19,6 +20,7 @@ mod completions;
 mod config;
 mod demo;
 mod drop;
+mod epochs;
 mod feed;
 mod jobs;
 mod live;
@@ -36,6 +38,7 @@ mod simulate;
 mod sinks;
 mod status;
 mod stream;
+mod telemetry;
 mod terminal;
 mod training_set;
 mod warehouse;
@@ -73,6 +76,9 @@ struct Global {
     /// Append the log to this file instead of standard error
     #[arg(long, global = true, value_name = "FILE")]
     log_file: Option<String>,
+    /// text, or json: one object a line
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
     /// Colours: auto takes them on a terminal unless NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: ColorChoice,
@@ -133,12 +139,21 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
         Command::Serve(args) => args.flight.clone(),
         _ => None,
     };
+    let (http, stream_http) = match &cli.command {
+        Command::Serve(args) => (args.http_address.clone(), None),
+        Command::Demo(args) => (args.http_address.clone(), None),
+        Command::Stream(args) => (None, args.http_address.clone()),
+        _ => (None, None),
+    };
     let flags = [
         ("warehouse", "--warehouse", cli.global.warehouse.clone()),
         ("log.filter", "--log", cli.global.log.clone()),
         ("log.file", "--log-file", cli.global.log_file.clone()),
+        ("log.format", "--log-format", cli.global.log_format.clone()),
         ("kafka.bootstrap", "--bootstrap", bootstrap),
         (serve::FLIGHT_ADDRESS, "--flight", flight),
+        (serve::HTTP_ADDRESS, "--http-address", http),
+        ("stream.http_address", "--http-address", stream_http),
     ];
     Config::load(cli.global.config.as_deref(), std::env::vars(), &flags)
 }

@@ -18,6 +18,8 @@ const UNREADABLE: &str = "the applied definitions cannot be read by this version
 pub const SOURCE: &str = "source";
 /// [`Definition::kind`] of a streaming table.
 pub const TABLE: &str = "streaming table";
+/// [`Definition::kind`] of a panel of the dashboard.
+pub const PANEL: &str = watershed_query::http::PANEL;
 
 /// [`Definition::kind`] of a sink.
 pub const SINK: &str = "sink";
@@ -124,8 +126,14 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
                 StatementKind::CreateSource(source) => (source.name.clone(), SOURCE),
                 StatementKind::CreateStreamingTable(table) => (format!("{}.{}", table.schema, table.table), TABLE),
                 StatementKind::CreateSink(sink) => (sink.name.clone(), SINK),
+                StatementKind::CreatePanel(panel) => (panel.name.clone(), PANEL),
                 StatementKind::CreateMaterializedView(_) | StatementKind::Other(_) => continue,
             };
+            if kind == PANEL && definitions.iter().any(|other: &Definition| other.kind == PANEL && other.name == name) {
+                let error = SqlError::new(format!("panel '{name}' is defined twice")).hint("rename or remove one of them");
+                problems.push(shown(&error.at(statement.line, statement.column), file));
+                continue;
+            }
             definitions.push(Definition { name: name.clone(), kind: kind.to_owned(), sql: statement.text.clone() });
             match (kind, name.parse()) {
                 (TABLE, Ok(name)) => tables.push((name, file, statement)),

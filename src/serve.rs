@@ -1,21 +1,28 @@
 //! `watershed serve`: the servers that others query through, and nothing else. The demo starts the same ones beside its pipelines.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use watershed_lake::Warehouse;
 use watershed_query::flight::FlightServer;
+use watershed_query::http::{HttpLimits, HttpParts, HttpServer, Lake, QueryCounters};
+use watershed_query::listen::listen;
 use watershed_query::{QueryError, Session};
+use watershed_stream::Observer;
 
 use crate::config::Config;
 use crate::signals::{second_ends_at_once, stop_asked};
+use crate::telemetry::{Telemetry, not_ready};
 use crate::terminal::paint;
 use crate::{Context, warehouse};
 
 /// The setting that says where Flight SQL is served.
 pub const FLIGHT_ADDRESS: &str = "serve.flight_address";
+/// The setting that says where HTTP is served.
+pub const HTTP_ADDRESS: &str = "serve.http_address";
 
-/// Serve the tables to SQL clients: ADBC, JDBC, `watershed shell --url`
+/// Serve the tables: a dashboard and SQL over HTTP; SQL clients: ADBC, JDBC, `watershed shell --url`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Serves whatever the warehouse holds, whoever writes it; runs no pipelines. Ctrl-C stops. Only this machine can connect:
@@ -30,15 +37,18 @@ pub struct Args {
     /// Where Flight SQL listens; port 0 takes a free one [default: the setting serve.flight_address]
     #[arg(long, value_name = "HOST:PORT")]
     pub flight: Option<String>,
+    /// Where HTTP listens; port 0 takes a free one [default: the setting serve.http_address]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http_address: Option<String>,
 }
 
 /// Serves until stopped.
 pub async fn run(_: Args, context: &Context) -> Result<u8> {
     let warehouse = warehouse::open(&context.config).await?;
     let place = warehouse.url().clone();
-    let servers = Servers::start(context, warehouse, Taken::Fails).await?;
+    let servers = Servers::start(context, warehouse, None, Taken::Fails).await?;
     if servers.is_empty() {
-        bail!("there is nothing to serve: {FLIGHT_ADDRESS} is empty; give it an address, or leave it out");
+        bail!("there is nothing to serve: {FLIGHT_ADDRESS} and {HTTP_ADDRESS} are empty; give one an address, or leave it out");
     }
     println!(
         "{} serves {place}\n{}\nCtrl-C stops",
@@ -63,20 +73,24 @@ pub enum Taken {
 /// The servers of this process.
 pub struct Servers {
     flight: Option<FlightServer>,
+    http: Option<HttpServer>,
     /// What did not go as usual.
     remarks: Vec<String>,
 }
 
 impl Servers {
-    /// Starts those that have an address.
-    pub async fn start(context: &Context, warehouse: Warehouse, taken: Taken) -> Result<Self> {
+    /// Starts those that have an address. `pipelines` are those of this process, for its metrics.
+    pub async fn start(context: &Context, warehouse: Warehouse, pipelines: Option<Observer>, taken: Taken) -> Result<Self> {
         let config = &context.config;
-        let session = warehouse::session(config, warehouse)?;
-        let mut servers = Self { flight: None, remarks: Vec::new() };
+        let session = warehouse::session(config, warehouse.clone())?;
+        let mut servers = Self { flight: None, http: None, remarks: Vec::new() };
         if let Some(address) = config.address(FLIGHT_ADDRESS)? {
             servers.flight = Some(servers.start_flight(config, &session, address, taken).await?);
         }
-        // Other servers start here, each over `session`.
+        if let Some(address) = config.address(HTTP_ADDRESS)? {
+            let lake = Lake { warehouse, session };
+            servers.http = Some(servers.start_http(config, lake, pipelines, address, taken).await?);
+        }
         Ok(servers)
     }
 
@@ -92,9 +106,26 @@ impl Servers {
         }
     }
 
+    async fn start_http(
+        &mut self,
+        config: &Config,
+        lake: Lake,
+        pipelines: Option<Observer>,
+        address: SocketAddr,
+        taken: Taken,
+    ) -> Result<HttpServer> {
+        match http(Some(lake.clone()), pipelines.clone(), address).await {
+            Err(QueryError::Refused { what, .. }) if taken == Taken::Moves && config.chosen(HTTP_ADDRESS).is_none() => {
+                self.remarks.push(format!("{what}, so HTTP took a free port"));
+                Ok(http(Some(lake), pipelines, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?)
+            }
+            started => Ok(started?),
+        }
+    }
+
     /// True if none was started.
     pub fn is_empty(&self) -> bool {
-        self.flight.is_none()
+        self.flight.is_none() && self.http.is_none()
     }
 
     /// One line for each, and how to use it.
@@ -106,6 +137,9 @@ impl Servers {
                 "  Flight SQL grpc://{address}\n  shell      watershed shell --url grpc://{address}\n  \
                  JDBC       jdbc:arrow-flight-sql://{address}/?useEncryption=false\n"
             ));
+        }
+        if let Some(http) = &self.http {
+            out.push_str(&format!("  dashboard  {}\n", http.url()));
         }
         for remark in &self.remarks {
             out.push_str(&format!("  note       {remark}\n"));
@@ -119,4 +153,18 @@ impl Servers {
             flight.stop().await;
         }
     }
+}
+
+/// Starts HTTP on `address`. Without a lake it tells the state of this process only.
+pub async fn http(lake: Option<Lake>, pipelines: Option<Observer>, address: SocketAddr) -> Result<HttpServer, QueryError> {
+    let counters = Arc::new(QueryCounters::default());
+    let telemetry = Telemetry::new(pipelines.clone(), counters.clone());
+    let parts = HttpParts {
+        lake,
+        metrics: Arc::new(move || telemetry.text()),
+        not_ready: Arc::new(move || pipelines.as_ref().map(|pipelines| not_ready(&pipelines.metrics())).unwrap_or_default()),
+        counters,
+        limits: HttpLimits::default(),
+    };
+    HttpServer::start(listen(address).await?, parts)
 }

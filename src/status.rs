@@ -6,7 +6,7 @@ use watershed_query::shell::{Format, Shell, ShellOptions};
 use crate::pipelines::SHOWN;
 use crate::{Context, batch, warehouse};
 
-/// Show each pipeline's newest epoch, watermark and counts, and each job's last run
+/// Show each pipeline: who runs it, its newest epoch, how far behind it is, its counts; and each job's last run
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Reads the newest epoch record of each pipeline and the records of jobs from the warehouse; nothing needs to run here.
@@ -15,7 +15,7 @@ Examples:
   watershed status
   watershed status --offsets
   watershed status --output json | jq .
-The same are tables: watershed shell -c 'SELECT * FROM system.pipelines', system.jobs, system.job_runs")]
+The same are tables: watershed shell -c 'SELECT * FROM system.pipelines', system.epochs, system.jobs, system.job_runs")]
 pub struct Args {
     /// Also the next offset of each partition and who wrote the epoch
     #[arg(long)]

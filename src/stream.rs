@@ -9,7 +9,7 @@ use watershed_stream::{RunOptions, Runner, Until};
 
 use crate::live::Live;
 use crate::signals::{second_ends_at_once, stop_asked};
-use crate::{Context, project, warehouse};
+use crate::{Context, project, serve, warehouse};
 
 /// How often a terminal's table is drawn anew.
 const DRAW_EVERY: Duration = Duration::from_secs(1);
@@ -43,6 +43,9 @@ pub struct Args {
     /// Threads per stage of a pipeline [default: the setting stream.parallelism]
     #[arg(long, value_name = "N")]
     parallelism: Option<usize>,
+    /// Answer /metrics, /healthz and /readyz here [default: the setting stream.http_address]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_address: Option<String>,
 }
 
 /// How to reach Kafka.
@@ -69,6 +72,14 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         parallelism: (parallelism > 0).then_some(parallelism),
     };
     let runner = Runner::start(warehouse, &project, options).await?;
+    let _http = match context.config.address("stream.http_address")? {
+        Some(address) => {
+            let server = serve::http(None, Some(runner.observer()), address).await?;
+            eprintln!("metrics on {}metrics", server.url());
+            Some(server)
+        }
+        None => None,
+    };
     let mut live = Live::new(context.terminal);
     let stopped = watch(&runner, &mut live, context).await;
     if stopped {

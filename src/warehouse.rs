@@ -12,6 +12,7 @@ use watershed_lake::{LakeError, Warehouse, open_folder};
 use watershed_query::{Session, SessionOptions};
 
 use crate::config::Config;
+use crate::epochs::Epochs;
 use crate::jobs::{JobRuns, Jobs};
 use crate::pipelines::Pipelines;
 use crate::quality::Quality;
@@ -58,6 +59,7 @@ pub fn session(config: &Config, warehouse: Warehouse) -> Result<Session> {
         spill_limit_bytes: config.bytes("query.spill_limit")?,
         system_tables: vec![
             Arc::new(Pipelines::new(warehouse.clone())),
+            Arc::new(Epochs::new(warehouse.clone())),
             Arc::new(Quality::new(warehouse.clone())),
             Arc::new(Sinks::new(warehouse.clone())),
             Arc::new(Jobs::new(warehouse.clone())),

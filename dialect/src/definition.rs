@@ -269,3 +269,51 @@ fn length(span: Duration) -> String {
     let count = ms / size;
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
+
+/// One picture of the dashboard: what `CREATE PANEL … AS` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PanelDefinition {
+    /// Its name, in addresses and messages.
+    pub name: String,
+    /// Stands above it.
+    pub title: String,
+    /// One line below the title.
+    pub about: Option<String>,
+    /// How rows become a picture.
+    pub chart: Chart,
+    /// The column along the picture; `None` for a table.
+    pub x: Option<String>,
+    /// The column that is measured; `None` for a table.
+    pub y: Option<String>,
+    /// The column that tells several lines (or maps) apart.
+    pub series: Option<String>,
+    /// Map: the column that says how large a point is.
+    pub size: Option<String>,
+    /// Map: the column with a point's name.
+    pub label: Option<String>,
+    /// What `y` (or `size`) counts.
+    pub unit: Option<String>,
+    /// Panels stand in this order, from 0.
+    pub position: u32,
+    /// Whether it takes the whole width.
+    pub wide: bool,
+    /// The text of the query after `AS`, as written.
+    pub query: String,
+}
+
+/// How the rows of a panel become a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chart {
+    /// Lines over time.
+    Line,
+    /// The same, stacked and filled.
+    Area,
+    /// Bars by rank.
+    Bar,
+    /// Points by longitude and latitude.
+    Map,
+    /// Steps, each a part of the one before.
+    Funnel,
+    /// Rows as they are.
+    Table,
+}

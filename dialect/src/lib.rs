@@ -16,7 +16,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs`, `create_sink.rs`, `expectation.rs` |
+//! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs`, `create_sink.rs`, `create_panel.rs`, `expectation.rs` |
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
 //! | which rows a frame of OVER reaches | `over.rs` |
@@ -31,6 +31,7 @@ pub mod window;
 
 mod column_type;
 mod create_materialized_view;
+mod create_panel;
 mod create_sink;
 mod create_source;
 mod create_streaming_table;

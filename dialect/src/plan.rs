@@ -39,6 +39,7 @@ pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<Logical
         StatementKind::CreateStreamingTable(_) => Err(not_run("a streaming table", statement)),
         StatementKind::CreateMaterializedView(_) => Err(not_run("a materialized view", statement)),
         StatementKind::CreateSink(_) => Err(not_run("a sink", statement)),
+        StatementKind::CreatePanel(_) => Err(not_run("a panel", statement)),
     }
 }
 

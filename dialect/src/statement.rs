@@ -6,11 +6,14 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use crate::create_materialized_view::parse_view_head;
+use crate::create_panel;
 use crate::create_sink;
 use crate::create_source::parse_create_source;
 use crate::create_streaming_table::parse_head;
 use crate::cursor::Cursor;
-use crate::definition::{Expectation, MaterializedViewDefinition, SinkDefinition, SourceDefinition, StreamingTableDefinition};
+use crate::definition::{
+    Expectation, MaterializedViewDefinition, PanelDefinition, SinkDefinition, SourceDefinition, StreamingTableDefinition,
+};
 use crate::diagnose::{from_parser, from_tokenizer};
 use crate::expectation::Parsed;
 use crate::syntax::{WatershedDialect, normalise};
@@ -45,6 +48,8 @@ pub enum StatementKind {
     CreateMaterializedView(MaterializedViewDefinition),
     /// `CREATE SINK`.
     CreateSink(SinkDefinition),
+    /// `CREATE PANEL`.
+    CreatePanel(PanelDefinition),
     /// A query, EXPLAIN, SHOW, … for DataFusion.
     Other(DfStatement),
 }
@@ -127,6 +132,11 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
         let (schema, table) = create_sink::table_of(&query, query_start)?;
         let query = places.slice(query_start, end_of_last(parser)).to_string();
         StatementKind::CreateSink(head.into_definition(schema, table, query))
+    } else if cursor.take(&["CREATE", "PANEL"]) {
+        let head = create_panel::parse_head(&mut cursor)?;
+        query_start = cursor.here();
+        parse_query(&mut cursor, places)?;
+        StatementKind::CreatePanel(PanelDefinition { query: places.slice(query_start, end_of_last(parser)).to_string(), ..head })
     } else {
         refuse_unsupported(&cursor)?;
         let mut parsed = parser.parse_statement().map_err(|e| places.parser_error(&e))?;

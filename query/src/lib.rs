@@ -6,11 +6,14 @@
 //!             catalog.rs: the warehouse's tables, each pinned to one version per statement
 //! ```
 //!
-//! A [`Session`] reads; it never writes a table. What people see of it is [`shell`].
+//! A [`Session`] reads; it never writes a table. What people see of it is [`shell`], and what browsers and scripts
+//! see is [`http`].
 
 mod catalog;
+mod csv;
 mod error;
 pub mod flight;
+pub mod http;
 pub mod listen;
 mod pauses;
 mod session;

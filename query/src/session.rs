@@ -34,7 +34,7 @@ use crate::pauses::with_pauses;
 use crate::{QueryError, SystemTable, workers};
 
 /// `SHOW PIPELINES`, `SHOW JOBS`: tables of the schema `system`, their main columns.
-const LISTED: [&str; 2] = ["pipelines", "jobs"];
+const LISTED: [&str; 3] = ["pipelines", "epochs", "jobs"];
 /// How many memory consumers an out-of-memory message names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 
@@ -148,7 +148,8 @@ impl Session {
             StatementKind::CreateSource(_)
             | StatementKind::CreateStreamingTable(_)
             | StatementKind::CreateMaterializedView(_)
-            | StatementKind::CreateSink(_) => {
+            | StatementKind::CreateSink(_)
+            | StatementKind::CreatePanel(_) => {
                 return Err(refused(
                     "this statement is a definition, and a query session only reads",
                     "write it to a .sql file of the project and run `watershed apply`",
@@ -159,6 +160,10 @@ impl Session {
         let planned = {
             let _one_at_a_time = self.planning.lock().await;
             self.catalog.refresh().await?;
+            let rewritten = match &statement.kind {
+                StatementKind::Other(other) => self.rewrite_show(other)?,
+                _ => None,
+            };
             match rewritten {
                 Some(text) => self.plan_text(&text).await?,
                 None => watershed_dialect::plan(&self.context, statement).await?,

@@ -102,6 +102,8 @@ async fn a_session_only_reads_and_says_what_to_do_instead() {
         ("EXPLAIN INSERT INTO silver.rides VALUES (1, 'x')", "write the rows to the pipeline's topic"),
         ("CREATE STREAMING TABLE a.b AS SELECT 1", "watershed apply"),
         ("SHOW PIPELINES", "watershed status"),
+        ("SHOW JOBS", "watershed status"),
+        ("CREATE PANEL p WITH (chart = 'table') AS SELECT 1", "watershed apply"),
         ("SELECT 1; SELECT 2", "one statement at a time"),
     ] {
         let error = refusal(&session, sql).await;

@@ -29,6 +29,8 @@ pub struct PartitionState {
     pub watermark_us: i64,
     /// Since when it has been read to its end; `None` if it is not.
     pub caught_up_since: Option<Instant>,
+    /// The latest Kafka timestamp among the records read in this run, in milliseconds since 1970; `None` before the first.
+    pub read_ms: Option<i64>,
 }
 
 impl PartitionState {
@@ -42,6 +44,43 @@ impl PartitionState {
     }
 }
 
+/// The stages of a pipeline, as metrics name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageName {
+    /// Fetch, decode, and the work beside the partitions.
+    Local,
+    /// Behind the exchange.
+    Keyed,
+    /// Rows to files.
+    Sink,
+}
+
+impl StageName {
+    /// All, in the order rows pass them.
+    pub const ALL: [StageName; 3] = [StageName::Local, StageName::Keyed, StageName::Sink];
+
+    /// As metrics write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            StageName::Local => "local",
+            StageName::Keyed => "keyed",
+            StageName::Sink => "sink",
+        }
+    }
+}
+
+/// Rows through one stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageRows {
+    /// Rows it took.
+    pub rows_in: u64,
+    /// Rows it handed on; late and quarantined ones are counted apart.
+    pub rows_out: u64,
+}
+
+/// Rows through each stage, in the order of [`StageName::ALL`].
+pub type StageCounts = [StageRows; StageName::ALL.len()];
+
 /// Shared by one run of a shard.
 #[derive(Debug, Default)]
 pub struct Control {
@@ -50,6 +89,7 @@ pub struct Control {
     request: Mutex<BarrierRequest>,
     partitions: Mutex<BTreeMap<i32, PartitionState>>,
     live: Mutex<Counters>,
+    stages: Mutex<StageCounts>,
 }
 
 impl Control {
@@ -90,6 +130,18 @@ impl Control {
         lock(&self.live).add(counters);
     }
 
+    /// Counts rows that passed a stage.
+    pub fn passed(&self, stage: StageName, rows_in: usize, rows_out: usize) {
+        let counts = &mut lock(&self.stages)[stage as usize];
+        counts.rows_in += rows_in as u64;
+        counts.rows_out += rows_out as u64;
+    }
+
+    /// Rows that passed each stage in this run so far.
+    pub fn stages(&self) -> StageCounts {
+        *lock(&self.stages)
+    }
+
     /// Rows counted in this run so far.
     pub fn live(&self) -> Counters {
         *lock(&self.live)
@@ -115,7 +167,7 @@ mod tests {
 
     fn partition(watermark_us: i64, idle: bool) -> PartitionState {
         let caught_up_since = idle.then(|| Instant::now().checked_sub(Duration::from_secs(60))).flatten();
-        PartitionState { next_offset: 5, high_watermark: Some(5), watermark_us, caught_up_since }
+        PartitionState { next_offset: 5, high_watermark: Some(5), watermark_us, caught_up_since, read_ms: None }
     }
 
     #[test]

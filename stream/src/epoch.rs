@@ -251,6 +251,11 @@ impl EpochRecord {
         self.offsets.keys().map(of).min().filter(|&us| us != i64::MIN && us != i64::MAX)
     }
 
+    /// All state it holds, in bytes.
+    pub fn state_bytes(&self) -> u64 {
+        self.state.values().map(|range| range.bytes).sum()
+    }
+
     /// The last epoch, this one included, that added files to `table`.
     pub fn last_epoch_of(&self, table: &TableEpoch) -> Option<u64> {
         if table.files.is_empty() { table.previous_epoch } else { Some(self.epoch) }

@@ -3,6 +3,7 @@
 //! A process that runs a shard says so in `holder.json` every few seconds. A second one sees it, stops, and names the first. This is
 //! never what correctness rests on: a holder that was wrongly taken for dead loses at the next epoch record.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use watershed_lake::Warehouse;
 use crate::StreamError;
 use crate::epoch::{ShardId, now_ms};
 use crate::limits::{HEARTBEAT_INTERVAL, HOLDER_SILENT_MAX};
+use crate::metrics::{Metrics, PipelineMetrics};
 
 /// A process, as it signs its records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,11 +62,62 @@ fn process_start(pid: u32) -> Option<u64> {
     if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
+/// What the holder says of the pipeline with each sign of life: for people who look from elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vitals {
+    /// Records in the topic that were not read yet.
+    pub lag_records: u64,
+    /// How old the newest record is that was read of the partition furthest behind, in milliseconds; 0 when all is read.
+    pub lag_ms: u64,
+    /// How long the newest commit took.
+    pub commit_ms: u64,
+    /// Times the pipeline was started again after an error.
+    pub restarts: u64,
+}
+
+impl Vitals {
+    /// Of a pipeline at this moment.
+    pub fn of(metrics: &PipelineMetrics) -> Self {
+        let PipelineMetrics { lag_records, lag_ms, commit_ms, restarts, .. } = *metrics;
+        Self { lag_records, lag_ms, commit_ms, restarts }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Holder {
     holder: Identity,
     seen_ms: u64,
     released: bool,
+    #[serde(default)]
+    vitals: Option<Vitals>,
+}
+
+/// Whether somebody runs a shard, as far as the warehouse knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// A process has just said so.
+    Running,
+    /// The last one let it go.
+    Stopped,
+    /// The last one has not been heard of for a while: it died, or cannot write.
+    Silent,
+}
+
+/// Whether somebody runs `shard`, and what they last said of it. A shard that nobody ever ran is stopped.
+pub async fn look(warehouse: &Warehouse, shard: &ShardId) -> (Held, Option<Vitals>) {
+    let Some(holder) = read(warehouse, shard).await else { return (Held::Stopped, None) };
+    let silent = Duration::from_millis(now_ms().saturating_sub(holder.seen_ms));
+    let held = match () {
+        () if holder.released => Held::Stopped,
+        () if silent >= HOLDER_SILENT_MAX || holder.holder.is_gone() => Held::Silent,
+        () => Held::Running,
+    };
+    (held, holder.vitals)
+}
+
+async fn read(warehouse: &Warehouse, shard: &ShardId) -> Option<Holder> {
+    let object = warehouse.store().get(&path(shard)).await.ok()?;
+    serde_json::from_slice(&object.bytes().await.ok()?).ok()
 }
 
 fn path(shard: &ShardId) -> Path {
@@ -81,11 +134,8 @@ impl Drop for Holding {
 }
 
 /// Refuses if another process holds the shard and may be alive; else says that we hold it.
-pub async fn claim(warehouse: &Warehouse, shard: &ShardId, me: &Identity) -> Result<Holding, StreamError> {
-    if let Ok(object) = warehouse.store().get(&path(shard)).await
-        && let Ok(bytes) = object.bytes().await
-        && let Ok(current) = serde_json::from_slice::<Holder>(&bytes)
-    {
+pub async fn claim(warehouse: &Warehouse, shard: &ShardId, me: &Identity, metrics: &Arc<Metrics>) -> Result<Holding, StreamError> {
+    if let Some(current) = read(warehouse, shard).await {
         let silent = Duration::from_millis(now_ms().saturating_sub(current.seen_ms));
         let ours = current.holder.run == me.run;
         if !ours && !current.released && !current.holder.is_gone() && silent < HOLDER_SILENT_MAX {
@@ -96,19 +146,19 @@ pub async fn claim(warehouse: &Warehouse, shard: &ShardId, me: &Identity) -> Res
             });
         }
     }
-    say(warehouse, shard, me, false).await;
-    let (warehouse, shard, me) = (warehouse.clone(), shard.clone(), me.clone());
+    say(warehouse, shard, me, None, false).await;
+    let (warehouse, shard, me, metrics) = (warehouse.clone(), shard.clone(), me.clone(), metrics.clone());
     Ok(Holding(tokio::spawn(async move {
         loop {
             tokio::time::sleep(HEARTBEAT_INTERVAL).await;
-            say(&warehouse, &shard, &me, false).await;
+            say(&warehouse, &shard, &me, Some(Vitals::of(&metrics.read())), false).await;
         }
     })))
 }
 
 /// Says that we still hold the shard, or that we let it go. Failing to is no error: the record decides.
-pub async fn say(warehouse: &Warehouse, shard: &ShardId, me: &Identity, released: bool) {
-    let holder = Holder { holder: me.clone(), seen_ms: now_ms(), released };
+pub async fn say(warehouse: &Warehouse, shard: &ShardId, me: &Identity, vitals: Option<Vitals>, released: bool) {
+    let holder = Holder { holder: me.clone(), seen_ms: now_ms(), released, vitals };
     let bytes = Bytes::from(serde_json::to_vec(&holder).unwrap_or_default());
     if let Err(error) = warehouse.store().put(&path(shard), bytes.into()).await {
         tracing::debug!(%error, pipeline = %shard.pipeline, "holder file not written");

@@ -36,11 +36,13 @@ pub mod tables;
 pub mod task;
 pub mod tasks;
 
+pub use control::StageName;
 pub use epoch::{ConstraintEpoch, Counters, EpochRecord, SinkEpoch};
 pub use error::StreamError;
-pub use metrics::{Metrics, Phase, PipelineMetrics};
+pub use holder::{Held, Vitals};
+pub use metrics::{COMMIT_BUCKETS_MS, CommitTimes, Metrics, Phase, PipelineMetrics};
 pub use plan::Blueprint;
 pub use project::Project;
-pub use runner::{RunOptions, Runner, newest_epochs, prepare, remove};
+pub use runner::{Observer, PipelineReport, RunOptions, Runner, last_epochs, newest_epochs, prepare, remove, reports};
 pub use shard::Until;
 pub use sink_plan::SinkBlueprint;

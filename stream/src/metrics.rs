@@ -5,8 +5,33 @@ use std::time::Duration;
 
 use watershed_lake::TableName;
 
-use crate::control::Control;
+use crate::control::{Control, StageCounts};
 use crate::epoch::{Counters, EpochRecord, now_ms};
+
+/// Upper bounds of the buckets commits are counted in, in milliseconds; longer ones stand in a last one of their own.
+pub const COMMIT_BUCKETS_MS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000];
+
+/// How long commits of this process took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CommitTimes {
+    /// Commits in each bucket of [`COMMIT_BUCKETS_MS`] (not summed up), and those longer than all.
+    pub counts: [u64; COMMIT_BUCKETS_MS.len() + 1],
+    /// All of them together, in microseconds.
+    pub sum_us: u64,
+}
+
+impl CommitTimes {
+    fn add(&mut self, took: Duration) {
+        let bucket = COMMIT_BUCKETS_MS.iter().position(|&bound| took <= Duration::from_millis(bound)).unwrap_or(COMMIT_BUCKETS_MS.len());
+        self.counts[bucket] += 1;
+        self.sum_us += took.as_micros() as u64;
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
 
 /// What a pipeline is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +78,16 @@ pub struct PipelineMetrics {
     pub phase: Phase,
     /// Rows since the pipeline began, those of the epoch under way included.
     pub counters: Counters,
+    /// Rows this process counted: never falls, rows that were read again after a restart count again.
+    pub counted: Counters,
+    /// The same through each stage.
+    pub stages: StageCounts,
     /// Rows in since the pipeline began, up to the newest epoch.
     pub rows_in_committed: u64,
     /// Records in the topic that were not read yet.
     pub lag_records: u64,
+    /// How old the newest record is that was read of the partition furthest behind, in milliseconds; 0 when there is nothing left to read.
+    pub lag_ms: u64,
     /// The least watermark of its partitions in microseconds since 1970; `None` before every partition has one, and after a drain.
     pub watermark_us: Option<i64>,
     /// How far the watermark is behind the wall clock; `None` without a watermark.
@@ -67,8 +98,12 @@ pub struct PipelineMetrics {
     pub commits: u64,
     /// From the barrier's passing to the tables' commit, of the newest epoch.
     pub commit_ms: u64,
-    /// State written with the newest epoch.
+    /// The same of all epochs of this process.
+    pub commit_times: CommitTimes,
+    /// State that the newest epoch holds.
     pub state_bytes: u64,
+    /// State that was written with the newest epoch.
+    pub snapshot_bytes: u64,
     /// Times it was started again after an error.
     pub restarts: u64,
 }
@@ -79,10 +114,14 @@ struct State {
     control: Option<Arc<Control>>,
     /// Counts of the epochs before this run.
     base: Counters,
+    /// Counts of earlier runs of this process.
+    earlier: Counters,
+    earlier_stages: StageCounts,
     record: Option<(u64, Counters)>,
-    commits: u64,
     commit: Duration,
+    commit_times: CommitTimes,
     state_bytes: u64,
+    snapshot_bytes: u64,
     restarts: u64,
 }
 
@@ -115,43 +154,120 @@ impl Metrics {
     /// A run has begun from `record`.
     pub fn run(&self, control: Arc<Control>, record: Option<&EpochRecord>) {
         let mut state = self.state();
+        if let Some(before) = state.control.take() {
+            state.earlier.add(before.live());
+            state.earlier_stages = sum(state.earlier_stages, before.stages());
+        }
         state.base = record.map(|r| r.counters).unwrap_or_default();
         state.record = record.map(|r| (r.epoch, r.counters));
+        state.state_bytes = record.map_or(0, EpochRecord::state_bytes);
         state.control = Some(control);
     }
 
-    /// An epoch was committed.
-    pub fn committed(&self, record: Option<&EpochRecord>, took: Duration, state_bytes: u64) {
+    /// An epoch was committed; `snapshot_bytes` of state were written with it.
+    pub fn committed(&self, record: Option<&EpochRecord>, took: Duration, snapshot_bytes: u64) {
         let mut state = self.state();
         state.record = record.map(|r| (r.epoch, r.counters));
-        state.commits += 1;
         state.commit = took;
-        state.state_bytes = state_bytes;
+        state.commit_times.add(took);
+        state.state_bytes = record.map_or(0, EpochRecord::state_bytes);
+        state.snapshot_bytes = snapshot_bytes;
     }
 
     /// The pipeline now.
     pub fn read(&self) -> PipelineMetrics {
         let state = self.state();
         let partitions = state.control.as_ref().map(|c| c.partitions()).unwrap_or_default();
-        let mut counters = state.base;
+        let (mut counters, mut counted, mut stages) = (state.base, state.earlier, state.earlier_stages);
         if let Some(control) = &state.control {
-            counters.add(control.live());
+            let live = control.live();
+            counters.add(live);
+            counted.add(live);
+            stages = sum(stages, control.stages());
         }
+        let now_ms = now_ms();
+        let behind = partitions.values().filter(|p| p.lag() > 0).filter_map(|p| p.read_ms).min();
         let watermark_us = partitions.values().map(|p| p.watermark_us).min().filter(|&w| w != i64::MIN && w != i64::MAX);
         PipelineMetrics {
             pipeline: self.pipeline.clone(),
             source: self.source.clone(),
             phase: state.phase.clone().unwrap_or(Phase::Starting),
             counters,
+            counted,
+            stages,
             rows_in_committed: state.record.map_or(0, |(_, counters)| counters.rows_in),
             lag_records: partitions.values().map(|p| p.lag()).sum(),
+            lag_ms: behind.map_or(0, |read_ms| now_ms.saturating_sub(read_ms as u64)),
             watermark_us,
-            watermark_lag_ms: watermark_us.map(|w| now_ms() as i64 - w / 1_000),
+            watermark_lag_ms: watermark_us.map(|w| now_ms as i64 - w / 1_000),
             epoch: state.record.map_or(0, |(epoch, _)| epoch),
-            commits: state.commits,
+            commits: state.commit_times.count(),
             commit_ms: state.commit.as_millis() as u64,
+            commit_times: state.commit_times,
             state_bytes: state.state_bytes,
+            snapshot_bytes: state.snapshot_bytes,
             restarts: state.restarts,
         }
+    }
+}
+
+fn sum(mut a: StageCounts, b: StageCounts) -> StageCounts {
+    for (a, b) in a.iter_mut().zip(b) {
+        a.rows_in += b.rows_in;
+        a.rows_out += b.rows_out;
+    }
+    a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{PartitionState, StageName};
+
+    fn metrics() -> Metrics {
+        Metrics::new("gold.demand".parse().unwrap(), "rides".to_owned())
+    }
+
+    fn partition(next_offset: i64, high: i64, read_ms: i64) -> PartitionState {
+        PartitionState { next_offset, high_watermark: Some(high), watermark_us: 0, caught_up_since: None, read_ms: Some(read_ms) }
+    }
+
+    #[test]
+    fn counts_of_the_process_never_fall_when_a_run_begins_anew() {
+        let metrics = metrics();
+        for _ in 0..2 {
+            let control = Arc::new(Control::default());
+            metrics.run(control.clone(), None);
+            control.count(Counters { rows_in: 10, ..Counters::default() });
+            control.passed(StageName::Keyed, 4, 3);
+        }
+        let read = metrics.read();
+        assert_eq!((read.counters.rows_in, read.counted.rows_in), (10, 20));
+        assert_eq!((read.stages[1].rows_in, read.stages[1].rows_out), (8, 6));
+    }
+
+    #[test]
+    fn lag_is_the_age_of_the_partition_furthest_behind_and_none_when_all_is_read() {
+        let metrics = metrics();
+        let control = Arc::new(Control::default());
+        metrics.run(control.clone(), None);
+        let now = now_ms() as i64;
+        control.report(0, partition(5, 5, now - 3_600_000));
+        assert_eq!((metrics.read().lag_records, metrics.read().lag_ms), (0, 0));
+        control.report(1, partition(5, 8, now - 60_000));
+        control.report(2, partition(5, 6, now - 5_000));
+        let read = metrics.read();
+        assert_eq!(read.lag_records, 4);
+        assert!((60_000..70_000).contains(&read.lag_ms), "{}", read.lag_ms);
+    }
+
+    #[test]
+    fn commits_stand_in_the_bucket_that_holds_them() {
+        let mut times = CommitTimes::default();
+        for ms in [5, 6, 40, 100_000] {
+            times.add(Duration::from_millis(ms));
+        }
+        assert_eq!((times.counts[0], times.counts[1], times.counts[3], times.counts[12]), (1, 1, 1, 1));
+        assert_eq!((times.count(), times.sum_us), (4, 100_051_000));
     }
 }

@@ -11,7 +11,7 @@ use watershed_lake::{TableName, Warehouse};
 
 use crate::StreamError;
 use crate::epoch::{self, EpochRecord, ShardId};
-use crate::holder::Identity;
+use crate::holder::{self, Held, Identity, Vitals};
 use crate::metrics::{Metrics, Phase, PipelineMetrics};
 use crate::plan::Blueprint;
 use crate::project::Project;
@@ -22,6 +22,8 @@ use crate::tables;
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest pause.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Epoch records read side by side.
+const EPOCHS_READ_AT_ONCE: usize = 16;
 
 /// How pipelines are to run.
 #[derive(Debug, Clone)]
@@ -45,6 +47,17 @@ type PipelineTask = JoinHandle<Result<(), StreamError>>;
 pub struct Runner {
     pipelines: Vec<(Arc<Metrics>, PipelineTask)>,
     stop: watch::Sender<bool>,
+}
+
+/// Looks at pipelines that run, from elsewhere, without keeping them.
+#[derive(Clone)]
+pub struct Observer(Vec<Arc<Metrics>>);
+
+impl Observer {
+    /// All pipelines now, in name order.
+    pub fn metrics(&self) -> Vec<PipelineMetrics> {
+        self.0.iter().map(|metrics| metrics.read()).collect()
+    }
 }
 
 impl Runner {
@@ -84,6 +97,11 @@ impl Runner {
     /// All pipelines now, in name order.
     pub fn metrics(&self) -> Vec<PipelineMetrics> {
         self.pipelines.iter().map(|(metrics, _)| metrics.read()).collect()
+    }
+
+    /// The same for others to ask, also when the pipelines have ended.
+    pub fn observer(&self) -> Observer {
+        Observer(self.pipelines.iter().map(|(metrics, _)| metrics.clone()).collect())
     }
 
     /// Whether every pipeline has ended.
@@ -179,14 +197,57 @@ pub async fn remove(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), S
     Ok(())
 }
 
+/// A pipeline as the warehouse knows it, whoever runs it.
+#[derive(Debug)]
+pub struct PipelineReport {
+    /// Its newest epoch.
+    pub record: EpochRecord,
+    /// Whether somebody runs it.
+    pub held: Held,
+    /// What they last said of it.
+    pub vitals: Option<Vitals>,
+}
+
+/// All pipelines of the warehouse that have an epoch, in name order.
+pub async fn reports(warehouse: &Warehouse) -> Result<Vec<PipelineReport>, StreamError> {
+    use futures::TryStreamExt;
+    let read = shards(warehouse).await?.into_iter().map(|shard| async move {
+        let (newest, (held, vitals)) = tokio::join!(epoch::newest(warehouse, &shard), holder::look(warehouse, &shard));
+        Ok::<_, StreamError>(newest?.map(|record| PipelineReport { record, held, vitals }))
+    });
+    let reports: Vec<Option<PipelineReport>> = futures::stream::FuturesOrdered::from_iter(read).try_collect().await?;
+    Ok(reports.into_iter().flatten().collect())
+}
+
 /// The newest epoch record of each pipeline of the warehouse, in name order.
 pub async fn newest_epochs(warehouse: &Warehouse) -> Result<Vec<EpochRecord>, StreamError> {
-    use futures::TryStreamExt;
+    Ok(reports(warehouse).await?.into_iter().map(|report| report.record).collect())
+}
+
+/// The newest `count` epoch records of each pipeline, in name order, each pipeline's oldest first.
+pub async fn last_epochs(warehouse: &Warehouse, count: usize) -> Result<Vec<EpochRecord>, StreamError> {
+    use futures::{StreamExt, TryStreamExt};
+    let mut wanted = Vec::new();
+    for shard in shards(warehouse).await? {
+        let numbers = epoch::numbers(warehouse, &shard).await?;
+        wanted.extend(numbers[numbers.len().saturating_sub(count)..].iter().map(|&number| (shard.clone(), number)));
+    }
+    let read = wanted.into_iter().map(|(shard, number)| async move {
+        match epoch::read(warehouse, &shard, number).await {
+            Ok(record) => Ok(Some(record)),
+            // Removed since it was listed, by the pipeline that writes new ones.
+            Err(StreamError::Store(object_store::Error::NotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    });
+    let records: Vec<Option<EpochRecord>> = futures::stream::iter(read).buffered(EPOCHS_READ_AT_ONCE).try_collect().await?;
+    Ok(records.into_iter().flatten().collect())
+}
+
+async fn shards(warehouse: &Warehouse) -> Result<Vec<ShardId>, StreamError> {
     use object_store::ObjectStore;
     let folder = object_store::path::Path::from("_watershed/pipelines");
     let listed = warehouse.store().list_with_delimiter(Some(&folder)).await?;
-    let names: Vec<TableName> = listed.common_prefixes.iter().filter_map(|p| p.filename()?.parse().ok()).collect();
-    let read = names.into_iter().map(|pipeline| async move { epoch::newest(warehouse, &ShardId { pipeline, shard: 0 }).await });
-    let records: Vec<Option<EpochRecord>> = futures::stream::FuturesOrdered::from_iter(read).try_collect().await?;
-    Ok(records.into_iter().flatten().collect())
+    let names = listed.common_prefixes.iter().filter_map(|p| p.filename()?.parse().ok());
+    Ok(names.map(|pipeline| ShardId { pipeline, shard: 0 }).collect())
 }

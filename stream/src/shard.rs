@@ -20,7 +20,7 @@ use crate::StreamError;
 use crate::control::{BarrierRequest, Control};
 use crate::delivery::{self, Delivered};
 use crate::epoch::{self, ConstraintEpoch, Counters, EpochRecord, ShardId, SinkEpoch, TableEpoch, now_ms};
-use crate::holder::{self, Identity};
+use crate::holder::{self, Identity, Vitals};
 use crate::limits::{EPOCH_RECORDS_KEPT, EPOCH_TIMEOUT, PARTITIONS_REFRESH};
 use crate::metrics::{Metrics, Phase};
 use crate::operator::{Tally, add_tallies};
@@ -77,7 +77,7 @@ pub enum Ended {
 /// Runs a shard until it ends; all that was committed stays, all else is read again by whoever runs it next.
 pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<Ended, StreamError> {
     metrics.phase(Phase::Starting);
-    let holding = holder::claim(&spec.warehouse, &spec.id, &spec.identity).await?;
+    let holding = holder::claim(&spec.warehouse, &spec.id, &spec.identity, metrics).await?;
     let tables = tables::open(&spec.warehouse, &spec.blueprint).await?;
     let newest = epoch::newest(&spec.warehouse, &spec.id).await?;
     let definition = spec.blueprint.fingerprint();
@@ -123,7 +123,7 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
         shard.note_delivery().await;
     }
     drop(holding);
-    holder::say(&spec.warehouse, &spec.id, &spec.identity, true).await;
+    holder::say(&spec.warehouse, &spec.id, &spec.identity, Some(Vitals::of(&metrics.read())), true).await;
     result
 }
 
@@ -382,10 +382,10 @@ impl<'a> Shard<'a> {
         if std::mem::take(&mut self.state_is_stale) {
             record.state.clear();
         }
-        let state_bytes = state::write(&self.spec.warehouse, &self.spec.id, record.epoch, deltas, &mut record.state).await?;
+        let snapshot_bytes = state::write(&self.spec.warehouse, &self.spec.id, record.epoch, deltas, &mut record.state).await?;
         watershed_lake::step("state_written");
         self.decide(record).await?;
-        self.metrics.committed(self.record.as_ref(), started.elapsed(), state_bytes);
+        self.metrics.committed(self.record.as_ref(), started.elapsed(), snapshot_bytes);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use watershed_lake::{StagedFile, Table, TableWriter};
 
 use crate::StreamError;
-use crate::control::Control;
+use crate::control::{Control, StageName};
 use crate::delivery::Delivered;
 use crate::epoch::Counters;
 use crate::hidden;
@@ -141,6 +141,7 @@ impl Sink {
             rows = hidden::without_hidden(rows)?;
         }
         let Some(table) = self.tables.get(&target) else { return Ok(()) };
+        self.control.passed(StageName::Sink, rows.num_rows(), rows.num_rows());
         let rows = match target {
             Target::Quarantine => with_pipeline(&rows, &self.pipeline)?,
             Target::Main | Target::Late | Target::Violations => rows,

@@ -22,7 +22,7 @@ use watershed_ingest::source::FetchLimits;
 use watershed_ingest::{SourceBatch, SourceRead};
 
 use crate::StreamError;
-use crate::control::{BarrierRequest, Control, PartitionState};
+use crate::control::{BarrierRequest, Control, PartitionState, StageName};
 use crate::epoch::Counters;
 use crate::exchange::Exchange;
 use crate::hidden::{self, PartitionWatermark};
@@ -151,6 +151,7 @@ impl LocalTask {
         let mut passed_epoch = 0;
         let mut counters = Counters::default();
         let mut caught_up: BTreeMap<i32, Instant> = BTreeMap::new();
+        let mut read_ms: BTreeMap<i32, i64> = BTreeMap::new();
         let mut forwarded_us = i64::MIN;
         let mut decided_offsets = self.offsets.clone();
         loop {
@@ -171,6 +172,8 @@ impl LocalTask {
             let rows: usize = batches.iter().map(|b| b.records).sum();
             for batch in batches {
                 caught_up.remove(&batch.partition);
+                read_ms.insert(batch.partition, batch.append_time_ms_max);
+                self.control.passed(StageName::Local, batch.records, 0);
                 let mut counted = Counters { rows_in: batch.records as u64, ..Counters::default() };
                 let alive = self.take(batch, &mut counted, &mut forwarded_us)?;
                 counters.add(counted);
@@ -179,7 +182,7 @@ impl LocalTask {
                     return Ok(());
                 }
             }
-            self.report_progress(&mut caught_up);
+            self.report_progress(&mut caught_up, &read_ms);
             if (1..TURN_ROWS_MIN).contains(&rows) {
                 std::thread::sleep(TURN_PAUSE);
             }
@@ -249,6 +252,7 @@ impl LocalTask {
             return Ok(false);
         }
         for rows in out.rows {
+            self.control.passed(StageName::Local, 0, rows.num_rows());
             let alive = match &self.downstream {
                 Downstream::Sink => send(&self.sink, SinkMessage::Rows(Target::Main, rows)),
                 Downstream::Keyed(exchange, senders) => {
@@ -297,7 +301,7 @@ impl LocalTask {
         }))
     }
 
-    fn report_progress(&mut self, caught_up: &mut BTreeMap<i32, Instant>) {
+    fn report_progress(&mut self, caught_up: &mut BTreeMap<i32, Instant>, read_ms: &BTreeMap<i32, i64>) {
         for progress in self.reader.progress() {
             let partition = progress.partition;
             let caught_up_since = if progress.is_caught_up() {
@@ -308,8 +312,9 @@ impl LocalTask {
             };
             let watermark_us = self.watermarks.get(&partition).map_or(i64::MIN, |w| w.watermark_us);
             let next_offset = self.offsets.get(&partition).copied().unwrap_or(progress.next_offset);
-            self.control
-                .report(partition, PartitionState { next_offset, high_watermark: progress.high_watermark, watermark_us, caught_up_since });
+            let high_watermark = progress.high_watermark;
+            let read_ms = read_ms.get(&partition).copied().filter(|&ms| ms >= 0);
+            self.control.report(partition, PartitionState { next_offset, high_watermark, watermark_us, caught_up_since, read_ms });
         }
     }
 }
@@ -356,7 +361,10 @@ impl KeyedTask {
             let Some((input, message)) = aligner.receive()? else { continue };
             let mut out = Output::default();
             match message {
-                Message::Rows(batch) => self.chain.process(batch, &mut out)?,
+                Message::Rows(batch) => {
+                    self.control.passed(StageName::Keyed, batch.num_rows(), 0);
+                    self.chain.process(batch, &mut out)?;
+                }
                 Message::Watermark(watermark_us) => {
                     watermarks[input] = watermark_us;
                     let least_us = watermarks.iter().copied().min().unwrap_or(i64::MIN);
@@ -396,6 +404,7 @@ impl KeyedTask {
             counters.add(counted);
             self.control.count(counted);
             for rows in out.rows {
+                self.control.passed(StageName::Keyed, 0, rows.num_rows());
                 if !send(&self.sink, SinkMessage::Rows(Target::Main, rows)) {
                     return Ok(());
                 }

@@ -53,7 +53,7 @@ fn made(definition: &str) -> Vec<String> {
     let text = definition.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join(" ");
     let head = |statement: &str| {
         let words: Vec<String> = statement.split_whitespace().map(str::to_lowercase).collect();
-        let kind = words.iter().position(|w| ["source", "table", "view", "sink"].contains(&w.as_str()))?;
+        let kind = words.iter().position(|w| ["source", "table", "view", "sink", "panel"].contains(&w.as_str()))?;
         words.first().filter(|w| *w == "create").and(words.get(kind + 1)).map(|name| name.trim_end_matches('(').to_string())
     };
     text.split(';').filter_map(head).collect()

@@ -9,17 +9,21 @@
 //! | `s3.rs` | an S3-protocol server over a folder |
 //! | `watershed.rs` | runs of the binary |
 //! | `table.rs` | reads Delta tables without our code: log, transactions, rows |
+//! | `http.rs` | GET requests |
+//! | `browser.py` | what headless Chromium shows of a page |
 //! | `readers.rs` | what deltalake, DuckDB and Polars read in a table |
 //! | `serving.rs` | a server, and Python clients of it (`flight.py`) |
 
 #![allow(dead_code)]
 
+mod dashboard;
 mod disturbed;
 mod exactly_once;
 mod files;
 mod fraud;
 mod fraud_service;
 mod guide;
+mod http;
 mod input;
 mod jobs;
 mod kafka;
@@ -34,5 +38,6 @@ mod serving;
 mod simulated;
 mod sinks;
 mod table;
+mod telemetry;
 mod tools;
 mod watershed;

@@ -25,7 +25,7 @@ const TOPICS: [(&str, &str); 5] = [
 ];
 
 /// Simulates, applies `sql/`, reads all of it with all windows closed; gives the truth.
-fn simulate_and_stream(bootstrap: &str, warehouse: &Path) -> Value {
+pub fn simulate_and_stream(bootstrap: &str, warehouse: &Path) -> Value {
     let truth = warehouse.with_extension("truth.json");
     let truth_text = truth.display().to_string();
     // Few drivers over a long time, so that rides and payments are not lost among locations; trips are under way at the start.

@@ -3,6 +3,7 @@
 mod batch;
 mod errors;
 mod functions;
+mod panels;
 mod project;
 mod shared;
 mod statements;

@@ -56,6 +56,8 @@ const KEYWORDS: &[&str] = &[
     "SELECT",
     "SET",
     "SHOW",
+    "SHOW EPOCHS",
+    "SHOW JOBS",
     "SHOW PIPELINES",
     "SHOW TABLES",
     "TABLE",

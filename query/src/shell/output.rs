@@ -14,7 +14,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::{Stream, StreamExt};
 
 use super::table::{self, Cell, Column, Layout, Style};
-use crate::QueryError;
+use crate::{QueryError, csv};
 
 /// Rows that decide the column widths of a table that is not for a terminal.
 const LAYOUT_ROWS: usize = 1000;
@@ -217,36 +217,15 @@ async fn write_csv<S>(schema: SchemaRef, mut batches: S, out: &mut (dyn Write + 
 where
     S: Stream<Item = Result<RecordBatch, QueryError>> + Unpin + Send,
 {
-    let head: Vec<String> = schema.fields().iter().map(|field| csv_field(field.name())).collect();
-    writeln!(out, "{}", head.join(","))?;
+    out.write_all(csv::head(&schema).as_bytes())?;
     let mut rows = 0;
-    let mut line = String::new();
     while let Some(batch) = batches.next().await {
         let batch = batch?;
-        let options = FormatOptions::new();
-        let formats = formatters(&batch, &options)?;
-        for row in 0..batch.num_rows() {
-            line.clear();
-            for (at, format) in formats.iter().enumerate() {
-                if at > 0 {
-                    line.push(',');
-                }
-                if batch.column(at).is_valid(row) {
-                    line.push_str(&csv_field(&format.value(row).to_string()));
-                }
-            }
-            line.push('\n');
-            out.write_all(line.as_bytes())?;
-        }
+        out.write_all(csv::lines(&batch).map_err(failed)?.as_bytes())?;
         rows += batch.num_rows();
         out.flush()?;
     }
     Ok(Written { rows, shown: rows, counted_all: true })
-}
-
-/// Quotes a field where it must be; an empty string is quoted so that it differs from NULL.
-fn csv_field(text: &str) -> String {
-    if text.is_empty() || text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
 async fn write_json<S>(mut batches: S, out: &mut (dyn Write + Send)) -> Result<Written, OutputError>

@@ -1,0 +1,37 @@
+//! Rows as RFC 4180 text with a header. NULL is an empty field, an empty string is `""`.
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+/// The header's line.
+pub(crate) fn head(schema: &Schema) -> String {
+    let names: Vec<String> = schema.fields().iter().map(|name| field(name.name())).collect();
+    format!("{}\n", names.join(","))
+}
+
+/// The lines of a batch.
+pub(crate) fn lines(batch: &RecordBatch) -> Result<String, ArrowError> {
+    let options = FormatOptions::new();
+    let formats: Result<Vec<_>, _> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options)).collect();
+    let formats = formats?;
+    let mut text = String::new();
+    for row in 0..batch.num_rows() {
+        for (at, format) in formats.iter().enumerate() {
+            if at > 0 {
+                text.push(',');
+            }
+            if batch.column(at).is_valid(row) {
+                text.push_str(&field(&format.value(row).to_string()));
+            }
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Quotes a field where it must be; an empty string is quoted so that it differs from NULL.
+fn field(text: &str) -> String {
+    if text.is_empty() || text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}

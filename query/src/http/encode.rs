@@ -1,0 +1,82 @@
+//! Batches to the bytes of an answer, one batch at a time.
+
+use std::collections::HashSet;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use arrow::json::writer::{JsonArray, Writer, WriterBuilder};
+use bytes::Bytes;
+
+use super::problem::Problem;
+use crate::{QueryError, csv};
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// An array of one object a row; NULL is `null`. Timestamps are ISO 8601, in UTC.
+    Json,
+    /// With a header.
+    Csv,
+}
+
+impl Format {
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Format::Json => "application/json",
+            Format::Csv => "text/csv; charset=utf-8; header=present",
+        }
+    }
+}
+
+/// Writes one result.
+pub(super) enum Encoder {
+    Json(Writer<Vec<u8>, JsonArray>),
+    /// With the header, until it is written.
+    Csv(Option<String>),
+}
+
+impl Encoder {
+    /// Fails if the columns cannot be told apart in the format.
+    pub(super) fn new(format: Format, schema: &Schema) -> Result<Self, Problem> {
+        match format {
+            Format::Csv => Ok(Self::Csv(Some(csv::head(schema)))),
+            Format::Json => {
+                let mut names = HashSet::new();
+                match schema.fields().iter().find(|field| !names.insert(field.name())) {
+                    Some(twice) => Err(Problem::request(
+                        &format!("two columns of the result are named '{}', and a JSON object holds a name once", twice.name()),
+                        "give one of them another name with AS, or ask for format=csv",
+                    )),
+                    None => Ok(Self::Json(WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new()))),
+                }
+            }
+        }
+    }
+
+    /// The bytes of some rows.
+    pub(super) fn rows(&mut self, batch: &RecordBatch) -> Result<Bytes, QueryError> {
+        let written = match self {
+            Self::Json(writer) => writer.write(batch).map(|()| std::mem::take(writer.get_mut())),
+            Self::Csv(head) => csv::lines(batch).map(|lines| (head.take().unwrap_or_default() + &lines).into_bytes()),
+        };
+        written.map(Bytes::from).map_err(failed)
+    }
+
+    /// What stands behind the last row.
+    pub(super) fn end(&mut self) -> Result<Bytes, QueryError> {
+        match self {
+            Self::Json(writer) => {
+                writer.finish().map_err(failed)?;
+                let mut bytes = std::mem::take(writer.get_mut());
+                bytes.push(b'\n');
+                Ok(bytes.into())
+            }
+            Self::Csv(head) => Ok(head.take().unwrap_or_default().into()),
+        }
+    }
+}
+
+fn failed(error: ArrowError) -> QueryError {
+    QueryError::Failed(error.to_string())
+}

@@ -1,0 +1,98 @@
+//! Errors as JSON: `{"error": {"what": …, "why": …, "next": …}}`; SQL errors also say where (`line`, `column`).
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::QueryError;
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) status: StatusCode,
+    pub(super) what: String,
+    pub(super) why: Option<String>,
+    pub(super) next: Option<String>,
+    /// Line and column in the SQL text.
+    pub(super) place: Option<(u64, u64)>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, what: &str, why: Option<&str>, next: &str) -> Self {
+        Self { status, what: what.to_owned(), why: why.map(str::to_owned), next: Some(next.to_owned()), place: None }
+    }
+
+    /// The request itself is wrong.
+    pub(super) fn request(what: &str, next: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, what, None, next)
+    }
+
+    pub(super) fn not_found(what: &str, next: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, what, None, next)
+    }
+
+    pub(super) fn method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered", Some("nothing here can be changed over HTTP"), "use GET")
+    }
+
+    /// The one who asks may not.
+    pub(super) fn stranger(what: &str, why: &str, next: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, what, Some(why), next)
+    }
+
+    pub(super) fn busy(queries_max: usize) -> Self {
+        let why = format!("{queries_max} queries run already");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the query was not started", Some(&why), "try again in a moment")
+    }
+
+    pub(super) fn too_long(seconds: u64) -> Self {
+        let why = format!("it took longer than {seconds} s");
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "the query was ended",
+            Some(&why),
+            "narrow it with WHERE, or use the SQL shell, which has no such limit",
+        )
+    }
+
+    pub(super) fn too_many_rows(rows_max: usize) -> Self {
+        let why = format!("its result has more than {rows_max} rows");
+        Self::new(StatusCode::BAD_REQUEST, "the query was ended", Some(&why), "aggregate, or ask for the first rows with &limit=…")
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        let status = match &error {
+            QueryError::Lake(_) | QueryError::Setup(_) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        if let QueryError::Sql(sql) = error {
+            let place = sql.line.zip(sql.column);
+            return Self { status, what: sql.message, why: sql.detail, next: sql.hint, place };
+        }
+        // Messages read `what: why; what to do next`.
+        let text = error.to_string();
+        let (said, next) = text.split_once("; ").map_or((text.as_str(), None), |(said, next)| (said, Some(next.to_owned())));
+        let (what, why) = said.split_once(": ").map_or((said, None), |(what, why)| (what, Some(why.to_owned())));
+        Self { status, what: what.to_owned(), why, next, place: None }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut error = serde_json::Map::new();
+        error.insert("what".to_owned(), Value::from(self.what));
+        for (name, text) in [("why", self.why), ("next", self.next)] {
+            error.extend(text.map(|text| (name.to_owned(), Value::from(text))));
+        }
+        if let Some((line, column)) = self.place {
+            error.extend([("line".to_owned(), Value::from(line)), ("column".to_owned(), Value::from(column))]);
+        }
+        let mut response = (self.status, axum::Json(json!({ "error": error }))).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,121 @@
+//! `system.epochs`: the newest epoch records of each pipeline, with what each epoch added.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use watershed_lake::{StagedFile, TableName, Warehouse};
+use watershed_query::SystemTable;
+use watershed_stream::{Counters, EpochRecord, last_epochs};
+
+/// Records of each pipeline that are read: some minutes of the usual commit interval.
+const EPOCHS_EACH: usize = 60;
+
+/// The table; reads the warehouse anew each time.
+#[derive(Debug)]
+pub struct Epochs {
+    warehouse: Warehouse,
+}
+
+impl Epochs {
+    /// Of this warehouse.
+    pub fn new(warehouse: Warehouse) -> Self {
+        Self { warehouse }
+    }
+}
+
+#[async_trait::async_trait]
+impl SystemTable for Epochs {
+    fn name(&self) -> &str {
+        "epochs"
+    }
+
+    fn shown(&self) -> &str {
+        "pipeline, epoch, committed, rows_in, rows_out, late, quarantined, deduplicated, files, file_bytes, state_bytes"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        let text = |name| Field::new(name, DataType::Utf8, false);
+        let count = |name| Field::new(name, DataType::Int64, false);
+        let time = |name, nullable| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), nullable);
+        Arc::new(Schema::new(vec![
+            text("pipeline"),
+            count("epoch"),
+            time("committed", false),
+            time("watermark", true),
+            count("rows_in"),
+            count("rows_out"),
+            count("late"),
+            count("quarantined"),
+            count("deduplicated"),
+            count("files"),
+            count("file_bytes"),
+            count("state_bytes"),
+            text("writer"),
+        ]))
+    }
+
+    async fn rows(&self) -> Result<RecordBatch, String> {
+        // One more than is shown: what an epoch added is told by the one before it.
+        let records = last_epochs(&self.warehouse, EPOCHS_EACH + 1).await.map_err(|error| error.to_string())?;
+        batch(self.schema(), &added(records)).map_err(|error| error.to_string())
+    }
+}
+
+/// Each record with what its epoch added. A record whose predecessor is not known is left out, unless it is a pipeline's first.
+fn added(records: Vec<EpochRecord>) -> Vec<(EpochRecord, Counters)> {
+    let mut before: HashMap<TableName, (u64, Counters)> = HashMap::new();
+    let mut all = Vec::with_capacity(records.len());
+    for record in records {
+        let known = before.insert(record.pipeline.clone(), (record.epoch, record.counters));
+        let earlier = match known {
+            Some((epoch, counters)) if epoch + 1 == record.epoch => counters,
+            _ if record.epoch == 1 => Counters::default(),
+            _ => continue,
+        };
+        let (now, less) = (record.counters, |now: u64, before: u64| now.saturating_sub(before));
+        let added = Counters {
+            rows_in: less(now.rows_in, earlier.rows_in),
+            rows_out: less(now.rows_out, earlier.rows_out),
+            rows_late: less(now.rows_late, earlier.rows_late),
+            rows_quarantined: less(now.rows_quarantined, earlier.rows_quarantined),
+            rows_deduplicated: less(now.rows_deduplicated, earlier.rows_deduplicated),
+            rows_dropped: less(now.rows_dropped, earlier.rows_dropped),
+            rows_violating: less(now.rows_violating, earlier.rows_violating),
+        };
+        all.push((record, added));
+    }
+    all
+}
+
+fn batch(schema: SchemaRef, rows: &[(EpochRecord, Counters)]) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let texts = |value: &dyn Fn(&EpochRecord) -> String| {
+        Arc::new(rows.iter().map(|(record, _)| Some(value(record))).collect::<StringArray>()) as ArrayRef
+    };
+    let counts = |value: &dyn Fn(&EpochRecord, &Counters) -> u64| {
+        Arc::new(rows.iter().map(|(record, added)| Some(value(record, added) as i64)).collect::<Int64Array>()) as ArrayRef
+    };
+    let times = |value: &dyn Fn(&EpochRecord) -> Option<i64>| {
+        Arc::new(rows.iter().map(|(record, _)| value(record)).collect::<TimestampMicrosecondArray>().with_timezone("UTC")) as ArrayRef
+    };
+    let files = |record: &EpochRecord, of: &dyn Fn(&StagedFile) -> u64| -> u64 {
+        record.tables.iter().flat_map(|table| &table.files).map(of).sum()
+    };
+    let columns = vec![
+        texts(&|record| record.pipeline.to_string()),
+        counts(&|record, _| record.epoch),
+        times(&|record| Some(record.written_ms as i64 * 1000)),
+        times(&EpochRecord::watermark_us),
+        counts(&|_, added| added.rows_in),
+        counts(&|_, added| added.rows_out),
+        counts(&|_, added| added.rows_late),
+        counts(&|_, added| added.rows_quarantined),
+        counts(&|_, added| added.rows_deduplicated),
+        counts(&|record, _| files(record, &|_| 1)),
+        counts(&|record, _| files(record, &|file| file.size_bytes)),
+        counts(&|record, _| record.state_bytes()),
+        texts(&|record| record.writer.to_string()),
+    ];
+    RecordBatch::try_new(schema, columns)
+}

@@ -1,0 +1,307 @@
+//! `/metrics`: what the runtime knows of each pipeline and stage, read at each scrape. The guide's page on metrics lists all of them;
+//! a test holds the two together.
+//!
+//! Counters count what this process did. Times are in seconds, as Prometheus wants; tables and the log say milliseconds.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use watershed_query::http::QueryCounters;
+use watershed_stream::{COMMIT_BUCKETS_MS, Observer, Phase, PipelineMetrics, StageName};
+
+/// Gathers the metrics of one process.
+pub struct Telemetry {
+    registry: Registry,
+}
+
+impl Telemetry {
+    /// Of the pipelines that run here and of the queries that are answered here.
+    pub fn new(pipelines: Option<Observer>, queries: Arc<QueryCounters>) -> Self {
+        let mut registry = Registry::with_prefix("watershed");
+        registry.register("build", "The version that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register_collector(Box::new(Process));
+        registry.register_collector(Box::new(Queries(queries)));
+        if let Some(pipelines) = pipelines {
+            registry.register_collector(Box::new(Pipelines(Box::new(move || pipelines.metrics()))));
+        }
+        Self { registry }
+    }
+
+    /// In OpenMetrics' text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        match text::encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            // Writing to a string does not fail; an empty answer is one that Prometheus notices.
+            Err(_) => String::new(),
+        }
+    }
+}
+
+/// A number as it is written.
+enum Number {
+    Whole(u64),
+    Part(f64),
+}
+
+/// One metric of each pipeline.
+struct Metric {
+    name: &'static str,
+    unit: Option<Unit>,
+    help: &'static str,
+    counter: bool,
+    value: fn(&PipelineMetrics) -> Option<Number>,
+}
+
+const fn counter(name: &'static str, help: &'static str, value: fn(&PipelineMetrics) -> Option<Number>) -> Metric {
+    Metric { name, unit: None, help, counter: true, value }
+}
+
+const fn gauge(name: &'static str, unit: Option<Unit>, help: &'static str, value: fn(&PipelineMetrics) -> Option<Number>) -> Metric {
+    Metric { name, unit, help, counter: false, value }
+}
+
+fn whole(number: u64) -> Option<Number> {
+    Some(Number::Whole(number))
+}
+
+fn seconds(ms: f64) -> Option<Number> {
+    Some(Number::Part(ms / 1e3))
+}
+
+const PIPELINE: &[Metric] = &[
+    counter("pipeline_rows_in", "Records read from the source", |p| whole(p.counted.rows_in)),
+    counter("pipeline_rows_out", "Rows written to the table", |p| whole(p.counted.rows_out)),
+    counter("pipeline_rows_late", "Rows that came after their window had closed", |p| whole(p.counted.rows_late)),
+    counter("pipeline_rows_quarantined", "Records that could not be decoded, cast or accepted", |p| whole(p.counted.rows_quarantined)),
+    counter("pipeline_rows_deduplicated", "Rows left out as duplicates", |p| whole(p.counted.rows_deduplicated)),
+    counter("pipeline_rows_dropped", "Rows left out because they violate an expectation", |p| whole(p.counted.rows_dropped)),
+    counter("pipeline_rows_violating", "Rows set aside because they violate an expectation", |p| whole(p.counted.rows_violating)),
+    counter("pipeline_commits", "Epochs committed", |p| whole(p.commits)),
+    counter("pipeline_restarts", "Times the pipeline started again after an error", |p| whole(p.restarts)),
+    gauge("pipeline_lag_records", None, "Records in the topic that were not read yet", |p| whole(p.lag_records)),
+    gauge("pipeline_lag", Some(Unit::Seconds), "Age of the newest record read where there is more to read, else 0", |p| {
+        seconds(p.lag_ms as f64)
+    }),
+    gauge("pipeline_watermark_timestamp", Some(Unit::Seconds), "The watermark, as seconds since 1970", |p| {
+        p.watermark_us.and_then(|us| seconds(us as f64 / 1e3))
+    }),
+    gauge("pipeline_watermark_lag", Some(Unit::Seconds), "How far the watermark is behind the clock", |p| {
+        p.watermark_lag_ms.and_then(|ms| seconds(ms as f64))
+    }),
+    gauge("pipeline_epoch", None, "The newest epoch", |p| whole(p.epoch)),
+    gauge("pipeline_state", Some(Unit::Bytes), "Operator state that the newest epoch holds", |p| whole(p.state_bytes)),
+    gauge("pipeline_snapshot", Some(Unit::Bytes), "Operator state written with the newest epoch", |p| whole(p.snapshot_bytes)),
+];
+
+/// Phases as the label `phase` names them.
+const PHASES: [&str; 5] = ["starting", "running", "retrying", "stopped", "failed"];
+
+/// All pipelines of the process.
+struct Pipelines(Box<dyn Fn() -> Vec<PipelineMetrics> + Send + Sync>);
+
+impl fmt::Debug for Pipelines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pipelines")
+    }
+}
+
+impl Collector for Pipelines {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let pipelines = (self.0)();
+        for metric in PIPELINE {
+            let kind = if metric.counter { MetricType::Counter } else { MetricType::Gauge };
+            let mut family = encoder.encode_descriptor(metric.name, metric.help, metric.unit.as_ref(), kind)?;
+            for pipeline in &pipelines {
+                let Some(number) = (metric.value)(pipeline) else { continue };
+                let labels = labels(pipeline);
+                let mut one = family.encode_family(&labels)?;
+                match (metric.counter, number) {
+                    (true, Number::Whole(value)) => one.encode_counter::<NoLabelSet, u64, f64>(&value, None)?,
+                    (true, Number::Part(value)) => one.encode_counter::<NoLabelSet, f64, f64>(&value, None)?,
+                    (false, Number::Whole(value)) => one.encode_gauge(&value)?,
+                    (false, Number::Part(value)) => one.encode_gauge(&value)?,
+                }
+            }
+        }
+        phases(&mut encoder, &pipelines)?;
+        commits(&mut encoder, &pipelines)?;
+        stages(&mut encoder, &pipelines)
+    }
+}
+
+fn labels(pipeline: &PipelineMetrics) -> Vec<(&'static str, String)> {
+    vec![("pipeline", pipeline.pipeline.to_string()), ("source", pipeline.source.clone())]
+}
+
+fn phases(encoder: &mut DescriptorEncoder, pipelines: &[PipelineMetrics]) -> fmt::Result {
+    let help = "1 for what the pipeline is doing, 0 for what it is not";
+    let mut family = encoder.encode_descriptor("pipeline_phase", help, None, MetricType::Gauge)?;
+    for pipeline in pipelines {
+        for phase in PHASES {
+            let mut labels = labels(pipeline);
+            labels.push(("phase", phase.to_owned()));
+            family.encode_family(&labels)?.encode_gauge(&u64::from(pipeline.phase.name() == phase))?;
+        }
+    }
+    Ok(())
+}
+
+fn commits(encoder: &mut DescriptorEncoder, pipelines: &[PipelineMetrics]) -> fmt::Result {
+    let help = "From the passing of an epoch's barrier to the commit of its tables";
+    let mut family = encoder.encode_descriptor("pipeline_commit", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    for pipeline in pipelines {
+        let times = &pipeline.commit_times;
+        // The last bucket has no bound.
+        let bounds = COMMIT_BUCKETS_MS.iter().map(|&ms| ms as f64 / 1e3).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(times.counts).collect();
+        let labels = labels(pipeline);
+        family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(times.sum_us as f64 / 1e6, times.count(), &buckets, None)?;
+    }
+    Ok(())
+}
+
+fn stages(encoder: &mut DescriptorEncoder, pipelines: &[PipelineMetrics]) -> fmt::Result {
+    for (name, help, rows_in) in [
+        ("stage_rows_in", "Rows that a stage of a pipeline took", true),
+        ("stage_rows_out", "Rows that a stage of a pipeline handed on", false),
+    ] {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for pipeline in pipelines {
+            for (stage, rows) in StageName::ALL.iter().zip(pipeline.stages) {
+                let mut labels = labels(pipeline);
+                labels.push(("stage", stage.name().to_owned()));
+                let value = if rows_in { rows.rows_in } else { rows.rows_out };
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Queries over HTTP.
+#[derive(Debug)]
+struct Queries(Arc<QueryCounters>);
+
+impl Collector for Queries {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let mut ended = encoder.encode_descriptor("http_queries", "Queries over HTTP that ended, by outcome", None, MetricType::Counter)?;
+        for (outcome, count) in self.0.ended() {
+            let labels = [("outcome", outcome)];
+            ended.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+        }
+        let mut running = encoder.encode_descriptor("http_queries_running", "Queries over HTTP that run now", None, MetricType::Gauge)?;
+        running.encode_gauge(&self.0.running())
+    }
+}
+
+/// The process itself.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let Some(bytes) = resident_bytes() else { return Ok(()) };
+        let help = "Memory of the process that is in use";
+        encoder.encode_descriptor("process_resident", help, Some(&Unit::Bytes), MetricType::Gauge)?.encode_gauge(&bytes)
+    }
+}
+
+/// Linux says it; elsewhere the metric is left out.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Why the pipelines of this process cannot do their work; nothing if they can, or have done it.
+pub fn not_ready(pipelines: &[PipelineMetrics]) -> Vec<String> {
+    let why = |pipeline: &PipelineMetrics| match &pipeline.phase {
+        Phase::Running | Phase::Stopped => None,
+        Phase::Starting => Some(format!("{} is starting", pipeline.pipeline)),
+        Phase::Retrying { error } => Some(format!("{} starts again: {error}", pipeline.pipeline)),
+        Phase::Failed { error } => Some(format!("{} has failed: {error}", pipeline.pipeline)),
+    };
+    pipelines.iter().filter_map(why).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use watershed_stream::Metrics;
+
+    use super::*;
+
+    fn text() -> String {
+        let metrics = Metrics::new("gold.demand".parse().unwrap(), "rides".to_owned());
+        metrics.phase(Phase::Running);
+        metrics.committed(None, std::time::Duration::from_millis(30), 7);
+        let mut telemetry = Telemetry::new(None, Arc::default());
+        telemetry.registry.register_collector(Box::new(Pipelines(Box::new(move || {
+            // A watermark is there only with rows; say one, so that every metric has a value.
+            vec![PipelineMetrics { watermark_us: Some(2_000_000), watermark_lag_ms: Some(1_500), ..metrics.read() }]
+        }))));
+        telemetry.text()
+    }
+
+    /// Names as they are scraped, and their kinds.
+    fn exported(text: &str) -> BTreeMap<String, String> {
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let scraped = |(name, kind): (&str, &str)| {
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            (format!("{name}{suffix}"), kind.to_owned())
+        };
+        types.map(scraped).collect()
+    }
+
+    #[test]
+    fn the_guide_lists_exactly_the_metrics_there_are() {
+        let page = include_str!("../docs/guide/metrics.md");
+        let rows =
+            page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | ")).filter(|(name, _)| name.starts_with("watershed_"));
+        let documented: BTreeMap<String, String> =
+            rows.map(|(name, rest)| (name.to_owned(), rest.split(" | ").next().unwrap_or_default().to_owned())).collect();
+        let exported = exported(&text());
+        let names = |all: &BTreeMap<String, String>| all.keys().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(names(&documented), names(&exported));
+        assert_eq!(documented, exported, "kinds differ");
+    }
+
+    #[test]
+    fn a_scrape_holds_the_pipelines_numbers() {
+        let text = text();
+        for line in [
+            r#"watershed_pipeline_phase{pipeline="gold.demand",source="rides",phase="running"} 1"#,
+            r#"watershed_pipeline_phase{pipeline="gold.demand",source="rides",phase="failed"} 0"#,
+            r#"watershed_pipeline_commits_total{pipeline="gold.demand",source="rides"} 1"#,
+            r#"watershed_pipeline_commit_seconds_bucket{le="0.05",pipeline="gold.demand",source="rides"} 1"#,
+            r#"watershed_pipeline_commit_seconds_bucket{le="+Inf",pipeline="gold.demand",source="rides"} 1"#,
+            r#"watershed_pipeline_watermark_lag_seconds{pipeline="gold.demand",source="rides"} 1.5"#,
+            r#"watershed_pipeline_snapshot_bytes{pipeline="gold.demand",source="rides"} 7"#,
+            r#"watershed_stage_rows_in_total{pipeline="gold.demand",source="rides",stage="sink"} 0"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "no line {line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_is_not_running_is_named_with_its_reason() {
+        let metrics = Metrics::new("gold.demand".parse().unwrap(), "rides".to_owned());
+        assert_eq!(not_ready(&[metrics.read()]), ["gold.demand is starting"]);
+        metrics.phase(Phase::Retrying { error: "the broker is away".to_owned() });
+        assert_eq!(not_ready(&[metrics.read()]), ["gold.demand starts again: the broker is away"]);
+        metrics.phase(Phase::Running);
+        assert!(not_ready(&[metrics.read()]).is_empty());
+    }
+}
