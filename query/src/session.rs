@@ -144,19 +144,17 @@ impl Session {
 
     /// Plans a statement against the newest version of every table it names; the plan keeps these versions.
     pub(crate) async fn plan(&self, statement: &Statement) -> Result<LogicalPlan, QueryError> {
-        let rewritten = match &statement.kind {
-            StatementKind::CreateSource(_)
-            | StatementKind::CreateStreamingTable(_)
-            | StatementKind::CreateMaterializedView(_)
-            | StatementKind::CreateSink(_)
-            | StatementKind::CreatePanel(_) => {
-                return Err(refused(
-                    "this statement is a definition, and a query session only reads",
-                    "write it to a .sql file of the project and run `watershed apply`",
-                ));
-            }
-            StatementKind::Other(other) => self.rewrite_show(other)?,
-        };
+        if let StatementKind::CreateSource(_)
+        | StatementKind::CreateStreamingTable(_)
+        | StatementKind::CreateMaterializedView(_)
+        | StatementKind::CreateSink(_)
+        | StatementKind::CreatePanel(_) = &statement.kind
+        {
+            return Err(refused(
+                "this statement is a definition, and a query session only reads",
+                "write it to a .sql file of the project and run `watershed apply`",
+            ));
+        }
         let planned = {
             let _one_at_a_time = self.planning.lock().await;
             self.catalog.refresh().await?;
