@@ -50,6 +50,8 @@ impl Watershed {
                 command.env_remove(&key);
             }
         }
+        // Tests run side by side: their servers take free ports unless a flag says otherwise.
+        command.env("WATERSHED_SERVE_FLIGHT_ADDRESS", "127.0.0.1:0").env("WATERSHED_SERVE_HTTP_ADDRESS", "127.0.0.1:0");
         command.env("RUST_BACKTRACE", "1").current_dir(env!("CARGO_TARGET_TMPDIR"));
         Self { command }
     }
