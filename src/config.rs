@@ -42,7 +42,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("batch.memory_limit", "1GiB", "memory for jobs; beyond it they spill where queries do, or fail"),
     setting("batch.parallel", "2", "jobs that run at once"),
     setting("serve.flight_address", "127.0.0.1:8815", "where Flight SQL is served: host:port of this machine; nowhere if empty"),
-    setting("log.filter", "warn,watershed=info", "what is logged"),
+    // The Delta kernel logs as an error what it returns as one, such as that a table is not there yet.
+    setting("log.filter", "warn,watershed=info,buoyant_kernel=off,delta_kernel=off", "what is logged"),
     setting("log.file", "", "where the log goes; else standard error"),
     setting("log.format", "text", "text or json"),
 ];
