@@ -63,7 +63,7 @@ pub struct Staged {
 pub struct Sink {
     /// One input for each task before it.
     pub inputs: Vec<Receiver<SinkMessage>>,
-    /// The tables; rows for one that is not here are dropped (late rows with `late_rows = 'drop'`).
+    /// The tables that take rows; rows for one that is not here are dropped (late rows with `late_rows = 'drop'`).
     pub tables: BTreeMap<Target, Table>,
     /// The pipeline's name, noted with each quarantined row.
     pub pipeline: String,

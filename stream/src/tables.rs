@@ -26,26 +26,30 @@ pub async fn open(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<BTreeM
     let main = main_name(blueprint)?;
     let mut tables = BTreeMap::new();
     tables.insert(Target::Main, warehouse.create_table(&main, blueprint.schema.clone(), &blueprint.table.partitioned_by).await?);
-    if let Some(schema) = &blueprint.late_schema
-        && blueprint.table.late_rows == LateRows::Divert
-    {
-        tables.insert(Target::Late, warehouse.create_table(&main.side("late"), schema.clone(), &[]).await?);
-    }
-    let violations = main.side("violations");
-    match &blueprint.violations_schema {
-        Some(schema) => {
-            tables.insert(Target::Violations, warehouse.create_table(&violations, schema.clone(), &[]).await?);
+    let late = blueprint.late_schema.as_ref().filter(|_| blueprint.table.late_rows == LateRows::Divert);
+    for (target, side, schema) in [(Target::Late, "late", late), (Target::Violations, "violations", blueprint.violations_schema.as_ref())] {
+        let name = main.side(side);
+        match schema {
+            Some(schema) => {
+                tables.insert(target, warehouse.create_table(&name, schema.clone(), &[]).await?);
+            }
+            // Of a definition that no longer asks for it: its last epoch may still have to be carried out.
+            None => match warehouse.table(&name).await {
+                Ok(table) => drop(tables.insert(target, table)),
+                Err(LakeError::NoSuchTable(_)) => {}
+                Err(error) => return Err(error.into()),
+            },
         }
-        // Of expectations that are no longer in force: their last epoch may still have to be carried out.
-        None => match warehouse.table(&violations).await {
-            Ok(table) => drop(tables.insert(Target::Violations, table)),
-            Err(LakeError::NoSuchTable(_)) => {}
-            Err(error) => return Err(error.into()),
-        },
     }
     let quarantine = quarantine_name(&blueprint.source.name)?;
     tables.insert(Target::Quarantine, warehouse.create_table(&quarantine, quarantine_schema(), &["pipeline".to_string()]).await?);
     Ok(tables)
+}
+
+/// The tables that new rows go to: all but that of late rows when these are dropped.
+pub fn written(tables: &BTreeMap<Target, Table>, late_rows: LateRows) -> BTreeMap<Target, Table> {
+    let wanted = |target: &Target| *target != Target::Late || late_rows == LateRows::Divert;
+    tables.iter().filter(|(target, _)| wanted(target)).map(|(target, table)| (*target, table.clone())).collect()
 }
 
 /// The application id of a pipeline's transactions in one of its tables.
@@ -170,6 +174,31 @@ mod tests {
             };
             table.commit(commit).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn an_epoch_with_late_rows_is_carried_out_after_the_definition_drops_them() {
+        let text = |options: &str| {
+            format!(
+                "CREATE SOURCE rides (id VARCHAR, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '1 second')
+                 WITH (connector = 'kafka', topic = 'rides', format = 'json');
+                 CREATE STREAMING TABLE gold.rides {options} AS SELECT window_start, count(*) AS n
+                 FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1 minute') GROUP BY window_start, window_end;"
+            )
+        };
+        let plan = async |options: &str| {
+            let project = Project::parse([text(options).as_str()]).unwrap();
+            project.plan(project.tables.values().next().unwrap()).await.unwrap()
+        };
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        let diverting = plan("").await;
+        assert!(open(&warehouse, &diverting).await.unwrap().contains_key(&Target::Late));
+
+        let dropping = plan("WITH (late_rows = 'drop')").await;
+        let tables = open(&warehouse, &dropping).await.unwrap();
+        assert!(tables.contains_key(&Target::Late), "the last epoch may have files for it");
+        assert!(!written(&tables, dropping.table.late_rows).contains_key(&Target::Late), "new late rows are dropped");
+        assert!(written(&tables, diverting.table.late_rows).contains_key(&Target::Late));
     }
 
     #[tokio::test]

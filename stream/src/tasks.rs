@@ -19,6 +19,7 @@ use crate::outlet::Outlet;
 use crate::shard::ShardSpec;
 use crate::sink::{Sink, SinkMessage, Target};
 use crate::state::{self, Stage};
+use crate::tables;
 use crate::task::{Downstream, KeyedTask, LocalTask, Message, Report, spawn};
 
 /// The tasks of one run.
@@ -164,7 +165,7 @@ impl Starter<'_> {
     fn sink(&mut self, tables: &BTreeMap<Target, Table>, outlets: Vec<Outlet>) -> Result<(), StreamError> {
         let sink = Sink {
             inputs: std::mem::take(&mut self.sink_inputs),
-            tables: tables.clone(),
+            tables: tables::written(tables, self.spec.blueprint.table.late_rows),
             pipeline: self.spec.id.pipeline.to_string(),
             control: self.control.clone(),
             runtime: tokio::runtime::Handle::current(),

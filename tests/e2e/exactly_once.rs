@@ -65,13 +65,10 @@ pub fn check_equal(project: &Project) {
     }
 }
 
-fn killed_at(step: &str) {
-    let kafka = Kafka::shared();
-    let topic = format!("killed-at-{step}");
-    kafka.create_topic(&topic, PARTITIONS);
-    let project = Project::local(kafka.bootstrap(), &topic);
+/// Reads all chunks one after another, killed at `step` in three of them.
+pub fn read_killed_at(step: &str, kafka: &Kafka, topic: &str, project: &Project) {
     for chunk in 0..CHUNKS {
-        produce(kafka, &topic, chunk);
+        produce(kafka, topic, chunk);
         let last = chunk == CHUNKS - 1;
         // Which time the step is reached: by another pipeline each time, as three run side by side.
         let times = match chunk {
@@ -85,6 +82,14 @@ fn killed_at(step: &str) {
         }
         project.stream_to_end(last).succeeds();
     }
+}
+
+fn killed_at(step: &str) {
+    let kafka = Kafka::shared();
+    let topic = format!("killed-at-{step}");
+    kafka.create_topic(&topic, PARTITIONS);
+    let project = Project::local(kafka.bootstrap(), &topic);
+    read_killed_at(step, kafka, &topic, &project);
     check_equal(&project);
 }
 

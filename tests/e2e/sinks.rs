@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::disturbed::committed;
-use crate::exactly_once::{input, produce};
+use crate::exactly_once::{input, produce, read_killed_at};
 use crate::input::{CHUNKS, PARTITIONS};
 use crate::kafka::Kafka;
 use crate::project::{Project, tables};
@@ -88,20 +88,7 @@ fn killed_at(step: &str) -> usize {
     let topic = format!("sinks-{step}");
     kafka.create_topic(&topic, PARTITIONS);
     let project = Project::of(kafka.bootstrap(), &topic, &format!("{}{SINKS}", tables()));
-    for chunk in 0..CHUNKS {
-        produce(kafka, &topic, chunk);
-        let last = chunk == CHUNKS - 1;
-        let times = match chunk {
-            0 => Some(0),
-            1 => Some(1),
-            _ if last => Some(2),
-            _ => None,
-        };
-        if let Some(times) = times {
-            project.stream_to_end(last).killed_at(step, times).run().died_at(step);
-        }
-        project.stream_to_end(last).succeeds();
-    }
+    read_killed_at(step, kafka, &topic, &project);
     project.check(&input().1);
     check(kafka, &topic, &project)
 }

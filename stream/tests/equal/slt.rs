@@ -1,32 +1,36 @@
-//! Runs the cases in `stream/tests/slt/*.slt`: each query on stream and on batch, and both must give the rows that stand below it.
+//! Runs the cases below `stream/tests/slt/`: each query on stream and on batch, and both must give the rows that stand below it.
 //!
 //! A file holds blocks with empty lines between; `#` begins a comment. Blocks happen in the order they stand in, for every query of the file:
 //!
 //! ```text
-//! source                           CREATE SOURCE …, one a file
+//! source                           CREATE SOURCE …, one a file; or `source FILE`: the one that FILE in `sql/` creates
 //! rows 0                           messages for partition 0, one JSON object a line
 //! checkpoint                       an epoch is decided here
 //! crash                            everything since the last checkpoint is lost and read again
 //! advance watermark to 2026-…Z     all partitions are idle and raised to this time
 //! query                            SQL, `----`, the rows as a|b|c in any order, then counts that are not zero: late: 1
 //! query error                      SQL, `----`, words of the refusal, one a line
+//! query FILE                       the streaming table that FILE in `sql/` creates, `----`, its rows
+//! table schema.name                SQL that gives the rows of a table which no query above gives, for views below
+//! view FILE                        the materialized view, panel or sink that FILE in `sql/` creates, `----`, its rows: on batch only
 //! ```
 //!
 //! The stream side runs with one, two and three tasks a stage, as written and with a checkpoint and a crash after each step. The batch side
-//! reads the rows that were not late.
+//! reads the rows that were not late. Each file in `sql/` must stand in a case.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type};
 use chrono::DateTime;
+use watershed_dialect::{StatementKind, StreamingTableDefinition, parse};
 use watershed_ingest::json::JsonDecode;
 use watershed_ingest::source::{Decode, Decoded, RawBatch};
 use watershed_stream::{Blueprint, Project};
 
-use crate::batch::{self, lines};
+use crate::batch::{self, Tables, lines};
 use crate::driver::{Driver, Given, Tasks};
 
 enum Step {
@@ -36,18 +40,32 @@ enum Step {
     Advance(i64),
 }
 
-struct Query {
+enum Asked {
+    /// Of a query as it stands in the case.
+    Query(String),
+    /// Of a query that is refused.
+    Refusal(String),
+    /// Of a streaming table that `sql/` creates.
+    Table(StreamingTableDefinition),
+    /// Of what `sql/` creates over tables: the name by which views further down read it, and its query.
+    View(Option<String>, String),
+    /// Nothing: rows for views.
+    Given(String, String),
+}
+
+struct Question {
     line: usize,
-    text: String,
+    asked: Asked,
     expected: Vec<String>,
-    refused: bool,
 }
 
 #[derive(Default)]
 struct Script {
     source: String,
     steps: Vec<Step>,
-    queries: Vec<Query>,
+    questions: Vec<Question>,
+    /// The files of `sql/` that it names.
+    files: BTreeSet<PathBuf>,
     partitions: i32,
 }
 
@@ -58,7 +76,7 @@ impl Script {
     fn parse(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).expect("a case");
         let mut script = Self::default();
-        let mut next_offset = std::collections::BTreeMap::new();
+        let mut next_offset = BTreeMap::new();
         let mut lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')).peekable();
         while let Some((number, head)) = lines.next() {
             if head.trim().is_empty() {
@@ -71,6 +89,7 @@ impl Script {
             let fault = |what: &str| -> ! { panic!("{}:{}: {what}: '{head}'", path.display(), number + 1) };
             match head.split_whitespace().collect::<Vec<_>>().as_slice() {
                 ["source"] => script.source = body.join("\n"),
+                ["source", file] => script.source = script.file(file),
                 ["rows", partition] => {
                     let Ok(partition) = partition.parse() else { fault("no partition number") };
                     let offset = next_offset.entry(partition).or_insert(0_i64);
@@ -88,20 +107,55 @@ impl Script {
                     Ok(time) => script.steps.push(Step::Advance(time.timestamp_micros())),
                     Err(error) => fault(&error.to_string()),
                 },
-                ["query", rest @ ..] => {
+                ["table", name] => {
+                    let asked = Asked::Given((*name).to_owned(), body.join("\n"));
+                    script.questions.push(Question { line: number + 1, asked, expected: Vec::new() });
+                }
+                [what @ ("query" | "view"), rest @ ..] => {
                     let Some(rule) = body.iter().position(|line| *line == "----") else { fault("no ---- after the query") };
-                    script.queries.push(Query {
-                        line: number + 1,
-                        text: body[..rule].join("\n"),
-                        expected: body[rule + 1..].iter().map(|line| line.trim().to_string()).collect(),
-                        refused: rest == ["error"],
-                    });
+                    let text = body[..rule].join("\n");
+                    let asked = match (*what, rest) {
+                        ("query", []) => Asked::Query(text),
+                        ("query", ["error"]) => Asked::Refusal(text),
+                        (_, [file]) => asked_of(&script.file(file)).unwrap_or_else(|error| fault(&error)),
+                        _ => fault("unknown block"),
+                    };
+                    let expected = body[rule + 1..].iter().map(|line| line.trim().to_string()).collect();
+                    script.questions.push(Question { line: number + 1, asked, expected });
                 }
                 _ => fault("unknown block"),
             }
         }
-        assert!(!script.queries.is_empty(), "{} asks nothing", path.display());
+        assert!(!script.questions.is_empty(), "{} asks nothing", path.display());
         script
+    }
+
+    /// The text of a file in `sql/`.
+    fn file(&mut self, name: &str) -> String {
+        let path = project_folder().join(name);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        self.files.insert(path);
+        text
+    }
+}
+
+fn project_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../sql")
+}
+
+/// What there is to ask of the first statement of a text.
+fn asked_of(text: &str) -> Result<Asked, String> {
+    let statement = parse(text).map_err(|error| error.to_string())?.into_iter().next().ok_or("no statement")?;
+    match statement.kind {
+        StatementKind::CreateStreamingTable(table) => Ok(Asked::Table(table)),
+        StatementKind::CreateMaterializedView(view) => Ok(Asked::View(Some(format!("{}.{}", view.schema, view.table)), view.query)),
+        StatementKind::CreatePanel(panel) => Ok(Asked::View(None, panel.query)),
+        // What a sink sends is a view of its table.
+        StatementKind::CreateSink(sink) => {
+            let table = format!("{}.{}", sink.schema, sink.table);
+            Ok(Asked::View(None, sink.query.replace(&format!("STREAM({table})"), &table)))
+        }
+        StatementKind::CreateSource(_) | StatementKind::Other(_) => Err("it creates no table, view, panel or sink".to_owned()),
     }
 }
 
@@ -186,48 +240,86 @@ fn shown(rows: &[RecordBatch], given: &Given) -> Vec<String> {
     shown
 }
 
-fn run(path: &Path) {
+/// The table that is asked for, planned.
+async fn planned(source: &str, asked: &Asked) -> Result<(StreamingTableDefinition, Blueprint), String> {
+    let table = match asked {
+        Asked::Table(table) => table.clone(),
+        Asked::Query(query) | Asked::Refusal(query) => match asked_of(&format!("CREATE STREAMING TABLE out.t AS {query};"))? {
+            Asked::Table(table) => table,
+            _ => return Err("no query".to_owned()),
+        },
+        Asked::View(..) | Asked::Given(..) => return Err("no stream".to_owned()),
+    };
+    let project = Project::parse([source]).map_err(|error| error.to_string())?;
+    let blueprint = project.plan(&table).await.map_err(|error| error.to_string())?;
+    Ok((table, blueprint))
+}
+
+/// Runs a case and returns the files of `sql/` it names.
+async fn run(path: &Path) -> BTreeSet<PathBuf> {
     let script = Script::parse(path);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    for query in &script.queries {
-        let place = format!("{}:{}", path.display(), query.line);
-        let text = format!("{}\nCREATE STREAMING TABLE out.t AS {};", script.source, query.text);
-        let planned = match Project::parse([text.as_str()]) {
-            Ok(project) => {
-                let table = project.tables.values().next().expect("one table").clone();
-                runtime.block_on(project.plan(&table)).map_err(|error| error.to_string())
+    let mut tables = Tables::default();
+    for Question { line, asked, expected } in &script.questions {
+        let place = format!("{}:{line}", path.display());
+        let mut expected = expected.clone();
+        expected.sort();
+        if let Asked::View(name, query) = asked {
+            let rows = tables.query(query).await;
+            assert_eq!(lines(&rows), expected, "{place}: batch");
+            if let Some(name) = name {
+                tables.add(name, rows);
             }
-            Err(error) => Err(error.to_string()),
-        };
-        let blueprint = match (planned, query.refused) {
-            (Err(error), true) => {
-                query.expected.iter().for_each(|words| assert!(error.contains(words.as_str()), "{place}: '{words}' is not in: {error}"));
+            continue;
+        }
+        if let Asked::Given(name, query) = asked {
+            let rows = tables.query(query).await;
+            tables.add(name, rows);
+            continue;
+        }
+        let (table, blueprint) = match (planned(&script.source, asked).await, asked) {
+            (Err(error), Asked::Refusal(_)) => {
+                expected.iter().for_each(|words| assert!(error.contains(words.as_str()), "{place}: '{words}' is not in: {error}"));
                 continue;
             }
-            (Err(error), false) => panic!("{place}: {error}"),
-            (Ok(_), true) => panic!("{place}: it should have been refused"),
-            (Ok(blueprint), false) => blueprint,
+            (Err(error), _) => panic!("{place}: {error}"),
+            (Ok(_), Asked::Refusal(_)) => panic!("{place}: it should have been refused"),
+            (Ok(planned), _) => planned,
         };
-        let mut expected = query.expected.clone();
-        expected.sort();
         let plain = stream(&blueprint, &script, 1, false);
         let rows = in_time(&blueprint, &script, &late(&plain));
-        let batch = runtime.block_on(batch::result(&query.text, &blueprint.source.name, rows, &blueprint.schema));
+        let batch = batch::result(&table.query, &blueprint.source.name, rows, &blueprint.schema).await;
         assert_eq!(shown(&plain.rows, &plain), expected, "{place}: stream");
         assert_eq!(shown(&batch, &plain), expected, "{place}: batch");
         for (tasks, harsh) in [(1, true), (2, false), (2, true), (3, false), (3, true)] {
             let given = stream(&blueprint, &script, tasks, harsh);
             assert_eq!(shown(&given.rows, &given), expected, "{place}: stream of {tasks} tasks, harsh: {harsh}");
         }
+        tables.add(&format!("{}.{}", table.schema, table.table), batch);
     }
+    script.files
 }
 
-#[test]
-fn cases() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder).expect("the cases").map(|entry| entry.expect("an entry").path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == "slt"));
-    paths.sort();
-    assert!(paths.len() >= 5, "the cases are in {}", folder.display());
-    paths.iter().for_each(|path| run(path));
+/// Files below a folder that end so, sorted.
+fn files_below(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files_below(&path, ending));
+        } else if path.extension().is_some_and(|found| found == ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn cases() {
+    let mut named = BTreeSet::new();
+    for path in files_below(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/slt"), "slt") {
+        named.extend(run(&path).await);
+    }
+    let without: Vec<PathBuf> = files_below(&project_folder(), "sql").into_iter().filter(|file| !named.contains(file)).collect();
+    assert!(without.is_empty(), "no case says which rows these give: {without:#?}");
 }
