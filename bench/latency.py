@@ -9,20 +9,21 @@ import json
 import pathlib
 import sys
 
-import numpy
+import pyarrow
+import pyarrow.compute as compute
 import pyarrow.parquet
 
 table = pathlib.Path(sys.argv[1])
-waits = []
+commits = []
 for log in sorted((table / "_delta_log").glob("*.json")):
-    committed_ms = log.stat().st_mtime_ns / 1e6
+    committed_us = log.stat().st_mtime_ns // 1000
     for line in log.read_text().splitlines():
         add = json.loads(line).get("add")
         if add:
-            column = pyarrow.parquet.read_table(table / add["path"], columns=["kafka_time"])["kafka_time"]
-            times_ms = column.cast("int64").to_numpy() / 1000
-            waits.append((committed_ms, committed_ms - times_ms))
-begin = waits[0][0] + 10_000
-waited = numpy.concatenate([wait for committed_ms, wait in waits if committed_ms >= begin])
-p50, p99 = numpy.percentile(waited, [50, 99])
-print(f"append to commit: p50 {p50:.0f} ms, p99 {p99:.0f} ms, max {waited.max():.0f} ms over {len(waited)} rows, commit interval 1000 ms")
+            times = pyarrow.parquet.read_table(table / add["path"], columns=["kafka_time"])["kafka_time"].cast("int64")
+            commits.append((committed_us, compute.divide(compute.subtract(committed_us, times), 1000.0)))
+begin = commits[0][0] + 10_000_000
+waited_ms = pyarrow.chunked_array([chunk for at, waits in commits if at >= begin for chunk in waits.chunks])
+p50, p99 = compute.quantile(waited_ms, q=[0.5, 0.99]).to_pylist()
+most = compute.max(waited_ms).as_py()
+print(f"append to commit: p50 {p50:.0f} ms, p99 {p99:.0f} ms, max {most:.0f} ms over {len(waited_ms)} rows, commit interval 1000 ms")

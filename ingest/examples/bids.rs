@@ -3,7 +3,7 @@
 //! ```text
 //! bids produce BOOTSTRAP TOPIC EVENTS          fills a topic of 4 partitions as fast as it can; event time runs 10 events a millisecond
 //! bids produce BOOTSTRAP TOPIC EVENTS RATE     RATE events a second, event time is now
-//! bids read BOOTSTRAP TOPIC EVENTS             rdkafka's poll with its default settings, arrow-json for all 7 fields, nothing else
+//! bids read BOOTSTRAP TOPIC EVENTS KEY=VALUE… rdkafka's poll, arrow-json for all 7 fields, nothing else; librdkafka's defaults but for KEYs
 //! ```
 //!
 //! A bid is 7 fields in about 258 bytes of JSON, as in Nexmark; 100,000 different auctions. `read` prints events, seconds, CPU seconds and
@@ -23,6 +23,8 @@ use watershed_ingest::{IngestError, KafkaSettings};
 
 const PARTITIONS: i32 = 4;
 const AUCTIONS: u64 = 100_000;
+/// How long `read` waits for the next record.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Rows decoded together.
 const BATCH_ROWS: usize = 8192;
 /// 2026-01-01T00:00:00Z.
@@ -34,9 +36,9 @@ fn main() {
     match words.as_slice() {
         ["produce", bootstrap, topic, events] => produce(bootstrap, topic, number(events), None).expect("produced"),
         ["produce", bootstrap, topic, events, rate] => produce(bootstrap, topic, number(events), Some(number(rate))).expect("produced"),
-        ["read", bootstrap, topic, events] => read(bootstrap, topic, number(events)),
+        ["read", bootstrap, topic, events, settings @ ..] => read(bootstrap, topic, number(events), settings),
         _ => {
-            eprintln!("usage: bids produce BOOTSTRAP TOPIC EVENTS [RATE] | bids read BOOTSTRAP TOPIC EVENTS");
+            eprintln!("usage: bids produce BOOTSTRAP TOPIC EVENTS [RATE] | bids read BOOTSTRAP TOPIC EVENTS [KEY=VALUE]…");
             std::process::exit(2);
         }
     }
@@ -106,7 +108,7 @@ fn produce(bootstrap: &str, topic: &str, events: u64, rate: Option<u64>) -> Resu
     Ok(())
 }
 
-fn read(bootstrap: &str, topic: &str, events: u64) {
+fn read(bootstrap: &str, topic: &str, events: u64, settings: &[&str]) {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let whole = |name: &str| Field::new(name, DataType::Int64, true);
     let time = Field::new("date_time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true);
@@ -114,16 +116,26 @@ fn read(bootstrap: &str, topic: &str, events: u64) {
     let mut decoder = ReaderBuilder::new(Arc::new(Schema::new(fields))).with_batch_size(BATCH_ROWS).build_decoder().expect("a decoder");
 
     let started = Instant::now();
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", "plain-reader").create().expect("a consumer");
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("group.id", "plain-reader");
+    for setting in settings {
+        let (key, value) = setting.split_once('=').expect("KEY=VALUE");
+        config.set(key, value);
+    }
+    let consumer: BaseConsumer = config.create().expect("a consumer");
     let mut all = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         all.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
     }
     consumer.assign(&all).expect("assigned");
-    let (mut taken, mut decoded, mut pending) = (0, 0, 0);
+    let (mut taken, mut decoded, mut pending, mut last) = (0, 0, 0, started);
     while taken < events {
-        let Some(message) = consumer.poll(Duration::from_secs(30)) else { panic!("{taken} of {events} events, then none for 30 s") };
+        // `poll` also comes back empty-handed when librdkafka had something else to say.
+        let Some(message) = consumer.poll(Duration::from_secs(1)) else {
+            assert!(last.elapsed() < PATIENCE, "{taken} of {events} events, then none for {PATIENCE:?}");
+            continue;
+        };
+        last = Instant::now();
         let message = message.expect("a record");
         let mut bytes = message.payload().unwrap_or_default();
         while !bytes.is_empty() {
