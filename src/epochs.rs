@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use watershed_lake::{StagedFile, TableName, Warehouse};
 use watershed_query::SystemTable;
 use watershed_stream::{Counters, EpochRecord, last_epochs};
+
+use crate::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
 
 /// Records of each pipeline that are read: some minutes of the usual commit interval.
 const EPOCHS_EACH: usize = 60;
@@ -36,14 +38,11 @@ impl SystemTable for Epochs {
     }
 
     fn schema(&self) -> SchemaRef {
-        let text = |name| Field::new(name, DataType::Utf8, false);
-        let count = |name| Field::new(name, DataType::Int64, false);
-        let time = |name, nullable| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), nullable);
         Arc::new(Schema::new(vec![
             text("pipeline"),
             count("epoch"),
-            time("committed", false),
-            time("watermark", true),
+            time("committed"),
+            maybe(time("watermark")),
             count("rows_in"),
             count("rows_out"),
             count("late"),
@@ -90,32 +89,23 @@ fn added(records: Vec<EpochRecord>) -> Vec<(EpochRecord, Counters)> {
 }
 
 fn batch(schema: SchemaRef, rows: &[(EpochRecord, Counters)]) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let texts = |value: &dyn Fn(&EpochRecord) -> String| {
-        Arc::new(rows.iter().map(|(record, _)| Some(value(record))).collect::<StringArray>()) as ArrayRef
-    };
-    let counts = |value: &dyn Fn(&EpochRecord, &Counters) -> u64| {
-        Arc::new(rows.iter().map(|(record, added)| Some(value(record, added) as i64)).collect::<Int64Array>()) as ArrayRef
-    };
-    let times = |value: &dyn Fn(&EpochRecord) -> Option<i64>| {
-        Arc::new(rows.iter().map(|(record, _)| value(record)).collect::<TimestampMicrosecondArray>().with_timezone("UTC")) as ArrayRef
-    };
     let files = |record: &EpochRecord, of: &dyn Fn(&StagedFile) -> u64| -> u64 {
         record.tables.iter().flat_map(|table| &table.files).map(of).sum()
     };
     let columns = vec![
-        texts(&|record| record.pipeline.to_string()),
-        counts(&|record, _| record.epoch),
-        times(&|record| Some(record.written_ms as i64 * 1000)),
-        times(&EpochRecord::watermark_us),
-        counts(&|_, added| added.rows_in),
-        counts(&|_, added| added.rows_out),
-        counts(&|_, added| added.rows_late),
-        counts(&|_, added| added.rows_quarantined),
-        counts(&|_, added| added.rows_deduplicated),
-        counts(&|record, _| files(record, &|_| 1)),
-        counts(&|record, _| files(record, &|file| file.size_bytes)),
-        counts(&|record, _| record.state_bytes()),
-        texts(&|record| record.writer.to_string()),
+        texts(rows, |(record, _)| Some(record.pipeline.to_string())),
+        counts(rows, |(record, _)| Some(record.epoch)),
+        times_ms(rows, |(record, _)| Some(record.written_ms)),
+        times_us(rows, |(record, _)| record.watermark_us()),
+        counts(rows, |(_, added)| Some(added.rows_in)),
+        counts(rows, |(_, added)| Some(added.rows_out)),
+        counts(rows, |(_, added)| Some(added.rows_late)),
+        counts(rows, |(_, added)| Some(added.rows_quarantined)),
+        counts(rows, |(_, added)| Some(added.rows_deduplicated)),
+        counts(rows, |(record, _)| Some(files(record, &|_| 1))),
+        counts(rows, |(record, _)| Some(files(record, &|file| file.size_bytes))),
+        counts(rows, |(record, _)| Some(record.state_bytes())),
+        texts(rows, |(record, _)| Some(record.writer.to_string())),
     ];
     RecordBatch::try_new(schema, columns)
 }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use chrono::Utc;
 use watershed_batch::{JobStatus, RunRecord, RunStatus, Runs, Views, statuses};
@@ -15,6 +14,7 @@ use watershed_lake::{TableName, Warehouse};
 use watershed_query::SystemTable;
 use watershed_query::shell::{Cell, Column, Layout, Style, duration, expanded, grouped};
 
+use crate::columns::{count, counts, maybe, text, texts, time, times_ms};
 use crate::project;
 use crate::terminal::{Terminal, terminal_width};
 
@@ -48,22 +48,6 @@ impl JobRuns {
     }
 }
 
-fn text(name: &str, nullable: bool) -> Field {
-    Field::new(name, DataType::Utf8, nullable)
-}
-
-fn count(name: &str, nullable: bool) -> Field {
-    Field::new(name, DataType::Int64, nullable)
-}
-
-fn utc() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
-}
-
-fn time(name: &str, nullable: bool) -> Field {
-    Field::new(name, utc(), nullable)
-}
-
 #[async_trait::async_trait]
 impl SystemTable for Jobs {
     fn name(&self) -> &str {
@@ -76,17 +60,17 @@ impl SystemTable for Jobs {
 
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(vec![
-            text("job", false),
-            text("schedule", false),
-            text("reads", false),
-            text("status", false),
-            time("started", true),
-            count("took_ms", true),
-            count("rows", true),
-            count("runs", false),
-            count("failed", false),
-            time("next", true),
-            text("error", true),
+            text("job"),
+            text("schedule"),
+            text("reads"),
+            text("status"),
+            maybe(time("started")),
+            maybe(count("took_ms")),
+            maybe(count("rows")),
+            count("runs"),
+            count("failed"),
+            maybe(time("next")),
+            maybe(text("error")),
         ]))
     }
 
@@ -105,12 +89,12 @@ fn job_rows(schema: SchemaRef, jobs: &[JobStatus]) -> Result<RecordBatch, ArrowE
         texts(jobs, |job| Some(job.schedule.clone())),
         texts(jobs, |job| Some(names(&job.reads))),
         texts(jobs, |job| Some(status(job.last.as_ref()))),
-        times(jobs, |job| Some(last(job)?.started_ms))?,
+        times_ms(jobs, |job| Some(last(job)?.started_ms)),
         counts(jobs, |job| last(job)?.took_ms()),
-        counts(jobs, |job| Some(job.last_success.as_ref()?.rows as i64)),
-        counts(jobs, |job| Some(job.runs as i64)),
-        counts(jobs, |job| Some(job.failed as i64)),
-        times(jobs, |job| Some(job.next?.timestamp_millis()))?,
+        counts(jobs, |job| Some(job.last_success.as_ref()?.rows)),
+        counts(jobs, |job| Some(job.runs as u64)),
+        counts(jobs, |job| Some(job.failed as u64)),
+        times_ms(jobs, |job| Some(job.next?.timestamp_millis())),
         texts(jobs, |job| last(job)?.error),
     ];
     RecordBatch::try_new(schema, columns)
@@ -128,19 +112,19 @@ impl SystemTable for JobRuns {
 
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(vec![
-            text("run_id", false),
-            text("job", false),
-            text("trigger", false),
-            text("status", false),
-            time("started", false),
-            time("ended", true),
-            count("took_ms", true),
-            count("rows", true),
-            count("bytes", true),
-            text("read", true),
-            count("written", true),
-            count("attempts", false),
-            text("error", true),
+            text("run_id"),
+            text("job"),
+            text("trigger"),
+            text("status"),
+            time("started"),
+            maybe(time("ended")),
+            maybe(count("took_ms")),
+            maybe(count("rows")),
+            maybe(count("bytes")),
+            maybe(text("read")),
+            maybe(count("written")),
+            count("attempts"),
+            maybe(text("error")),
         ]))
     }
 
@@ -157,30 +141,17 @@ fn run_rows(schema: SchemaRef, runs: &[RunRecord]) -> Result<RecordBatch, ArrowE
         texts(runs, |run| Some(run.job.to_string())),
         texts(runs, |run| Some(run.trigger.to_string())),
         texts(runs, |run| Some(run.status.to_string())),
-        times(runs, |run| Some(run.started_ms))?,
-        times(runs, |run| run.ended_ms)?,
+        times_ms(runs, |run| Some(run.started_ms)),
+        times_ms(runs, |run| run.ended_ms),
         counts(runs, RunRecord::took_ms),
-        counts(runs, |run| done(run).then_some(run.rows as i64)),
-        counts(runs, |run| done(run).then_some(run.bytes as i64)),
+        counts(runs, |run| done(run).then_some(run.rows)),
+        counts(runs, |run| done(run).then_some(run.bytes)),
         texts(runs, |run| done(run).then(|| versions(&run.read))),
         counts(runs, |run| run.written),
-        counts(runs, |run| Some(i64::from(run.attempts))),
+        counts(runs, |run| Some(run.attempts)),
         texts(runs, |run| run.error.clone()),
     ];
     RecordBatch::try_new(schema, columns)
-}
-
-fn texts<T>(items: &[T], value: impl Fn(&T) -> Option<String>) -> ArrayRef {
-    Arc::new(items.iter().map(value).collect::<StringArray>())
-}
-
-fn counts<T>(items: &[T], value: impl Fn(&T) -> Option<i64>) -> ArrayRef {
-    Arc::new(items.iter().map(value).collect::<Int64Array>())
-}
-
-fn times<T>(items: &[T], ms: impl Fn(&T) -> Option<i64>) -> Result<ArrayRef, ArrowError> {
-    let times: TimestampMillisecondArray = items.iter().map(ms).collect();
-    cast(&times.with_timezone("UTC"), &utc())
 }
 
 /// `a@1 b@2`

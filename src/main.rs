@@ -16,6 +16,7 @@ mod apply;
 mod batch;
 mod broker;
 mod changes;
+mod columns;
 mod completions;
 mod config;
 mod demo;

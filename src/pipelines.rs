@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::exec_err;
 use watershed_lake::Warehouse;
 use watershed_query::{SystemTable, shell};
-use watershed_stream::{EpochRecord, Held, PipelineReport, Vitals, reports};
+use watershed_stream::{Held, PipelineReport, reports};
 
+use crate::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
 use crate::live::span;
 
 /// The columns that fit a terminal.
@@ -41,10 +42,6 @@ impl SystemTable for Pipelines {
     }
 
     fn schema(&self) -> SchemaRef {
-        let text = |name| Field::new(name, DataType::Utf8, false);
-        let count = |name| Field::new(name, DataType::Int64, false);
-        let perhaps = |name| Field::new(name, DataType::Int64, true);
-        let time = |name, nullable| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), nullable);
         Arc::new(Schema::new(vec![
             text("pipeline"),
             // running, stopped, or silent: the last process that ran it was not heard of for a while
@@ -52,10 +49,10 @@ impl SystemTable for Pipelines {
             count("epoch"),
             text("age"),
             count("age_ms"),
-            time("committed", false),
-            time("watermark", true),
-            Field::new("behind", DataType::Utf8, true),
-            perhaps("watermark_lag_ms"),
+            time("committed"),
+            maybe(time("watermark")),
+            maybe(text("behind")),
+            maybe(count("watermark_lag_ms")),
             count("rows_in"),
             count("rows_out"),
             count("late"),
@@ -64,10 +61,10 @@ impl SystemTable for Pipelines {
             count("violating"),
             count("dropped"),
             // What the process that runs it said last; none if nobody ever did.
-            perhaps("lag_records"),
-            perhaps("lag_ms"),
-            perhaps("commit_ms"),
-            perhaps("restarts"),
+            maybe(count("lag_records")),
+            maybe(count("lag_ms")),
+            maybe(count("commit_ms")),
+            maybe(count("restarts")),
             count("state_bytes"),
             text("offsets"),
             text("writer"),
@@ -93,43 +90,32 @@ fn state(held: Held) -> &'static str {
 }
 
 fn batch(schema: SchemaRef, reports: &[PipelineReport], now_ms: u64) -> Result<RecordBatch, datafusion::error::DataFusionError> {
-    let texts = |value: &dyn Fn(&EpochRecord) -> String| {
-        Arc::new(reports.iter().map(|report| Some(value(&report.record))).collect::<StringArray>()) as ArrayRef
-    };
-    let counts = |value: &dyn Fn(&EpochRecord) -> u64| {
-        Arc::new(reports.iter().map(|report| Some(value(&report.record) as i64)).collect::<Int64Array>()) as ArrayRef
-    };
-    let times = |value: &dyn Fn(&EpochRecord) -> Option<i64>| {
-        Arc::new(reports.iter().map(|report| value(&report.record)).collect::<TimestampMicrosecondArray>().with_timezone("UTC")) as ArrayRef
-    };
-    let vitals = |value: &dyn Fn(&Vitals) -> u64| {
-        Arc::new(reports.iter().map(|report| report.vitals.as_ref().map(|vitals| value(vitals) as i64)).collect::<Int64Array>()) as ArrayRef
-    };
+    let age_ms = |report: &PipelineReport| now_ms.saturating_sub(report.record.written_ms);
     let lag_ms = |report: &PipelineReport| report.record.watermark_us().map(|us| now_ms as i64 - us / 1_000);
     let columns = vec![
-        texts(&|record| record.pipeline.to_string()),
-        Arc::new(reports.iter().map(|report| Some(state(report.held))).collect::<StringArray>()),
-        counts(&|record| record.epoch),
-        texts(&|record| shell::duration(Duration::from_millis(now_ms.saturating_sub(record.written_ms)))),
-        counts(&|record| now_ms.saturating_sub(record.written_ms)),
-        times(&|record| Some(record.written_ms as i64 * 1000)),
-        times(&EpochRecord::watermark_us),
-        Arc::new(reports.iter().map(|report| lag_ms(report).map(span)).collect::<StringArray>()),
-        Arc::new(reports.iter().map(lag_ms).collect::<Int64Array>()),
-        counts(&|record| record.counters.rows_in),
-        counts(&|record| record.counters.rows_out),
-        counts(&|record| record.counters.rows_late),
-        counts(&|record| record.counters.rows_quarantined),
-        counts(&|record| record.counters.rows_deduplicated),
-        counts(&|record| record.counters.rows_violating),
-        counts(&|record| record.counters.rows_dropped),
-        vitals(&|vitals| vitals.lag_records),
-        vitals(&|vitals| vitals.lag_ms),
-        vitals(&|vitals| vitals.commit_ms),
-        vitals(&|vitals| vitals.restarts),
-        counts(&EpochRecord::state_bytes),
-        texts(&|record| offsets(&record.offsets)),
-        texts(&|record| record.writer.to_string()),
+        texts(reports, |report| Some(report.record.pipeline.to_string())),
+        texts(reports, |report| Some(state(report.held).to_owned())),
+        counts(reports, |report| Some(report.record.epoch)),
+        texts(reports, |report| Some(shell::duration(Duration::from_millis(age_ms(report))))),
+        counts(reports, |report| Some(age_ms(report))),
+        times_ms(reports, |report| Some(report.record.written_ms)),
+        times_us(reports, |report| report.record.watermark_us()),
+        texts(reports, |report| lag_ms(report).map(span)),
+        counts(reports, lag_ms),
+        counts(reports, |report| Some(report.record.counters.rows_in)),
+        counts(reports, |report| Some(report.record.counters.rows_out)),
+        counts(reports, |report| Some(report.record.counters.rows_late)),
+        counts(reports, |report| Some(report.record.counters.rows_quarantined)),
+        counts(reports, |report| Some(report.record.counters.rows_deduplicated)),
+        counts(reports, |report| Some(report.record.counters.rows_violating)),
+        counts(reports, |report| Some(report.record.counters.rows_dropped)),
+        counts(reports, |report| Some(report.vitals.as_ref()?.lag_records)),
+        counts(reports, |report| Some(report.vitals.as_ref()?.lag_ms)),
+        counts(reports, |report| Some(report.vitals.as_ref()?.commit_ms)),
+        counts(reports, |report| Some(report.vitals.as_ref()?.restarts)),
+        counts(reports, |report| Some(report.record.state_bytes())),
+        texts(reports, |report| Some(offsets(&report.record.offsets))),
+        texts(reports, |report| Some(report.record.writer.to_string())),
     ];
     if columns.len() != schema.fields().len() {
         return exec_err!("system.pipelines has columns without values");

@@ -8,7 +8,7 @@ use crate::tools::{folder, free_port};
 use crate::watershed::Watershed;
 
 /// The files of `sql/` that fraud scores need.
-const DEFINITIONS: [&str; 9] = [
+const DEFINITIONS: [&str; 10] = [
     "sources/payments.sql",
     "sources/driver_locations.sql",
     "sources/fraud_labels.sql",
@@ -17,6 +17,7 @@ const DEFINITIONS: [&str; 9] = [
     "bronze/fraud_labels.sql",
     "gold/fraud_scores.sql",
     "gold/driver_fraud_scores.sql",
+    "gold/fraud_quality.sql",
     "sinks/fraud_scores.sql",
 ];
 
@@ -24,14 +25,13 @@ fn project_file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-/// The rows of a query, which is given as text (`-c`) or as a file (`-f`).
-fn csv(warehouse: &str, how: &str, query: &str) -> Vec<Vec<String>> {
-    let out = Watershed::new(["shell", "--warehouse", warehouse, "--output", "csv", how, query]).succeeds();
+fn csv(warehouse: &str, query: &str) -> Vec<Vec<String>> {
+    let out = Watershed::new(["shell", "--warehouse", warehouse, "--output", "csv", "-c", query]).succeeds();
     out.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect()
 }
 
 fn number(warehouse: &str, query: &str) -> u64 {
-    csv(warehouse, "-c", query)[0][0].parse().unwrap_or_else(|e| panic!("{query}: {e}"))
+    csv(warehouse, query)[0][0].parse().unwrap_or_else(|e| panic!("{query}: {e}"))
 }
 
 /// The query of a definition over the rows of the bronze table that were in time for it, with nothing else changed.
@@ -96,7 +96,7 @@ fn fraud_scores_are_those_of_a_query_over_all_payments_and_find_the_fraud() {
     // The same scores are in the topic, each once as nobody disturbed the run, under their ids.
     let messages = kafka::read_at(&bootstrap, "fraud-scores");
     let ids: BTreeSet<String> = messages.iter().map(|message| message.id.clone().expect("a message has an id")).collect();
-    let in_table = csv(&warehouse, "-c", "SELECT score_id FROM gold.fraud_scores").into_iter().map(|row| row[0].clone());
+    let in_table = csv(&warehouse, "SELECT score_id FROM gold.fraud_scores").into_iter().map(|row| row[0].clone());
     assert_eq!(messages.len(), ids.len(), "scores sent twice");
     assert_eq!(ids, in_table.collect(), "ids of the topic and of the table");
     for message in &messages {
@@ -107,8 +107,8 @@ fn fraud_scores_are_those_of_a_query_over_all_payments_and_find_the_fraud() {
     }
 
     // By kind: precision and recall, of which the rules must keep a part; docs/guide/fraud.md has a longer run.
-    let quality = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/fraud_quality.sql").display().to_string();
-    let found: BTreeMap<String, Vec<f64>> = csv(&warehouse, "-f", &quality)
+    Watershed::new(["run", "gold.fraud_quality", "--warehouse", &warehouse]).succeeds();
+    let found: BTreeMap<String, Vec<f64>> = csv(&warehouse, "SELECT * FROM gold.fraud_quality")
         .into_iter()
         .map(|row| (row[0].clone(), row[1..].iter().map(|cell| cell.parse().unwrap_or(0.0)).collect()))
         .collect();
