@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::sync::watch;
-use watershed_batch::{JobRunner, RunRecord, Stage, Trigger, View, Views, stages};
+use watershed_batch::{JobRunner, RunRecord, Trigger, View, Views};
 use watershed_dialect::did_you_mean;
+use watershed_dialect::stages::{Stage, refresh_stages, steps};
 use watershed_query::shell::{Cell, Column, Layout, Style, duration, expanded, grouped};
 
 use crate::jobs::versions;
@@ -23,6 +24,7 @@ Examples:
   watershed run gold.book_totals
   watershed run gold.book_totals --upstream     refresh first the views that it reads
   watershed run gold.book_totals --explain      show its map, combine, shuffle and reduce stages; run nothing
+  watershed shell -c 'EXPLAIN MATERIALIZED VIEW gold.book_totals'
   watershed shell -c 'SHOW JOBS'")]
 pub struct Args {
     /// The view, schema.table; the schema may be left out if only one has it
@@ -43,7 +45,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let runner = warehouse::job_runner(&context.config, warehouse)?;
     if args.explain {
         let plan = runner.plan(view).await?;
-        print!("{}", explained(view, &stages(&plan), context));
+        print!("{}", explained(view, &refresh_stages(&plan, &view.name.to_string()), context));
         return Ok(0);
     }
     let (asked, stop) = watch::channel(false);
@@ -104,20 +106,18 @@ fn find<'a>(views: &'a Views, wanted: &str) -> Result<&'a View> {
 }
 
 fn explained(view: &View, stages: &[Stage], context: &Context) -> String {
-    let steps: Vec<String> = stages.iter().map(|stage| stage.step.to_string()).collect();
     let columns = ["stage", "tasks", "what each task does"].map(|name| Column {
         name: name.to_owned(),
         number: name == "tasks",
         whole: name != "what each task does",
     });
-    let row = |stage: &str, tasks: usize, what: String| vec![Cell::Text(stage.to_owned()), Cell::Text(tasks.to_string()), Cell::Text(what)];
-    let mut rows: Vec<Vec<Cell>> = stages.iter().map(|stage| row(&stage.step.to_string(), stage.tasks, stage.what.join("; "))).collect();
-    rows.push(row("write", 1, format!("Parquet files, then one commit that replaces the rows of {}", view.name)));
+    let row = |stage: &Stage| [stage.step.to_string(), stage.tasks.to_string(), stage.what.join("; ")].map(Cell::Text).to_vec();
+    let rows: Vec<Vec<Cell>> = stages.iter().map(row).collect();
     let width = if context.terminal.output { terminal_width() } else { None };
     let style = Style { width, unicode: context.terminal.output, color: context.terminal.color_output() };
     let table = match Layout::fit(&columns, &rows, &style) {
         Some(layout) => layout.head(&columns, &style) + &layout.rows(&columns, &rows, &style),
         None => expanded(&columns, &rows, 1, &style),
     };
-    format!("{}: {} -> write\n{table}", view.name, steps.join(" -> "))
+    format!("{}: {}\n{table}", view.name, steps(stages))
 }

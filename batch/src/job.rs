@@ -23,6 +23,7 @@ use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
+use watershed_dialect::stages::JOB_TASKS_MIN;
 use watershed_dialect::{plan_materialized_view, session_config, session_state};
 use watershed_lake::{LakeError, Overwrite, TableName, Warehouse, step};
 
@@ -33,8 +34,6 @@ use crate::{BatchError, View, workers};
 
 /// How many memory consumers an out-of-memory message names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
-/// Each stage of a job has this many tasks at least, so that its shuffle is one on any machine.
-const TASKS_MIN: usize = 2;
 
 /// What jobs may use, and how patient they are.
 #[derive(Debug, Clone)]
@@ -242,8 +241,8 @@ impl JobRunner {
 
     /// A session that knows no tables yet, within the limits of all jobs.
     pub(crate) fn context(&self) -> SessionContext {
-        let tasks = self.limits.tasks.or_else(|| std::thread::available_parallelism().ok().map(NonZeroUsize::get)).unwrap_or(TASKS_MIN);
-        let config = session_config().with_target_partitions(tasks.max(TASKS_MIN));
+        let tasks = self.limits.tasks.or_else(|| std::thread::available_parallelism().ok().map(NonZeroUsize::get)).unwrap_or(JOB_TASKS_MIN);
+        let config = session_config().with_target_partitions(tasks.max(JOB_TASKS_MIN));
         SessionContext::new_with_state(session_state(config, Some(self.environment.clone())))
     }
 

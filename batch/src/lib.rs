@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  views.rs      what is defined, what reads what
-//!  schedule.rs   when a job is due            explain.rs   its map, combine, shuffle and reduce stages
+//!  schedule.rs   when a job is due
 //!      │
 //!  scheduler.rs ──► job.rs: pin inputs ─► plan ─► DataFusion ─► TableWriter ─► one commit that replaces all rows
 //!                       │
@@ -15,7 +15,6 @@
 
 mod clock;
 mod error;
-mod explain;
 mod job;
 mod runs;
 mod schedule;
@@ -28,7 +27,6 @@ mod workers;
 
 pub use clock::{Clock, SystemClock};
 pub use error::BatchError;
-pub use explain::{Stage, Step, stages};
 pub use job::{JobRunner, Limits};
 pub use runs::{RunRecord, RunStatus, Runs, Trigger};
 pub use schedule::{check_schedule, next_after};

@@ -22,11 +22,13 @@
 //! | which rows a frame of OVER reaches | `over.rs` |
 //! | which scalar functions there are beside DataFusion's | `functions.rs`, a file each |
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
+//! | what EXPLAIN calls the stages of a plan | `stages.rs` |
 //! | how errors find their words and places | `diagnose.rs`, `nearest.rs`, `locate.rs` |
 
 pub mod deduplicate;
 pub mod definition;
 pub mod over;
+pub mod stages;
 pub mod window;
 
 mod column_type;
@@ -61,6 +63,6 @@ pub use nearest::{did_you_mean, nearest};
 pub use plan::{explain, plan, plan_materialized_view, plan_streaming, plan_streaming_table, plan_text, tables_read};
 pub use session::{session_config, session_state};
 pub use source_table::SourceTable;
-pub use statement::{Statement, StatementKind, parse};
+pub use statement::{Statement, StatementKind, ViewName, parse};
 pub use streamable::check_streamable;
 pub use syntax::WatershedDialect;

@@ -50,8 +50,32 @@ pub enum StatementKind {
     CreateSink(SinkDefinition),
     /// `CREATE PANEL`.
     CreatePanel(PanelDefinition),
+    /// `EXPLAIN MATERIALIZED VIEW`.
+    ExplainView(ViewName),
     /// A query, EXPLAIN, SHOW, … for DataFusion.
     Other(DfStatement),
+}
+
+/// The name of a materialized view as a person writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewName {
+    /// Schema part, if one stands there.
+    pub schema: Option<String>,
+    /// Table part.
+    pub table: String,
+    /// Line on which it begins, from 1.
+    pub line: u64,
+    /// Column at which it begins, in characters from 1.
+    pub column: u64,
+}
+
+impl std::fmt::Display for ViewName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.table),
+            None => f.write_str(&self.table),
+        }
+    }
 }
 
 impl Statement {
@@ -137,6 +161,8 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
         query_start = cursor.here();
         parse_query(&mut cursor, places)?;
         StatementKind::CreatePanel(PanelDefinition { query: places.slice(query_start, end_of_last(parser)).to_string(), ..head })
+    } else if cursor.take(&["EXPLAIN", "MATERIALIZED", "VIEW"]) {
+        StatementKind::ExplainView(parse_view_name(&mut cursor)?)
     } else {
         refuse_unsupported(&cursor)?;
         let mut parsed = parser.parse_statement().map_err(|e| places.parser_error(&e))?;
@@ -151,6 +177,17 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
         query_line: query_start.line,
         query_column: query_start.column,
     })
+}
+
+/// `view` or `schema.view`.
+fn parse_view_name(cursor: &mut Cursor) -> Result<ViewName, SqlError> {
+    let (first, place) = cursor.name("the name of a materialized view")?;
+    let second = if cursor.take_token(&Token::Period) { Some(cursor.name("the name of a materialized view")?.0) } else { None };
+    let (schema, table) = match second {
+        Some(table) => (Some(first), table),
+        None => (None, first),
+    };
+    Ok(ViewName { schema, table, line: place.line, column: place.column })
 }
 
 /// The query behind `AS`.
@@ -175,6 +212,9 @@ fn refuse_unsupported(cursor: &Cursor) -> Result<(), SqlError> {
     let not_yet = |what: &str, hint: &str| Err(cursor.error(format!("{what} is not supported yet")).hint(hint));
     match words.as_slice() {
         ["CREATE", "MODEL", ..] => not_yet("CREATE MODEL", "score rows where the table is read"),
+        ["EXPLAIN", "ANALYZE" | "VERBOSE", "MATERIALIZED", ..] => {
+            Err(cursor.error("a view's job is explained in one way").hint("write EXPLAIN MATERIALIZED VIEW schema.view"))
+        }
         ["CREATE", "OR", "REPLACE", what @ ("SOURCE" | "STREAMING" | "MATERIALIZED" | "SINK")] => Err(cursor
             .error("OR REPLACE is not needed")
             .hint(format!("write CREATE {what} …: apply compares the definition with what is there and shows the change"))),

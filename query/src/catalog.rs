@@ -67,6 +67,11 @@ impl LakeCatalog {
         Ok(())
     }
 
+    /// Where the tables are.
+    pub(crate) fn warehouse(&self) -> &Warehouse {
+        &self.lake.warehouse
+    }
+
     /// Every table of the warehouse as of the last refresh.
     pub(crate) fn tables(&self) -> Vec<TableName> {
         self.lake.names()

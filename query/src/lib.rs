@@ -12,6 +12,7 @@
 mod catalog;
 mod csv;
 mod error;
+mod explain;
 pub mod flight;
 pub mod http;
 pub mod listen;

@@ -30,6 +30,7 @@ use watershed_dialect::{Statement, StatementKind};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM};
+use crate::explain;
 use crate::pauses::with_pauses;
 use crate::{QueryError, SystemTable, workers};
 
@@ -158,6 +159,9 @@ impl Session {
         let planned = {
             let _one_at_a_time = self.planning.lock().await;
             self.catalog.refresh().await?;
+            if let StatementKind::ExplainView(name) = &statement.kind {
+                return explain::view(&self.context, self.catalog.warehouse(), name).await;
+            }
             let rewritten = match &statement.kind {
                 StatementKind::Other(other) => self.rewrite_show(other)?,
                 _ => None,
@@ -177,9 +181,13 @@ impl Session {
     /// Makes a plan ready to run. A statement such as `SET` has its effect here.
     pub(crate) async fn ready(&self, plan: LogicalPlan) -> Result<Ready, QueryError> {
         let has_rows = !matches!(plan, LogicalPlan::Statement(_));
+        let stages = explain::stages_of(&self.context, &plan).await;
         let frame = self.context.execute_logical_plan(plan).await?;
         let task = Arc::new(frame.task_ctx());
-        let plan = with_pauses(frame.create_physical_plan().await?)?;
+        let mut plan = with_pauses(frame.create_physical_plan().await?)?;
+        if let Some(stages) = stages {
+            plan = explain::with_stages(plan, Arc::clone(&task), stages).await?;
+        }
         Ok(Ready { plan, task, has_rows, workers: self.workers.clone() })
     }
 

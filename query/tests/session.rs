@@ -190,3 +190,76 @@ async fn a_busy_query_leaves_the_callers_thread_free_and_ends_when_it_is_dropped
     drop(endless);
     assert_eq!(number(&session, "SELECT count(*) FROM big").await, 200_000);
 }
+
+async fn explained(session: &Session, sql: &str) -> Vec<(String, String)> {
+    let batches: Vec<RecordBatch> = session.query(sql).await.unwrap().stream.try_collect().await.unwrap();
+    let rows = batches.iter().flat_map(|batch| {
+        let (names, plans) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
+        (0..batch.num_rows()).map(|row| (names.value(row).to_owned(), plans.value(row).to_owned())).collect::<Vec<_>>()
+    });
+    rows.collect()
+}
+
+fn kinds(rows: &[(String, String)]) -> Vec<&str> {
+    rows.iter().map(|(kind, _)| kind.as_str()).collect()
+}
+
+#[tokio::test]
+async fn explain_names_the_stages_below_what_datafusion_says() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.rides", 1, rows(0, 3)).await;
+    let session = Session::new(warehouse).unwrap();
+    number(&session, "SELECT 1").await;
+    session.query("SET datafusion.execution.target_partitions = 4").await.unwrap();
+    let by_name = "SELECT name, count(*) AS n FROM rides GROUP BY name";
+    let rows = explained(&session, &format!("EXPLAIN {by_name}")).await;
+    assert_eq!(kinds(&rows), ["logical_plan", "physical_plan", "stages"]);
+    assert!(rows[1].1.contains("AggregateExec: mode=Partial"), "{rows:#?}");
+    assert!(rows[2].1.starts_with("map -> combine -> shuffle -> reduce\n"), "{}", rows[2].1);
+    assert!(rows[2].1.contains("read silver.rides (1 file)") && rows[2].1.contains("by name"), "{}", rows[2].1);
+
+    let rows = explained(&session, &format!("EXPLAIN VERBOSE {by_name}")).await;
+    assert!(rows.len() > 10 && rows.last().unwrap().0 == "stages" && rows[0].0 == "initial_logical_plan", "{:?}", kinds(&rows));
+    let rows = explained(&session, &format!("EXPLAIN ANALYZE {by_name}")).await;
+    assert_eq!(kinds(&rows), ["Plan with Metrics"]);
+    assert!(rows[0].1.contains("output_rows=3"), "{rows:#?}");
+    // Formats for programs stay what they are.
+    assert_eq!(kinds(&explained(&session, &format!("EXPLAIN FORMAT PGJSON {by_name}")).await), ["logical_plan"]);
+    assert_eq!(kinds(&explained(&session, &format!("EXPLAIN FORMAT TREE {by_name}")).await), ["physical_plan", "stages"]);
+}
+
+#[tokio::test]
+async fn the_job_of_a_view_is_explained_and_not_run() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.rides", 1, rows(0, 3)).await;
+    let sql = "CREATE MATERIALIZED VIEW gold.totals SCHEDULE EVERY 1 HOUR AS SELECT name, sum(n) AS n FROM silver.rides GROUP BY name";
+    let broken = "CREATE MATERIALIZED VIEW gold.broken AS SELECT * FROM silver.nowhere";
+    let item = |name: &str, sql: &str| watershed_lake::Definition {
+        name: name.to_owned(),
+        kind: "materialized view".to_owned(),
+        sql: sql.to_owned(),
+    };
+    let before = warehouse.definitions().await.unwrap();
+    warehouse.save_definitions(&before, vec![item("gold.totals", sql), item("gold.broken", broken)]).await.unwrap();
+    let session = Session::new(warehouse.clone()).unwrap();
+    // One task in the session's queries; jobs have more.
+    session.query("SET datafusion.execution.target_partitions = 1").await.unwrap();
+    for name in ["gold.totals", "totals", "GOLD.Totals"] {
+        let rows = explained(&session, &format!("EXPLAIN MATERIALIZED VIEW {name};")).await;
+        assert_eq!(kinds(&rows), ["logical_plan", "physical_plan", "stages"]);
+        assert!(rows[0].1.contains("TableScan: silver.rides") && rows[1].1.contains("RepartitionExec: partitioning=Hash"), "{rows:#?}");
+        let stages = &rows[2].1;
+        assert!(stages.starts_with("gold.totals: map -> combine -> shuffle -> reduce -> write\n"), "{stages}");
+        assert!(stages.lines().count() == 6 && stages.contains("replaces the rows of gold.totals"), "{stages}");
+    }
+    assert!(warehouse.tables().await.unwrap().iter().all(|table| table.to_string() == "silver.rides"), "explaining makes no table");
+
+    let error = refusal(&session, "EXPLAIN MATERIALIZED VIEW gold.total").await.render("EXPLAIN MATERIALIZED VIEW gold.total", None);
+    assert!(error.contains("no materialized view 'gold.total'") && error.contains("did you mean 'gold.totals'?"), "{error}");
+    let error = refusal(&session, "EXPLAIN MATERIALIZED VIEW gold.broken").await.to_string();
+    assert!(error.contains("silver.nowhere"), "{error}");
+    let error = refusal(&session, "EXPLAIN ANALYZE MATERIALIZED VIEW gold.totals").await.to_string();
+    assert!(error.contains("explained in one way"), "{error}");
+    let error = refusal(&session, "EXPLAIN MATERIALIZED VIEW").await.to_string();
+    assert!(error.contains("expected the name of a materialized view"), "{error}");
+}

@@ -16,7 +16,7 @@ use crate::watershed::{Running, Watershed};
 const WITHOUT_ROWS: [&str; 3] = ["fraud_scores", "suspicions", "jobs"];
 
 /// The address in the line of standard output that names it.
-fn address_said(running: &mut Running) -> SocketAddr {
+pub fn address_said(running: &mut Running) -> SocketAddr {
     running.until("it says where it listens", |running| {
         let output = running.output();
         let after = output.split("http://").nth(1)?;

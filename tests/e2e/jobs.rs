@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
+use crate::dashboard::address_said;
+use crate::http;
 use crate::readers;
+use crate::serving::url_in;
 use crate::table::DeltaTable;
 use crate::tools::folder;
 use crate::watershed::Watershed;
@@ -203,6 +206,18 @@ fn the_mapreduce_example_counts_books() {
     };
     assert_eq!((tasks("map "), tasks("combine ")), (3, 3), "a task for each split: {explained}");
     assert!(tasks("reduce ") >= 2, "{explained}");
+    // In the shell, here and through Flight SQL, and over HTTP it is the same.
+    let statement = "EXPLAIN MATERIALIZED VIEW gold.book_totals";
+    let here = jobs.watershed(["shell", "-c", statement]).succeeds();
+    assert!(here.contains("\nstages\ngold.book_totals: map -> combine -> shuffle -> reduce -> write\n"), "{here}");
+    let mut server = jobs.watershed(["serve"]).start();
+    let url = server.until("Flight SQL listens", |server| url_in(&server.output()));
+    assert_eq!(Watershed::new(["shell", "--url", &url, "-c", statement]).succeeds(), here);
+    let rows = http::sql(address_said(&mut server), statement).json();
+    let rows = rows.as_array().expect("rows");
+    let stages = rows.iter().find(|row| row["plan_type"] == "stages").unwrap_or_else(|| panic!("no stages: {rows:?}"));
+    let stages = stages["plan"].as_str().expect("text");
+    assert!(here.contains(stages) && stages.starts_with("gold.book_totals: map -> combine"), "{stages}");
     assert!(jobs.runs().is_empty(), "explaining runs nothing");
 
     // Twice, so that other readers, too, must leave out what was replaced.

@@ -42,7 +42,7 @@ async fn every_definition_can_be_applied() {
                 StatementKind::CreateMaterializedView(_) => {}
                 // What its query reads is looked up when it is drawn; end-to-end tests draw all of them.
                 StatementKind::CreatePanel(_) => {}
-                StatementKind::Other(other) => panic!("{name}: {other} is no definition"),
+                other @ (StatementKind::ExplainView(_) | StatementKind::Other(_)) => panic!("{name}: {other:?} is no definition"),
             }
         }
     }

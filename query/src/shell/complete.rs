@@ -26,6 +26,7 @@ const KEYWORDS: &[&str] = &[
     "EXCEPT",
     "EXISTS",
     "EXPLAIN",
+    "EXPLAIN MATERIALIZED VIEW",
     "FALSE",
     "FILTER (WHERE",
     "FROM",
@@ -110,7 +111,7 @@ pub fn complete(text: &str, at: usize, names: &Names, columns: &HashMap<String, 
         found.extend(known.filter(|column| starts(column, part)).map(|column| format!("{qualifier}.{}", quoted(column))));
         found.extend(names.tables.iter().filter(|table| starts(table, word)).cloned());
     } else {
-        let wants_table = matches!(previous_word(&before[..start]).as_str(), "FROM" | "JOIN" | "TABLE" | "DESCRIBE");
+        let wants_table = matches!(previous_word(&before[..start]).as_str(), "FROM" | "JOIN" | "TABLE" | "DESCRIBE" | "VIEW");
         if !wants_table {
             let mut known: Vec<&String> = columns.values().flatten().collect();
             known.sort();

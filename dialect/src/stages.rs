@@ -1,4 +1,4 @@
-//! A job's physical plan in the words of MapReduce.
+//! A physical plan in the words of MapReduce, for EXPLAIN: jobs and queries are computed alike.
 //!
 //! | DataFusion | here |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | final aggregate, join, window function, sort of what was shuffled | *reduce* |
 //! | one task's rows handed to all tasks of a join | *broadcast* |
 //! | all tasks' rows to one task, in order or not | *gather* |
+//! | what a job does with its result | *write* |
 //!
 //! ```text
 //! map        3 tasks  read 3 splits; book, copies
@@ -33,6 +34,8 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
+/// Each stage of a job has this many tasks at least, so that its shuffle is one on any machine.
+pub const JOB_TASKS_MIN: usize = 2;
 /// Characters of one thing that a stage does; longer ones are cut.
 const WHAT_CHARS_MAX: usize = 160;
 
@@ -51,6 +54,8 @@ pub enum Step {
     Broadcast,
     /// Brings the rows of all tasks together.
     Gather,
+    /// Keeps the result.
+    Write,
 }
 
 impl fmt::Display for Step {
@@ -62,6 +67,7 @@ impl fmt::Display for Step {
             Self::Reduce => "reduce",
             Self::Broadcast => "broadcast",
             Self::Gather => "gather",
+            Self::Write => "write",
         })
     }
 }
@@ -75,6 +81,33 @@ pub struct Stage {
     pub tasks: usize,
     /// What each task does, in order.
     pub what: Vec<String>,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { step, tasks, what } = self;
+        write!(f, "{:<10} {tasks:>3} {:<5}  {}", step.to_string(), if *tasks == 1 { "task" } else { "tasks" }, what.join("; "))
+    }
+}
+
+/// The stages by which a job refreshes `view`: those of its plan, and the commit.
+pub fn refresh_stages(plan: &Arc<dyn ExecutionPlan>, view: &str) -> Vec<Stage> {
+    let mut stages = stages(plan);
+    let what = format!("Parquet files, then one commit that replaces the rows of {view}");
+    stages.push(Stage { step: Step::Write, tasks: 1, what: vec![what] });
+    stages
+}
+
+/// `map -> combine -> shuffle -> reduce`, and below it a line for each stage.
+pub fn shown(stages: &[Stage]) -> String {
+    let lines: Vec<String> = stages.iter().map(ToString::to_string).collect();
+    format!("{}\n{}", steps(stages), lines.join("\n"))
+}
+
+/// `map -> combine -> shuffle -> reduce`
+pub fn steps(stages: &[Stage]) -> String {
+    let steps: Vec<String> = stages.iter().map(|stage| stage.step.to_string()).collect();
+    steps.join(" -> ")
 }
 
 /// The stages of a plan, each after those whose rows it takes.
@@ -252,10 +285,9 @@ fn cut(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::prelude::SessionContext;
-    use watershed_dialect::{plan_text, session_config, session_state};
-
     use super::*;
+    use crate::{plan_text, session_config, session_state};
+    use datafusion::prelude::SessionContext;
 
     async fn explained(query: &str) -> Vec<(Step, usize, String)> {
         let config = session_config().with_target_partitions(2);
@@ -267,7 +299,7 @@ mod tests {
         stages(&plan).into_iter().map(|stage| (stage.step, stage.tasks, stage.what.join("; "))).collect()
     }
 
-    fn steps(stages: &[(Step, usize, String)]) -> Vec<Step> {
+    fn kinds(stages: &[(Step, usize, String)]) -> Vec<Step> {
         stages.iter().map(|(step, ..)| *step).collect()
     }
 
@@ -276,7 +308,7 @@ mod tests {
         let split = |rows: &str| format!("SELECT * FROM (VALUES {rows}) AS split (book, copies)");
         let splits = [split("('A', 2), ('B', 8)"), split("('B', 15)"), split("('C', 4), ('A', 3)")].join(" UNION ALL ");
         let found = explained(&format!("SELECT book, sum(copies) AS copies FROM ({splits}) AS s GROUP BY book")).await;
-        assert_eq!(steps(&found), [Step::Map, Step::Combine, Step::Shuffle, Step::Reduce], "{found:#?}");
+        assert_eq!(kinds(&found), [Step::Map, Step::Combine, Step::Shuffle, Step::Reduce], "{found:#?}");
         assert_eq!(found.iter().map(|(_, tasks, _)| *tasks).collect::<Vec<_>>(), [3, 3, 2, 2], "{found:#?}");
         assert!(found[0].2.contains("each of 3 inputs"), "{found:#?}");
         assert!(found[1].2.contains("by book") && found[1].2.contains("sum("), "{found:#?}");
@@ -287,17 +319,24 @@ mod tests {
     #[tokio::test]
     async fn filters_are_mapped_and_sorts_gathered() {
         let found = explained("SELECT city, fare * 2 AS twice FROM rides WHERE fare > 1").await;
-        assert_eq!(steps(&found), [Step::Map], "{found:#?}");
+        assert_eq!(kinds(&found), [Step::Map], "{found:#?}");
         assert!(found[0].2.contains("where") && found[0].2.contains("twice"), "{found:#?}");
         let found = explained("SELECT city, count(*) AS n FROM rides GROUP BY city ORDER BY n DESC LIMIT 3").await;
-        assert_eq!(steps(&found).last(), Some(&Step::Gather), "{found:#?}");
-        assert!(steps(&found).contains(&Step::Shuffle), "{found:#?}");
+        assert_eq!(kinds(&found).last(), Some(&Step::Gather), "{found:#?}");
+        assert!(kinds(&found).contains(&Step::Shuffle), "{found:#?}");
     }
 
     #[tokio::test]
     async fn small_sides_of_joins_are_handed_round() {
         let found = explained("SELECT name, fare FROM rides JOIN cities ON rides.city = cities.city").await;
-        assert!(steps(&found).contains(&Step::Broadcast), "{found:#?}");
+        assert!(kinds(&found).contains(&Step::Broadcast), "{found:#?}");
         assert!(found.last().unwrap().2.contains("inner join on"), "{found:#?}");
+    }
+
+    #[tokio::test]
+    async fn stages_are_shown_in_columns() {
+        let stage = |step, tasks, what: &str| Stage { step, tasks, what: vec![what.to_owned(), "more".to_owned()] };
+        let shown = shown(&[stage(Step::Map, 3, "read"), stage(Step::Broadcast, 1, "one side")]);
+        assert_eq!(shown, "map -> broadcast\nmap          3 tasks  read; more\nbroadcast    1 task   one side; more");
     }
 }
