@@ -7,7 +7,8 @@ use watershed_batch::{JobRunner, Scheduler, SchedulerOptions, Views};
 
 use crate::run::done;
 use crate::signals::{second_ends_at_once, stop_asked};
-use crate::{Context, project, warehouse};
+use crate::telemetry::Observed;
+use crate::{Context, project, serve, warehouse};
 
 /// Refresh the materialized views of the applied definitions on their schedules
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,11 @@ Examples:
   watershed batch
   watershed shell -c 'SHOW JOBS'
   watershed shell -c 'SELECT * FROM system.job_runs ORDER BY started DESC LIMIT 9'")]
-pub struct Args {}
+pub struct Args {
+    /// Answer /metrics, /healthz and /readyz here [default: the setting batch.http_address]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_address: Option<String>,
+}
 
 /// Runs until stopped.
 pub async fn run(_: Args, context: &Context) -> Result<u8> {
@@ -31,7 +36,16 @@ pub async fn run(_: Args, context: &Context) -> Result<u8> {
     }
     println!("{}: {} scheduled; Ctrl-C stops", warehouse.url(), counted(&views));
     let runner = warehouse::job_runner(&context.config, warehouse)?;
+    let observed = Observed { pipelines: None, jobs: Some(runner.observer().clone()) };
     let scheduler = start(context, runner, views, true)?;
+    let _http = match context.config.address("batch.http_address")? {
+        Some(address) => {
+            let server = serve::http(None, observed, address).await?;
+            eprintln!("metrics on {}metrics", server.url());
+            Some(server)
+        }
+        None => None,
+    };
     stop_asked().await;
     eprintln!("stopping: runs that are under way may end first (Ctrl-C again ends at once)");
     second_ends_at_once();

@@ -41,6 +41,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("query.spill_limit", "32GiB", "how much queries may spill"),
     setting("batch.memory_limit", "1GiB", "memory for jobs; beyond it they spill where queries do, or fail"),
     setting("batch.parallel", "2", "jobs that run at once"),
+    setting("batch.http_address", "", "where `batch` answers /metrics, /healthz and /readyz; nowhere if empty"),
     setting("serve.flight_address", "127.0.0.1:8815", "where Flight SQL is served: host:port of this machine; nowhere if empty"),
     // The Delta kernel logs as an error what it returns as one, such as that a table is not there yet.
     setting("log.filter", "warn,watershed=info,buoyant_kernel=off,delta_kernel=off", "what is logged"),

@@ -30,6 +30,7 @@ use crate::live::Live;
 use crate::project::{self, SqlFile};
 use crate::serve::{Servers, Taken};
 use crate::signals::{second_ends_at_once, stop_asked};
+use crate::telemetry::Observed;
 use crate::terminal::{Terminal, paint};
 use crate::{Context, batch, log, reconcile, warehouse};
 
@@ -98,7 +99,8 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
 
     let stage = Stage::set(&args, &context, &dir).await?;
     let runner = Arc::new(stage.start(&context).await?);
-    let servers = Servers::start(&context, stage.warehouse.clone(), Some(runner.observer()), Taken::Moves).await?;
+    let observed = Observed { pipelines: Some(runner.observer()), jobs: Some(stage.jobs.observer().clone()) };
+    let servers = Servers::start(&context, stage.warehouse.clone(), observed, Taken::Moves).await?;
     println!("{}{}", stage.describe(&context, &dir, &log_file), servers.describe());
     let feed = Feed::start(stage.order(&args))?;
     let scheduler = stage.schedule(&context)?;

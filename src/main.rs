@@ -140,11 +140,12 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
         Command::Serve(args) => args.flight.clone(),
         _ => None,
     };
-    let (http, stream_http) = match &cli.command {
-        Command::Serve(args) => (args.http_address.clone(), None),
-        Command::Demo(args) => (args.http_address.clone(), None),
-        Command::Stream(args) => (None, args.http_address.clone()),
-        _ => (None, None),
+    let (serve_http, stream_http, batch_http) = match &cli.command {
+        Command::Serve(args) => (args.http_address.clone(), None, None),
+        Command::Demo(args) => (args.http_address.clone(), None, None),
+        Command::Stream(args) => (None, args.http_address.clone(), None),
+        Command::Batch(args) => (None, None, args.http_address.clone()),
+        _ => (None, None, None),
     };
     let flags = [
         ("warehouse", "--warehouse", cli.global.warehouse.clone()),
@@ -153,8 +154,9 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
         ("log.format", "--log-format", cli.global.log_format.clone()),
         ("kafka.bootstrap", "--bootstrap", bootstrap),
         (serve::FLIGHT_ADDRESS, "--flight", flight),
-        (serve::HTTP_ADDRESS, "--http-address", http),
+        (serve::HTTP_ADDRESS, "--http-address", serve_http),
         ("stream.http_address", "--http-address", stream_http),
+        ("batch.http_address", "--http-address", batch_http),
     ];
     Config::load(cli.global.config.as_deref(), std::env::vars(), &flags)
 }

@@ -9,11 +9,10 @@ use watershed_query::flight::FlightServer;
 use watershed_query::http::{HttpLimits, HttpParts, HttpServer, Lake, QueryCounters};
 use watershed_query::listen::listen;
 use watershed_query::{QueryError, Session};
-use watershed_stream::Observer;
 
 use crate::config::Config;
 use crate::signals::{second_ends_at_once, stop_asked};
-use crate::telemetry::{Telemetry, not_ready};
+use crate::telemetry::{Observed, Telemetry, not_ready};
 use crate::terminal::paint;
 use crate::{Context, warehouse};
 
@@ -46,7 +45,7 @@ pub struct Args {
 pub async fn run(_: Args, context: &Context) -> Result<u8> {
     let warehouse = warehouse::open(&context.config).await?;
     let place = warehouse.url().clone();
-    let servers = Servers::start(context, warehouse, None, Taken::Fails).await?;
+    let servers = Servers::start(context, warehouse, Observed::default(), Taken::Fails).await?;
     if servers.is_empty() {
         bail!("there is nothing to serve: {FLIGHT_ADDRESS} and {HTTP_ADDRESS} are empty; give one an address, or leave it out");
     }
@@ -79,8 +78,8 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Starts those that have an address. `pipelines` are those of this process, for its metrics.
-    pub async fn start(context: &Context, warehouse: Warehouse, pipelines: Option<Observer>, taken: Taken) -> Result<Self> {
+    /// Starts those that have an address. `observed` is what else this process does, for its metrics.
+    pub async fn start(context: &Context, warehouse: Warehouse, observed: Observed, taken: Taken) -> Result<Self> {
         let config = &context.config;
         let session = warehouse::session(config, warehouse.clone())?;
         let mut servers = Self { flight: None, http: None, remarks: Vec::new() };
@@ -89,7 +88,7 @@ impl Servers {
         }
         if let Some(address) = config.address(HTTP_ADDRESS)? {
             let lake = Lake { warehouse, session };
-            servers.http = Some(servers.start_http(config, lake, pipelines, address, taken).await?);
+            servers.http = Some(servers.start_http(config, lake, observed, address, taken).await?);
         }
         Ok(servers)
     }
@@ -110,14 +109,14 @@ impl Servers {
         &mut self,
         config: &Config,
         lake: Lake,
-        pipelines: Option<Observer>,
+        observed: Observed,
         address: SocketAddr,
         taken: Taken,
     ) -> Result<HttpServer> {
-        match http(Some(lake.clone()), pipelines.clone(), address).await {
+        match http(Some(lake.clone()), observed.clone(), address).await {
             Err(QueryError::Refused { what, .. }) if taken == Taken::Moves && config.chosen(HTTP_ADDRESS).is_none() => {
                 self.remarks.push(format!("{what}, so HTTP took a free port"));
-                Ok(http(Some(lake), pipelines, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?)
+                Ok(http(Some(lake), observed, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?)
             }
             started => Ok(started?),
         }
@@ -156,13 +155,13 @@ impl Servers {
 }
 
 /// Starts HTTP on `address`. Without a lake it tells the state of this process only.
-pub async fn http(lake: Option<Lake>, pipelines: Option<Observer>, address: SocketAddr) -> Result<HttpServer, QueryError> {
+pub async fn http(lake: Option<Lake>, observed: Observed, address: SocketAddr) -> Result<HttpServer, QueryError> {
     let counters = Arc::new(QueryCounters::default());
-    let telemetry = Telemetry::new(pipelines.clone(), counters.clone());
+    let telemetry = Telemetry::new(observed.clone(), counters.clone());
     let parts = HttpParts {
         lake,
         metrics: Arc::new(move || telemetry.text()),
-        not_ready: Arc::new(move || pipelines.as_ref().map(|pipelines| not_ready(&pipelines.metrics())).unwrap_or_default()),
+        not_ready: Arc::new(move || not_ready(&observed)),
         counters,
         limits: HttpLimits::default(),
     };

@@ -9,6 +9,7 @@ use watershed_stream::{RunOptions, Runner, Until};
 
 use crate::live::Live;
 use crate::signals::{second_ends_at_once, stop_asked};
+use crate::telemetry::Observed;
 use crate::{Context, project, serve, warehouse};
 
 /// How often a terminal's table is drawn anew.
@@ -74,7 +75,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let runner = Runner::start(warehouse, &project, options).await?;
     let _http = match context.config.address("stream.http_address")? {
         Some(address) => {
-            let server = serve::http(None, Some(runner.observer()), address).await?;
+            let server = serve::http(None, Observed { pipelines: Some(runner.observer()), jobs: None }, address).await?;
             eprintln!("metrics on {}metrics", server.url());
             Some(server)
         }

@@ -1,7 +1,9 @@
-//! `/metrics`: what the runtime knows of each pipeline and stage, read at each scrape. The guide's page on metrics lists all of them;
+//! `/metrics`: what the runtime knows of each pipeline, stage and job, read at each scrape. The guide's page on metrics lists all of them;
 //! a test holds the two together.
 //!
 //! Counters count what this process did. Times are in seconds, as Prometheus wants; tables and the log say milliseconds.
+
+mod jobs;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +13,20 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use watershed_batch::JobObserver;
 use watershed_query::http::QueryCounters;
 use watershed_stream::{COMMIT_BUCKETS_MS, Observer, Phase, PipelineMetrics, StageName};
+
+use jobs::Jobs;
+
+/// What a process does that tells of itself.
+#[derive(Clone, Default)]
+pub struct Observed {
+    /// The pipelines that run here.
+    pub pipelines: Option<Observer>,
+    /// The jobs that are scheduled here.
+    pub jobs: Option<JobObserver>,
+}
 
 /// Gathers the metrics of one process.
 pub struct Telemetry {
@@ -20,14 +34,17 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Of the pipelines that run here and of the queries that are answered here.
-    pub fn new(pipelines: Option<Observer>, queries: Arc<QueryCounters>) -> Self {
+    /// Of what runs here and of the queries that are answered here.
+    pub fn new(observed: Observed, queries: Arc<QueryCounters>) -> Self {
         let mut registry = Registry::with_prefix("watershed");
         registry.register("build", "The version that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(Process));
         registry.register_collector(Box::new(Queries(queries)));
-        if let Some(pipelines) = pipelines {
+        if let Some(pipelines) = observed.pipelines {
             registry.register_collector(Box::new(Pipelines(Box::new(move || pipelines.metrics()))));
+        }
+        if let Some(jobs) = observed.jobs {
+            registry.register_collector(Box::new(Jobs(jobs)));
         }
         Self { registry }
     }
@@ -49,20 +66,20 @@ enum Number {
     Part(f64),
 }
 
-/// One metric of each pipeline.
-struct Metric {
+/// One metric of each pipeline, or of each job.
+struct Metric<T> {
     name: &'static str,
     unit: Option<Unit>,
     help: &'static str,
     counter: bool,
-    value: fn(&PipelineMetrics) -> Option<Number>,
+    value: fn(&T) -> Option<Number>,
 }
 
-const fn counter(name: &'static str, help: &'static str, value: fn(&PipelineMetrics) -> Option<Number>) -> Metric {
+const fn counter<T>(name: &'static str, help: &'static str, value: fn(&T) -> Option<Number>) -> Metric<T> {
     Metric { name, unit: None, help, counter: true, value }
 }
 
-const fn gauge(name: &'static str, unit: Option<Unit>, help: &'static str, value: fn(&PipelineMetrics) -> Option<Number>) -> Metric {
+const fn gauge<T>(name: &'static str, unit: Option<Unit>, help: &'static str, value: fn(&T) -> Option<Number>) -> Metric<T> {
     Metric { name, unit, help, counter: false, value }
 }
 
@@ -74,7 +91,7 @@ fn seconds(ms: f64) -> Option<Number> {
     Some(Number::Part(ms / 1e3))
 }
 
-const PIPELINE: &[Metric] = &[
+const PIPELINE: &[Metric<PipelineMetrics>] = &[
     counter("pipeline_rows_in", "Records read from the source", |p| whole(p.counted.rows_in)),
     counter("pipeline_rows_out", "Rows written to the table", |p| whole(p.counted.rows_out)),
     counter("pipeline_rows_late", "Rows that came after their window had closed", |p| whole(p.counted.rows_late)),
@@ -114,25 +131,36 @@ impl fmt::Debug for Pipelines {
 impl Collector for Pipelines {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let pipelines = (self.0)();
-        for metric in PIPELINE {
-            let kind = if metric.counter { MetricType::Counter } else { MetricType::Gauge };
-            let mut family = encoder.encode_descriptor(metric.name, metric.help, metric.unit.as_ref(), kind)?;
-            for pipeline in &pipelines {
-                let Some(number) = (metric.value)(pipeline) else { continue };
-                let labels = labels(pipeline);
-                let mut one = family.encode_family(&labels)?;
-                match (metric.counter, number) {
-                    (true, Number::Whole(value)) => one.encode_counter::<NoLabelSet, u64, f64>(&value, None)?,
-                    (true, Number::Part(value)) => one.encode_counter::<NoLabelSet, f64, f64>(&value, None)?,
-                    (false, Number::Whole(value)) => one.encode_gauge(&value)?,
-                    (false, Number::Part(value)) => one.encode_gauge(&value)?,
-                }
-            }
-        }
+        encode(&mut encoder, PIPELINE, &pipelines, labels)?;
         phases(&mut encoder, &pipelines)?;
         commits(&mut encoder, &pipelines)?;
         stages(&mut encoder, &pipelines)
     }
+}
+
+/// Each metric of each item that has a value for it.
+fn encode<T>(
+    encoder: &mut DescriptorEncoder,
+    metrics: &[Metric<T>],
+    items: &[T],
+    labels: fn(&T) -> Vec<(&'static str, String)>,
+) -> fmt::Result {
+    for metric in metrics {
+        let kind = if metric.counter { MetricType::Counter } else { MetricType::Gauge };
+        let mut family = encoder.encode_descriptor(metric.name, metric.help, metric.unit.as_ref(), kind)?;
+        for item in items {
+            let Some(number) = (metric.value)(item) else { continue };
+            let labels = labels(item);
+            let mut one = family.encode_family(&labels)?;
+            match (metric.counter, number) {
+                (true, Number::Whole(value)) => one.encode_counter::<NoLabelSet, u64, f64>(&value, None)?,
+                (true, Number::Part(value)) => one.encode_counter::<NoLabelSet, f64, f64>(&value, None)?,
+                (false, Number::Whole(value)) => one.encode_gauge(&value)?,
+                (false, Number::Part(value)) => one.encode_gauge(&value)?,
+            }
+        }
+    }
+    Ok(())
 }
 
 fn labels(pipeline: &PipelineMetrics) -> Vec<(&'static str, String)> {
@@ -219,8 +247,15 @@ fn resident_bytes() -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// Why the pipelines of this process cannot do their work; nothing if they can, or have done it.
-pub fn not_ready(pipelines: &[PipelineMetrics]) -> Vec<String> {
+/// Why the pipelines and jobs of this process cannot do their work; nothing if they can, or have done it.
+pub fn not_ready(observed: &Observed) -> Vec<String> {
+    let mut reasons = observed.pipelines.as_ref().map(|pipelines| stuck(&pipelines.metrics())).unwrap_or_default();
+    let trouble = observed.jobs.as_ref().and_then(JobObserver::trouble);
+    reasons.extend(trouble.map(|why| format!("the scheduler cannot see which jobs are due: {why}")));
+    reasons
+}
+
+fn stuck(pipelines: &[PipelineMetrics]) -> Vec<String> {
     let why = |pipeline: &PipelineMetrics| match &pipeline.phase {
         Phase::Running | Phase::Stopped => None,
         Phase::Starting => Some(format!("{} is starting", pipeline.pipeline)),
@@ -233,16 +268,39 @@ pub fn not_ready(pipelines: &[PipelineMetrics]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
 
+    use watershed_batch::{JobRunner, Limits, Listener, Scheduler, SchedulerOptions, Views};
     use watershed_stream::Metrics;
 
     use super::*;
 
-    fn text() -> String {
+    /// Two jobs of which one has run.
+    async fn observed_jobs() -> JobObserver {
+        let warehouse = watershed_lake::Warehouse::open("memory://", &std::collections::HashMap::new()).await.unwrap();
+        let runner = JobRunner::new(warehouse, Limits::default()).unwrap();
+        let sql =
+            "CREATE MATERIALIZED VIEW gold.one SCHEDULE EVERY 1 DAY AS SELECT 1 AS n; CREATE MATERIALIZED VIEW gold.never AS SELECT 2 AS n";
+        let (ended, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let told: Listener = Arc::new(move |job, result| ended.send((job.to_string(), result.is_ok())).unwrap());
+        let options = SchedulerOptions { listener: Some(told), look_every: Duration::from_millis(20), ..SchedulerOptions::default() };
+        let scheduler = Scheduler::start(runner.clone(), Views::parse([sql]).unwrap(), options);
+        assert_eq!(heard.recv().await.unwrap(), ("gold.one".to_owned(), true));
+        let seen = async {
+            while !runner.observer().metrics().iter().any(|job| job.status.last_success.is_some()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), seen).await.expect("the scheduler looks again");
+        scheduler.stop().await;
+        runner.observer().clone()
+    }
+
+    async fn text() -> String {
         let metrics = Metrics::new("gold.demand".parse().unwrap(), "rides".to_owned());
         metrics.phase(Phase::Running);
         metrics.committed(None, std::time::Duration::from_millis(30), 7);
-        let mut telemetry = Telemetry::new(None, Arc::default());
+        let mut telemetry = Telemetry::new(Observed { pipelines: None, jobs: Some(observed_jobs().await) }, Arc::default());
         telemetry.registry.register_collector(Box::new(Pipelines(Box::new(move || {
             // A watermark is there only with rows; say one, so that every metric has a value.
             vec![PipelineMetrics { watermark_us: Some(2_000_000), watermark_lag_ms: Some(1_500), ..metrics.read() }]
@@ -264,22 +322,22 @@ mod tests {
         types.map(scraped).collect()
     }
 
-    #[test]
-    fn the_guide_lists_exactly_the_metrics_there_are() {
+    #[tokio::test]
+    async fn the_guide_lists_exactly_the_metrics_there_are() {
         let page = include_str!("../docs/guide/metrics.md");
         let rows =
             page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | ")).filter(|(name, _)| name.starts_with("watershed_"));
         let documented: BTreeMap<String, String> =
             rows.map(|(name, rest)| (name.to_owned(), rest.split(" | ").next().unwrap_or_default().to_owned())).collect();
-        let exported = exported(&text());
+        let exported = exported(&text().await);
         let names = |all: &BTreeMap<String, String>| all.keys().cloned().collect::<BTreeSet<_>>();
         assert_eq!(names(&documented), names(&exported));
         assert_eq!(documented, exported, "kinds differ");
     }
 
-    #[test]
-    fn a_scrape_holds_the_pipelines_numbers() {
-        let text = text();
+    #[tokio::test]
+    async fn a_scrape_holds_the_numbers_of_pipelines_and_jobs() {
+        let text = text().await;
         for line in [
             r#"watershed_pipeline_phase{pipeline="gold.demand",source="rides",phase="running"} 1"#,
             r#"watershed_pipeline_phase{pipeline="gold.demand",source="rides",phase="failed"} 0"#,
@@ -289,19 +347,34 @@ mod tests {
             r#"watershed_pipeline_watermark_lag_seconds{pipeline="gold.demand",source="rides"} 1.5"#,
             r#"watershed_pipeline_snapshot_bytes{pipeline="gold.demand",source="rides"} 7"#,
             r#"watershed_stage_rows_in_total{pipeline="gold.demand",source="rides",stage="sink"} 0"#,
+            r#"watershed_job_runs_total{job="gold.one",outcome="succeeded"} 1"#,
+            r#"watershed_job_runs_total{job="gold.one",outcome="failed"} 0"#,
+            r#"watershed_job_runs_total{job="gold.never",outcome="succeeded"} 0"#,
+            r#"watershed_job_last_rows{job="gold.one"} 1"#,
+            r#"watershed_job_running{job="gold.one"} 0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "no line {line}\n{text}");
         }
+        let value = |name: &str| -> f64 {
+            let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("{job=\"gold.one\"} "));
+            found.unwrap_or_else(|| panic!("no {name}\n{text}")).parse().unwrap()
+        };
+        assert!((0.0..60.0).contains(&value("watershed_job_staleness_seconds")) && value("watershed_job_last_bytes") > 0.0);
+        let (last, next) = (value("watershed_job_last_start_timestamp_seconds"), value("watershed_job_next_due_timestamp_seconds"));
+        assert!(next > last && next - last <= 86_400.0 && next % 86_400.0 == 0.0, "{last} {next}");
+        // What has never run has no last run, and what is run by hand is never due.
+        assert!(!text.contains("watershed_job_staleness_seconds{job=\"gold.never\"}"));
+        assert!(!text.contains("watershed_job_next_due_timestamp_seconds{job=\"gold.never\"}"));
         assert!(text.ends_with("# EOF\n"));
     }
 
     #[test]
     fn what_is_not_running_is_named_with_its_reason() {
         let metrics = Metrics::new("gold.demand".parse().unwrap(), "rides".to_owned());
-        assert_eq!(not_ready(&[metrics.read()]), ["gold.demand is starting"]);
+        assert_eq!(stuck(&[metrics.read()]), ["gold.demand is starting"]);
         metrics.phase(Phase::Retrying { error: "the broker is away".to_owned() });
-        assert_eq!(not_ready(&[metrics.read()]), ["gold.demand starts again: the broker is away"]);
+        assert_eq!(stuck(&[metrics.read()]), ["gold.demand starts again: the broker is away"]);
         metrics.phase(Phase::Running);
-        assert!(not_ready(&[metrics.read()]).is_empty());
+        assert!(stuck(&[metrics.read()]).is_empty());
     }
 }

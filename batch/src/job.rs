@@ -28,6 +28,7 @@ use watershed_dialect::{plan_materialized_view, session_config, session_state};
 use watershed_lake::{LakeError, Overwrite, TableName, Warehouse, step};
 
 use crate::clock::{Clock, SystemClock};
+use crate::metrics::JobObserver;
 use crate::runs::{RunRecord, RunStatus, Runs, Trigger};
 use crate::views::declare;
 use crate::{BatchError, View, workers};
@@ -79,6 +80,7 @@ pub struct JobRunner {
     clock: Arc<dyn Clock>,
     /// Names this process in records.
     process: Arc<str>,
+    observer: JobObserver,
 }
 
 /// What an attempt has done so far.
@@ -113,7 +115,16 @@ impl JobRunner {
             .build_arc()
             .map_err(|error| BatchError::Setup(error.strip_backtrace()))?;
         let (runs, workers, clock) = (Runs::new(warehouse.clone()), workers::handle()?, Arc::new(SystemClock));
-        Ok(Self { warehouse, runs, environment, limits, workers, clock, process: Uuid::new_v4().to_string().into() })
+        Ok(Self {
+            warehouse,
+            runs,
+            environment,
+            limits,
+            workers,
+            clock,
+            process: Uuid::new_v4().to_string().into(),
+            observer: JobObserver::default(),
+        })
     }
 
     /// The same with another clock, for tests.
@@ -136,6 +147,11 @@ impl JobRunner {
         &self.runs
     }
 
+    /// Looks at the jobs that are run and scheduled here.
+    pub fn observer(&self) -> &JobObserver {
+        &self.observer
+    }
+
     /// Names this process in records.
     pub fn process(&self) -> &str {
         &self.process
@@ -145,6 +161,7 @@ impl JobRunner {
     /// whatever comes of it; if even that is impossible, the error says so. Dropping the future ends the run, which then counts as lost.
     pub async fn run(&self, view: &View, trigger: Trigger, mut stop: watch::Receiver<bool>) -> Result<RunRecord, BatchError> {
         let mut record = RunRecord::begin(view, trigger, self.clock.now(), &self.process);
+        let _under_way = self.observer.began(&view.name);
         self.runs.started(&record).await?;
         let (progress, seen) = watch::channel((0_u32, None::<String>));
         let work = {
@@ -173,6 +190,7 @@ impl JobRunner {
                 record.error = Some(error.to_string());
             }
         }
+        self.observer.ended(&view.name, record.status);
         self.runs.ended(&record).await?;
         outcome.map(|_| record)
     }
@@ -195,6 +213,7 @@ impl JobRunner {
                 Err(error) => return Err(error),
             };
             tracing::warn!(job = %view.name, run = run_id, attempt, %error, "the job is tried again");
+            self.observer.tried_again(&view.name);
             progress.send_modify(|(_, hiccup)| *hiccup = Some(error.to_string()));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(self.limits.backoff_max);
@@ -373,6 +392,10 @@ mod tests {
         let record = runner.run(&view(SUMS), Trigger::Schedule, never()).await.unwrap();
         assert_eq!((record.attempts, record.status, store.fired()), (3, RunStatus::Succeeded, 4));
         assert!(record.error.is_some(), "what had to be waited for is kept");
+        runner.observer().looked(crate::statuses(&Views::parse([SUMS]).unwrap(), &[record]));
+        let [job] = runner.observer().metrics().try_into().unwrap();
+        assert_eq!(job.counts, crate::JobCounts { succeeded: 1, retries: 2, ..Default::default() });
+        assert_eq!(job.status.last_ended.unwrap().rows, 1);
         assert_eq!(totals(runner.warehouse(), "gold.sums").await.len(), 1);
     }
 

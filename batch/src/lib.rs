@@ -16,6 +16,7 @@
 mod clock;
 mod error;
 mod job;
+mod metrics;
 mod runs;
 mod schedule;
 mod scheduler;
@@ -28,6 +29,7 @@ mod workers;
 pub use clock::{Clock, SystemClock};
 pub use error::BatchError;
 pub use job::{JobRunner, Limits};
+pub use metrics::{JobCounts, JobMetrics, JobObserver};
 pub use runs::{RunRecord, RunStatus, Runs, Trigger};
 pub use schedule::{check_schedule, next_after};
 pub use scheduler::{Listener, Scheduler, SchedulerOptions};

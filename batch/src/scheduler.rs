@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::job::JobRunner;
 use crate::runs::{RunRecord, RunStatus, Trigger};
 use crate::turn::{Situation, turn};
-use crate::{BatchError, View, Views};
+use crate::{BatchError, View, Views, statuses};
 
 /// How long runs that were told to stop may take to say so in their records.
 const STOPPING_MAX: Duration = Duration::from_secs(10);
@@ -65,6 +65,7 @@ impl Scheduler {
         let (stop, asked) = watch::channel(false);
         let clock = runner.clock().clone();
         let (abort, _) = watch::channel(false);
+        runner.observer().looked(statuses(&views, &[]));
         let work = Loop { began: clock.now(), runner, views, options, clock, abort, running: BTreeSet::new(), tasks: JoinSet::new() };
         Self { stop, task: Some(tokio::spawn(work.run(asked))) }
     }
@@ -111,6 +112,7 @@ impl Loop {
             let wait = match self.turn().await {
                 Ok(wait) => wait,
                 Err(error) => {
+                    self.runner.observer().could_not_look(error.to_string());
                     tracing::warn!(%error, "cannot see which jobs are due; looking again");
                     self.options.look_every
                 }
@@ -161,6 +163,7 @@ impl Loop {
     /// Looks, starts what is due, and says how long to wait.
     async fn turn(&mut self) -> Result<Duration, BatchError> {
         let records = self.runner.runs().all().await?;
+        self.runner.observer().looked(statuses(&self.views, &records));
         let now = self.clock.now();
         let mut situations = Vec::with_capacity(self.views.len());
         for view in self.views.iter() {

@@ -19,6 +19,8 @@ pub struct JobStatus {
     pub reads: Vec<TableName>,
     /// Its newest run.
     pub last: Option<RunRecord>,
+    /// Its newest run that has ended, or whose process has.
+    pub last_ended: Option<RunRecord>,
     /// Its newest run that succeeded.
     pub last_success: Option<RunRecord>,
     /// Runs on record.
@@ -43,6 +45,7 @@ fn status(view: &View, records: &[RunRecord]) -> JobStatus {
         job: view.name.clone(),
         schedule: view.definition.schedule.to_string(),
         reads: view.reads.clone(),
+        last_ended: own().find(|record| record.status != RunStatus::Running).cloned(),
         last_success: own().find(|record| record.status == RunStatus::Succeeded).cloned(),
         runs: own().count(),
         failed: own().filter(|record| record.status == RunStatus::Failed).count(),
