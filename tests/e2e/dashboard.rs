@@ -128,6 +128,7 @@ fn the_demo_has_a_dashboard_and_its_pipelines_can_be_scraped() {
     wait_for("more rows", limit, details, || metric(address, "watershed_pipeline_rows_out_total").filter(|&more| more > rows));
     assert!(metric(address, "watershed_pipeline_commit_seconds_count") >= Some(10.0));
     assert!(metric(address, "watershed_stage_rows_in_total") > Some(0.0));
+    wait_for("jobs run", limit, details, || metric(address, "watershed_job_runs_total").filter(|&runs| runs >= 1.0));
     let states = sql(address, "SELECT DISTINCT state FROM system.pipelines").json();
     assert_eq!(states, serde_json::json!([{"state": "running"}]));
     demo.signal(libc::SIGINT);

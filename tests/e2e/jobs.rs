@@ -171,10 +171,20 @@ fn the_scheduler_is_a_process_of_its_own() {
     batch.kill();
     let before = jobs.runs();
     assert_eq!(before.len(), 2, "{before:?}");
-    let batch = jobs.watershed(["batch"]).start();
+    let mut batch = jobs.watershed(["batch", "--http-address", "127.0.0.1:0"]).start();
+    let address = address_said(&mut batch);
     jobs.watershed(["run", "gold.copies"]).succeeds();
-    let mut batch = batch;
     batch.until("the follower", |run| run.output().contains("gold.best: 1 row").then_some(()));
+    // Counters are of this process, the rest is told by the records of all.
+    assert_eq!(http::get(address, "/readyz").status, 200);
+    let lines = ["runs_total{job=\"gold.best\",outcome=\"succeeded\"} 1", "runs_total{job=\"gold.copies\",outcome=\"succeeded\"} 0"];
+    let records = ["last_rows{job=\"gold.copies\"} 2", "last_rows{job=\"gold.best\"} 1"];
+    batch.until("metrics of both jobs", |_| {
+        let metrics = http::try_get(address, "/metrics")?.body;
+        let told = |line: &&str| metrics.lines().any(|found| found.strip_prefix("watershed_job_") == Some(*line));
+        (lines.iter().all(told) && records.iter().all(told)).then_some(())
+    });
+    assert_eq!(http::get(address, "/sql?q=SELECT+1").status, 404, "a scheduler serves no tables");
     assert!(!batch.output().contains("gold.copies: "), "{}", batch.output());
     batch.signal(libc::SIGTERM);
     let ended = batch.wait(crate::watershed::LIMIT);
