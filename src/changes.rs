@@ -105,6 +105,8 @@ pub fn between_views(old: &Views, before: &BTreeMap<TableName, SchemaRef>, new: 
             changes.push(change(Action::Rebuild, &view.name, &format!("{what}: its rows are dropped until the next refresh")));
         } else if known.definition.query != view.definition.query {
             changes.push(change(Action::Change, &view.name, "its query: the old rows stay until the next refresh"));
+        } else if known.definition.expectations != view.definition.expectations {
+            changes.push(change(Action::Change, &view.name, "its constraints: the old rows stay until the next refresh"));
         } else if known.definition != view.definition {
             changes.push(change(Action::Change, &view.name, "schedule and settings only"));
         }

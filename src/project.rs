@@ -177,7 +177,11 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
     for mistake in wrong {
         let Some((_, file, statement)) = views.iter().find(|(view, ..)| view.name == mistake.view) else { continue };
         let placed = mistake.error.line.is_some();
-        let error = if placed { statement.place(mistake.error) } else { mistake.error.at(statement.line, statement.column) };
+        let error = match mistake.error {
+            error if mistake.of_constraint => error,
+            error if placed => statement.place(error),
+            error => error.at(statement.line, statement.column),
+        };
         problems.push(shown(&error, file));
     }
     if problems.is_empty() {

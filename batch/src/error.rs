@@ -40,6 +40,21 @@ pub enum BatchError {
     /// The process cannot run jobs at all.
     #[error("cannot set up what runs jobs: {0}")]
     Setup(String),
+    /// A row violates an expectation that allows none.
+    #[error(
+        "a row of {view} violates constraint '{constraint}', EXPECT ({predicate}) ON VIOLATION FAIL: {row}; the view keeps the rows it has: mend what it \
+         reads, or let the constraint WARN or DROP ROW"
+    )]
+    Violated {
+        /// The view.
+        view: TableName,
+        /// The constraint.
+        constraint: String,
+        /// Its predicate, as written.
+        predicate: String,
+        /// The row.
+        row: String,
+    },
     /// Polars refused rows.
     #[error("the rows cannot be joined as of their times: {0}")]
     Join(String),

@@ -28,6 +28,7 @@ use watershed_dialect::{plan_materialized_view, session_config, session_state};
 use watershed_lake::{LakeError, Overwrite, TableName, Warehouse, step};
 
 use crate::clock::{Clock, SystemClock};
+use crate::expect::{ConstraintRun, Expectations};
 use crate::metrics::JobObserver;
 use crate::runs::{RunRecord, RunStatus, Runs, Trigger};
 use crate::views::declare;
@@ -88,6 +89,8 @@ pub struct JobRunner {
 struct Done {
     rows: u64,
     bytes: u64,
+    dropped: u64,
+    constraints: Vec<ConstraintRun>,
     read: BTreeMap<TableName, i64>,
     written: Option<i64>,
 }
@@ -182,6 +185,7 @@ impl JobRunner {
             Ok(done) => {
                 record.status = RunStatus::Succeeded;
                 (record.rows, record.bytes, record.written) = (done.rows, done.bytes, done.written);
+                (record.dropped, record.constraints) = (done.dropped, done.constraints.clone());
                 record.read.clone_from(&done.read);
                 record.error = hiccup;
             }
@@ -228,10 +232,12 @@ impl JobRunner {
         let standing = table.standing(&app_id).await?;
 
         let mut writer = table.writer(view.name.table());
+        let mut expectations = Expectations::new(view, &planned.context.state(), planned.schema)?;
         let mut stream = execute_stream(planned.plan, planned.context.task_ctx())?;
         while let Some(batch) = stream.next().await {
-            writer.write(batch?).await?;
+            writer.write(expectations.hold(batch?)?).await?;
         }
+        let (constraints, dropped) = expectations.counts();
         let files = writer.finish().await?;
         step("refresh_staged");
 
@@ -255,7 +261,7 @@ impl JobRunner {
             return Err(LakeError::Overtaken { table: view.name.clone(), read: standing.version, found: committed.version }.into());
         }
         step("refresh_committed");
-        Ok(Done { rows, bytes, read: planned.read, written: Some(committed.version) })
+        Ok(Done { rows, bytes, dropped, constraints, read: planned.read, written: Some(committed.version) })
     }
 
     /// A session that knows no tables yet, within the limits of all jobs.
@@ -415,6 +421,53 @@ mod tests {
         let lost = view("CREATE MATERIALIZED VIEW gold.lost AS SELECT * FROM bronze.nowhere");
         let error = runner.run(&lost, Trigger::Manual, never()).await.unwrap_err().to_string();
         assert!(error.contains("gold.lost reads bronze.nowhere, which does not exist"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn rows_are_held_to_expectations_and_counted() {
+        let runner = memory().await;
+        append(runner.warehouse(), 1, &[("A", 2), ("B", -8), ("C", 900), ("D", -1)]).await;
+        let held = |actions: [&str; 2]| {
+            let [sold, few] = actions;
+            view(&format!(
+                "CREATE MATERIALIZED VIEW gold.sums (
+                     CONSTRAINT sold EXPECT (copies > 0) ON VIOLATION {sold},
+                     CONSTRAINT few EXPECT (copies < 100 AND book <> 'D') ON VIOLATION {few},
+                     CONSTRAINT known EXPECT (nullif(book, 'A') IS NOT NULL)
+                 ) AS SELECT book, sum(copies) AS copies FROM bronze.sales GROUP BY book"
+            ))
+        };
+        let record = runner.run(&held(["DROP ROW", "WARN"]), Trigger::Manual, never()).await.unwrap();
+        let counts = |record: &RunRecord| -> Vec<(String, u64, u64)> {
+            record.constraints.iter().map(|c| (c.name.clone(), c.passed, c.failed)).collect()
+        };
+        let counted = [("sold", 2, 2), ("few", 2, 2), ("known", 3, 1)].map(|(name, passed, failed)| (name.to_owned(), passed, failed));
+        assert_eq!((record.rows, record.dropped, counts(&record)), (2, 2, counted.to_vec()));
+        let kept = [("A".to_owned(), 2), ("C".to_owned(), 900)];
+        assert_eq!(totals(runner.warehouse(), "gold.sums").await, kept);
+        assert_eq!(runner.runs().all().await.unwrap(), [record], "the record is kept as it is");
+
+        let error = runner.run(&held(["DROP ROW", "FAIL"]), Trigger::Manual, never()).await.unwrap_err().to_string();
+        assert!(error.contains("gold.sums violates constraint 'few', EXPECT (copies < 100 AND book <> 'D')"), "{error}");
+        assert!(error.contains("book=C, copies=900") || error.contains("book=D, copies=-1"), "{error}");
+        let failed = runner.runs().all().await.unwrap().remove(0);
+        assert_eq!((failed.status, failed.attempts), (RunStatus::Failed, 1));
+        assert_eq!(totals(runner.warehouse(), "gold.sums").await, kept, "the rows stay");
+
+        let record = runner.run(&held(["DROP ROW", "DROP ROW"]), Trigger::Manual, never()).await.unwrap();
+        assert_eq!((record.rows, record.dropped), (1, 3), "a row is dropped once");
+        // A mistake in a constraint is told before anything runs.
+        let (_, mistakes) = Views::parse([SUMS.replace("AS SELECT", "(CONSTRAINT x EXPECT (copy > 0)) AS SELECT").as_str()])
+            .unwrap()
+            .plan([], &BTreeMap::from([("bronze.sales".parse().unwrap(), sales_schema())]))
+            .await;
+        let [mistake] = mistakes.as_slice() else { panic!("{mistakes:?}") };
+        assert!(mistake.of_constraint && mistake.error.to_string().contains("did you mean 'copies'?"), "{mistake:?}");
+    }
+
+    fn sales_schema() -> arrow::datatypes::SchemaRef {
+        use arrow::datatypes::{DataType, Field, Schema};
+        Arc::new(Schema::new(vec![Field::new("book", DataType::Utf8, true), Field::new("copies", DataType::Int64, true)]))
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@
 
 mod clock;
 mod error;
+mod expect;
 mod job;
 mod metrics;
 mod runs;
@@ -28,6 +29,7 @@ mod workers;
 
 pub use clock::{Clock, SystemClock};
 pub use error::BatchError;
+pub use expect::ConstraintRun;
 pub use job::{JobRunner, Limits};
 pub use metrics::{JobCounts, JobMetrics, JobObserver};
 pub use runs::{RunRecord, RunStatus, Runs, Trigger};

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use watershed_lake::{LakeError, TableName, Warehouse};
 
-use crate::View;
+use crate::{ConstraintRun, View};
 
 /// Records kept of one job: a day of one that runs every quarter of an hour.
 pub const RUNS_KEPT: usize = 100;
@@ -99,6 +99,12 @@ pub struct RunRecord {
     pub rows: u64,
     /// Bytes of their files.
     pub bytes: u64,
+    /// Rows left out because they violate an expectation.
+    #[serde(default)]
+    pub dropped: u64,
+    /// How its rows met the view's expectations, in the order of their definition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<ConstraintRun>,
     /// The version of each table it read.
     pub read: BTreeMap<TableName, i64>,
     /// The version of the view that it committed.
@@ -128,6 +134,8 @@ impl RunRecord {
             ended_ms: None,
             rows: 0,
             bytes: 0,
+            dropped: 0,
+            constraints: Vec::new(),
             read: BTreeMap::new(),
             written: None,
             attempts: 0,

@@ -10,8 +10,8 @@ use datafusion::common::TableReference;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::SessionContext;
 use watershed_dialect::{
-    MaterializedViewDefinition, SourceDefinition, SourceTable, SqlError, StatementKind, parse, plan_materialized_view, session_config,
-    session_state, tables_read,
+    MaterializedViewDefinition, SourceDefinition, SourceTable, SqlError, StatementKind, parse, plan_expectation, plan_materialized_view,
+    session_config, session_state, tables_read,
 };
 use watershed_lake::TableName;
 
@@ -37,9 +37,12 @@ impl View {
         Ok(Self { name, definition, reads })
     }
 
-    /// Changes when the query or the partitioning does: rows of another digest are those of another view.
+    /// Changes when the query, the partitioning or the expectations do: rows of another digest are those of another view.
     pub fn digest(&self) -> String {
-        let text = format!("{}\n{:?}", self.definition.query, self.definition.partitioned_by);
+        let mut text = format!("{}\n{:?}", self.definition.query, self.definition.partitioned_by);
+        for expectation in &self.definition.expectations {
+            text.push_str(&format!("\n{} {} {}", expectation.name, expectation.predicate, expectation.action.sql()));
+        }
         // FNV-1a: the same in every process.
         let digest = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
         format!("{digest:016x}")
@@ -51,8 +54,10 @@ impl View {
 pub struct Mistake {
     /// The view.
     pub view: TableName,
-    /// What is wrong; the place, if there is one, counts from the start of its query.
+    /// What is wrong; the place, if there is one, counts from the start of its query, or that of the text if a constraint is wrong.
     pub error: SqlError,
+    /// A constraint is wrong.
+    pub of_constraint: bool,
 }
 
 /// All views of a project, in an order in which each comes after those it reads.
@@ -134,7 +139,8 @@ impl Views {
         let context = SessionContext::new_with_state(session_state(session_config(), None));
         let mut mistakes = Vec::new();
         let mut schemas = BTreeMap::new();
-        let unlikely = |error: datafusion::error::DataFusionError| SqlError::new(error.strip_backtrace());
+        let of_query = |error: SqlError| (error, false);
+        let unlikely = |error: datafusion::error::DataFusionError| of_query(SqlError::new(error.strip_backtrace()));
         for source in sources {
             if let Err(error) = context.register_table(source.name.as_str(), Arc::new(SourceTable::new(source.clone()))) {
                 tracing::warn!(source = source.name, %error, "views are checked without it");
@@ -147,18 +153,21 @@ impl Views {
         }
         for view in &self.ordered {
             let plan = async || {
-                check_schedule(&view.definition.schedule, Utc::now())?;
+                check_schedule(&view.definition.schedule, Utc::now()).map_err(of_query)?;
                 if tables.contains_key(&view.name) {
-                    return Err(SqlError::new(format!("'{}' is defined twice", view.name)).hint("rename or remove one of them"));
+                    return Err(of_query(SqlError::new(format!("'{}' is defined twice", view.name)).hint("rename or remove one of them")));
                 }
-                let plan = plan_materialized_view(&context.state(), &view.definition).await?;
+                let plan = plan_materialized_view(&context.state(), &view.definition).await.map_err(of_query)?;
                 let schema: SchemaRef = Arc::clone(plan.schema().inner());
                 declare(&context, &view.name, Arc::new(EmptyTable::new(schema.clone()))).map_err(unlikely)?;
+                for expectation in &view.definition.expectations {
+                    plan_expectation(&context.state(), expectation, &schema).map_err(|error| (error, true))?;
+                }
                 Ok(schema)
             };
             match plan().await {
                 Ok(schema) => drop(schemas.insert(view.name.clone(), schema)),
-                Err(error) => mistakes.push(Mistake { view: view.name.clone(), error }),
+                Err((error, of_constraint)) => mistakes.push(Mistake { view: view.name.clone(), error, of_constraint }),
             }
         }
         // A view over one that does not plan cannot plan either, and would only repeat it.
@@ -211,7 +220,7 @@ fn circle_of(circle: &[&TableName]) -> Mistake {
                 .hint("let one of them read the tables that the others are made of")
         }
     };
-    Mistake { view, error }
+    Mistake { view, error, of_constraint: false }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! `CREATE MATERIALIZED VIEW schema.table [PARTITIONED BY (…)] [WITH (…)] [SCHEDULE … | TRIGGER …] AS query`, clauses in any order.
+//! `CREATE MATERIALIZED VIEW schema.table [(CONSTRAINT …)] [PARTITIONED BY (…)] [WITH (…)] [SCHEDULE … | TRIGGER …] AS query`, clauses in any
+//! order.
 //!
 //! ```sql
 //! CREATE MATERIALIZED VIEW gold.revenue_by_day
@@ -12,9 +13,10 @@ use croner::Cron;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::SqlError;
-use crate::create_streaming_table::{parse_partitioning, parse_table_name};
+use crate::create_streaming_table::{names_constraints, parse_partitioning, parse_table_name};
 use crate::cursor::{Cursor, error_at};
-use crate::definition::Schedule;
+use crate::definition::{OnViolation, Schedule};
+use crate::expectation::{Parsed, parse_expectations};
 use crate::nearest::did_you_mean;
 use crate::options::{Options, parse_duration_us, parse_interval_us};
 
@@ -33,18 +35,28 @@ pub(crate) struct ViewHead {
     pub(crate) partitioned_by: Vec<String>,
     pub(crate) schedule: Schedule,
     pub(crate) timeout: Duration,
+    pub(crate) expectations: Vec<Parsed>,
 }
 
-/// Parses what stands behind `CREATE MATERIALIZED VIEW`, up to and with `AS`.
-pub(crate) fn parse_view_head(cursor: &mut Cursor) -> Result<ViewHead, SqlError> {
+/// Parses what stands behind `CREATE MATERIALIZED VIEW`, up to and with `AS`. `text` is the whole text.
+pub(crate) fn parse_view_head(cursor: &mut Cursor, text: &str) -> Result<ViewHead, SqlError> {
     if cursor.peeks("IF") {
         return Err(cursor.error("IF NOT EXISTS is not needed").hint("leave it out: apply compares the definition with what is there"));
     }
     let (schema, table) = parse_table_name(cursor, "a materialized view")?;
+    let mut expectations = vec![];
     if cursor.parser.peek_token_ref().token == Token::LParen {
-        return Err(cursor
-            .error("a materialized view has no list of columns")
-            .hint("its columns are those of the query: name and cast them there, and filter in WHERE"));
+        if !names_constraints(cursor) {
+            return Err(cursor
+                .error("a materialized view has no list of columns")
+                .hint("its columns are those of the query: name and cast them there; in parentheses stand CONSTRAINT … EXPECT (…)"));
+        }
+        expectations = parse_expectations(cursor, text)?;
+        if let Some(aside) = expectations.iter().find(|expectation| expectation.action == OnViolation::Quarantine) {
+            return Err(error_at(aside.from, format!("constraint '{}' cannot QUARANTINE rows of a materialized view", aside.name))
+                .detail("each refresh makes all rows anew, so a row set aside would be set aside again and again")
+                .hint("write DROP ROW, and keep such rows by a view of their own: … WHERE NOT (predicate)"));
+        }
     }
     let mut partitioned_by = None;
     let mut options = None;
@@ -86,6 +98,7 @@ pub(crate) fn parse_view_head(cursor: &mut Cursor) -> Result<ViewHead, SqlError>
         partitioned_by: partitioned_by.unwrap_or_default(),
         schedule: schedule.unwrap_or(Schedule::OnDemand),
         timeout,
+        expectations,
     })
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn parse_head(cursor: &mut Cursor, text: &str) -> Result<Head, SqlErr
 }
 
 /// Whether the parentheses that open here hold constraints (or something meant as such) and not columns.
-fn names_constraints(cursor: &Cursor) -> bool {
+pub(crate) fn names_constraints(cursor: &Cursor) -> bool {
     let [_, first, _, third] = cursor.parser.peek_tokens_ref::<4>();
     let is = |token: &Token, words: &[&str]| matches!(token, Token::Word(w) if nearest(&w.value, words.iter().copied()).is_some());
     is(&first.token, &["constraint", "expect"]) || is(&third.token, &["expect"])

@@ -147,7 +147,7 @@ pub enum LateRows {
     Drop,
 }
 
-/// `CONSTRAINT name EXPECT (predicate) [ON VIOLATION action]`: what must be true of each row of a streaming table.
+/// `CONSTRAINT name EXPECT (predicate) [ON VIOLATION action]`: what must be true of each row of a table.
 #[derive(Debug, Clone)]
 pub struct Expectation {
     /// Under which violations are counted.
@@ -178,7 +178,7 @@ pub enum OnViolation {
     DropRow,
     /// To `<table>$violations`.
     Quarantine,
-    /// The pipeline stops before the row's epoch is decided.
+    /// The pipeline stops before the row's epoch is decided; the job fails before its commit.
     Fail,
 }
 
@@ -207,6 +207,8 @@ pub struct MaterializedViewDefinition {
     pub schedule: Schedule,
     /// One attempt to refresh it may take this long (default one hour).
     pub timeout: Duration,
+    /// What must be true of each row, in the order given; none has [`OnViolation::Quarantine`].
+    pub expectations: Vec<Expectation>,
     /// The text of the query after `AS`, as written.
     pub query: String,
 }

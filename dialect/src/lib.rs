@@ -17,6 +17,7 @@
 //! | question | file |
 //! |---|---|
 //! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs`, `create_sink.rs`, `create_panel.rs`, `expectation.rs` |
+//! | which rows violate expectations | `violations.rs` |
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
 //! | which rows a frame of OVER reaches | `over.rs` |
@@ -54,6 +55,7 @@ mod statement;
 mod storable;
 mod streamable;
 mod syntax;
+mod violations;
 
 pub use create_sink::plan_sink;
 pub use definition::*;
@@ -66,3 +68,4 @@ pub use source_table::SourceTable;
 pub use statement::{Statement, StatementKind, ViewName, parse};
 pub use streamable::check_streamable;
 pub use syntax::WatershedDialect;
+pub use violations::{Rule, Violations, row_shown};

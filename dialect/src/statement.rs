@@ -114,6 +114,13 @@ pub fn parse(text: &str) -> Result<Vec<Statement>, SqlError> {
 fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlError> {
     let start = parser.parser.peek_token_ref().span.start;
     let mut query_start = start;
+    let expectation = |parsed: Parsed| Expectation {
+        name: parsed.name,
+        predicate: places.slice(parsed.from, parsed.to).to_string(),
+        action: parsed.action,
+        line: parsed.from.line,
+        column: parsed.from.column,
+    };
     let mut cursor = Cursor::new(&mut parser.parser);
     let kind = if cursor.take(&["CREATE", "SOURCE"]) {
         StatementKind::CreateSource(parse_create_source(&mut cursor)?)
@@ -121,13 +128,6 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
         let head = parse_head(&mut cursor, places.text)?;
         query_start = cursor.here();
         parse_query(&mut cursor, places)?;
-        let expectation = |parsed: Parsed| Expectation {
-            name: parsed.name,
-            predicate: places.slice(parsed.from, parsed.to).to_string(),
-            action: parsed.action,
-            line: parsed.from.line,
-            column: parsed.from.column,
-        };
         StatementKind::CreateStreamingTable(StreamingTableDefinition {
             schema: head.schema,
             table: head.table,
@@ -138,7 +138,7 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
             query: places.slice(query_start, end_of_last(parser)).to_string(),
         })
     } else if cursor.take(&["CREATE", "MATERIALIZED", "VIEW"]) {
-        let head = parse_view_head(&mut cursor)?;
+        let head = parse_view_head(&mut cursor, places.text)?;
         query_start = cursor.here();
         parse_query(&mut cursor, places)?;
         StatementKind::CreateMaterializedView(MaterializedViewDefinition {
@@ -147,6 +147,7 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
             partitioned_by: head.partitioned_by,
             schedule: head.schedule,
             timeout: head.timeout,
+            expectations: head.expectations.into_iter().map(expectation).collect(),
             query: places.slice(query_start, end_of_last(parser)).to_string(),
         })
     } else if cursor.take(&["CREATE", "SINK"]) {

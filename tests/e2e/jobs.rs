@@ -205,6 +205,44 @@ fn a_run_cut_off_in_the_scheduler_is_made_up_for_at_the_next_start() {
 }
 
 #[test]
+fn rows_of_a_view_are_held_to_its_constraints_and_counted() {
+    let held = |few: &str| {
+        format!(
+            "CREATE MATERIALIZED VIEW gold.copies (
+                 CONSTRAINT sold EXPECT (copies > 0) ON VIOLATION DROP ROW,
+                 CONSTRAINT few EXPECT (copies < 5) ON VIOLATION {few}
+             ) SCHEDULE EVERY 1 DAY
+             AS SELECT book, sum(copies) AS copies FROM (VALUES ('A', 2), ('B', 8), ('A', 1), ('C', -1)) AS t (book, copies) GROUP BY book;"
+        )
+    };
+    let jobs = Jobs::applied(&held("WARN"));
+    let counted = |jobs: &Jobs| {
+        let rows =
+            jobs.query("SELECT \"constraint\", passed, failed, epoch, last_failed IS NOT NULL AS seen FROM system.quality ORDER BY 1");
+        rows.iter().map(Value::to_string).collect::<Vec<_>>()
+    };
+    assert!(counted(&jobs).is_empty(), "nothing was refreshed yet");
+    // Cut off behind its commit, then made again: each refresh is counted for itself.
+    jobs.watershed(["run", "copies"]).killed_at("refresh_committed", 0).run().died_at("refresh_committed");
+    jobs.watershed(["run", "copies"]).succeeds();
+    assert_eq!(jobs.copies(), sold(&[("A", 3), ("B", 8)]));
+    let expected = [
+        r#"{"constraint":"few","passed":2,"failed":1,"epoch":2,"seen":true}"#,
+        r#"{"constraint":"sold","passed":2,"failed":1,"epoch":2,"seen":true}"#,
+    ];
+    let expected = expected.map(|row| serde_json::from_str::<Value>(row).expect("JSON").to_string());
+    assert_eq!(counted(&jobs), expected);
+    assert_eq!(jobs.query("SELECT dropped FROM system.job_runs WHERE status = 'succeeded'")[0]["dropped"], 1);
+
+    let said = jobs.apply(&held("FAIL"));
+    assert!(said.contains("its constraints: the old rows stay until the next refresh"), "{said}");
+    let failed = jobs.watershed(["run", "copies"]).run();
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(failed.stderr.contains("constraint 'few'") && failed.stderr.contains("book=B, copies=8"), "{}", failed.output());
+    assert_eq!((jobs.copies(), counted(&jobs)), (sold(&[("A", 3), ("B", 8)]), expected.to_vec()));
+}
+
+#[test]
 fn the_mapreduce_example_counts_books() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/gold/book_totals.sql")).expect("the example");
     let jobs = Jobs::applied(&text);

@@ -215,6 +215,15 @@ fn a_materialized_view_takes_its_clauses_in_any_order() {
 }
 
 #[test]
+fn a_view_has_expectations() {
+    let text = "CREATE MATERIALIZED VIEW gold.v (\n CONSTRAINT a EXPECT (n > 0) ON VIOLATION DROP ROW,\n CONSTRAINT b EXPECT (n < 9)\n) AS SELECT 1 AS n";
+    let found = view(text).expectations;
+    let said: Vec<_> = found.iter().map(|e| (e.name.as_str(), e.predicate.as_str(), e.action.sql(), e.line, e.column)).collect();
+    assert_eq!(said, [("a", "n > 0", "DROP ROW", 2, 23), ("b", "n < 9", "WARN", 3, 23)]);
+    assert_eq!(view("CREATE MATERIALIZED VIEW gold.v AS SELECT 1 AS n").expectations, []);
+}
+
+#[test]
 fn schedules_say_when() {
     let cases = [
         ("", "on demand"),

@@ -13,16 +13,13 @@
 //!    5  NULL        yes       the second
 //! ```
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringBuilder, new_null_array};
-use arrow::compute::{filter_record_batch, not, or, prep_null_mask_filter};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringBuilder, new_null_array};
+use arrow::compute::{filter_record_batch, not, or};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::physical_expr::PhysicalExpr;
-use watershed_dialect::{Expectation, OnViolation};
+use watershed_dialect::{Expectation, OnViolation, Rule, Violations, row_shown};
 
 use crate::StreamError;
 use crate::hidden;
@@ -30,15 +27,13 @@ use crate::operator::{Operator, Output, Tally};
 
 /// The column of `<table>$violations` that names what a row violates.
 pub const VIOLATED: &str = "violated_constraints";
-/// How much of a row an error shows.
-const ROW_SHOWN_CHARS: usize = 600;
 
 /// The expectations of a table.
 pub struct ExpectSpec {
     /// The table, for errors.
     pub table: String,
     /// As defined, with their predicates over the result's columns, which stand first in a row.
-    pub rules: Vec<(Expectation, Arc<dyn PhysicalExpr>)>,
+    pub rules: Vec<Rule>,
     /// The result's columns.
     pub result: SchemaRef,
 }
@@ -77,28 +72,15 @@ impl Operator for Expect {
     }
 
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> Result<(), StreamError> {
-        let rows = batch.num_rows();
-        // For each expectation the rows that violate it; None if none does.
-        let mut violated: Vec<Option<BooleanArray>> = Vec::with_capacity(self.spec.rules.len());
-        let mut tallies = Vec::with_capacity(self.spec.rules.len());
-        for (_, predicate) in &self.spec.rules {
-            let met = predicate.evaluate(&batch)?.into_array(rows)?;
-            let met = met.as_boolean();
-            let met = if met.null_count() > 0 { prep_null_mask_filter(met) } else { met.clone() };
-            let passed = met.true_count();
-            tallies.push(Tally { passed: passed as u64, failed: (rows - passed) as u64 });
-            violated.push(if passed == rows { None } else { Some(not(&met)?) });
+        let violations = Violations::find(&self.spec.rules, &batch)?;
+        if let Some((row, rule)) = violations.fatal()? {
+            return Err(self.failure(&batch, row, rule));
         }
-        let by = |action: OnViolation| self.violators(&violated, action);
-        if let Some(failing) = by(OnViolation::Fail)?
-            && let Some(row) = failing.values().set_indices().next()
-        {
-            return Err(self.failure(&batch, row, &violated));
-        }
+        let tallies: Vec<Tally> = violations.counts().map(|(passed, failed)| Tally { passed, failed }).collect();
         out.count(&tallies);
-        let (aside, dropped) = (by(OnViolation::Quarantine)?, by(OnViolation::DropRow)?);
+        let (aside, dropped) = (violations.with(OnViolation::Quarantine)?, violations.with(OnViolation::DropRow)?);
         if let Some(aside) = &aside {
-            out.violating.push(self.to_side(&batch, aside, &violated)?);
+            out.violating.push(self.to_side(&batch, aside, &violations)?);
         }
         let gone = match (&aside, &dropped) {
             (None, None) => {
@@ -115,26 +97,11 @@ impl Operator for Expect {
 }
 
 impl Expect {
-    /// The rows that violate any expectation with this action.
-    fn violators(&self, violated: &[Option<BooleanArray>], action: OnViolation) -> Result<Option<BooleanArray>, StreamError> {
-        let mut all: Option<BooleanArray> = None;
-        for ((rule, _), rows) in self.spec.rules.iter().zip(violated) {
-            let Some(rows) = rows.as_ref().filter(|_| rule.action == action) else { continue };
-            all = Some(match all {
-                None => rows.clone(),
-                Some(all) => or(&all, rows)?,
-            });
-        }
-        Ok(all)
-    }
-
-    fn to_side(&self, batch: &RecordBatch, aside: &BooleanArray, violated: &[Option<BooleanArray>]) -> Result<RecordBatch, StreamError> {
+    fn to_side(&self, batch: &RecordBatch, aside: &BooleanArray, violations: &Violations) -> Result<RecordBatch, StreamError> {
         let mut names = ListBuilder::new(StringBuilder::new());
         for row in aside.values().set_indices() {
-            for ((rule, _), rows) in self.spec.rules.iter().zip(violated) {
-                if rows.as_ref().is_some_and(|rows| rows.value(row)) {
-                    names.values().append_value(&rule.name);
-                }
+            for rule in violations.of_row(row) {
+                names.values().append_value(&rule.name);
             }
             names.append(true);
         }
@@ -150,12 +117,7 @@ impl Expect {
         Ok(RecordBatch::try_new(self.side_schema.clone(), columns)?)
     }
 
-    fn failure(&self, batch: &RecordBatch, row: usize, violated: &[Option<BooleanArray>]) -> StreamError {
-        let is_it = |(rule, rows): (&Expectation, &Option<BooleanArray>)| {
-            rule.action == OnViolation::Fail && rows.as_ref().is_some_and(|rows| rows.value(row))
-        };
-        let rules = self.spec.rules.iter().map(|(rule, _)| rule);
-        let rule = rules.zip(violated).find(|&(rule, rows)| is_it((rule, rows))).map(|(rule, _)| rule);
+    fn failure(&self, batch: &RecordBatch, row: usize, rule: &Expectation) -> StreamError {
         let place = hidden::has_hidden(&batch.schema()).then(|| {
             let hidden = hidden::hidden_columns(batch);
             let partition: &Int32Array = hidden[0].as_primitive::<Int32Type>();
@@ -164,25 +126,9 @@ impl Expect {
         });
         StreamError::Violated {
             pipeline: self.spec.table.clone(),
-            constraint: rule.map(|rule| rule.name.clone()).unwrap_or_default(),
-            predicate: rule.map(|rule| rule.predicate.clone()).unwrap_or_default(),
-            row: format!("{}{}", place.unwrap_or_default(), self.show(batch, row)),
+            constraint: rule.name.clone(),
+            predicate: rule.predicate.clone(),
+            row: format!("{}{}", place.unwrap_or_default(), row_shown(&self.spec.result, batch, row)),
         }
-    }
-
-    /// `column=value, …` of one row, cut where it gets long.
-    fn show(&self, batch: &RecordBatch, row: usize) -> String {
-        let mut text = String::new();
-        let options = FormatOptions::default().with_null("NULL");
-        for (field, column) in self.spec.result.fields().iter().zip(batch.columns()) {
-            let value = ArrayFormatter::try_new(column.as_ref(), &options).and_then(|column| column.value(row).try_to_string());
-            // Writing to a text does not fail.
-            let _ = write!(text, "{}{}={}", if text.is_empty() { "" } else { ", " }, field.name(), value.unwrap_or_else(|_| "?".into()));
-        }
-        if let Some((cut, _)) = text.char_indices().nth(ROW_SHOWN_CHARS) {
-            text.truncate(cut);
-            text.push('…');
-        }
-        text
     }
 }
