@@ -5,25 +5,26 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use watershed_lake::{StagedFile, TableName, Warehouse};
+use watershed_lake::{TableName, Warehouse};
 use watershed_query::SystemTable;
-use watershed_stream::{Counters, EpochRecord, last_epochs};
+use watershed_stream::{Counters, EpochHistory, EpochSummary};
 
 use crate::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
 
 /// Records of each pipeline that are read: some minutes of the usual commit interval.
 const EPOCHS_EACH: usize = 60;
 
-/// The table; reads the warehouse anew each time.
+/// The table; what it has read once it knows.
 #[derive(Debug)]
 pub struct Epochs {
-    warehouse: Warehouse,
+    history: EpochHistory,
 }
 
 impl Epochs {
     /// Of this warehouse.
     pub fn new(warehouse: Warehouse) -> Self {
-        Self { warehouse }
+        // One more than is shown: what an epoch added is told by the one before it.
+        Self { history: EpochHistory::new(warehouse, EPOCHS_EACH + 1) }
     }
 }
 
@@ -56,14 +57,13 @@ impl SystemTable for Epochs {
     }
 
     async fn rows(&self) -> Result<RecordBatch, String> {
-        // One more than is shown: what an epoch added is told by the one before it.
-        let records = last_epochs(&self.warehouse, EPOCHS_EACH + 1).await.map_err(|error| error.to_string())?;
-        batch(self.schema(), &added(records)).map_err(|error| error.to_string())
+        let epochs = self.history.newest().await.map_err(|error| error.to_string())?;
+        batch(self.schema(), &added(epochs)).map_err(|error| error.to_string())
     }
 }
 
 /// Each record with what its epoch added. A record whose predecessor is not known is left out, unless it is a pipeline's first.
-fn added(records: Vec<EpochRecord>) -> Vec<(EpochRecord, Counters)> {
+fn added(records: Vec<EpochSummary>) -> Vec<(EpochSummary, Counters)> {
     let mut before: HashMap<TableName, (u64, Counters)> = HashMap::new();
     let mut all = Vec::with_capacity(records.len());
     for record in records {
@@ -88,24 +88,21 @@ fn added(records: Vec<EpochRecord>) -> Vec<(EpochRecord, Counters)> {
     all
 }
 
-fn batch(schema: SchemaRef, rows: &[(EpochRecord, Counters)]) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let files = |record: &EpochRecord, of: &dyn Fn(&StagedFile) -> u64| -> u64 {
-        record.tables.iter().flat_map(|table| &table.files).map(of).sum()
-    };
+fn batch(schema: SchemaRef, rows: &[(EpochSummary, Counters)]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let columns = vec![
         texts(rows, |(record, _)| Some(record.pipeline.to_string())),
         counts(rows, |(record, _)| Some(record.epoch)),
         times_ms(rows, |(record, _)| Some(record.written_ms)),
-        times_us(rows, |(record, _)| record.watermark_us()),
+        times_us(rows, |(record, _)| record.watermark_us),
         counts(rows, |(_, added)| Some(added.rows_in)),
         counts(rows, |(_, added)| Some(added.rows_out)),
         counts(rows, |(_, added)| Some(added.rows_late)),
         counts(rows, |(_, added)| Some(added.rows_quarantined)),
         counts(rows, |(_, added)| Some(added.rows_deduplicated)),
-        counts(rows, |(record, _)| Some(files(record, &|_| 1))),
-        counts(rows, |(record, _)| Some(files(record, &|file| file.size_bytes))),
-        counts(rows, |(record, _)| Some(record.state_bytes())),
-        texts(rows, |(record, _)| Some(record.writer.to_string())),
+        counts(rows, |(record, _)| Some(record.files)),
+        counts(rows, |(record, _)| Some(record.file_bytes)),
+        counts(rows, |(record, _)| Some(record.state_bytes)),
+        texts(rows, |(record, _)| Some(record.writer.clone())),
     ];
     RecordBatch::try_new(schema, columns)
 }

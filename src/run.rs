@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use tokio::sync::watch;
 use watershed_batch::{JobRunner, RunRecord, Trigger, View, Views};
 use watershed_dialect::did_you_mean;
-use watershed_dialect::stages::{Stage, refresh_stages, steps};
+use watershed_dialect::stages::{Stage, steps};
 use watershed_query::shell::{Cell, Column, Layout, Style, duration, expanded, grouped};
 
 use crate::jobs::versions;
@@ -44,8 +44,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let view = find(&views, &args.job)?;
     let runner = warehouse::job_runner(&context.config, warehouse)?;
     if args.explain {
-        let plan = runner.plan(view).await?;
-        print!("{}", explained(view, &refresh_stages(&plan, &view.name.to_string()), context));
+        print!("{}", explained(view, &runner.stages(view).await?, context));
         return Ok(0);
     }
     let (asked, stop) = watch::channel(false);

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -23,14 +24,15 @@ use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
-use watershed_dialect::stages::JOB_TASKS_MIN;
-use watershed_dialect::{plan_materialized_view, session_config, session_state};
+use watershed_dialect::stages::{JOB_TASKS_MIN, Stage, as_of_stages, refresh_stages};
+use watershed_dialect::{AsOfJoin, as_of_join, plan_materialized_view, session_config, session_state};
 use watershed_lake::{LakeError, Overwrite, TableName, Warehouse, step};
 
 use crate::clock::{Clock, SystemClock};
 use crate::expect::{ConstraintRun, Expectations};
 use crate::metrics::JobObserver;
 use crate::runs::{RunRecord, RunStatus, Runs, Trigger};
+use crate::training_set::joined;
 use crate::views::declare;
 use crate::{BatchError, View, workers};
 
@@ -95,13 +97,20 @@ struct Done {
     written: Option<i64>,
 }
 
-/// A query over pinned inputs, ready to run.
+/// A query over pinned inputs, ready to be computed.
 struct Planned {
     context: SessionContext,
-    plan: Arc<dyn ExecutionPlan>,
+    query: Computation,
     /// The columns of the view.
-    schema: arrow::datatypes::SchemaRef,
+    schema: SchemaRef,
     read: BTreeMap<TableName, i64>,
+}
+
+/// Who computes the rows.
+enum Computation {
+    DataFusion(Arc<dyn ExecutionPlan>),
+    /// Polars: the rows are all there at once.
+    AsOf(AsOfJoin),
 }
 
 impl JobRunner {
@@ -199,9 +208,13 @@ impl JobRunner {
         outcome.map(|_| record)
     }
 
-    /// The physical plan that a run would execute now; runs nothing.
-    pub async fn plan(&self, view: &View) -> Result<Arc<dyn ExecutionPlan>, BatchError> {
-        Ok(self.planned(view).await?.plan)
+    /// The stages that a run would have now; runs nothing.
+    pub async fn stages(&self, view: &View) -> Result<Vec<Stage>, BatchError> {
+        let name = view.name.to_string();
+        Ok(match self.planned(view).await?.query {
+            Computation::DataFusion(plan) => refresh_stages(&plan, &name),
+            Computation::AsOf(join) => as_of_stages(&join, &name),
+        })
     }
 
     /// Tries again and again; `progress` is the number of attempts and what the last failed one failed for.
@@ -233,9 +246,17 @@ impl JobRunner {
 
         let mut writer = table.writer(view.name.table());
         let mut expectations = Expectations::new(view, &planned.context.state(), planned.schema)?;
-        let mut stream = execute_stream(planned.plan, planned.context.task_ctx())?;
-        while let Some(batch) = stream.next().await {
-            writer.write(expectations.hold(batch?)?).await?;
+        match planned.query {
+            Computation::DataFusion(plan) => {
+                let mut stream = execute_stream(plan, planned.context.task_ctx())?;
+                while let Some(batch) = stream.next().await {
+                    writer.write(expectations.hold(batch?)?).await?;
+                }
+            }
+            Computation::AsOf(join) => {
+                let (rows, _memory) = joined(&planned.context, &join).await?;
+                writer.write(expectations.hold(rows)?).await?;
+            }
         }
         let (constraints, dropped) = expectations.counts();
         let files = writer.finish().await?;
@@ -288,8 +309,11 @@ impl JobRunner {
         }
         let logical = plan_materialized_view(&context.state(), &view.definition).await?;
         let schema = Arc::clone(logical.schema().inner());
-        let plan = context.execute_logical_plan(logical).await?.create_physical_plan().await?;
-        Ok(Planned { context, plan, schema, read })
+        let query = match as_of_join(&view.definition.query)? {
+            Some(join) => Computation::AsOf(join),
+            None => Computation::DataFusion(context.execute_logical_plan(logical).await?.create_physical_plan().await?),
+        };
+        Ok(Planned { context, query, schema, read })
     }
 }
 
@@ -465,7 +489,7 @@ mod tests {
         assert!(mistake.of_constraint && mistake.error.to_string().contains("did you mean 'copies'?"), "{mistake:?}");
     }
 
-    fn sales_schema() -> arrow::datatypes::SchemaRef {
+    fn sales_schema() -> SchemaRef {
         use arrow::datatypes::{DataType, Field, Schema};
         Arc::new(Schema::new(vec![Field::new("book", DataType::Utf8, true), Field::new("copies", DataType::Int64, true)]))
     }

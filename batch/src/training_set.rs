@@ -8,8 +8,10 @@
 //!
 //! For each fact the newest feature row of its key is taken whose time is not later than the fact's (with `strict`, earlier): what a service could
 //! have known then. A fact without one keeps empty features. A feature row's time is when it became known, so for aggregates over windows that is
-//! the window's end. The join is Polars' `join_asof` over keys, times and row numbers; both tables are held in memory. Before anything is written,
-//! every match is checked once more: no row may know the future.
+//! the window's end. The join is Polars' `join_asof` over keys, times and row numbers; both tables are held in memory, within the limit of all jobs.
+//! Before anything is written, every match is checked once more: no row may know the future.
+//!
+//! `watershed training-set` writes a file; a materialized view with an ASOF JOIN keeps a table of it ([`joined`]).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,15 +19,17 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, take};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::Column;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{Expr, col};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::WriterProperties;
-use datafusion::prelude::SessionContext;
-use polars::prelude::{AsofJoinBy, AsofStrategy, Column as PolarsColumn, DataFrame, PolarsResult};
-use watershed_dialect::did_you_mean;
+use datafusion::prelude::{DataFrame, SessionContext};
+use futures::TryStreamExt;
+use polars::prelude::{AsofJoinBy, AsofStrategy, Column as PolarsColumn, DataFrame as PolarsFrame, PolarsResult};
+use watershed_dialect::{AsOfJoin, as_of_columns, check_side, plan_text};
 use watershed_lake::{LakeError, TableName};
 
 use crate::views::declare;
@@ -69,76 +73,45 @@ impl TrainingSet {
     /// Joins, and writes a Parquet file; what stood there before is replaced when the new one is whole.
     pub async fn write(&self, runner: &JobRunner, file: &Path) -> Result<TrainingSetMade, BatchError> {
         let context = runner.context();
-        let (facts_version, facts) = self.rows(runner, &context, &self.facts, &self.time).await?;
-        let (features_version, features) = self.rows(runner, &context, &self.features, &self.feature_time).await?;
-        let all_facts = runner.warehouse().table(&self.facts).await?.provider_at(facts_version).await?;
-        let counted = context.read_table(all_facts)?.filter(named(&self.time).is_null())?.count().await?;
-
-        let joined = self.join(&facts, &features)?;
+        let mut read = BTreeMap::new();
+        for (name, time) in [(&self.facts, &self.time), (&self.features, &self.feature_time)] {
+            let table = match runner.warehouse().table(name).await {
+                Err(LakeError::NoSuchTable(_)) => {
+                    return Err(BatchError::Refused {
+                        what: format!("there is no table {name}"),
+                        hint: "`watershed shell -c 'SHOW TABLES'` lists them".to_owned(),
+                    });
+                }
+                other => other?,
+            };
+            check_side(&table.schema(), &name.to_string(), &self.keys, time)
+                .map_err(|error| BatchError::Refused { what: error.message, hint: error.hint.unwrap_or_default() })?;
+            // Facts and features may be one table.
+            if !read.contains_key(name) {
+                let (version, provider) = table.pinned().await?;
+                declare(&context, name, provider)?;
+                read.insert(name.clone(), version);
+            }
+        }
+        let facts = context.table(reference(&self.facts)).await?;
+        let without_time = facts.clone().filter(named(&self.time).is_null())?.count().await? as u64;
+        let joined = self.joined(facts, context.table(reference(&self.features)).await?).await?;
         let bytes = write_parquet(&joined.rows, file)?;
-        Ok(TrainingSetMade {
-            rows: joined.rows.num_rows() as u64,
-            matched: joined.matched,
-            without_time: counted as u64,
-            columns: joined.rows.num_columns(),
-            bytes,
-            read: BTreeMap::from([(self.facts.clone(), facts_version), (self.features.clone(), features_version)]),
-        })
+        let (rows, columns) = (joined.rows.num_rows() as u64, joined.rows.num_columns());
+        Ok(TrainingSetMade { rows, matched: joined.matched, without_time, columns, bytes, read })
     }
 
-    /// All rows of a table that have a time, in its order, and the version they are of.
-    async fn rows(
-        &self,
-        runner: &JobRunner,
-        context: &SessionContext,
-        name: &TableName,
-        time: &str,
-    ) -> Result<(i64, RecordBatch), BatchError> {
-        let table = match runner.warehouse().table(name).await {
-            Err(LakeError::NoSuchTable(_)) => {
-                return Err(BatchError::Refused {
-                    what: format!("there is no table {name}"),
-                    hint: "`watershed shell -c 'SHOW TABLES'` lists them".to_owned(),
-                });
-            }
-            other => other?,
-        };
-        let schema = table.schema();
-        for column in self.keys.iter().map(String::as_str).chain([time]) {
-            if schema.index_of(column).is_ok() {
-                continue;
-            }
-            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            let near = did_you_mean(column, names.iter().copied());
-            return Err(BatchError::Refused {
-                what: format!("table {name} has no column '{column}'"),
-                hint: near.unwrap_or_else(|| format!("it has {}", names.join(", "))),
-            });
-        }
-        let of_time = schema.field_with_name(time).map(|field| field.data_type().clone());
-        if !matches!(of_time, Ok(DataType::Timestamp(..))) {
-            let what = format!("column '{time}' of {name} is no TIMESTAMP");
-            return Err(BatchError::Refused { what, hint: "name the column that says when a row became known".to_owned() });
-        }
-        let (version, provider) = table.pinned().await?;
-        // Facts and features may be one table.
-        if !context.table_exist(reference(name)).is_ok_and(|there| there) {
-            declare(context, name, provider)?;
-        }
-        let mut frame = context.table(reference(name)).await?.filter(named(time).is_not_null())?;
-        if *name == self.features {
-            // A key that is not known belongs to nobody, and must not match the facts without one.
-            for key in &self.keys {
-                frame = frame.filter(named(key).is_not_null())?;
-            }
-        }
-        let frame = frame.sort(vec![named(time).sort(true, false)])?;
-        let batches = frame.collect().await?;
-        let rows = concat_batches(&schema, &batches).map_err(|error| BatchError::Join(error.to_string()))?;
-        Ok((version, rows))
+    /// Joins rows that are computed as they are needed.
+    async fn joined(&self, facts: DataFrame, features: DataFrame) -> Result<Joined, BatchError> {
+        // A key that is not known belongs to nobody, and must not match the facts without one.
+        let known = self.keys.iter().try_fold(features, |features, key| features.filter(named(key).is_not_null()))?;
+        let facts = sorted_rows(facts, &self.time).await?;
+        let features = sorted_rows(known, &self.feature_time).await?;
+        self.join(facts, features)
     }
 
-    fn join(&self, facts: &RecordBatch, features: &RecordBatch) -> Result<Joined, BatchError> {
+    fn join(&self, facts: Held, features: Held) -> Result<Joined, BatchError> {
+        let (memory, facts, features) = ([facts.memory, features.memory], &facts.rows, &features.rows);
         let refused = |error: arrow::error::ArrowError| BatchError::Join(error.to_string());
         let (fact_times, feature_times) = (times(facts, &self.time)?, times(features, &self.feature_time)?);
         let left = self.frame(facts, &fact_times).map_err(|error| BatchError::Join(error.to_string()))?;
@@ -148,23 +121,19 @@ impl TrainingSet {
 
         let matched = matches.iter().flatten().count() as u64;
         let indices = UInt32Array::from(matches);
-        let mut fields: Vec<FieldRef> = facts.schema().fields().iter().cloned().collect();
         let mut columns: Vec<ArrayRef> = facts.columns().to_vec();
         for (field, column) in features.schema().fields().iter().zip(features.columns()) {
-            if self.keys.contains(field.name()) {
-                continue;
+            if !self.keys.contains(field.name()) {
+                columns.push(take(column, &indices, None).map_err(refused)?);
             }
-            let taken = facts.schema().index_of(field.name()).is_ok();
-            let name = if taken { format!("feature_{}", field.name()) } else { field.name().clone() };
-            fields.push(Arc::new(Field::new(name, field.data_type().clone(), true)));
-            columns.push(take(column, &indices, None).map_err(refused)?);
         }
-        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(refused)?;
-        Ok(Joined { rows, matched })
+        let schema = as_of_columns(&facts.schema(), &features.schema(), &self.keys);
+        let rows = RecordBatch::try_new(schema, columns).map_err(refused)?;
+        Ok(Joined { rows, matched, _memory: memory })
     }
 
     /// Keys as text, times as numbers, and which row it was.
-    fn frame(&self, rows: &RecordBatch, times: &[i64]) -> Result<DataFrame, Box<dyn std::error::Error>> {
+    fn frame(&self, rows: &RecordBatch, times: &[i64]) -> Result<PolarsFrame, Box<dyn std::error::Error>> {
         let mut columns = vec![PolarsColumn::new("time".into(), times)];
         for (position, key) in self.keys.iter().enumerate() {
             let text = cast(rows.column(rows.schema().index_of(key)?), &DataType::Utf8)?;
@@ -173,7 +142,7 @@ impl TrainingSet {
         }
         let numbers: Vec<u32> = (0..u32::try_from(rows.num_rows())?).collect();
         columns.push(PolarsColumn::new("row".into(), numbers));
-        Ok(DataFrame::new(rows.num_rows(), columns)?)
+        Ok(PolarsFrame::new(rows.num_rows(), columns)?)
     }
 
     /// No match may know the future, nor be somebody else's.
@@ -192,6 +161,47 @@ impl TrainingSet {
 struct Joined {
     rows: RecordBatch,
     matched: u64,
+    /// Held as long as the rows are.
+    _memory: [MemoryReservation; 2],
+}
+
+/// Rows of one side, and the part of the jobs' memory that they take.
+struct Held {
+    rows: RecordBatch,
+    memory: MemoryReservation,
+}
+
+/// All rows that have a time, in its order.
+async fn sorted_rows(frame: DataFrame, time: &str) -> Result<Held, BatchError> {
+    let frame = frame.filter(named(time).is_not_null())?.sort(vec![named(time).sort(true, false)])?;
+    let schema = Arc::clone(frame.schema().inner());
+    let pool = Arc::clone(&frame.task_ctx().runtime_env().memory_pool);
+    let memory = MemoryConsumer::new("as-of join").register(&pool);
+    let mut batches = Vec::new();
+    let mut stream = frame.execute_stream().await?;
+    while let Some(batch) = stream.try_next().await? {
+        // Twice: as they come, and as one.
+        memory.try_grow(2 * batch.get_array_memory_size())?;
+        batches.push(batch);
+    }
+    let rows = concat_batches(&schema, &batches).map_err(|error| BatchError::Join(error.to_string()))?;
+    Ok(Held { rows, memory })
+}
+
+/// The rows of a view with an ASOF JOIN, whose tables are declared in `context`, and the memory that they take.
+pub(crate) async fn joined(context: &SessionContext, join: &AsOfJoin) -> Result<(RecordBatch, impl Sized + Send + 'static), BatchError> {
+    let name = |(schema, table): &(String, String)| TableName::new(schema, table).map_err(BatchError::Join);
+    let set = TrainingSet {
+        facts: name(&join.facts)?,
+        features: name(&join.features)?,
+        keys: join.keys.clone(),
+        time: join.time.clone(),
+        feature_time: join.feature_time.clone(),
+        strict: join.strict,
+    };
+    let side = async |query: &str| Ok::<_, BatchError>(context.execute_logical_plan(plan_text(context, query).await?).await?);
+    let Joined { rows, _memory: memory, .. } = set.joined(side(&join.facts_query).await?, side(&join.features_query).await?).await?;
+    Ok((rows, memory))
 }
 
 fn key_name(position: usize) -> String {
@@ -199,7 +209,7 @@ fn key_name(position: usize) -> String {
 }
 
 /// The row of the features that each fact gets.
-fn as_of(facts: &DataFrame, features: DataFrame, keys: usize, strict: bool) -> PolarsResult<Vec<Option<u32>>> {
+fn as_of(facts: &PolarsFrame, features: PolarsFrame, keys: usize, strict: bool) -> PolarsResult<Vec<Option<u32>>> {
     let by: Vec<String> = (0..keys).map(key_name).collect();
     let facts = facts.drop("row")?;
     let joined = facts.join_asof_by(&features, "time", "time", &by, &by, AsofStrategy::Backward, None, !strict, false)?;
@@ -372,6 +382,54 @@ mod tests {
                 assert_eq!(feature.map(|(known, _)| known), best);
             }
         }
+    }
+
+    fn view(query: &str) -> crate::View {
+        let text = format!("CREATE MATERIALIZED VIEW gold.learn AS {query}");
+        crate::Views::parse([text.as_str()]).unwrap_or_else(|e| panic!("{}", e.render(&text, None))).iter().next().unwrap().clone()
+    }
+
+    const JOIN: &str = "SELECT * FROM silver.payments AS p ASOF JOIN gold.cards f MATCH_CONDITION (p.at >= f.known) ON p.card = f.card";
+
+    #[tokio::test]
+    async fn a_view_keeps_facts_with_what_was_known_then() {
+        let a = Some("a");
+        let facts = batch(&[a, a, Some("b")], "at", &[Some(100), Some(160), Some(7)], "amount", &[1, 2, 3]);
+        let features = batch(&[a, a, a], "known", &[Some(101), Some(100), Some(150)], "declines", &[11, 10, 15]);
+        let runner = warehouse(facts, features).await;
+        let (_sender, stop) = tokio::sync::watch::channel(false);
+        let rows = async |query: &str| {
+            let run = runner.run(&view(query), crate::Trigger::Manual, stop.clone()).await.unwrap();
+            let context = runner.context();
+            declare(&context, &run.job, runner.warehouse().table(&run.job).await.unwrap().provider().await.unwrap()).unwrap();
+            let found = context.sql("SELECT amount, declines FROM gold.learn ORDER BY 1").await.unwrap().collect().await.unwrap();
+            let text = arrow::util::pretty::pretty_format_batches(&found).unwrap().to_string();
+            let cells = text.lines().skip(3).filter(|line| line.starts_with('|')).map(|line| line.split_whitespace().collect::<String>());
+            (run, cells.collect::<Vec<_>>())
+        };
+        let (run, found) = rows(JOIN).await;
+        assert_eq!(found, ["|1|10|", "|2|15|", "|3||"]);
+        assert_eq!((run.rows, run.read.len(), run.written), (3, 2, Some(1)));
+        let (_, found) = rows(&format!("{} WHERE p.amount <> 3 AND at > TIMESTAMP '1970-01-01 00:00:10'", JOIN.replace(">=", ">"))).await;
+        assert_eq!(found, ["|1||", "|2|15|"], "at the same moment is not before it");
+        let (_, found) = rows(&JOIN.replace("ON p.card = f.card", "USING (card)").replace("p.at >= f.known", "f.known <= p.at")).await;
+        assert_eq!(found.len(), 3);
+        let stages: Vec<String> = runner.stages(&view(JOIN)).await.unwrap().iter().map(|stage| stage.step.to_string()).collect();
+        assert_eq!(stages, ["map", "gather", "reduce", "write"]);
+
+        let little = Limits { memory_bytes: 1 << 10, ..Limits::default() };
+        let runner = JobRunner::new(runner.warehouse().clone(), little).unwrap();
+        let error = runner.run(&view(JOIN), crate::Trigger::Manual, stop.clone()).await.unwrap_err();
+        assert!(matches!(error, BatchError::OutOfMemory(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_view_over_nothing_yet_is_empty() {
+        let none = |time, value| batch(&[], time, &[], value, &[]);
+        let runner = warehouse(none("at", "amount"), none("known", "declines")).await;
+        let (_sender, stop) = tokio::sync::watch::channel(false);
+        let run = runner.run(&view(JOIN), crate::Trigger::Manual, stop).await.unwrap();
+        assert_eq!((run.rows, run.status), (0, crate::RunStatus::Succeeded));
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
 //! | which rows a frame of OVER reaches | `over.rs` |
+//! | how facts are joined with features as of their times | `as_of.rs` |
 //! | which scalar functions there are beside DataFusion's | `functions.rs`, a file each |
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
 //! | what EXPLAIN calls the stages of a plan | `stages.rs` |
@@ -32,6 +33,7 @@ pub mod over;
 pub mod stages;
 pub mod window;
 
+mod as_of;
 mod column_type;
 mod create_materialized_view;
 mod create_panel;
@@ -57,6 +59,7 @@ mod streamable;
 mod syntax;
 mod violations;
 
+pub use as_of::{AsOfJoin, as_of_columns, as_of_join, check_side};
 pub use create_sink::plan_sink;
 pub use definition::*;
 pub use error::SqlError;

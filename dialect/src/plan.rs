@@ -20,6 +20,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
+use crate::as_of::as_of_join;
 use crate::diagnose::from_datafusion;
 use crate::locate::{Excerpt, placed_by_message};
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
@@ -94,10 +95,15 @@ pub async fn plan_streaming_table(state: &SessionState, table: &StreamingTableDe
 }
 
 /// Parses and plans the query of a materialized view for batch, unoptimised. What it reads must be tables, and places in errors count from the
-/// start of its query. As with [`plan_streaming`], the schema of the plan is one that a Delta table can hold.
+/// start of its query. As with [`plan_streaming`], the schema of the plan is one that a Delta table can hold. The plan of an [`AsOfJoin`](crate::AsOfJoin) has
+/// its columns and no rows.
 pub async fn plan_materialized_view(state: &SessionState, view: &MaterializedViewDefinition) -> Result<LogicalPlan, SqlError> {
     let whole = Excerpt::whole(&view.query);
-    let plan = plan_parsed(state, query_of(&view.query, "a materialized view")?, whole).await?;
+    let parsed = query_of(&view.query, "a materialized view")?;
+    let plan = match as_of_join(&view.query)? {
+        Some(join) => join.plan(state, whole).await?,
+        None => plan_parsed(state, parsed, whole).await?,
+    };
     check_reads_tables(&plan, whole)?;
     let failed = |e: DataFusionError| from_datafusion(&e, state, whole).at_least(1, 1);
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failed)?;
@@ -122,7 +128,7 @@ pub fn tables_read(query: &str) -> Result<Vec<(String, String)>, SqlError> {
 }
 
 /// A source has no rows of its own, so a job over one would fail whenever it runs.
-fn check_reads_tables(plan: &LogicalPlan, text: Excerpt<'_>) -> Result<(), SqlError> {
+pub(crate) fn check_reads_tables(plan: &LogicalPlan, text: Excerpt<'_>) -> Result<(), SqlError> {
     let mut found = None;
     let walked = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
@@ -168,7 +174,7 @@ pub(crate) fn streaming_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     ]
 }
 
-fn one_statement(text: &str) -> Result<Statement, SqlError> {
+pub(crate) fn one_statement(text: &str) -> Result<Statement, SqlError> {
     let mut statements = parse(text)?.into_iter();
     match (statements.next(), statements.next()) {
         (Some(only), None) => Ok(only),

@@ -34,6 +34,8 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
+use crate::AsOfJoin;
+
 /// Each stage of a job has this many tasks at least, so that its shuffle is one on any machine.
 pub const JOB_TASKS_MIN: usize = 2;
 /// Characters of one thing that a stage does; longer ones are cut.
@@ -93,9 +95,27 @@ impl fmt::Display for Stage {
 /// The stages by which a job refreshes `view`: those of its plan, and the commit.
 pub fn refresh_stages(plan: &Arc<dyn ExecutionPlan>, view: &str) -> Vec<Stage> {
     let mut stages = stages(plan);
-    let what = format!("Parquet files, then one commit that replaces the rows of {view}");
-    stages.push(Stage { step: Step::Write, tasks: 1, what: vec![what] });
+    stages.push(written(view));
     stages
+}
+
+/// The stages by which a job refreshes `view` by an as-of join, which is no plan of DataFusion's.
+pub fn as_of_stages(join: &AsOfJoin, view: &str) -> Vec<Stage> {
+    let read = |(schema, table): &(String, String), time: &str| format!("read {schema}.{table}, sort by {time}");
+    let newest = if join.strict { "before" } else { "not later than" };
+    let what = format!("newest {} {newest} {} by {}", join.feature_time, join.time, join.keys.join(", "));
+    let stage = |step, what| Stage { step, tasks: 1, what };
+    vec![
+        stage(Step::Map, vec![read(&join.facts, &join.time), read(&join.features, &join.feature_time)]),
+        stage(Step::Gather, vec!["all rows in one task".to_owned()]),
+        stage(Step::Reduce, vec![what]),
+        written(view),
+    ]
+}
+
+fn written(view: &str) -> Stage {
+    let what = format!("Parquet files, then one commit that replaces the rows of {view}");
+    Stage { step: Step::Write, tasks: 1, what: vec![what] }
 }
 
 /// `map -> combine -> shuffle -> reduce`, and below it a line for each stage.

@@ -21,8 +21,10 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use datafusion::prelude::SessionContext;
-use watershed_dialect::stages::{JOB_TASKS_MIN, refresh_stages, shown, stages};
-use watershed_dialect::{MaterializedViewDefinition, SqlError, StatementKind, ViewName, did_you_mean, parse, plan_materialized_view};
+use watershed_dialect::stages::{JOB_TASKS_MIN, as_of_stages, refresh_stages, shown, stages};
+use watershed_dialect::{
+    MaterializedViewDefinition, SqlError, StatementKind, ViewName, as_of_join, did_you_mean, parse, plan_materialized_view,
+};
 use watershed_lake::Warehouse;
 
 use crate::QueryError;
@@ -58,21 +60,26 @@ pub(crate) async fn with_stages(
 /// A plan whose rows explain the job of a view, over the tables as the session's catalog has them.
 pub(crate) async fn view(context: &SessionContext, warehouse: &Warehouse, name: &ViewName) -> Result<LogicalPlan, QueryError> {
     let definition = definition(warehouse, name).await?;
+    let full = format!("{}.{}", definition.schema, definition.table);
     let mut state = context.state();
     let options = &mut state.config_mut().options_mut().execution;
     options.target_partitions = options.target_partitions.max(JOB_TASKS_MIN);
     // The place of an error would be one in the definition, which whoever asks does not see.
     let unplaced = |error: SqlError| SqlError { line: None, column: None, ..error };
     let logical = plan_materialized_view(&state, &definition).await.map_err(unplaced)?;
-    let logical = state.optimize(&logical)?;
-    let physical = state.create_physical_plan(&logical).await?;
-    let full = format!("{}.{}", definition.schema, definition.table);
-    let rows = columns(vec![
-        ("logical_plan", logical.display_indent().to_string()),
-        ("physical_plan", displayable(physical.as_ref()).indent(false).to_string()),
-        (STAGES, format!("{full}: {}", shown(&refresh_stages(&physical, &full)))),
-    ]);
-    let batch = RecordBatch::try_new(LogicalPlan::explain_schema(), rows).map_err(datafusion::error::DataFusionError::from)?;
+    let rows = match as_of_join(&definition.query).map_err(unplaced)? {
+        Some(join) => vec![(STAGES, format!("{full}: {}", shown(&as_of_stages(&join, &full))))],
+        None => {
+            let logical = state.optimize(&logical)?;
+            let physical = state.create_physical_plan(&logical).await?;
+            vec![
+                ("logical_plan", logical.display_indent().to_string()),
+                ("physical_plan", displayable(physical.as_ref()).indent(false).to_string()),
+                (STAGES, format!("{full}: {}", shown(&refresh_stages(&physical, &full)))),
+            ]
+        }
+    };
+    let batch = RecordBatch::try_new(LogicalPlan::explain_schema(), columns(rows)).map_err(datafusion::error::DataFusionError::from)?;
     let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
     Ok(LogicalPlanBuilder::scan("explained", provider_as_source(Arc::new(table)), None)?.build()?)
 }

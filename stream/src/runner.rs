@@ -22,8 +22,6 @@ use crate::tables;
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest pause.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Epoch records read side by side.
-const EPOCHS_READ_AT_ONCE: usize = 16;
 
 /// How pipelines are to run.
 #[derive(Debug, Clone)]
@@ -224,27 +222,8 @@ pub async fn newest_epochs(warehouse: &Warehouse) -> Result<Vec<EpochRecord>, St
     Ok(reports(warehouse).await?.into_iter().map(|report| report.record).collect())
 }
 
-/// The newest `count` epoch records of each pipeline, in name order, each pipeline's oldest first.
-pub async fn last_epochs(warehouse: &Warehouse, count: usize) -> Result<Vec<EpochRecord>, StreamError> {
-    use futures::{StreamExt, TryStreamExt};
-    let mut wanted = Vec::new();
-    for shard in shards(warehouse).await? {
-        let numbers = epoch::numbers(warehouse, &shard).await?;
-        wanted.extend(numbers[numbers.len().saturating_sub(count)..].iter().map(|&number| (shard.clone(), number)));
-    }
-    let read = wanted.into_iter().map(|(shard, number)| async move {
-        match epoch::read(warehouse, &shard, number).await {
-            Ok(record) => Ok(Some(record)),
-            // Removed since it was listed, by the pipeline that writes new ones.
-            Err(StreamError::Store(object_store::Error::NotFound { .. })) => Ok(None),
-            Err(error) => Err(error),
-        }
-    });
-    let records: Vec<Option<EpochRecord>> = futures::stream::iter(read).buffered(EPOCHS_READ_AT_ONCE).try_collect().await?;
-    Ok(records.into_iter().flatten().collect())
-}
-
-async fn shards(warehouse: &Warehouse) -> Result<Vec<ShardId>, StreamError> {
+/// All that have run.
+pub(crate) async fn shards(warehouse: &Warehouse) -> Result<Vec<ShardId>, StreamError> {
     use object_store::ObjectStore;
     let folder = object_store::path::Path::from("_watershed/pipelines");
     let listed = warehouse.store().list_with_delimiter(Some(&folder)).await?;

@@ -308,6 +308,12 @@ pub fn check_trips(warehouse: &Path) {
     }
 }
 
+type Time = chrono::DateTime<chrono::Utc>;
+
+fn time(value: &Value) -> Option<Time> {
+    value.as_str().map(|text| text.parse().unwrap_or_else(|_| text.replace(' ', "T").parse().expect("a time")))
+}
+
 /// A training set over the simulated city: each payment with what was known when it was made.
 pub fn check_training_set(warehouse: &Path) {
     let place = warehouse.display().to_string();
@@ -317,12 +323,15 @@ pub fn check_training_set(warehouse: &Path) {
     let times = ["--time", "event_time", "--feature-time", "window_end", "--out", &out, "--warehouse", &place];
     let said = Watershed::new(tables.into_iter().chain(times)).succeeds();
 
-    let time = |value: &Value| value.as_str().map(|text| text.parse::<chrono::DateTime<chrono::Utc>>().expect("a time"));
     let own = |row: &serde_json::Map<String, Value>| (row["city"].to_string(), row["currency"].to_string());
     let mut ends: BTreeMap<(String, String), Vec<_>> = BTreeMap::new();
     for row in DeltaTable::open(warehouse, "gold.payments_by_minute").objects() {
         ends.entry(own(&row)).or_default().push(time(&row["window_end"]).expect("an end"));
     }
+    let best = |row: &serde_json::Map<String, Value>| {
+        let at = time(&row["event_time"]).expect("a time");
+        ends.get(&own(row)).and_then(|ends| ends.iter().filter(|end| **end <= at).max()).copied()
+    };
     let (mut rows, mut matched) = (0, 0);
     let reader =
         ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&file).expect("the file")).expect("Parquet").build().expect("Parquet");
@@ -332,13 +341,30 @@ pub fn check_training_set(warehouse: &Path) {
         writer.finish().expect("JSON");
         for line in writer.into_inner().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let row: serde_json::Map<String, Value> = serde_json::from_slice(line).expect("JSON");
-            let (at, known) = (time(&row["event_time"]).expect("a time"), row.get("window_end").and_then(time));
-            let best = ends.get(&own(&row)).and_then(|ends| ends.iter().filter(|end| **end <= at).max());
-            assert_eq!(known.as_ref(), best, "{row:?}");
+            let known = row.get("window_end").and_then(time);
+            assert_eq!(known, best(&row), "{row:?}");
             rows += 1;
             matched += usize::from(known.is_some());
         }
     }
     assert_eq!(rows, DeltaTable::open(warehouse, "bronze.payments").count());
     assert!(matched > 0 && matched < rows, "{matched} of {rows} prove nothing: {said}");
+
+    // The demo's job keeps a table of the newest hour of it.
+    Watershed::new(["run", "gold.payment_training", "--warehouse", &place]).succeeds();
+    let payments = DeltaTable::open(warehouse, "bronze.payments").objects();
+    let newest = payments.iter().filter_map(|row| time(&row["event_time"])).max().expect("payments");
+    let wanted = |row: &&serde_json::Map<String, Value>| {
+        let attempt = ["authorised", "declined"].contains(&row["event_type"].as_str().expect("a type"));
+        attempt && time(&row["event_time"]) > Some(newest - chrono::TimeDelta::hours(1))
+    };
+    let kept = DeltaTable::open(warehouse, "gold.payment_training").objects();
+    let mut ids: Vec<String> = kept.iter().map(|row| row["event_id"].to_string()).collect();
+    let mut expected: Vec<String> = payments.iter().filter(wanted).map(|row| row["event_id"].to_string()).collect();
+    ids.sort_unstable();
+    expected.sort_unstable();
+    assert!(ids == expected && !ids.is_empty(), "{} rows in gold.payment_training, {} attempts", ids.len(), expected.len());
+    let known = |row: &serde_json::Map<String, Value>| row.get("window_end").and_then(time);
+    let wrong = kept.iter().find(|row| known(row) != best(row));
+    assert!(wrong.is_none() && kept.iter().any(|row| known(row).is_some()), "{wrong:?}");
 }

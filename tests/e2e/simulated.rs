@@ -206,6 +206,9 @@ fn the_demo_reconciles_and_goes_on_where_it_stopped() {
     assert!(said.contains("jobs made") && said.contains(" 0 of them failed"), "{said}");
     let books = DeltaTable::open(Path::new(&warehouse), "gold.book_totals").count();
     assert_eq!(books, 3, "the demo's scheduler has run no job");
+    let training = "SELECT count(*) FROM system.job_runs WHERE job = 'gold.payment_training' AND status = 'succeeded'";
+    let runs = Watershed::new(["shell", "--warehouse", &warehouse, "--output", "csv", "-c", training]).succeeds();
+    assert!(runs.split_whitespace().last().is_some_and(|runs| runs != "0"), "the demo makes no training set: {runs}");
     let first = rows();
     assert!(first > 0, "no rides in the demo");
     demo();

@@ -2,7 +2,7 @@
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::prelude::SessionContext;
-use watershed_dialect::{MaterializedViewDefinition, SqlError, StatementKind, parse, plan_materialized_view, tables_read};
+use watershed_dialect::{MaterializedViewDefinition, SqlError, StatementKind, as_of_join, parse, plan_materialized_view, tables_read};
 
 use crate::shared::{session, with_rows};
 
@@ -55,4 +55,50 @@ fn names_of_tables_are_found_wherever_they_stand() {
     assert_eq!(found, ["a.one", "a.two", "b.one$late"]);
     assert!(tables_read("SELECT 1").unwrap().is_empty());
     assert!(tables_read("SHOW TABLES").unwrap_err().message.contains("made of a query"));
+}
+
+#[tokio::test]
+async fn facts_are_joined_with_features_as_of_their_times() {
+    let ctx = session();
+    let schema = |sql: &'static str| ctx.sql(sql);
+    schema("CREATE SCHEMA a").await.unwrap().collect().await.unwrap();
+    let stamp = "TIMESTAMP '2026-01-01 00:00:00'";
+    let make = |table: &str, columns: &str| format!("CREATE TABLE a.{table} AS SELECT {columns}").replace("NOW", stamp);
+    for sql in [make("facts", "'x' AS k, NOW AS ts, 1 AS n"), make("features", "'x' AS k, NOW AS known, 2 AS n, 'y' AS other")] {
+        ctx.sql(&sql).await.unwrap().collect().await.unwrap();
+    }
+    let join =
+        "SELECT * FROM a.facts AS l ASOF JOIN a.features AS r MATCH_CONDITION (l.ts >= r.known) ON l.k = r.k WHERE l.n > 0 AND ts < now()";
+    let plan = plan_materialized_view(&ctx.state(), &view("", join)).await.unwrap();
+    let names: Vec<&str> = plan.schema().fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["k", "ts", "n", "known", "feature_n", "other"]);
+    let read = as_of_join(&join.replace("l.ts >= r.known", "(r.known < l.ts)")).unwrap().unwrap();
+    assert_eq!(
+        (read.time.as_str(), read.feature_time.as_str(), read.keys.as_slice(), read.strict),
+        ("ts", "known", &["k".to_owned()][..], true)
+    );
+    assert_eq!(tables_read(join).unwrap().len(), 2);
+    assert!(as_of_join("SELECT 1").unwrap().is_none());
+
+    for (from, to, part) in [
+        ("SELECT *", "SELECT l.k", "that join and nothing else"),
+        ("WHERE l.n > 0", "WHERE l.n > 0 GROUP BY k HAVING true", "that join and nothing else"),
+        ("l.ts >= r.known", "r.known >= l.ts", "write MATCH_CONDITION (l.time >= r.time)"),
+        ("l.ts >= r.known", "ts >= known", "write MATCH_CONDITION"),
+        ("ON l.k = r.k", "", "ON or USING is missing"),
+        ("ON l.k = r.k", "ON l.k = r.other", "different names"),
+        ("ON l.k = r.k", "ON l.k > r.k", "no equality"),
+        ("ON l.k = r.k", "USING (kk)", "did you mean 'k'?"),
+        ("l.ts >= r.known", "l.ts >= r.knwon", "did you mean 'known'?"),
+        ("l.ts >= r.known", "l.n >= r.known", "no TIMESTAMP"),
+        ("a.facts", "facts", "two tables by their names"),
+        ("a.features", "a.featurs", "did you mean 'a.features'?"),
+        ("l.n > 0", "r.n > 0", "column 'r.n' does not exist"),
+        ("l.n > 0", "l.m > 0", "column 'l.m' does not exist"),
+    ] {
+        let text = join.replacen(from, to, 1);
+        let error = refused(&ctx, "", &text).await;
+        assert!(error.to_string().contains(part), "{text}\n{error}");
+        assert!(error.line.is_some() || error.hint.is_some(), "{text}\n{error}");
+    }
 }
