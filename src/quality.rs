@@ -81,7 +81,7 @@ impl SystemTable for Quality {
 }
 
 fn of_pipeline(record: &EpochRecord) -> impl Iterator<Item = Row> {
-    let row = |constraint: &ConstraintEpoch| Row {
+    let row = move |constraint: &ConstraintEpoch| Row {
         table: record.pipeline.to_string(),
         name: constraint.name.clone(),
         predicate: constraint.predicate.clone(),

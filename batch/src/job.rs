@@ -110,7 +110,7 @@ struct Planned {
 enum Computation {
     DataFusion(Arc<dyn ExecutionPlan>),
     /// Polars: the rows are all there at once.
-    AsOf(AsOfJoin),
+    AsOf(Box<AsOfJoin>),
 }
 
 impl JobRunner {
@@ -310,7 +310,7 @@ impl JobRunner {
         let logical = plan_materialized_view(&context.state(), &view.definition).await?;
         let schema = Arc::clone(logical.schema().inner());
         let query = match as_of_join(&view.definition.query)? {
-            Some(join) => Computation::AsOf(join),
+            Some(join) => Computation::AsOf(Box::new(join)),
             None => Computation::DataFusion(context.execute_logical_plan(logical).await?.create_physical_plan().await?),
         };
         Ok(Planned { context, query, schema, read })

@@ -129,7 +129,7 @@ impl TrainingSet {
         }
         let schema = as_of_columns(&facts.schema(), &features.schema(), &self.keys);
         let rows = RecordBatch::try_new(schema, columns).map_err(refused)?;
-        Ok(Joined { rows, matched, _memory: memory })
+        Ok(Joined { rows, matched, memory })
     }
 
     /// Keys as text, times as numbers, and which row it was.
@@ -162,7 +162,7 @@ struct Joined {
     rows: RecordBatch,
     matched: u64,
     /// Held as long as the rows are.
-    _memory: [MemoryReservation; 2],
+    memory: [MemoryReservation; 2],
 }
 
 /// Rows of one side, and the part of the jobs' memory that they take.
@@ -189,7 +189,7 @@ async fn sorted_rows(frame: DataFrame, time: &str) -> Result<Held, BatchError> {
 }
 
 /// The rows of a view with an ASOF JOIN, whose tables are declared in `context`, and the memory that they take.
-pub(crate) async fn joined(context: &SessionContext, join: &AsOfJoin) -> Result<(RecordBatch, impl Sized + Send + 'static), BatchError> {
+pub(crate) async fn joined(context: &SessionContext, join: &AsOfJoin) -> Result<(RecordBatch, [MemoryReservation; 2]), BatchError> {
     let name = |(schema, table): &(String, String)| TableName::new(schema, table).map_err(BatchError::Join);
     let set = TrainingSet {
         facts: name(&join.facts)?,
@@ -200,7 +200,7 @@ pub(crate) async fn joined(context: &SessionContext, join: &AsOfJoin) -> Result<
         strict: join.strict,
     };
     let side = async |query: &str| Ok::<_, BatchError>(context.execute_logical_plan(plan_text(context, query).await?).await?);
-    let Joined { rows, _memory: memory, .. } = set.joined(side(&join.facts_query).await?, side(&join.features_query).await?).await?;
+    let Joined { rows, memory, .. } = set.joined(side(&join.facts_query).await?, side(&join.features_query).await?).await?;
     Ok((rows, memory))
 }
 

@@ -353,8 +353,8 @@ mod tests {
         assert!(found.last().unwrap().2.contains("inner join on"), "{found:#?}");
     }
 
-    #[tokio::test]
-    async fn stages_are_shown_in_columns() {
+    #[test]
+    fn stages_are_shown_in_columns() {
         let stage = |step, tasks, what: &str| Stage { step, tasks, what: vec![what.to_owned(), "more".to_owned()] };
         let shown = shown(&[stage(Step::Map, 3, "read"), stage(Step::Broadcast, 1, "one side")]);
         assert_eq!(shown, "map -> broadcast\nmap          3 tasks  read; more\nbroadcast    1 task   one side; more");

@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import time
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 # The hold and the memory of it are one row: it cannot be that one of them is there without the other.
 SCHEMA = """
@@ -85,6 +85,17 @@ def hold_all(store, messages, threshold, keep):
     return held, repeated, bad
 
 
+def all_partitions(consumer, topic, stopping):
+    """Every partition of the topic, to be read on from where the group's position stands; waits until the topic is there."""
+    while not stopping:
+        known = consumer.list_topics(topic, timeout=10).topics[topic]
+        if known.partitions:
+            return [TopicPartition(topic, partition) for partition in known.partitions]
+        print(f"topic {topic} is not there yet; trying again", file=sys.stderr)
+        time.sleep(0.5)
+    return []
+
+
 def serve(arguments):
     store = open_store(arguments.db)
     consumer = Consumer(
@@ -98,10 +109,13 @@ def serve(arguments):
             "auto.offset.reset": "earliest",
         }
     )
-    consumer.subscribe([arguments.topic])
     stopping = []
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.append(True))
+    if arguments.alone:
+        consumer.assign(all_partitions(consumer, arguments.topic, stopping))
+    else:
+        consumer.subscribe([arguments.topic])
     total = {"held": 0, "repeated": 0, "bad": 0}
     quiet_since = time.monotonic()
     try:
@@ -141,6 +155,7 @@ def main():
     parser.add_argument("--topic", default="fraud-scores", help="where the scores come from (default: %(default)s)")
     parser.add_argument("--group", default="fraud-service", help="consumer group (default: %(default)s)")
     parser.add_argument("--instance", default="fraud-service-1", help="name of this one among those of the group (default: %(default)s)")
+    parser.add_argument("--alone", action="store_true", help="take all partitions, beside no other: the demo's broker knows no groups")
     parser.add_argument("--db", default="fraud-service.db", help="SQLite file with the holds (default: %(default)s)")
     parser.add_argument("--threshold", type=float, default=0.5, help="the least score that is acted on (default: %(default)s)")
     parser.add_argument("--keep", type=int, default=1_000_000, help="holds to remember (default: %(default)s, some 200 MB)")

@@ -14,11 +14,14 @@ use crate::tools::{folder, tail, tool, wait_for};
 const SCORES: u32 = 4_000;
 const THRESHOLD: f64 = 0.6;
 
-/// A run of the service.
-struct Service {
-    bootstrap: String,
-    topic: String,
-    folder: PathBuf,
+/// Runs of the service over one memory.
+pub struct Service {
+    pub bootstrap: String,
+    pub topic: String,
+    pub folder: PathBuf,
+    pub threshold: f64,
+    /// Arguments of every run.
+    pub more: Vec<&'static str>,
 }
 
 impl Service {
@@ -27,16 +30,16 @@ impl Service {
         let mut command = Command::new(tool("python").join("bin/python"));
         command.arg(script).arg("--db").arg(self.folder.join("service.db"));
         command.args(["--bootstrap", &self.bootstrap, "--topic", &self.topic, "--group", &self.topic]);
-        command.args(["--threshold", &THRESHOLD.to_string(), "--batch", "20"]);
+        command.args(["--threshold", &self.threshold.to_string()]).args(&self.more);
         command
     }
 
-    fn log(&self) -> PathBuf {
+    pub fn log(&self) -> PathBuf {
         self.folder.join("service.log")
     }
 
     /// Starts it with its output going to the log.
-    fn start(&self, more: &[&str]) -> Killed {
+    pub fn start(&self, more: &[&str]) -> Killed {
         let log = std::fs::File::create(self.log()).expect("a log file");
         let mut command = self.command();
         command.args(more).stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
@@ -53,12 +56,12 @@ impl Service {
     }
 
     /// What the run in the log has held so far, by its own account.
-    fn held(&self) -> u64 {
+    pub fn held(&self) -> u64 {
         let last = tail(&self.log(), 1);
         last.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
     }
 
-    fn holds(&self) -> Vec<Value> {
+    pub fn holds(&self) -> Vec<Value> {
         let output = self.command().arg("--list").output().expect("Python runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -66,7 +69,7 @@ impl Service {
 }
 
 /// A process that does not outlive its test.
-struct Killed(Child);
+pub struct Killed(pub Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -111,7 +114,8 @@ fn the_fraud_service_acts_once_on_each_score_though_delivered_thrice_and_killed(
     assert!(messages.len() as u32 > SCORES * 3 / 2);
     kafka.produce(topic, messages.iter().map(|(partition, value)| (*partition, value.as_slice())));
     let folder = folder("fraud-service-");
-    let service = Service { bootstrap: kafka.bootstrap(), topic: topic.to_string(), folder: folder.path().to_path_buf() };
+    let (bootstrap, folder) = (kafka.bootstrap(), folder.path().to_path_buf());
+    let service = Service { bootstrap, topic: topic.to_string(), folder, threshold: THRESHOLD, more: vec!["--batch", "20"] };
     let expected: BTreeSet<String> = (0..SCORES).filter(|n| score(*n) >= THRESHOLD).map(|n| format!("payments-1-{n}")).collect();
 
     // Dies by kill -9 in the midst of its work, again and again.

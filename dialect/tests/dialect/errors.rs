@@ -83,7 +83,7 @@ fn statements_that_do_not_parse() {
         ("CREATE MATERIALIZED VIEW a.b (CONSTRAINT x CHECK (n > 0)) AS SELECT 1 AS n", "CHECK", "write EXPECT in place of CHECK"),
         ("EXPLAIN MATERIALIZED VIEW", "", "the name of a materialized view"),
         ("EXPLAIN VERBOSE MATERIALIZED VIEW a.b", "EXPLAIN", "write EXPLAIN MATERIALIZED VIEW"),
-        ("EXPLAIN MATERIALIZED VIEW a.b.c", ".", "end of statement"),
+        ("EXPLAIN MATERIALIZED VIEW a.b.c", ".c", "end of statement"),
         ("CREATE MATERIALIZED VIEW a.b SCHEDULE CRON '5 * * *' AS SELECT 1", "'5", "is not a cron expression"),
         ("CREATE MATERIALIZED VIEW a.b SCHEDULE CRON '61 * * * *' AS SELECT 1", "'61", "is not a cron expression"),
         ("CREATE MATERIALIZED VIEW a.b SCHEDULE CRON hourly AS SELECT 1", "hourly", "in single quotes"),
