@@ -192,3 +192,44 @@ async fn what_does_not_fit_is_refused_by_name() {
     assert!(said.contains("cannot write"), "{said}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn the_demo_learns_from_attempts_of_the_newest_hour_with_what_was_known_then() {
+    let definition = include_str!("../../../sql/gold/payment_training.sql");
+    let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+    let runner = JobRunner::new(warehouse.clone(), Limits::default()).unwrap();
+    for (name, query) in [
+        (
+            "bronze.payments",
+            "SELECT * FROM (VALUES
+                 ('p1', TIMESTAMP '2026-01-05 08:00:00', 'authorised', 'Graz', 'EUR'),  -- more than an hour before the newest
+                 ('p2', TIMESTAMP '2026-01-05 08:30:59', 'declined', 'Graz', 'EUR'),
+                 ('p3', TIMESTAMP '2026-01-05 08:31:00', 'authorised', 'Graz', 'EUR'),
+                 ('p4', TIMESTAMP '2026-01-05 08:32:00', 'authorised', 'Graz', 'USD'),
+                 ('p5', TIMESTAMP '2026-01-05 09:10:00', 'charged_back', 'Graz', 'EUR')  -- no attempt
+             ) AS t (event_id, event_time, event_type, city, currency)",
+        ),
+        (
+            "gold.payments_by_minute",
+            "SELECT * FROM (VALUES
+                 (TIMESTAMP '2026-01-05 08:30:00', 'Graz', 'EUR', 4),
+                 (TIMESTAMP '2026-01-05 08:31:00', 'Graz', 'EUR', 7),
+                 (TIMESTAMP '2026-01-05 08:33:00', 'Graz', 'USD', 9)
+             ) AS t (window_end, city, currency, declined)",
+        ),
+    ] {
+        let rows = runner.context().sql(query).await.unwrap().collect().await.unwrap();
+        table(&warehouse, name, concat_batches(&rows[0].schema(), &rows).unwrap()).await;
+    }
+    let views = crate::Views::parse([definition]).unwrap();
+    let (_sender, stop) = tokio::sync::watch::channel(false);
+    let view = views.iter().next().unwrap();
+    runner.run(view, crate::Trigger::Manual, stop).await.unwrap();
+    let context = runner.context();
+    declare(&context, &view.name, warehouse.table(&view.name).await.unwrap().provider().await.unwrap()).unwrap();
+    let found = context.sql("SELECT event_id, declined FROM gold.payment_training ORDER BY 1").await.unwrap().collect().await.unwrap();
+    let text = arrow::util::pretty::pretty_format_batches(&found).unwrap().to_string();
+    let rows: Vec<String> =
+        text.lines().skip(3).filter(|line| line.starts_with('|')).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows, ["|p2|4|", "|p3|7|", "|p4||"]);
+}
