@@ -2,8 +2,8 @@
 # Makes this machine ready: says what is missing, installs it, and does nothing if nothing is.
 #
 #   scripts/setup.sh demo     a C compiler, Perl (vendored OpenSSL) and Rust
-#   scripts/setup.sh test     that, and Java, Maven, Python, Go, Chromium; then Kafka, the Python packages and the S3 server the tests use,
-#                             cargo-deny and cargo-machete
+#   scripts/setup.sh test     that, and Java, Maven, Python, Go, Chromium; then Kafka, Spark, the JDBC driver, the Python packages and the
+#                             S3 server the tests use, cargo-deny and cargo-machete
 #
 # Debian and Ubuntu through apt, macOS through Homebrew; elsewhere it names what to install. Asks nothing:
 # sudo is used without a prompt unless a person sits at the terminal. System packages and rustup go where they
@@ -154,17 +154,18 @@ install_rust() {
 
 # --- tools of the tests -----------------------------------------------------------------------------------------
 
-# Kafka's jars. Named by the pom's checksum, so that a changed version is fetched anew.
-install_kafka() {
-    jars=$tools/kafka-$(cksum <"$root/tests/kafka/pom.xml" | cut -d ' ' -f 1)
+# The jars that tests/$1/pom.xml names ($2: what they are). Their folder is named by the pom's checksum, so that a changed version is
+# fetched anew.
+install_jars() {
+    jars=$tools/$1-$(cksum <"$root/tests/$1/pom.xml" | cut -d ' ' -f 1)
     if [ ! -d "$jars" ]; then
-        say "fetching Apache Kafka (44 MB of jars) with Maven"
+        say "fetching $2 with Maven"
         rm -rf "$jars.part"
-        (cd "$root/tests/kafka" && mvn -q -B -Dstyle.color=never \
+        (cd "$root/tests/$1" && mvn -q -B -Dstyle.color=never \
             "org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY_PLUGIN:copy-dependencies" "-DoutputDirectory=$jars.part")
         mv "$jars.part" "$jars"
     fi
-    link "$jars" kafka
+    link "$jars" "$1"
 }
 
 install_python_packages() {
@@ -252,7 +253,9 @@ has_rust || install_rust
 if [ "$what" = test ]; then
     has_lints || { have rustup && rustup component add clippy rustfmt; } || fail "cargo clippy and cargo fmt are missing; install them as you installed cargo"
     mkdir -p "$tools"
-    install_kafka
+    install_jars kafka "Apache Kafka (44 MB of jars)"
+    install_jars spark "Spark and delta-spark (208 MB of jars)"
+    install_jars jdbc "the Flight SQL JDBC driver (45 MB)"
     install_python_packages
     install_s3_server
     chromium=$(chromium_path) || fail "Chromium was installed but is not found; put it on PATH as chromium or google-chrome"

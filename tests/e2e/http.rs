@@ -41,8 +41,13 @@ pub fn get(address: SocketAddr, target: &str) -> Answer {
 
 /// The rows of a query.
 pub fn sql(address: SocketAddr, query: &str) -> Answer {
+    get(address, &target_of(query))
+}
+
+/// What to GET for the rows of a query.
+pub fn target_of(query: &str) -> String {
     let encoded = |byte: u8| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    get(address, &format!("/sql?q={}", query.bytes().map(encoded).collect::<String>()))
+    format!("/sql?q={}", query.bytes().map(encoded).collect::<String>())
 }
 
 fn unchunked(mut body: &str) -> String {

@@ -11,11 +11,12 @@
 //! | `table.rs` | reads Delta tables without our code: log, transactions, rows |
 //! | `http.rs` | GET requests |
 //! | `browser.py` | what headless Chromium shows of a page |
-//! | `readers.rs` | what deltalake, DuckDB and Polars read in a table |
+//! | `readers.rs` | what deltalake, DuckDB, Polars (`readers.py`) and Spark (`SparkReader.java`) read in a table |
 //! | `serving.rs` | a server, and Python clients of it (`flight.py`) |
 
 #![allow(dead_code)]
 
+mod clients;
 mod dashboard;
 mod disturbed;
 mod exactly_once;

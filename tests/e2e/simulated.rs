@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::jobs;
 use crate::kafka::Kafka;
-use crate::readers;
+use crate::readers::{self, Summaries, Summary};
 use crate::table::DeltaTable;
 use crate::tools::{folder, free_port};
 use crate::watershed::Watershed;
@@ -156,20 +156,47 @@ fn tables_over_kafka_equal_the_simulators_truth_for_every_reader() {
     check(&warehouse, &truth);
 
     let names = ["bronze.ride_events", "bronze.ride_events$quarantine", "silver.ride_events", "gold.city_demand", "gold.city_demand$late"];
+    check_readers(&warehouse, &names, readers::read_with_python);
+}
+
+/// All readers and our shell see the same in the tables; gives what they see, by table.
+fn check_readers(warehouse: &Path, names: &[&str], read: impl Fn(&[&Path]) -> Summaries) -> BTreeMap<String, Summary> {
     let folders: Vec<_> = names.iter().map(|name| warehouse.join(name.replacen('.', "/", 1))).collect();
-    let read = readers::read_with_all(&folders.iter().map(|f| f.as_path()).collect::<Vec<_>>());
+    let by_reader = read(&folders.iter().map(|f| f.as_path()).collect::<Vec<_>>());
+    let mut agreed = BTreeMap::new();
     for (name, folder) in names.iter().zip(&folders) {
-        let by_reader = &read[&folder.display().to_string()];
-        let rows = DeltaTable::open(&warehouse, name).count() as u64;
-        let warehouse = warehouse.display().to_string();
-        let query = format!(r#"SELECT count(*) AS n FROM {}"#, quoted(name));
-        let ours = Watershed::new(["shell", "--warehouse", &warehouse, "--output", "csv", "-c", &query]).succeeds();
-        assert_eq!(ours.split_whitespace().collect::<Vec<_>>(), ["n", &rows.to_string()], "{name} in the shell");
-        for (reader, summary) in by_reader {
-            assert_eq!(summary.rows, rows, "{name} read by {reader}");
-            assert_eq!(summary, &by_reader["deltalake"], "{name}: {reader} and deltalake differ");
+        let folder = folder.display().to_string();
+        let first = &by_reader["deltalake"][&folder];
+        assert_eq!(first.rows, DeltaTable::open(warehouse, name).count() as u64, "{name} read by deltalake");
+        for (reader, read) in &by_reader {
+            assert_eq!(&read[&folder], first, "{name}: {reader} and deltalake differ");
         }
+        agreed.insert((*name).to_owned(), first.clone());
     }
+    // All counts and sums in one query.
+    let counted = agreed.iter().map(|(name, seen)| {
+        (
+            format!("{name} has"),
+            format!("SELECT '{name} has' AS what, CAST(count(*) AS VARCHAR) AS total FROM {}", quoted(name)),
+            seen.rows.to_string(),
+        )
+    });
+    let summed = agreed.iter().flat_map(|(name, seen)| {
+        let sums =
+            seen.columns.iter().filter(|(column, _)| !column.contains('.')).filter_map(|(column, seen)| Some((column, seen.sum.as_ref()?)));
+        sums.map(move |(column, sum)| {
+            let total = sum.as_str().map_or_else(|| sum.to_string(), str::to_owned);
+            (format!("{name} {column}"), format!("SELECT '{name} {column}', CAST(sum({column}) AS VARCHAR) FROM {}", quoted(name)), total)
+        })
+    });
+    let asked: Vec<(String, String, String)> = counted.chain(summed).collect();
+    let query = asked.iter().map(|(_, query, _)| query.as_str()).collect::<Vec<_>>().join(" UNION ALL ");
+    let warehouse = warehouse.display().to_string();
+    let ours = Watershed::new(["shell", "--warehouse", &warehouse, "--output", "csv", "-c", &query]).succeeds();
+    let ours: BTreeSet<&str> = ours.lines().skip(1).collect();
+    let theirs: Vec<String> = asked.iter().map(|(what, _, total)| format!("{what},{total}")).collect();
+    assert_eq!(ours, theirs.iter().map(String::as_str).collect(), "counts and sums of our shell, and of the other readers");
+    agreed
 }
 
 /// `bronze.x$y` as `bronze."x$y"`.
@@ -213,4 +240,28 @@ fn the_demo_reconciles_and_goes_on_where_it_stopped() {
     assert!(first > 0, "no rides in the demo");
     demo();
     assert!(rows() > first, "the second run added nothing");
+
+    // What came of both runs: pass-through, deduplicated, windows, sides, a view; partitions, NULLs, decimals, bytes, structs and lists.
+    let seen = check_readers(
+        Path::new(&warehouse),
+        &[
+            "bronze.ride_events",
+            "bronze.driver_locations$quarantine",
+            "silver.ride_events",
+            "gold.city_demand",
+            "gold.payments_by_minute",
+            "gold.book_totals",
+        ],
+        readers::read_with_all,
+    );
+    let columns = || seen.values().flat_map(|table| &table.columns);
+    for kind in ["string", "int", "bigint", "double", "decimal(10,2)", "timestamp", "date", "binary", "struct<lat:double,lon:double>"] {
+        assert!(columns().any(|(_, column)| column.data_type == kind && column.nulls < seen["bronze.ride_events"].rows), "no {kind}");
+    }
+    assert!(columns().any(|(name, column)| name == "fare" && column.nulls > 0 && column.sum.is_some()), "no decimal with NULLs");
+    assert!(
+        columns().any(|(name, column)| name == "location.lat" && column.nulls > 0 && column.distinct > Some(1)),
+        "no struct with NULLs"
+    );
+    assert!(seen["bronze.ride_events"].columns["day"].distinct >= Some(1), "no partition");
 }

@@ -18,6 +18,22 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
+/// The modules that programs like Spark look into; Java 17 wants to be told.
+const OPENED: &str = "java.lang java.lang.invoke java.lang.reflect java.io java.net java.nio java.util java.util.concurrent \
+                      java.util.concurrent.atomic sun.nio.ch sun.nio.cs sun.security.action sun.util.calendar";
+
+/// Java running a source file of `tests/e2e`, with the jars of some folders.
+pub fn java(jars: &[&Path], source: &str) -> Command {
+    let class_path = jars.iter().map(|folder| format!("{}/*", folder.display())).collect::<Vec<_>>().join(":");
+    let program = std::env::var_os("JAVA_HOME").map_or_else(|| PathBuf::from("java"), |home| PathBuf::from(home).join("bin/java"));
+    let mut java = Command::new(program);
+    java.args(OPENED.split_whitespace().map(|package| format!("--add-opens=java.base/{package}=ALL-UNNAMED")));
+    // Short programs: a heap that leaves room for other tests, no second compiler.
+    java.args(["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &class_path]);
+    java.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e").join(source));
+    java
+}
+
 /// A TCP port that was free a moment ago.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()

@@ -1,0 +1,71 @@
+import java.math.BigDecimal;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.sql.ResultSet;
+import java.sql.ResultSetMetaData;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.sql.Types;
+import java.time.Instant;
+import java.time.LocalDate;
+import java.util.StringJoiner;
+
+/**
+ * What the Flight SQL JDBC driver is answered, in the words of clients.py: one JSON array on standard output.
+ *
+ * <p>{@code JdbcClient URL QUERY... -> [{"columns": [NAME, ...], "rows": [[VALUE, ...], ...]}, ...]}
+ */
+final class JdbcClient {
+    public static void main(String[] arguments) throws SQLException {
+        StringJoiner answers = new StringJoiner(", ", "[", "]");
+        try (Connection connection = DriverManager.getConnection(arguments[0]);
+                Statement statement = connection.createStatement()) {
+            for (int at = 1; at < arguments.length; at++) {
+                try (ResultSet result = statement.executeQuery(arguments[at])) {
+                    answers.add(answer(result));
+                }
+            }
+        }
+        System.out.println(answers);
+    }
+
+    private static String answer(ResultSet result) throws SQLException {
+        ResultSetMetaData about = result.getMetaData();
+        StringJoiner columns = new StringJoiner(", ", "[", "]");
+        for (int column = 1; column <= about.getColumnCount(); column++) {
+            columns.add(json(about.getColumnLabel(column)));
+        }
+        StringJoiner rows = new StringJoiner(", ", "[", "]");
+        while (result.next()) {
+            StringJoiner row = new StringJoiner(", ", "[", "]");
+            for (int column = 1; column <= about.getColumnCount(); column++) {
+                row.add(value(result, column, about.getColumnType(column)));
+            }
+            rows.add(row.toString());
+        }
+        return "{\"columns\": " + columns + ", \"rows\": " + rows + "}";
+    }
+
+    private static String value(ResultSet result, int column, int type) throws SQLException {
+        return switch (type) {
+            // getObject(int) is not implemented for times with a zone in 18.3.0: https://github.com/apache/arrow-java/issues/839
+            case Types.TIMESTAMP_WITH_TIMEZONE -> json(result.getObject(column, Instant.class));
+            case Types.DATE -> json(result.getObject(column, LocalDate.class));
+            // Lists and structs are JSON as text.
+            case Types.ARRAY, Types.JAVA_OBJECT -> result.getString(column);
+            default -> json(result.getObject(column));
+        };
+    }
+
+    private static String json(Object value) {
+        if (value == null || value instanceof Number && !(value instanceof BigDecimal) || value instanceof Boolean) {
+            return String.valueOf(value);
+        }
+        String text = value instanceof BigDecimal decimal ? decimal.toPlainString() : value.toString();
+        StringBuilder quoted = new StringBuilder("\"");
+        for (char c : text.toCharArray()) {
+            quoted.append(c == '"' || c == '\\' ? "\\" + c : c < ' ' ? String.format("\\u%04x", (int) c) : String.valueOf(c));
+        }
+        return quoted.append('"').toString();
+    }
+}

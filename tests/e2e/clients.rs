@@ -1,0 +1,245 @@
+//! Other people's clients over one table with everything in it, written with a kill -9 in between: the JDBC driver, the ADBC driver and
+//! HTTP give the same answers to the same ten queries; deltalake, DuckDB, Polars and Spark read the same from its files.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::http;
+use crate::kafka::Kafka;
+use crate::readers;
+use crate::serving::python;
+use crate::table::DeltaTable;
+use crate::tools::{folder, java, tool};
+use crate::watershed::Watershed;
+
+const DEFINITIONS: &str = "
+CREATE SOURCE visits_in (
+    id         BIGINT NOT NULL,
+    event_time TIMESTAMP NOT NULL,
+    city       VARCHAR,
+    remark     VARCHAR,
+    paid       BOOLEAN,
+    guests     INT,
+    steps      BIGINT,
+    price      DECIMAL(12, 3),
+    ratio      DOUBLE,
+    tags       LIST<VARCHAR>,
+    place      STRUCT<lat DOUBLE, lon DOUBLE>,
+    stops      LIST<STRUCT<name VARCHAR, minute INT>>,
+    WATERMARK FOR event_time AS event_time - INTERVAL '10 seconds'
+) WITH (connector = 'kafka', topic = 'visits', format = 'json', on_error = 'quarantine');
+
+CREATE STREAMING TABLE bronze.visits
+PARTITIONED BY (city, day)
+WITH (commit_interval = '50 milliseconds')
+AS SELECT *, CAST(event_time AS DATE) AS day FROM visits_in;
+";
+
+/// What all clients are asked. Every result has an order, so that answers can be compared row by row.
+const QUERIES: [(&str, &str); 10] = [
+    ("integers", "SELECT id, guests, steps, -id AS negative FROM bronze.visits ORDER BY id"),
+    (
+        "decimals",
+        "SELECT id, price, sum(price) OVER (ORDER BY id) AS total, CAST(price AS DECIMAL(38, 9)) AS wide FROM bronze.visits ORDER BY id",
+    ),
+    (
+        "doubles",
+        "SELECT id, ratio, ratio / 3 AS third, sqrt(ratio) AS root FROM bronze.visits WHERE ratio IS NULL OR ratio >= 0 ORDER BY id",
+    ),
+    ("times", "SELECT id, event_time, date_bin(INTERVAL '15 minutes', event_time) AS quarter, day FROM bronze.visits ORDER BY id"),
+    ("texts", "SELECT id, city, remark, upper(remark) AS loud, length(remark) AS length FROM bronze.visits ORDER BY id LIMIT 60"),
+    (
+        "nulls",
+        "SELECT paid, count(*) AS visits, count(remark) AS remarks, NULL AS nothing FROM bronze.visits GROUP BY paid ORDER BY paid NULLS FIRST",
+    ),
+    ("nested", "SELECT id, tags, place, stops, place['lat'] AS lat, cardinality(tags) AS n FROM bronze.visits ORDER BY id LIMIT 80"),
+    ("booleans", "SELECT id, paid, NOT paid AS owing, price > 100 AND paid AS dear FROM bronze.visits ORDER BY id DESC LIMIT 50"),
+    ("empty", "SELECT * FROM bronze.visits WHERE id < 0"),
+    (
+        "aggregates",
+        "SELECT city, day, count(*) AS visits, sum(guests) AS guests, avg(ratio) AS ratio, min(price) AS cheapest, max(event_time) AS newest, \
+         count(DISTINCT remark) AS remarks FROM bronze.visits GROUP BY city, day HAVING count(*) > 2 ORDER BY visits DESC, city, day LIMIT 12",
+    ),
+];
+
+const VISITS: i64 = 240;
+const CITIES: [&str; 5] = ["Berlin", "São Paulo", "東京", "a/b=c %41", "Кыїв 🚕"];
+const REMARKS: [&str; 6] = ["plain", "", "comma, \"quote\"", "line\nbreak", "naïve Ω 東京 🚕", "\\ ' tab\t"];
+
+/// The visit number `id`; every column but the first two is NULL in some.
+fn visit(id: i64) -> Value {
+    let but = |every: i64, value: Value| if id % every == every - 1 { Value::Null } else { value };
+    let at = |values: &[&str]| json!(values[usize::try_from(id).expect("not negative") % values.len()]);
+    let extreme = match id {
+        0 => i64::MAX,
+        1 => i64::MIN + 1,
+        _ => id * 1_000_003,
+    };
+    // 2024-06-01, an hour and some microseconds apart.
+    let time_us = 1_717_200_000_000_000 + id * 3_600_000_000 + [0, 250_000, 123_456][usize::try_from(id % 3).expect("small")];
+    json!({
+        "id": id,
+        "event_time": chrono::DateTime::from_timestamp_micros(time_us).expect("a time").to_rfc3339(),
+        "city": but(7, at(&CITIES)),
+        "remark": but(5, at(&REMARKS)),
+        "paid": but(4, json!(id % 2 == 0)),
+        "guests": but(6, json!(id % 9 - 3)),
+        "steps": but(11, json!(extreme)),
+        "price": but(8, json!(format!("{}{}.{:03}", if id % 3 == 1 { "-" } else { "" }, id * 12_345 % 1_000_000, id % 1000))),
+        "ratio": but(9, json!(id as f64 / 7.0 - 4.0)),
+        "tags": but(10, json!((0..id % 4).map(|n| if n == 2 { Value::Null } else { at(&REMARKS[..1]) }).collect::<Vec<_>>())),
+        "place": but(12, json!({ "lat": id as f64 / 3.0, "lon": but(3, json!(-id)) })),
+        "stops": but(13, json!((0..id % 3).map(|n| json!({ "name": at(&CITIES), "minute": but(2, json!(n)) })).collect::<Vec<_>>())),
+    })
+}
+
+/// One answer as a client sees it: whole numbers and doubles as numbers, decimals as text, times as ISO 8601 in UTC.
+#[derive(Debug, PartialEq, Deserialize)]
+struct Answer {
+    columns: Vec<String>,
+    rows: Vec<Vec<Value>>,
+}
+
+#[test]
+fn clients_and_readers_agree_on_a_table_with_everything_in_it() {
+    let kafka = Kafka::shared();
+    kafka.create_topic("visits", 2);
+    let produce = |from: i64, to: i64| {
+        let visits: Vec<_> = (from..to).map(|id| ((id % 2) as i32, visit(id).to_string())).collect();
+        kafka.produce("visits", visits.iter().map(|(partition, text)| (*partition, text.as_bytes())));
+    };
+    let home = folder("visits-");
+    let warehouse = home.path().join("warehouse");
+    let files = warehouse.clone();
+    let warehouse = warehouse.display().to_string();
+    let definitions = home.path().join("visits.sql");
+    std::fs::write(&definitions, DEFINITIONS).expect("definitions");
+    Watershed::new(["apply", &definitions.display().to_string(), "--yes", "--warehouse", &warehouse]).succeeds();
+    let bootstrap = kafka.bootstrap();
+    let stream = || Watershed::new(["stream", "--bootstrap", &bootstrap, "--warehouse", &warehouse, "--until-caught-up"]);
+    produce(0, VISITS / 2);
+    stream().succeeds();
+    produce(VISITS / 2, VISITS);
+    let killed = stream().env("FAILPOINTS", "record_written=1*off->return").run();
+    assert!(!killed.status.success(), "it was to be killed: {}", killed.output());
+    stream().succeeds();
+
+    let table = files.join("bronze/visits");
+    let folder = table.display().to_string();
+    let read = readers::read_with_all(&[&table]);
+    assert_eq!(read.keys().collect::<Vec<_>>(), ["deltalake", "duckdb", "polars", "spark"]);
+    let seen = &read["spark"][&folder];
+    assert_eq!(seen.rows, DeltaTable::open(&files, "bronze.visits").count() as u64);
+    assert_eq!(seen.rows, VISITS as u64, "each message once");
+    assert_eq!(seen.columns["id"].sum, Some(json!(VISITS * (VISITS - 1) / 2)));
+    assert_eq!(seen.columns["stops"].data_type, "array<struct<name:string,minute:int>>");
+    assert_eq!(seen.columns["city"].distinct, Some(CITIES.len() as u64));
+    assert!(seen.columns.iter().all(|(name, column)| column.nulls > 0 || ["id", "event_time", "day"].contains(&name.as_str())), "{seen:?}");
+    for (reader, by_folder) in &read {
+        assert_eq!(&by_folder[&folder], seen, "{reader} and Spark differ");
+    }
+
+    let mut server =
+        Watershed::new(["serve", "--flight", "127.0.0.1:0", "--http-address", "127.0.0.1:0", "--warehouse", &warehouse]).start();
+    let flight = server.until("Flight SQL listens", |server| crate::serving::url_in(&server.output()));
+    let page: SocketAddr = server.until("HTTP listens", |server| {
+        let (_, rest) = server.output().split_once("dashboard  http://").map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+        rest.split_once("/\n")?.0.parse().ok()
+    });
+    let texts: Vec<&str> = QUERIES.iter().map(|(_, sql)| *sql).collect();
+    let adbc: Vec<Answer> = serde_json::from_str(&python("clients.py", &[&[flight.as_str()], texts.as_slice()].concat())).expect("JSON");
+    let jdbc: Vec<Answer> = with_jdbc(&flight, &texts);
+    assert_eq!((adbc.len(), jdbc.len()), (QUERIES.len(), QUERIES.len()));
+    for (((name, sql), adbc), jdbc) in QUERIES.iter().zip(&adbc).zip(&jdbc) {
+        assert_eq!(adbc.rows.is_empty(), *name == "empty", "{name}: {} rows", adbc.rows.len());
+        assert_eq!(adbc, jdbc, "{name}: ADBC and JDBC differ");
+        let answer = http::sql(page, sql);
+        assert_eq!(answer.status, 200, "{name}: {}", answer.body);
+        check_json(name, adbc, &answer.json());
+        let answer = http::get(page, &format!("{}&format=csv", http::target_of(sql)));
+        assert_eq!(answer.status, 200, "{name}: {}", answer.body);
+        check_csv(name, adbc, &answer.body);
+    }
+}
+
+/// The answers of the JDBC driver, far from UTC.
+fn with_jdbc(flight: &str, queries: &[&str]) -> Vec<Answer> {
+    let url = format!("{}/?useEncryption=false", flight.replace("grpc://", "jdbc:arrow-flight-sql://"));
+    let mut program = java(&[&tool("jdbc")], "JdbcClient.java");
+    let output = program.arg(url).args(queries).env("TZ", "America/New_York").output().expect("Java runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stdout)))
+}
+
+/// An array of objects; decimals are numbers in it.
+fn check_json(name: &str, expected: &Answer, found: &Value) {
+    let rows = found.as_array().expect("an array");
+    assert_eq!(rows.len(), expected.rows.len(), "{name}: rows as JSON");
+    for (row, expected_row) in rows.iter().zip(&expected.rows) {
+        assert_eq!(row.as_object().map(|row| row.len()), Some(expected.columns.len()), "{name}: {row}");
+        for (column, value) in expected.columns.iter().zip(expected_row) {
+            let found = &row[column];
+            let same_number =
+                || value.as_str().and_then(|text| text.parse::<f64>().ok()).is_some_and(|number| found.as_f64() == Some(number));
+            assert!(found == value || same_number(), "{name}: {column} is {found} as JSON and {value} elsewhere");
+        }
+    }
+}
+
+/// A header and a line for each row; NULL is nothing, an empty text is `""`.
+fn check_csv(name: &str, expected: &Answer, found: &str) {
+    let mut lines = csv_lines(found).into_iter();
+    let head: Vec<_> = lines.next().expect("a header").into_iter().map(|cell| cell.expect("a name")).collect();
+    assert_eq!(head, expected.columns, "{name}: the header");
+    let lines: Vec<_> = lines.collect();
+    assert_eq!(lines.len(), expected.rows.len(), "{name}: rows as CSV");
+    for (line, row) in lines.iter().zip(&expected.rows) {
+        for ((column, cell), value) in expected.columns.iter().zip(line).zip(row) {
+            let same_number =
+                || cell.as_ref().and_then(|text| text.parse::<f64>().ok()).is_some_and(|number| value.as_f64() == Some(number));
+            assert!(*cell == csv_text(value) || same_number(), "{name}: {column} is {cell:?} as CSV and {value} elsewhere");
+        }
+    }
+}
+
+/// How a value stands in CSV; `None` is NULL.
+fn csv_text(value: &Value) -> Option<String> {
+    let inside = |value: &Value| csv_text(value).unwrap_or_default();
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) => Some(format!("[{}]", items.iter().map(inside).collect::<Vec<_>>().join(", "))),
+        Value::Object(fields) => {
+            Some(format!("{{{}}}", fields.iter().map(|(name, value)| format!("{name}: {}", inside(value))).collect::<Vec<_>>().join(", ")))
+        }
+        other => Some(other.to_string()),
+    }
+}
+
+/// The cells of RFC 4180 text; one without quotes and characters is `None`.
+fn csv_lines(text: &str) -> Vec<Vec<Option<String>>> {
+    let (mut lines, mut line, mut cell, mut quoted) = (Vec::new(), Vec::new(), None::<String>, false);
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' if quoted && characters.peek() == Some(&'"') => {
+                characters.next();
+                cell.get_or_insert_default().push('"');
+            }
+            '"' => {
+                quoted = !quoted;
+                cell.get_or_insert_default();
+            }
+            ',' if !quoted => line.push(cell.take()),
+            '\n' if !quoted => {
+                line.push(cell.take());
+                lines.push(std::mem::take(&mut line));
+            }
+            other => cell.get_or_insert_default().push(other),
+        }
+    }
+    lines
+}
