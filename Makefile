@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(WATERSHED_CACHE)/target
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build release bench bench-stream soak test unit e2e fmt lint audit clean clean-tools
+.PHONY: help demo build release bench bench-stream bench-query soak test unit e2e fmt lint audit clean clean-tools
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ bench-stream: release ## Streams from Apache Kafka beside a plain reader (EVENTS
 	cargo build --locked --release --workspace --bin watershed --example bids
 	@scripts/setup.sh test
 	bench/stream.sh "$(CARGO_TARGET_DIR)/release/watershed" "$(CARGO_TARGET_DIR)/release/examples/bids" $(EVENTS)
+
+bench-query: release ## Twenty queries over the demo's tables beside DuckDB on the same files (EVENTS=10000000)
+	@scripts/setup.sh test
+	bench/query.sh "$(CARGO_TARGET_DIR)/release/watershed" $(EVENTS)
 
 soak: release ## Run the demo for SECONDS (3600) and watch its memory
 	bench/soak.sh "$(CARGO_TARGET_DIR)/release/watershed" $(SECONDS)

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Twenty queries over the demo's tables, beside DuckDB on the same files.
+#
+#   bench/query.sh WATERSHED [EVENTS=10000000] [RUNS=5]
+#
+# The tables are made once: a day and a half of a small city through the embedded broker and all pipelines of sql/, in
+# $WATERSHED_CACHE/bench. Then bench/queries/compare.py asks both.
+set -euo pipefail
+watershed=$(readlink -f "$1")
+events=${2:-10000000}
+runs=${3:-5}
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${WATERSHED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/watershed}
+warehouse=$cache/bench/query-$events
+
+if [ ! -d "$warehouse" ]; then
+    # A run that was cut short leaves nothing that looks whole.
+    part=$warehouse.part
+    rm -rf "$part"
+    mkdir -p "$part"
+    broker=
+    trap '[ -z "$broker" ] || kill "$broker"; wait; rm -rf "$part"' EXIT
+    echo "making the tables in $warehouse"
+    "$watershed" broker --dir "$part/broker" --port 0 --retention-bytes 32GiB >"$part/broker.log" 2>&1 &
+    broker=$!
+    for _ in $(seq 100); do
+        address=$(grep -o '127\.0\.0\.1:[0-9]*' "$part/broker.log" | head -n 1 || true)
+        [ -z "$address" ] || break
+        sleep 0.1
+    done
+    "$watershed" simulate --bootstrap "$address" --rate max --events "$events" --drivers 1000 --warm-up 45m --seed 1 | tail -n 1
+    "$watershed" apply "$here/../sql" --yes --warehouse "$part/warehouse" >/dev/null
+    "$watershed" stream --bootstrap "$address" --warehouse "$part/warehouse" --until-caught-up --drain >"$part/stream.log" 2>&1 ||
+        { tail "$part/stream.log"; exit 1; }
+    kill "$broker"
+    wait "$broker" || true
+    broker=
+    mv "$part/warehouse" "$warehouse"
+    rm -rf "$part"
+    trap - EXIT
+fi
+"$cache/tools/python/bin/python" "$here/queries/compare.py" "$watershed" "$warehouse" --runs "$runs"
