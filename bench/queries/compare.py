@@ -8,6 +8,7 @@ first time that the running engine sees the query; the machine's page cache is w
 """
 
 import argparse
+import atexit
 import decimal
 import math
 import os
@@ -41,6 +42,7 @@ class Watershed:
         environment = os.environ | {"WATERSHED_QUERY_MEMORY_LIMIT": MEMORY}
         arguments = [binary, "serve", "--flight", "127.0.0.1:0", "--http-address", "127.0.0.1:0", "--warehouse", warehouse]
         self.server = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=self.log, env=environment, text=True)
+        atexit.register(self.server.kill)
         for line in self.server.stdout:
             if found := re.search(r"grpc://\S+", line):
                 self.connection = dbapi.connect(found[0], autocommit=True)
@@ -72,16 +74,18 @@ class DuckDB:
     def __init__(self, warehouse):
         self.connection = duckdb.connect(":memory:", config={"threads": os.cpu_count(), "memory_limit": MEMORY})
         self.connection.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
-        self.connection.execute("CREATE MACRO date_bin(width, at) AS time_bucket(width, at)")
-        self.connection.execute("CREATE MACRO to_unixtime(at) AS epoch_us(at) // 1000000")
+        self.connection.execute("CREATE MACRO date_bin(width, moment) AS time_bucket(width, moment)")
+        self.connection.execute("CREATE MACRO to_unixtime(moment) AS epoch_us(moment) // 1000000")
         for log in sorted(Path(warehouse).glob("*/*/_delta_log")):
             table = DeltaTable(log.parent)
             files = [f"'{file.removeprefix('file://')}'" for file in table.file_uris()]
             schema, name = log.parent.parent.name, log.parent.name
             self.connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
             if files:
-                days = "hive_partitioning = true, hive_types = {'day': DATE}" if table.metadata().partition_columns else "hive_partitioning = false"
-                self.connection.execute(f'CREATE VIEW "{schema}"."{name}" AS SELECT * FROM read_parquet([{", ".join(files)}], {days})')
+                # `day` is the only partition column that the queries name.
+                days = ", hive_types = {'day': DATE}" if "day" in table.metadata().partition_columns else ""
+                reader = f"read_parquet([{', '.join(files)}], hive_partitioning = true{days})"
+                self.connection.execute(f'CREATE VIEW "{schema}"."{name}" AS SELECT * FROM {reader}')
 
     def ask(self, sql):
         return self.connection.execute(sql).to_arrow_table()
