@@ -16,13 +16,15 @@ pub(crate) fn lines(batch: &RecordBatch) -> Result<String, ArrowError> {
     let options = FormatOptions::new();
     let formats: Result<Vec<_>, _> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options)).collect();
     let formats = formats?;
+    // An untyped NULL has no bitmap that says so.
+    let nulls: Vec<_> = batch.columns().iter().map(|column| column.logical_nulls()).collect();
     let mut text = String::new();
     for row in 0..batch.num_rows() {
         for (at, format) in formats.iter().enumerate() {
             if at > 0 {
                 text.push(',');
             }
-            if batch.column(at).is_valid(row) {
+            if nulls[at].as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
                 text.push_str(&field(&format.value(row).to_string()));
             }
         }

@@ -17,7 +17,9 @@ def plain(value):
     if isinstance(value, datetime.datetime):
         precision = "seconds" if value.microsecond == 0 else "milliseconds" if value.microsecond % 1000 == 0 else "microseconds"
         return value.astimezone(datetime.timezone.utc).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
-    if isinstance(value, (datetime.date, decimal.Decimal)):
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime.date):
         return str(value)
     return value
 

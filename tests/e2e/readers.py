@@ -41,7 +41,9 @@ def plain(value):
         return (value - EPOCH) // datetime.timedelta(microseconds=1)
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, (decimal.Decimal, datetime.date)):
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime.date):
         return str(value)
     return value
 
