@@ -56,8 +56,8 @@ class Watershed:
             return cursor.fetch_arrow_table()
 
     def cpu_seconds(self):
-        fields = Path(f"/proc/{self.server.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        # Linux's clock of all threads of another process, as clock_getcpuclockid(3) gives it.
+        return time.clock_gettime((~self.server.pid << 3) | 2)
 
     def peak_mib(self):
         return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.server.pid}/status").read_text())[1]) // 1024
@@ -152,35 +152,36 @@ def main():
         print(f"{table}: {watershed.ask(f'SELECT count(*) AS n FROM {table}')['n'][0].as_py():,} rows, {len(files)} files, {size / 1e6:.0f} MB")
 
     times = {name: ([], []) for name in chosen}
-    cpu = [0.0, 0.0]
+    cpu = {name: ([], []) for name in chosen}
     for run in range(arguments.runs + 1):
         for name, sql in chosen.items():
             answers = [None, None]
             # Who comes first changes from run to run.
             for which in (0, 1) if run % 2 == 0 else (1, 0):
-                before = watershed.cpu_seconds(), time.process_time()
+                clock = (watershed.cpu_seconds, time.process_time)[which]
+                before = clock()
                 seconds, answers[which] = timed((watershed, other)[which], sql)
-                after = watershed.cpu_seconds(), time.process_time()
                 times[name][which].append(seconds)
-                if run > 0:
-                    cpu[which] += after[which] - before[which]
+                cpu[name][which].append(clock() - before)
             check(name, *answers)
+            print(f"run {run}  {name:<17}", *(f"{of[which][-1] * 1000:10.1f}" for of in (times[name], cpu[name]) for which in (0, 1)), flush=True)
 
-    head = ["query", "rows", "Watershed first, ms", "DuckDB first, ms", "Watershed, ms", "DuckDB, ms", "DuckDB / Watershed"]
-    table, ratios, first_ratios = [], [], []
-    for name, (ours, theirs) in times.items():
-        medians = statistics.median(ours[1:]), statistics.median(theirs[1:])
-        ratios.append(medians[1] / medians[0])
-        first_ratios.append(theirs[0] / ours[0])
-        numbers = [f"{seconds * 1000:.1f}" for seconds in (ours[0], theirs[0], *medians)]
-        table.append([name, str(watershed.ask(chosen[name]).num_rows), *numbers, f"{ratios[-1]:.2f}"])
-    totals = [f"{sum(statistics.median(of[which][1:]) for of in times.values()) * 1000:.0f}" for which in (0, 1)]
-    table.append(["geometric mean, sums", "", "", f"({geometric_mean(first_ratios):.2f})", *totals, f"{geometric_mean(ratios):.2f}"])
+    head = ["query", "rows", "first, ms", "DuckDB first", "ms", "DuckDB", "ratio", "CPU ms", "DuckDB CPU", "CPU ratio"]
+    table, ratios = [], ([], [], [])
+    for name in chosen:
+        later = [statistics.median(of[name][which][1:]) for of in (times, cpu) for which in (0, 1)]
+        first = [of[0] for of in times[name]]
+        for at, (ours, theirs) in enumerate((first, later[:2], later[2:])):
+            ratios[at].append(theirs / ours)
+        numbers = [f"{seconds * 1000:.1f}" for seconds in (*first, *later)]
+        table.append([name, str(watershed.ask(chosen[name]).num_rows), *numbers[:4], f"{ratios[1][-1]:.2f}", *numbers[4:], f"{ratios[2][-1]:.2f}"])
+    means = [f"{geometric_mean(of):.2f}" for of in ratios]
+    table.append(["geometric mean", "", "", f"({means[0]})", "", "", means[1], "", "", means[2]])
     widths = [max(len(row[at]) for row in [head, *table]) for at in range(len(head))]
     for row in [head, *table]:
         print("  ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths))))
-    print(f"CPU seconds of all later runs: Watershed {cpu[0]:.1f}, DuckDB {cpu[1]:.1f}; the server's peak memory {watershed.peak_mib()} MiB")
-    print(f"all answers equal; medians of {arguments.runs}; load after: {load()}")
+    print("ratio: DuckDB's time over Watershed's; above 1 Watershed is faster. CPU ms: of the process, all threads together.")
+    print(f"all answers equal; medians of {arguments.runs}; the server's peak memory {watershed.peak_mib()} MiB; load after: {load()}")
     if arguments.markdown:
         lines = [head, ["---"] + ["---:"] * (len(head) - 1), *table]
         Path(arguments.markdown).write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))

@@ -1,10 +1,10 @@
 import java.math.BigDecimal;
 import java.sql.Connection;
 import java.sql.DriverManager;
+import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.ResultSetMetaData;
 import java.sql.SQLException;
-import java.sql.Statement;
 import java.sql.Types;
 import java.time.Instant;
 import java.time.LocalDate;
@@ -18,10 +18,11 @@ import java.util.StringJoiner;
 final class JdbcClient {
     public static void main(String[] arguments) throws SQLException {
         StringJoiner answers = new StringJoiner(", ", "[", "]");
-        try (Connection connection = DriverManager.getConnection(arguments[0]);
-                Statement statement = connection.createStatement()) {
+        try (Connection connection = DriverManager.getConnection(arguments[0])) {
             for (int at = 1; at < arguments.length; at++) {
-                try (ResultSet result = statement.executeQuery(arguments[at])) {
+                // A plain Statement lists the columns of an empty result twice: https://github.com/apache/arrow-java/issues/44
+                try (PreparedStatement statement = connection.prepareStatement(arguments[at]);
+                        ResultSet result = statement.executeQuery()) {
                     answers.add(answer(result));
                 }
             }
