@@ -45,7 +45,8 @@ class Watershed:
         atexit.register(self.server.kill)
         for line in self.server.stdout:
             if found := re.search(r"grpc://\S+", line):
-                self.connection = dbapi.connect(found[0], autocommit=True)
+                self.url = found[0]
+                self.connection = dbapi.connect(self.url, autocommit=True)
                 return
         self.log.seek(0)
         sys.exit(f"the server did not start:\n{self.log.read().decode()}")
