@@ -13,6 +13,7 @@ import decimal
 import math
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -43,6 +44,7 @@ class Watershed:
         arguments = [binary, "serve", "--flight", "127.0.0.1:0", "--http-address", "127.0.0.1:0", "--warehouse", warehouse]
         self.server = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=self.log, env=environment, text=True)
         atexit.register(self.server.kill)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
         for line in self.server.stdout:
             if found := re.search(r"grpc://\S+", line):
                 self.url = found[0]
