@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, StringArray};
 use arrow::datatypes::SchemaRef;
-use watershed_dialect::definition::{Connector, Format, Metadata, OnError, SourceDefinition};
+use watershed_dialect::definition::{Connector, Format, Metadata, OnError, OnGap, SourceDefinition};
 
 use crate::error::{IngestError, Result};
 use crate::json::JsonDecode;
@@ -108,6 +108,11 @@ impl OpenSource for KafkaSettings {
         crate::kafka::partitions(&self.overlaid(properties), topic)
     }
 
+    fn identity(&self, definition: &SourceDefinition) -> Result<Option<String>> {
+        let (topic, properties) = kafka_of(definition)?;
+        crate::kafka::topic_id(&self.overlaid(properties), topic)
+    }
+
     fn open(&self, definition: &SourceDefinition, wanted: &[usize], positions: &Positions, reader: &str) -> Result<Box<dyn SourceRead>> {
         let mut settings = self.clone();
         settings.properties.entry("group.id".into()).or_insert(format!("watershed-{reader}"));
@@ -139,6 +144,7 @@ mod tests {
             connector: Connector::Kafka { topic: "numbers".into(), properties: BTreeMap::new() },
             format: Format::Json,
             on_error,
+            on_gap: OnGap::Fail,
             max_skew: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
         }

@@ -15,6 +15,7 @@ use url::Url;
 
 use crate::TableName;
 use crate::access::{Access, Found};
+use crate::diagnose;
 use crate::encoding;
 use crate::error::{LakeError, Result};
 use crate::files::{FileSet, Layout};
@@ -57,7 +58,8 @@ pub(crate) async fn open(access: &Access, name: &TableName) -> Result<(Identity,
             tracing::debug!(table = %name, %error, "no table there");
             return Err(LakeError::NoSuchTable(name.clone()));
         }
-        Err(error) => return Err(error),
+        // delta-rs says that something is wrong; which file it is helps more.
+        Err(error) => return Err(diagnose::damage(access, &folder).await?.unwrap_or(error)),
     };
     drop(log_store);
     let identity = identity(name, folder, &snapshot)?;
