@@ -19,8 +19,8 @@ const NARROWER: [usize; 3] = [0, 1, 3];
 pub struct Live {
     terminal: Terminal,
     before: HashMap<TableName, (Instant, u64, f64)>,
-    /// Errors that were shown already.
-    said: HashMap<TableName, String>,
+    /// Errors that were shown already, and the epoch in which the pipeline was then.
+    said: HashMap<TableName, (u64, String)>,
     lines_shown: usize,
     /// Width of the terminal when they were written.
     width_shown: Option<usize>,
@@ -115,21 +115,35 @@ impl Live {
 
     /// Errors of pipelines that have not been said yet.
     pub fn news(&mut self, metrics: &[PipelineMetrics]) -> Vec<String> {
+        for pipeline in metrics {
+            // Once it has got on, the same error is news again.
+            match self.said.get_mut(&pipeline.pipeline) {
+                Some((epoch, said)) if *epoch < pipeline.epoch => (*epoch, *said) = (pipeline.epoch, String::new()),
+                _ => {}
+            }
+        }
         let error = |pipeline: &PipelineMetrics| match &pipeline.phase {
             Phase::Retrying { error } => Some((false, error.clone())),
             Phase::Failed { error } => Some((true, error.clone())),
             _ => None,
         };
-        let found = metrics.iter().filter_map(|pipeline| Some((&pipeline.pipeline, error(pipeline)?)));
-        found.filter_map(|(table, (ended, error))| self.failure(table, ended, &error)).collect()
+        let mut news = Vec::new();
+        for pipeline in metrics {
+            let Some((ended, error)) = error(pipeline) else { continue };
+            news.extend(self.failure(&pipeline.pipeline, ended, &error));
+            self.said.entry(pipeline.pipeline.clone()).or_default().0 = pipeline.epoch;
+        }
+        news
     }
 
     /// How a failure is said; `None` if it was said before.
     pub fn failure(&mut self, table: &TableName, ended: bool, error: &str) -> Option<String> {
         let said = format!("{ended} {error}");
-        if self.said.insert(table.clone(), said.clone()).as_ref() == Some(&said) {
+        let (_, before) = self.said.entry(table.clone()).or_default();
+        if *before == said {
             return None;
         }
+        *before = said;
         let what = if ended { "ended" } else { "failed and starts again" };
         let (error, hint) = error.split_once("; ").map_or((error, String::new()), |(error, hint)| (error, format!("\n  hint: {hint}")));
         let name = paint(&table.to_string(), "1;31", self.terminal.color_error());

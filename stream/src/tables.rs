@@ -140,6 +140,16 @@ pub async fn check(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Targ
                 ),
             ));
         }
+        // What is still to be carried out must be there: a log that names files which are gone cannot be read any more.
+        if stands != done
+            && let Some(file) = table.missing(&epoch.files).await?
+        {
+            return Err(inconsistent(
+                shard,
+                format!("epoch {} is to add file '{file}' to table {}, and that is gone", record.epoch, epoch.table),
+                &format!("restore it, or start anew with `watershed rebuild {}`", shard.pipeline),
+            ));
+        }
     }
     Ok(())
 }

@@ -114,12 +114,16 @@ fn a_process_that_wakes_up_late_stops_and_has_done_nothing() {
 }
 
 #[test]
-fn the_broker_dies_and_comes_back() {
+fn the_broker_is_down_at_first_then_dies_and_comes_back() {
     let mut kafka = Kafka::start();
     kafka.create_topic("broker", PARTITIONS);
     produce(&kafka, "broker", 0);
     let project = Project::local(kafka.bootstrap(), "broker");
-    let running = project.stream().start();
+    kafka.kill();
+    let mut running = project.stream().start();
+    let said = format!("no Kafka broker answers at '{}'", kafka.bootstrap());
+    running.until("it says what it waits for", |running| running.output().contains(&said).then_some(()));
+    kafka.restart();
     let reach = |sum: i64| {
         let details = || running.output();
         wait_for("rows are committed", LIMIT, details, || (committed(&project, "bronze.events") >= sum).then_some(()));

@@ -10,12 +10,16 @@
 //! | `watershed.rs` | runs of the binary |
 //! | `table.rs` | reads Delta tables without our code: log, transactions, rows |
 //! | `http.rs` | GET requests |
+//! | `delta.py` | what other people do to Delta tables |
 //! | `browser.py` | what headless Chromium shows of a page |
 //! | `readers.rs` | what deltalake, DuckDB and Polars read in a table |
 //! | `serving.rs` | a server, and Python clients of it (`flight.py`) |
 
 #![allow(dead_code)]
 
+mod bad_input;
+mod bad_topics;
+mod bad_warehouse;
 mod dashboard;
 mod disturbed;
 mod exactly_once;
