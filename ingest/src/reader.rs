@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, StringArray};
 use arrow::datatypes::SchemaRef;
-use watershed_dialect::definition::{Connector, Format, Metadata, OnError, OnGap, SourceDefinition};
+use watershed_dialect::definition::{Connector, Format, Metadata, OnError, SourceDefinition};
 
 use crate::error::{IngestError, Result};
 use crate::json::JsonDecode;
@@ -127,7 +127,7 @@ mod tests {
 
     use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Field, Int64Type};
-    use watershed_dialect::definition::SourceColumn;
+    use watershed_dialect::definition::{OnGap, SourceColumn};
 
     use super::*;
     use crate::embedded::{EmbeddedBroker, EmbeddedSettings};

@@ -222,7 +222,10 @@ fn a_foreign_table_of_the_same_name_is_left_alone() {
     let definitions = format!("{}\n{TWINS}", source());
     let refused = project.applying("foreign", &definitions, &[]).run();
     assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
-    says(&refused, &["table bronze.a exists with a different schema: it has number", "the definition wants event_id", "hint: name another one"]);
+    says(
+        &refused,
+        &["table bronze.a exists with a different schema: it has number", "the definition wants event_id", "hint: name another one"],
+    );
     assert_eq!(project.ask("SELECT sum(number) FROM bronze.a"), ["6"], "somebody else's rows");
     assert!(project.stream_to_end(false).run().stderr.contains("no streaming table is defined"), "nothing was applied");
 
@@ -250,7 +253,11 @@ fn a_table_dropped_under_a_running_pipeline_stops_it_alone() {
     assert_eq!(running.wait(LIMIT).status.code(), Some(1));
 
     // No empty table stands in the way of a copy. The last files, written before it noticed, belong to the table.
-    fails_alone(&project, 50, &["table bronze.a is gone: epoch", "hint: restore it from a copy, or start anew with `watershed rebuild bronze.a`"]);
+    fails_alone(
+        &project,
+        50,
+        &["table bronze.a is gone: epoch", "hint: restore it from a copy, or start anew with `watershed rebuild bronze.a`"],
+    );
     copy(&table, remains.path());
     fs::remove_dir_all(&table).expect("removed");
     copy(kept.path(), &table);
@@ -294,7 +301,11 @@ fn state_deleted_or_damaged_under_a_live_table_is_named() {
     produce(kafka, "stateless", 30..40);
 
     fs::remove_dir_all(&state).expect("removed");
-    fails_alone(&project, 40, &["was deleted under a live table", "hint: restore the folder from a backup, or start anew with `watershed rebuild"]);
+    fails_alone(
+        &project,
+        40,
+        &["was deleted under a live table", "hint: restore the folder from a backup, or start anew with `watershed rebuild"],
+    );
     assert_eq!(project.places("bronze.a"), first(30), "it began anew without a word");
     restore();
 
@@ -309,7 +320,8 @@ fn state_deleted_or_damaged_under_a_live_table_is_named() {
         let newest = newest_in(&state.join("0/epochs"));
         let record: serde_json::Value = serde_json::from_slice(&fs::read(&newest).expect("a record")).expect("JSON");
         fs::remove_file(&newest).expect("removed");
-        let files = |table: &serde_json::Value| table["table"] == "bronze.a" && table["files"].as_array().is_some_and(|files| !files.is_empty());
+        let files =
+            |table: &serde_json::Value| table["table"] == "bronze.a" && table["files"].as_array().is_some_and(|files| !files.is_empty());
         if record["tables"].as_array().expect("tables").iter().any(files) {
             break;
         }

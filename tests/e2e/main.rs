@@ -8,6 +8,7 @@
 //! | `kafka.rs` | Apache Kafka: start, kill, restart; produce and read back |
 //! | `s3.rs` | an S3-protocol server over a folder |
 //! | `watershed.rs` | runs of the binary |
+//! | `terminal.rs` | a terminal that a test sits at |
 //! | `table.rs` | reads Delta tables without our code: log, transactions, rows |
 //! | `http.rs` | GET requests |
 //! | `delta.py` | what other people do to Delta tables |
@@ -20,6 +21,7 @@
 mod bad_input;
 mod bad_topics;
 mod bad_warehouse;
+mod clock;
 mod dashboard;
 mod disturbed;
 mod exactly_once;
@@ -33,6 +35,7 @@ mod input;
 mod jobs;
 mod kafka;
 mod object_storage;
+mod people;
 mod project;
 mod quality;
 mod readers;
@@ -45,5 +48,6 @@ mod simulated;
 mod sinks;
 mod table;
 mod telemetry;
+mod terminal;
 mod tools;
 mod watershed;
