@@ -50,17 +50,21 @@ pub enum LakeError {
 
     /// The table was created before with another schema or partitioning.
     #[error(
-        "table {table} exists with a different {what}: it has {existing}, the definition wants {wanted}; drop the table or name another one"
+        "table {table} exists with a different {what}: it has {existing}, the definition wants {wanted}; name another one, drop this one, or \
+         take back what was changed (`watershed rebuild TABLE` makes a pipeline's table anew)"
     )]
     TableDiffers { table: TableName, what: &'static str, existing: String, wanted: String },
 
     /// The table under this handle was dropped, or dropped and made anew.
-    #[error("table {table} was dropped{} by someone else while it was in use; open it again, or restore it from a copy",
+    #[error("table {table} was dropped{} by someone else while it was in use; restore it from a copy and start again, or make it anew (`watershed rebuild TABLE` if a pipeline writes it)",
         if *.made_anew { " and made anew" } else { "" })]
     TableReplaced { table: TableName, made_anew: bool },
 
     /// The schema, partitioning or protocol of the table changed under this handle.
-    #[error("the {what} of table {table} was changed by someone else at version {version}; open the table again and check the definition")]
+    #[error(
+        "the {what} of table {table} was changed by someone else at version {version}; take the change back and start again, or make the \
+         table anew (`watershed rebuild TABLE` if a pipeline writes it)"
+    )]
     TableChanged { table: TableName, what: &'static str, version: i64 },
 
     /// The table uses Delta features that are not supported.
