@@ -66,13 +66,13 @@ impl Terminal {
         self.shown.lock().expect("not poisoned").clone()
     }
 
-    /// Waits until `text` is shown behind the first `from` bytes; gives how much is shown then.
+    /// Waits until `text` is shown behind the first `from` bytes; gives where it ends.
     pub fn until(&mut self, text: &str, from: usize) -> usize {
         let start = Instant::now();
         loop {
             let shown = self.shown();
-            if shown.get(from..).is_some_and(|shown| shown.contains(text)) {
-                return shown.len();
+            if let Some(found) = shown.get(from..).and_then(|shown| shown.find(text)) {
+                return from + found + text.len();
             }
             let ended = self.child.try_wait().expect("a child");
             assert!(ended.is_none(), "it ended ({ended:?}) before it showed '{text}'\n{shown}");

@@ -112,7 +112,7 @@ impl SourceRead for Reader {
 }
 
 fn warehouse(store: Arc<dyn ObjectStore>) -> Warehouse {
-    let patience = Patience { attempts: 3, timeout: Duration::from_millis(100), backoff: Duration::from_millis(1) };
+    let patience = Patience { attempts: 2, timeout: Duration::from_millis(100), backoff: Duration::from_millis(1) };
     Warehouse::with_patience(store, "memory:///".parse().expect("a URL"), patience)
 }
 
@@ -167,7 +167,7 @@ async fn pipelines_come_through_a_storm_with_the_rows_of_a_calm_day() {
     println!("seed {seed}");
     let below = Arc::new(InMemory::new());
     let store = FaultStore::new(below.clone());
-    store.storm(seed, 12);
+    store.storm(seed, 10);
     let restarts = run(Arc::new(store.clone())).await;
     let played = store.played();
     println!("{restarts} restarts, {played:?}");
