@@ -141,7 +141,8 @@ mod tests {
                            CREATE SINK out TO KAFKA (topic = 't') AS SELECT city, fare FROM STREAM(gold.cities) WHERE fare > 1;";
         let blueprint = blueprint(definitions).await;
         let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
-        let tables = tables::open(&warehouse, &blueprint).await.unwrap();
+        let shard = ShardId { pipeline: tables::main_name(&blueprint).unwrap(), shard: 0 };
+        let tables = tables::open(&warehouse, &blueprint, &shard, None).await.unwrap();
         let main = &tables[&Target::Main];
         let cities: ArrayRef = Arc::new(StringArray::from(vec![Some("Lima"), None, Some("Lima"), Some("Lagos")]));
         let ids: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c", "d"]));
