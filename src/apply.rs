@@ -52,23 +52,23 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let difference = Difference::find(&warehouse, checked).await?;
     if difference.changes.is_empty() {
         difference.carry_out(&warehouse).await?;
-        println!("nothing to change: {} is as in {}", warehouse.url(), folder.display());
+        say!("nothing to change: {} is as in {}", warehouse.url(), folder.display());
         return Ok(0);
     }
-    println!("{}:", warehouse.url());
-    print!("{}", changes::render(&difference.changes, context.terminal.color_output()));
+    say!("{}:", warehouse.url());
+    say!("{}", changes::render(&difference.changes, context.terminal.color_output()).trim_end());
     difference.allowed(Plan { rebuild: args.rebuild })?;
     if args.dry_run {
-        println!("a dry run: nothing was changed");
+        say!("a dry run: nothing was changed");
         return Ok(0);
     }
     if !args.yes && !confirm(context, "Go ahead?")? {
-        println!("nothing was changed");
+        say!("nothing was changed");
         return Ok(0);
     }
     let summary = changes::summary(&difference.changes);
     let revision = difference.carry_out(&warehouse).await?;
-    println!("applied as revision {revision}: {summary}");
+    say!("applied as revision {revision}: {summary}");
     Ok(0)
 }
 

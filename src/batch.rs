@@ -34,21 +34,21 @@ pub async fn run(_: Args, context: &Context) -> Result<u8> {
     if views.is_empty() {
         bail!("no materialized view is defined in {}; CREATE MATERIALIZED VIEW and `watershed apply` define one", warehouse.url());
     }
-    println!("{}: {} scheduled; Ctrl-C stops", warehouse.url(), counted(&views));
+    say!("{}: {} scheduled; Ctrl-C stops", warehouse.url(), counted(&views));
     let runner = warehouse::job_runner(&context.config, warehouse)?;
     let observed = Observed { pipelines: None, jobs: Some(runner.observer().clone()) };
     let scheduler = start(context, runner, views, true)?;
     let _http = match context.config.address("batch.http_address")? {
         Some(address) => {
             let server = serve::http(None, observed, address).await?;
-            eprintln!("metrics on {}metrics", server.url());
+            tell!("metrics on {}metrics", server.url());
             Some(server)
         }
         None => None,
     };
     stop_asked().await;
-    eprintln!("stopping: runs that are under way may end first (Ctrl-C again ends at once)");
     second_ends_at_once();
+    tell!("stopping: runs that are under way may end first (Ctrl-C again ends at once)");
     scheduler.stop().await;
     Ok(0)
 }
@@ -58,8 +58,8 @@ pub fn start(context: &Context, runner: JobRunner, views: Views, told: bool) -> 
     let mut options = SchedulerOptions { parallel: context.config.number("batch.parallel")?.max(1), ..SchedulerOptions::default() };
     if told {
         options.listener = Some(Arc::new(|job, result| match result {
-            Ok(record) => println!("{}", done(record)),
-            Err(error) => eprintln!("{job} failed: {error}"),
+            Ok(record) => say!("{}", done(record)),
+            Err(error) => tell!("{job} failed: {error}"),
         }));
     }
     Ok(Scheduler::start(runner, views, options))

@@ -43,7 +43,7 @@ pub async fn run(args: Args, _: &Context) -> Result<u8> {
     };
     let broker = tokio::task::spawn_blocking(move || EmbeddedBroker::start(&settings)).await??;
     let place = args.dir.map_or("nothing is kept".to_owned(), |dir| format!("kept in {}", dir.display()));
-    println!("Kafka protocol on {}, {place}; Ctrl-C stops", broker.bootstrap());
+    say!("Kafka protocol on {}, {place}; Ctrl-C stops", broker.bootstrap());
     stop_asked().await;
     second_ends_at_once();
     tokio::task::spawn_blocking(move || broker.stop()).await?;

@@ -19,6 +19,9 @@ pub struct Args {
 pub fn run(args: &Args, command: &mut clap::Command) -> Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, command, "watershed", &mut script);
-    std::io::Write::write_all(&mut std::io::stdout(), &script)?;
-    Ok(0)
+    match std::io::Write::write_all(&mut std::io::stdout(), &script) {
+        // Its reader has seen enough.
+        Err(why) if why.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+        written => Ok(written.map(|()| 0)?),
+    }
 }

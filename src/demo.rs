@@ -29,9 +29,9 @@ use crate::jobs::Board;
 use crate::live::Live;
 use crate::project::{self, SqlFile};
 use crate::serve::{Servers, Taken};
-use crate::signals::{second_ends_at_once, stop_asked};
+use crate::signals::{ended_from_outside, second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
-use crate::terminal::{Terminal, paint};
+use crate::terminal::{Screen, Terminal, paint};
 use crate::{Context, batch, log, reconcile, warehouse};
 
 /// The project `sql/`: (path, text).
@@ -101,7 +101,7 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
     let runner = Arc::new(stage.start(&context).await?);
     let observed = Observed { pipelines: Some(runner.observer()), jobs: Some(stage.jobs.observer().clone()) };
     let servers = Servers::start(&context, stage.warehouse.clone(), observed, Taken::Moves).await?;
-    println!("{}{}", stage.describe(&context, &dir, &log_file), servers.describe());
+    say!("{}{}", stage.describe(&context, &dir, &log_file), servers.describe());
     let feed = Feed::start(stage.order(&args))?;
     let scheduler = stage.schedule(&context)?;
     let board = stage.board(&context);
@@ -109,7 +109,7 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
     let mut live = Live::new(context.terminal);
     let interrupted = watch(&runner, &feed, &mut live, &board, &context.terminal, &ending).await;
     if prompt && !interrupted {
-        println!("\n{}", suggestions(&context));
+        say!("\n{}", suggestions(&context));
         stage.prompt(&context, &runner).await?;
     }
     let code = stage.end(feed, runner, scheduler, &mut live, &context).await?;
@@ -238,13 +238,18 @@ impl Stage {
             color: context.terminal.color_output(),
             commands: vec![Arc::new(StatusCommand { runner: Arc::clone(runner), board: self.board(context), terminal: context.terminal })],
         };
-        Ok(Shell::new(session, options).interactive().await?)
+        let told = tokio::spawn(end_when_told(Arc::clone(runner), Screen::remember()));
+        let left = Shell::new(session, options).interactive().await;
+        told.abort();
+        // Until it has ended it holds the pipelines.
+        let _ = told.await;
+        Ok(left?)
     }
 
     /// Stops producing, waits for the pipelines, counts.
     async fn end(self, feed: Feed, runner: Arc<Runner>, scheduler: Scheduler, live: &mut Live, context: &Context) -> Result<u8> {
-        println!("\nstopping: no more events; the pipelines read and commit what is there (Ctrl-C ends at once)");
         second_ends_at_once();
+        say!("\nstopping: no more events; the pipelines read and commit what is there (Ctrl-C ends at once)");
         feed.stop();
         let fed = tokio::task::spawn_blocking(move || feed.join()).await??;
         let produced = reconcile::produced(&self.kafka, &self.project).await?;
@@ -257,25 +262,39 @@ impl Stage {
             if let Err(error) = result {
                 failed = true;
                 if let Some(text) = live.failure(&table, true, &error.to_string()) {
-                    eprintln!("{text}");
+                    tell!("{text}");
                 }
             }
         }
-        println!("{}", live.line(&last));
+        say!("{}", live.line(&last));
         scheduler.stop().await;
         let jobs = self.board(context).statuses().await?;
-        println!("{} jobs made {} runs, {} of them failed", jobs.len(), runs(&jobs), failures(&jobs));
-        println!("{} events were produced in this run", grouped(fed.events as usize));
+        say!("{} jobs made {} runs, {} of them failed", jobs.len(), runs(&jobs), failures(&jobs));
+        say!("{} events were produced in this run", grouped(fed.events as usize));
         if !caught_up {
-            println!("the pipelines did not catch up within {} s", CATCH_UP_TIMEOUT.as_secs());
+            say!("the pipelines did not catch up within {} s", CATCH_UP_TIMEOUT.as_secs());
         }
         let session = warehouse::session(&context.config, self.warehouse.clone())?;
         let account = reconcile::account(&session, &self.warehouse, &self.project, &produced).await?;
-        print!("\n{}", account.render(&context.terminal));
+        say!("\n{}", account.render(&context.terminal).trim_end());
         let broker = self.broker;
         tokio::task::spawn_blocking(move || broker.stop()).await?;
         Ok(if !account.holds() { NOT_RECONCILED } else { u8::from(failed) })
     }
+}
+
+/// Nobody can take a person's prompt away: when the process is told to end while one is open, it commits what was read and ends here.
+async fn end_when_told(runner: Arc<Runner>, screen: Screen) {
+    ended_from_outside().await;
+    second_ends_at_once();
+    screen.restore();
+    tell!("\nstopping: what was read is committed first");
+    runner.stop();
+    let until = Instant::now() + CATCH_UP_TIMEOUT;
+    while !runner.ended() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    std::process::exit(0);
 }
 
 /// Shows the pipelines until it is time for the prompt or the end (false), or until a stop is asked for (true).
@@ -299,7 +318,7 @@ async fn watch(runner: &Runner, feed: &Feed, live: &mut Live, board: &Board, ter
                     let warming = if feed.progress().events == 0 { "the city wakes up …\n" } else { "" };
                     live.rewrite(&format!("{table}{warming}"));
                 } else {
-                    println!("{}", live.line(&metrics));
+                    say!("{}", live.line(&metrics));
                 }
                 let all_committed = metrics.iter().all(|pipeline| pipeline.commits > 0 || matches!(pipeline.phase, Phase::Failed { .. }));
                 if ending.prompt && (all_committed || started.elapsed() > SHOW_FIRST) || runner.ended() || feed.ended() {

@@ -35,12 +35,12 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         bail!("there is no table {name} in {}; `watershed shell -c 'SHOW TABLES'` lists them", warehouse.url());
     }
     if !args.yes && !confirm(context, &format!("Remove {name} with all its rows?"))? {
-        println!("nothing was removed");
+        say!("nothing was removed");
         return Ok(0);
     }
     watershed_stream::remove(&warehouse, &args.table).await?;
     watershed_batch::Runs::new(warehouse.clone()).forget(&args.table).await?;
-    println!("removed {name}");
+    say!("removed {name}");
     Ok(0)
 }
 
@@ -49,7 +49,7 @@ pub fn confirm(context: &Context, question: &str) -> Result<bool> {
     if !context.terminal.interactive() {
         bail!("there is no terminal to ask at; give --yes to go ahead");
     }
-    print!("{question} [y/N] ");
+    write!(std::io::stdout(), "{question} [y/N] ")?;
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

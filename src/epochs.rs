@@ -82,6 +82,7 @@ fn added(records: Vec<EpochSummary>) -> Vec<(EpochSummary, Counters)> {
             rows_deduplicated: less(now.rows_deduplicated, earlier.rows_deduplicated),
             rows_dropped: less(now.rows_dropped, earlier.rows_dropped),
             rows_violating: less(now.rows_violating, earlier.rows_violating),
+            rows_lost: less(now.rows_lost, earlier.rows_lost),
         };
         all.push((record, added));
     }

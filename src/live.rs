@@ -8,21 +8,28 @@ use watershed_lake::TableName;
 use watershed_query::shell::{Cell, Column, Layout, Style, duration, expanded, grouped};
 use watershed_stream::{Phase, PipelineMetrics};
 
-use crate::terminal::{Terminal, paint, terminal_width};
+use crate::terminal::{Terminal, paint, terminal_size, terminal_width};
+
+/// Columns of the table in a wide window, and in narrow ones.
+const ALL: [usize; 11] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+const NARROW: [usize; 6] = [0, 1, 3, 4, 8, 9];
+const NARROWER: [usize; 3] = [0, 1, 3];
 
 /// Shows metrics again and again. State: the last counts (for rates), what was said, how many lines stand on the screen.
 pub struct Live {
     terminal: Terminal,
     before: HashMap<TableName, (Instant, u64, f64)>,
-    /// Errors that were shown already.
-    said: HashMap<TableName, String>,
+    /// Errors that were shown already, and the epoch in which the pipeline was then.
+    said: HashMap<TableName, (u64, String)>,
     lines_shown: usize,
+    /// Width of the terminal when they were written.
+    width_shown: Option<usize>,
 }
 
 impl Live {
     /// For this terminal.
     pub fn new(terminal: Terminal) -> Self {
-        Self { terminal, before: HashMap::new(), said: HashMap::new(), lines_shown: 0 }
+        Self { terminal, before: HashMap::new(), said: HashMap::new(), lines_shown: 0, width_shown: None }
     }
 
     /// Rows read per second since the last call, by pipeline. Calls within half a second repeat the last answer.
@@ -46,7 +53,7 @@ impl Live {
         let rates = self.rates(metrics);
         let number = |name: &str| Column { name: name.to_owned(), number: true, whole: true };
         let text = |name: &str| Column { name: name.to_owned(), number: false, whole: true };
-        let columns = [
+        let columns: Vec<Column> = vec![
             text("table"),
             text("state"),
             number("rows/s"),
@@ -62,10 +69,14 @@ impl Live {
         let rows: Vec<Vec<Cell>> = metrics.iter().zip(rates).map(|(pipeline, rate)| row(pipeline, rate)).collect();
         let width = if self.terminal.output { terminal_width() } else { None };
         let style = Style { width, unicode: self.terminal.output, color: self.terminal.color_output() };
-        match Layout::fit(&columns, &rows, &style) {
-            Some(layout) => layout.head(&columns, &style) + &layout.rows(&columns, &rows, &style),
-            None => expanded(&columns, &rows, 1, &style),
+        for shown in [&ALL[..], &NARROW, &NARROWER] {
+            let columns: Vec<Column> = shown.iter().map(|&at| columns[at].clone()).collect();
+            let rows: Vec<Vec<Cell>> = rows.iter().map(|row| shown.iter().map(|&at| row[at].clone()).collect()).collect();
+            if let Some(layout) = Layout::fit(&columns, &rows, &style) {
+                return layout.head(&columns, &style) + &layout.rows(&columns, &rows, &style);
+            }
         }
+        expanded(&columns, &rows, 1, &style)
     }
 
     /// Everything in one line, for logs and pipes.
@@ -91,30 +102,48 @@ impl Live {
 
     /// Writes `text` over what the last call wrote, on a terminal.
     pub fn rewrite(&mut self, text: &str) {
-        let up = if self.lines_shown > 0 { format!("\x1b[{}A\r\x1b[J", self.lines_shown) } else { String::new() };
+        let (width, height) = terminal_size().unzip();
+        let text = cut_to(text, height);
+        // Lines that were written at another width stand elsewhere now, and those above the window cannot be reached: begin below.
+        let reachable = self.lines_shown > 0 && self.width_shown == width && height.is_none_or(|height| self.lines_shown < height);
+        let up = if reachable { format!("\x1b[{}A\r\x1b[J", self.lines_shown) } else { String::new() };
         let mut out = std::io::stdout().lock();
         // If the terminal is gone, the signal that says so ends the program.
         let _ = out.write_all(format!("{up}{text}").as_bytes()).and_then(|()| out.flush());
-        self.lines_shown = text.lines().count();
+        (self.lines_shown, self.width_shown) = (text.lines().count(), width);
     }
 
     /// Errors of pipelines that have not been said yet.
     pub fn news(&mut self, metrics: &[PipelineMetrics]) -> Vec<String> {
+        for pipeline in metrics {
+            // Once it has got on, the same error is news again.
+            match self.said.get_mut(&pipeline.pipeline) {
+                Some((epoch, said)) if *epoch < pipeline.epoch => (*epoch, *said) = (pipeline.epoch, String::new()),
+                _ => {}
+            }
+        }
         let error = |pipeline: &PipelineMetrics| match &pipeline.phase {
             Phase::Retrying { error } => Some((false, error.clone())),
             Phase::Failed { error } => Some((true, error.clone())),
             _ => None,
         };
-        let found = metrics.iter().filter_map(|pipeline| Some((&pipeline.pipeline, error(pipeline)?)));
-        found.filter_map(|(table, (ended, error))| self.failure(table, ended, &error)).collect()
+        let mut news = Vec::new();
+        for pipeline in metrics {
+            let Some((ended, error)) = error(pipeline) else { continue };
+            news.extend(self.failure(&pipeline.pipeline, ended, &error));
+            self.said.entry(pipeline.pipeline.clone()).or_default().0 = pipeline.epoch;
+        }
+        news
     }
 
     /// How a failure is said; `None` if it was said before.
     pub fn failure(&mut self, table: &TableName, ended: bool, error: &str) -> Option<String> {
         let said = format!("{ended} {error}");
-        if self.said.insert(table.clone(), said.clone()).as_ref() == Some(&said) {
+        let (_, before) = self.said.entry(table.clone()).or_default();
+        if *before == said {
             return None;
         }
+        *before = said;
         let what = if ended { "ended" } else { "failed and starts again" };
         let (error, hint) = error.split_once("; ").map_or((error, String::new()), |(error, hint)| (error, format!("\n  hint: {hint}")));
         let name = paint(&table.to_string(), "1;31", self.terminal.color_error());
@@ -131,9 +160,22 @@ impl Live {
             self.rewrite("");
         }
         for text in news {
-            eprintln!("{text}");
+            tell!("{text}");
         }
     }
+}
+
+/// As many lines of `text` as fit a window, so that they can be written over.
+fn cut_to(text: &str, height: Option<usize>) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    // The cursor stands in a line of its own below.
+    let room = height.map_or(usize::MAX, |height| height.saturating_sub(1).max(2));
+    if lines.len() <= room {
+        return text.to_owned();
+    }
+    let mut cut = lines[..room - 1].join("\n");
+    cut.push_str(&format!("\n… {} more lines in a higher window\n", lines.len() - (room - 1)));
+    cut
 }
 
 fn row(pipeline: &PipelineMetrics, rate: f64) -> Vec<Cell> {
@@ -161,5 +203,18 @@ pub fn span(ms: i64) -> String {
         ms if ms >= 2 * DAY_MS => format!("{} days", ms / DAY_MS),
         ms if ms >= 60_000 => format!("{} min", ms / 60_000),
         ms => duration(std::time::Duration::from_millis(ms.max(0) as u64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_to_the_window() {
+        let text = "1\n2\n3\n4\n5\n";
+        assert_eq!([None, Some(6), Some(9)].map(|height| cut_to(text, height)), [text; 3]);
+        assert_eq!(cut_to(text, Some(4)), "1\n2\n… 3 more lines in a higher window\n");
+        assert_eq!(cut_to(text, Some(1)).lines().count(), 2);
     }
 }

@@ -40,6 +40,8 @@ where
     let filter =
         EnvFilter::try_new(text).with_context(|| format!("log.filter '{text}' is not a filter; write for example info,watershed=debug"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(color);
+    // That standard error has no reader any more is told nobody: saying so there would panic.
+    let log = log.log_internal_errors(false);
     if context.config.text("log.format") == "json" {
         log.json().init()
     } else {

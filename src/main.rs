@@ -10,7 +10,13 @@
 //! | how jobs are shown | `jobs.rs` |
 //! | what is told of pipelines to a monitoring system | `telemetry.rs` |
 //! | where the demo's events come from, and whether they all arrived | `feed.rs`, `reconcile.rs` |
-//! | how an error is said | `report.rs` |
+//! | how an error is said | `report.rs`; all other words: `say.rs` |
+
+// `println!` panics when its reader has gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod say;
 
 mod apply;
 mod batch;
@@ -29,6 +35,7 @@ mod log;
 mod pipelines;
 mod project;
 mod quality;
+mod rebuild;
 mod reconcile;
 mod report;
 mod run;
@@ -99,6 +106,7 @@ enum Command {
     Simulate(Box<simulate::Args>),
     Broker(broker::Args),
     Drop(drop::Args),
+    Rebuild(rebuild::Args),
     Completions(completions::Args),
 }
 
@@ -189,6 +197,7 @@ fn run(command: Command, context: Context) -> u8 {
             Command::Simulate(args) => log::started(&context, simulate::run(*args, &context)).await,
             Command::Broker(args) => log::started(&context, broker::run(args, &context)).await,
             Command::Drop(args) => log::started(&context, drop::run(args, &context)).await,
+            Command::Rebuild(args) => log::started(&context, rebuild::run(args, &context)).await,
         }
     });
     // Tasks that hang in a blocking call must not keep a finished program alive.

@@ -60,6 +60,7 @@ impl SystemTable for Pipelines {
             count("deduplicated"),
             count("violating"),
             count("dropped"),
+            count("lost"),
             // What the process that runs it said last; none if nobody ever did.
             maybe(count("lag_records")),
             maybe(count("lag_ms")),
@@ -109,6 +110,7 @@ fn batch(schema: SchemaRef, reports: &[PipelineReport], now_ms: u64) -> Result<R
         counts(reports, |report| Some(report.record.counters.rows_deduplicated)),
         counts(reports, |report| Some(report.record.counters.rows_violating)),
         counts(reports, |report| Some(report.record.counters.rows_dropped)),
+        counts(reports, |report| Some(report.record.counters.rows_lost)),
         counts(reports, |report| Some(report.vitals.as_ref()?.lag_records)),
         counts(reports, |report| Some(report.vitals.as_ref()?.lag_ms)),
         counts(reports, |report| Some(report.vitals.as_ref()?.commit_ms)),

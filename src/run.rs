@@ -44,13 +44,13 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let view = find(&views, &args.job)?;
     let runner = warehouse::job_runner(&context.config, warehouse)?;
     if args.explain {
-        print!("{}", explained(view, &runner.stages(view).await?, context));
+        say!("{}", explained(view, &runner.stages(view).await?, context).trim_end());
         return Ok(0);
     }
     let (asked, stop) = watch::channel(false);
     tokio::spawn(async move {
         stop_asked().await;
-        eprintln!("stopping: the view stays as it is");
+        tell!("stopping: the view stays as it is");
         asked.send_replace(true);
     });
     if args.upstream {
@@ -67,7 +67,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
 async fn refreshed(runner: &JobRunner, view: &View, trigger: Trigger, stop: &watch::Receiver<bool>) -> Result<bool> {
     match runner.run(view, trigger, stop.clone()).await {
         Ok(record) => {
-            println!("{}", done(&record));
+            say!("{}", done(&record));
             Ok(true)
         }
         Err(watershed_batch::BatchError::Stopped) => Ok(false),

@@ -43,17 +43,13 @@ pub struct Args {
 
 /// Serves until stopped.
 pub async fn run(_: Args, context: &Context) -> Result<u8> {
-    let warehouse = warehouse::open(&context.config).await?;
+    let warehouse = warehouse::open_to_read(&context.config)?;
     let place = warehouse.url().clone();
     let servers = Servers::start(context, warehouse, Observed::default(), Taken::Fails).await?;
     if servers.is_empty() {
         bail!("there is nothing to serve: {FLIGHT_ADDRESS} and {HTTP_ADDRESS} are empty; give one an address, or leave it out");
     }
-    println!(
-        "{} serves {place}\n{}\nCtrl-C stops",
-        paint("Watershed", "1", context.terminal.color_output()),
-        servers.describe().trim_end()
-    );
+    say!("{} serves {place}\n{}\nCtrl-C stops", paint("Watershed", "1", context.terminal.color_output()), servers.describe().trim_end());
     stop_asked().await;
     second_ends_at_once();
     servers.stop().await;

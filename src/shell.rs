@@ -57,7 +57,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     };
     let mut shell = Shell::new(backend, options);
     if !scripted {
-        println!("Watershed {} over {place}\n\\? lists commands, \\d tables; statements end with a semicolon.", env!("CARGO_PKG_VERSION"));
+        say!("Watershed {} over {place}\n\\? lists commands, \\d tables; statements end with a semicolon.", env!("CARGO_PKG_VERSION"));
         return ended(shell.interactive().await);
     }
     for text in &args.command {
@@ -85,7 +85,7 @@ async fn backend(args: &Args, context: &Context) -> Result<(Backend, String)> {
         let place = remote.place().to_owned();
         return Ok((remote.into(), place));
     }
-    let warehouse = warehouse::open(&context.config).await?;
+    let warehouse = warehouse::open_to_read(&context.config)?;
     let place = warehouse.url().to_string();
     Ok((warehouse::session(&context.config, warehouse)?.into(), place))
 }

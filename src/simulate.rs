@@ -1,5 +1,6 @@
 //! `watershed simulate`: a ride-hailing world as events in Kafka.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -130,19 +131,26 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
                 let seconds = now.0.duration_since(before.0).as_secs_f64();
                 if seconds > 0.5 {
                     let text = progress_line(&now.1, (now.1.events - before.1.events) as f64 / seconds);
-                    if on_screen { eprint!("\r\x1b[K{text}") } else { eprintln!("{text}") }
+                    if on_screen { rewrite(&text) } else { tell!("{text}") }
                     before = now;
                 }
             }
         }
     }
     if on_screen {
-        eprint!("\r\x1b[K");
+        rewrite("");
     }
     let end = tokio::task::spawn_blocking(move || feed.join()).await??;
     let rate = end.events as f64 / started.elapsed().as_secs_f64().max(1e-3);
-    eprintln!("{} to {place}", progress_line(&end, rate));
+    tell!("{} to {place}", progress_line(&end, rate));
     Ok(if stopped && args.events.is_some() { INTERRUPTED } else { 0 })
+}
+
+/// Writes `text` over the line the cursor is in.
+fn rewrite(text: &str) {
+    let mut screen = std::io::stderr();
+    // If the terminal is gone, the signal that says so ends the program.
+    let _ = write!(screen, "\r\x1b[K{text}").and_then(|()| screen.flush());
 }
 
 fn progress_line(progress: &Progress, rate: f64) -> String {

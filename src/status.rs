@@ -27,7 +27,7 @@ pub struct Args {
 
 /// Prints the pipelines.
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
-    let warehouse = warehouse::open(&context.config).await?;
+    let warehouse = warehouse::open_to_read(&context.config)?;
     let definitions = warehouse.definitions().await?;
     let jobs = crate::project::applied_views(&definitions)?;
     let views = jobs.len();
@@ -39,7 +39,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
             0 => "nothing is applied yet; `watershed apply DIR` does".to_owned(),
             revision => format!("{pipelines} defined (revision {revision})"),
         };
-        println!("{}: {revision}", warehouse.url());
+        say!("{}: {revision}", warehouse.url());
     }
     let mut shell = Shell::new(
         warehouse::session(&context.config, warehouse)?,

@@ -76,7 +76,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let _http = match context.config.address("stream.http_address")? {
         Some(address) => {
             let server = serve::http(None, Observed { pipelines: Some(runner.observer()), jobs: None }, address).await?;
-            eprintln!("metrics on {}metrics", server.url());
+            tell!("metrics on {}metrics", server.url());
             Some(server)
         }
         None => None,
@@ -84,9 +84,9 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let mut live = Live::new(context.terminal);
     let stopped = watch(&runner, &mut live, context).await;
     if stopped {
-        eprintln!("stopping: what was read is committed first (Ctrl-C again ends at once)");
-        runner.stop();
         second_ends_at_once();
+        tell!("stopping: what was read is committed first (Ctrl-C again ends at once)");
+        runner.stop();
     }
     finish(runner, &mut live).await
 }
@@ -113,7 +113,7 @@ async fn watch(runner: &Runner, live: &mut Live, context: &Context) -> bool {
                     let table = live.table(&metrics);
                     live.rewrite(&table);
                 } else {
-                    println!("{}", live.line(&metrics));
+                    say!("{}", live.line(&metrics));
                 }
             }
         }
@@ -127,10 +127,10 @@ async fn finish(runner: Runner, live: &mut Live) -> Result<u8> {
         if let Err(error) = result {
             failed += 1;
             if let Some(text) = live.failure(&table, true, &error.to_string()) {
-                eprintln!("{text}");
+                tell!("{text}");
             }
         }
     }
-    println!("{}", live.line(&last));
+    say!("{}", live.line(&last));
     Ok(u8::from(failed > 0))
 }

@@ -1,6 +1,6 @@
 //! What the program is connected to: a person at a terminal, or another program.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 /// `--color`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -62,7 +62,33 @@ pub fn paint(text: &str, style: &str, color: bool) -> String {
     if color { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
+/// How the terminal was before a prompt changed it.
+pub struct Screen(Option<libc::termios>);
+
+impl Screen {
+    /// Looks at the terminal of standard input.
+    pub fn remember() -> Self {
+        let mut now = std::mem::MaybeUninit::uninit();
+        // SAFETY: on success the call has filled in the whole structure.
+        Self(unsafe { (libc::tcgetattr(libc::STDIN_FILENO, now.as_mut_ptr()) == 0).then(|| now.assume_init()) })
+    }
+
+    /// Makes it so again.
+    pub fn restore(&self) {
+        let Some(before) = &self.0 else { return };
+        // SAFETY: reads the structure only. If the terminal is gone, there is nothing to restore.
+        unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSANOW, before) };
+        // Pasted text is marked only where a prompt understands the marks.
+        let _ = write!(std::io::stdout(), "\x1b[?2004l\r");
+    }
+}
+
+/// Columns and lines of the terminal; `None` where there is none.
+pub fn terminal_size() -> Option<(usize, usize)> {
+    terminal_size::terminal_size().map(|(width, height)| (usize::from(width.0), usize::from(height.0)))
+}
+
 /// Columns of the terminal; `None` where there is none.
 pub fn terminal_width() -> Option<usize> {
-    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
+    terminal_size().map(|(width, _)| width)
 }

@@ -52,7 +52,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let set =
         TrainingSet { facts: args.facts, features: args.features, keys: args.key, time: args.time, feature_time, strict: args.strict };
     let made = set.write(&runner, &args.out).await.context("cannot make the training set")?;
-    println!(
+    say!(
         "{}: {} rows, {} of them with features, {} columns, {} bytes, from {}",
         args.out.display(),
         grouped(made.rows as usize),
@@ -62,7 +62,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         versions(&made.read),
     );
     if made.without_time > 0 {
-        println!("{} facts without a time are left out", grouped(made.without_time as usize));
+        say!("{} facts without a time are left out", grouped(made.without_time as usize));
     }
     Ok(0)
 }

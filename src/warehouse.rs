@@ -23,6 +23,11 @@ pub async fn open(config: &Config) -> Result<Warehouse> {
     Ok(Warehouse::open(config.text("warehouse"), &config.handed_on("storage")).await?)
 }
 
+/// The warehouse in force, for commands that only read: it may be one that this user cannot write.
+pub fn open_to_read(config: &Config) -> Result<Warehouse> {
+    Ok(Warehouse::open_to_read(config.text("warehouse"), &config.handed_on("storage"))?)
+}
+
 /// How to reach Kafka.
 pub fn kafka(config: &Config) -> KafkaSettings {
     KafkaSettings { bootstrap: config.text("kafka.bootstrap").to_owned(), properties: config.handed_on("kafka").into_iter().collect() }

@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 use crate::SqlError;
 use crate::column_type::{parse_type, sql_name};
 use crate::cursor::{Cursor, error_at};
-use crate::definition::{Connector, Format, Metadata, OnError, SourceColumn, SourceDefinition, WatermarkDefinition};
+use crate::definition::{Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
 use crate::nearest::did_you_mean;
 use crate::options::{Options, parse_interval_us};
 use crate::window::event_time_type;
@@ -90,6 +90,8 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
     let files = options.take_word("connector", &[("kafka", false), ("files", true)], false)?;
     let (connector, format) = if files { parse_files(&mut options, &name, place)? } else { parse_kafka(&mut options, &name, place)? };
     let on_error = options.take_word("on_error", &[("quarantine", OnError::Quarantine), ("fail", OnError::Fail)], OnError::Quarantine)?;
+    let on_gap =
+        if files { OnGap::Fail } else { options.take_word("on_gap", &[("fail", OnGap::Fail), ("skip", OnGap::Skip)], OnGap::Fail)? };
     let max_skew = options.take_duration("max_skew", MAX_SKEW)?;
     let idle_timeout = options.take_duration("idle_timeout", IDLE_TIMEOUT)?;
     let also: &[&str] = if files { &[] } else { &["kafka.bootstrap.servers", "kafka.<any client setting>"] };
@@ -97,7 +99,7 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
     for (column, place) in columns.iter().zip(places) {
         check_metadata_connector(column, place, files)?;
     }
-    Ok(SourceDefinition { name, columns, watermark, connector, format, on_error, max_skew, idle_timeout })
+    Ok(SourceDefinition { name, columns, watermark, connector, format, on_error, on_gap, max_skew, idle_timeout })
 }
 
 /// The options of a Kafka topic.

@@ -21,6 +21,8 @@ pub struct SourceDefinition {
     pub format: Format,
     /// What becomes of rows that cannot be decoded, cast or accepted.
     pub on_error: OnError,
+    /// What becomes of a pipeline whose next records were deleted before it could read them.
+    pub on_gap: OnGap,
     /// An event time further ahead of Kafka's append timestamp, or the time at which the file was written, than this is not accepted (default one day).
     pub max_skew: Duration,
     /// A partition that is caught up for this long no longer holds back the watermark (default 10 seconds).
@@ -110,6 +112,15 @@ pub enum OnError {
     Quarantine,
     /// The pipeline stops with a named error.
     Fail,
+}
+
+/// `on_gap = 'fail' | 'skip'`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnGap {
+    /// The pipeline stops with a named error (the default).
+    Fail,
+    /// It goes on with the oldest record that is there; those it missed are counted.
+    Skip,
 }
 
 impl SourceDefinition {

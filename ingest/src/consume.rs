@@ -216,3 +216,55 @@ pub(crate) fn cached_high_watermark(client: &Client<Context>, topic: &CString, p
     let code = unsafe { native::rd_kafka_get_watermark_offsets(client.native_ptr(), topic.as_ptr(), partition, &mut low, &mut high) };
     (code == NO_ERROR && high >= 0).then_some(high)
 }
+
+/// The id of a topic, if the broker tells one in time.
+pub(crate) fn topic_id(client: &Client<Context>, topic: &CString, timeout: Duration) -> Option<String> {
+    let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    let mut names = [topic.as_ptr()];
+    // SAFETY: the client and the name outlive the calls. What is made here is destroyed here, the event last, since the result and all
+    // that is read of it belong to the event; each pointer is checked before it is used.
+    unsafe {
+        let queue = native::rd_kafka_queue_new(client.native_ptr());
+        let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+        native::rd_kafka_DescribeTopics(client.native_ptr(), topics, ptr::null(), queue);
+        native::rd_kafka_TopicCollection_destroy(topics);
+        let event = native::rd_kafka_queue_poll(queue, timeout_ms);
+        let found = described_id(event);
+        if !event.is_null() {
+            native::rd_kafka_event_destroy(event);
+        }
+        native::rd_kafka_queue_destroy(queue);
+        found
+    }
+}
+
+/// SAFETY: `event` is null or alive.
+unsafe fn described_id(event: *mut native::rd_kafka_event_t) -> Option<String> {
+    // SAFETY: by contract; results belong to the event, a topic and its id to the result, and the text to the id.
+    unsafe {
+        if event.is_null() || native::rd_kafka_event_error(event) != NO_ERROR {
+            return None;
+        }
+        let result = native::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return None;
+        }
+        let mut count = 0;
+        let topics = native::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        if topics.is_null() || count == 0 {
+            return None;
+        }
+        let error = native::rd_kafka_TopicDescription_error(*topics);
+        if !error.is_null() && native::rd_kafka_error_code(error) != NO_ERROR {
+            return None;
+        }
+        let id = native::rd_kafka_TopicDescription_topic_id(*topics);
+        let is_none =
+            id.is_null() || native::rd_kafka_Uuid_most_significant_bits(id) == 0 && native::rd_kafka_Uuid_least_significant_bits(id) == 0;
+        if is_none {
+            return None;
+        }
+        let text = native::rd_kafka_Uuid_base64str(id);
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
+}

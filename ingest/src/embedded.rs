@@ -70,7 +70,15 @@ impl EmbeddedBroker {
     pub fn start(settings: &EmbeddedSettings) -> Result<Self> {
         let failed = |doing: &str| {
             let doing = doing.to_string();
-            move |error: std::io::Error| IngestError::Embedded { doing, reason: error.to_string() }
+            move |error: std::io::Error| {
+                let taken = error.kind() == std::io::ErrorKind::AddrInUse;
+                let reason = if taken {
+                    "another process has this port; stop it, or choose another one (0 takes a free one)".into()
+                } else {
+                    error.to_string()
+                };
+                IngestError::Embedded { doing, reason }
+            }
         };
         let (folder, temporary) = match &settings.folder {
             Some(folder) => (folder.clone(), None),

@@ -23,7 +23,8 @@ pub enum IngestError {
     },
     /// The partition does not exist.
     #[error(
-        "Kafka topic '{topic}' has no partition {partition}; was the topic deleted and made anew with fewer partitions? Then start the pipeline anew"
+        "Kafka topic '{topic}' has no partition {partition}; was the topic deleted and made anew with fewer partitions? Then \
+         `watershed rebuild TABLE` reads the new one from its beginning"
     )]
     UnknownPartition {
         /// The topic's name.
@@ -213,10 +214,11 @@ pub enum IngestError {
 
 fn offset_gone_hint(wanted: i64, low: i64) -> &'static str {
     if wanted < low {
-        "retention has deleted records that were not read yet: they are lost. Lengthen the topic's retention, then drop the streaming table \
-         and start it anew, or reset its position to go on behind the gap"
+        "retention has deleted records that were not read yet: they are lost. Lengthen the topic's retention; with on_gap = 'skip' in the \
+         source (then `watershed apply`) the pipeline goes on behind the gap and counts it, with `watershed rebuild TABLE` it begins anew"
     } else {
-        "the topic was truncated or made anew while the pipeline still remembers the old one. Drop the streaming table and start it anew"
+        "the topic was truncated or made anew while the pipeline still remembers the old one. `watershed rebuild TABLE` drops the rows and \
+         reads it from its beginning"
     }
 }
 

@@ -47,6 +47,14 @@ pub fn partitions(settings: &KafkaSettings, topic: &str) -> Result<Vec<Partition
     client::ranges(&client::open(settings, &CONSUMER)?, topic, LOOKUP_TIMEOUT)
 }
 
+/// The id Kafka gave the topic when it was made: another one if it was deleted and made anew. `None` from brokers that give none (before
+/// Kafka 2.8) or do not let us see it. Blocks up to ten seconds.
+pub fn topic_id(settings: &KafkaSettings, topic: &str) -> Result<Option<String>> {
+    let client = client::open(settings, &CONSUMER)?;
+    let name = CString::new(topic).map_err(|_| IngestError::UnknownTopic { topic: topic.into() })?;
+    Ok(consume::topic_id(&client, &name, LOOKUP_TIMEOUT))
+}
+
 /// Reads some partitions of one topic.
 pub struct KafkaFetch {
     // The queue is dropped before the client it belongs to.

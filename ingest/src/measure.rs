@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use watershed_dialect::definition::{Connector, Format, OnError, SourceColumn, SourceDefinition, WatermarkDefinition};
+use watershed_dialect::definition::{Connector, Format, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
 
 use crate::embedded::{EmbeddedBroker, EmbeddedSettings};
 use crate::json::JsonDecode;
@@ -53,6 +53,7 @@ fn bids() -> SourceDefinition {
         connector: Connector::Kafka { topic: "bids".into(), properties: BTreeMap::new() },
         format: Format::Json,
         on_error: OnError::Quarantine,
+        on_gap: OnGap::Fail,
         max_skew: Duration::from_secs(86_400 * 365),
         idle_timeout: Duration::from_secs(10),
     }

@@ -108,6 +108,11 @@ impl OpenSource for KafkaSettings {
         crate::kafka::partitions(&self.overlaid(properties), topic)
     }
 
+    fn identity(&self, definition: &SourceDefinition) -> Result<Option<String>> {
+        let (topic, properties) = kafka_of(definition)?;
+        crate::kafka::topic_id(&self.overlaid(properties), topic)
+    }
+
     fn open(&self, definition: &SourceDefinition, wanted: &[usize], positions: &Positions, reader: &str) -> Result<Box<dyn SourceRead>> {
         let mut settings = self.clone();
         settings.properties.entry("group.id".into()).or_insert(format!("watershed-{reader}"));
@@ -122,7 +127,7 @@ mod tests {
 
     use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Field, Int64Type};
-    use watershed_dialect::definition::SourceColumn;
+    use watershed_dialect::definition::{OnGap, SourceColumn};
 
     use super::*;
     use crate::embedded::{EmbeddedBroker, EmbeddedSettings};
@@ -139,6 +144,7 @@ mod tests {
             connector: Connector::Kafka { topic: "numbers".into(), properties: BTreeMap::new() },
             format: Format::Json,
             on_error,
+            on_gap: OnGap::Fail,
             max_skew: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
         }

@@ -203,6 +203,11 @@ pub trait OpenSource: Send + Sync + std::fmt::Debug {
     /// The partitions of a source as they are now.
     fn partitions(&self, definition: &SourceDefinition) -> Result<Vec<PartitionRange>, IngestError>;
 
+    /// Tells a source from another one that was made under the same name; `None` if that cannot be told.
+    fn identity(&self, _definition: &SourceDefinition) -> Result<Option<String>, IngestError> {
+        Ok(None)
+    }
+
     /// Reads the partitions in `positions`, each from the position given there. `wanted` are indices into the definition's columns;
     /// rows come out in that order. `reader` is the name under which lag tools see who reads.
     fn open(

@@ -30,6 +30,10 @@ impl OpenSource for Sources {
         self.of(definition).partitions(definition)
     }
 
+    fn identity(&self, definition: &SourceDefinition) -> Result<Option<String>> {
+        self.of(definition).identity(definition)
+    }
+
     fn open(&self, definition: &SourceDefinition, wanted: &[usize], positions: &Positions, reader: &str) -> Result<Box<dyn SourceRead>> {
         self.of(definition).open(definition, wanted, positions, reader)
     }

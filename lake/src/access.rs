@@ -146,7 +146,7 @@ impl Access {
                 Ok(Some(found)) => return Ok((PutOutcome::Lost(found.bytes), Some(found.tag))),
                 Err(error) => break error.to_string(),
                 Ok(None) => match answer {
-                    Failure::Final(source) => return Err(LakeError::Store { operation: "write", path: path.to_string(), source }),
+                    Failure::Final(source) => return Err(failed("write", path, source)),
                     Failure::Again(reason) if !backoff.wait().await => break reason,
                     Failure::Again(reason) => tracing::warn!(%path, reason, "conditional write left nothing behind; trying again"),
                 },
@@ -168,8 +168,8 @@ impl Access {
         F: FnMut() -> W,
         W: Future<Output = object_store::Result<T>>,
     {
-        let failed = |source| LakeError::Store { operation, path: path.to_string(), source };
-        attempts(Patience { timeout, ..self.patience }, operation, path, attempt).await.map_err(failed)
+        let outcome = attempts(Patience { timeout, ..self.patience }, operation, path, attempt).await;
+        outcome.map_err(|source| failed(operation, path, source))
     }
 }
 
@@ -225,7 +225,52 @@ pub(crate) fn absent_is_none<T>(result: object_store::Result<T>) -> object_store
     }
 }
 
+/// Why a local folder takes no files, in the words of the operating system.
+enum Refusal {
+    Full(String),
+    NotWritable(String),
+}
+
+/// What the operating system refused, if that is where an error comes from.
+fn refusal(error: &Error) -> Option<Refusal> {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<std::io::Error>() {
+            return match found.kind() {
+                StorageFull | QuotaExceeded => Some(Refusal::Full(found.to_string())),
+                PermissionDenied | ReadOnlyFilesystem => Some(Refusal::NotWritable(found.to_string())),
+                _ => None,
+            };
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Names an error that ended a request. The folder of a full or refused file is named, not the file: that has a new name with each try,
+/// and the same thing should read the same.
+fn failed(operation: &'static str, path: &Path, source: Error) -> LakeError {
+    if !matches!(operation, "write" | "delete") {
+        return LakeError::Store { operation, path: path.to_string(), source };
+    }
+    let parts: Vec<_> = path.parts().collect();
+    let folder = || Path::from_iter(parts[..parts.len().saturating_sub(1)].iter().cloned()).to_string();
+    match (refusal(&source), &source) {
+        (Some(Refusal::Full(reason)), _) => LakeError::Full { folder: folder(), reason },
+        (Some(Refusal::NotWritable(reason)), _) => LakeError::NotWritable { path: folder(), reason },
+        (None, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) => {
+            LakeError::NotWritable { path: folder(), reason: source.to_string() }
+        }
+        _ => LakeError::Store { operation, path: path.to_string(), source },
+    }
+}
+
 fn sort(error: Error) -> Failure {
+    // Trying again at once would not help; whoever wrote is told, and may come back later.
+    if refusal(&error).is_some() {
+        return Failure::Final(error);
+    }
     match error {
         Error::InvalidPath { .. }
         | Error::NotSupported { .. }

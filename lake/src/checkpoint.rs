@@ -51,7 +51,7 @@ impl Checkpointer {
 
 async fn write(shared: &Shared, version: i64) -> Result<()> {
     let identity = &shared.identity;
-    let table = state::delta_table(&shared.access, &identity.name, &identity.folder, Some(version)).await?;
+    let (table, _) = state::delta_table(&shared.access, &identity.name, &identity.folder, Some(version)).await?;
     let failed = |source| crate::LakeError::Delta { table: identity.name.clone(), source: Box::new(source) };
     create_checkpoint(&table, None).await.map_err(failed)?;
     if version % CLEANUP_INTERVAL == 0 {

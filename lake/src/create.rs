@@ -68,10 +68,16 @@ pub(crate) fn first_version(schema: &Schema, partitioned_by: &[String]) -> Resul
     ])
 }
 
+/// Says that a table is being dropped: written first, removed last.
+fn mark_path(folder: &Path) -> Path {
+    log_folder(folder).join("_dropped")
+}
+
 /// Removes a table: first what makes it a table, then the rest of the log, then the data. Cut short, it leaves no
 /// table but remains, which [`remove_remains`] of the next table of that name removes.
 pub(crate) async fn drop_table(access: &Access, folder: &Path) -> Result<()> {
     let log = log_folder(folder);
+    access.put_own(&mark_path(folder), &Bytes::from_static(b"{}")).await?;
     let checkpoints = access.list(&log).await?.into_iter().map(|file| file.location);
     let checkpoints = checkpoints.filter(|path| path.filename().is_some_and(log::is_checkpoint)).collect::<Vec<_>>();
     access.delete(&checkpoints).await?;
@@ -79,11 +85,29 @@ pub(crate) async fn drop_table(access: &Access, folder: &Path) -> Result<()> {
     remove_remains(access, folder).await
 }
 
+/// Makes sure that the remains in a folder are those of a drop, not of a table whose log has lost its first version.
+///
+/// Errors: [`LakeError::Damaged`].
+pub(crate) async fn check_dropped(access: &Access, folder: &Path) -> Result<()> {
+    if access.head(&mark_path(folder)).await?.is_some() {
+        return Ok(());
+    }
+    if !access.any_below(&log_folder(folder)).await? {
+        // Another process has dropped it to the end meanwhile.
+        return Ok(());
+    }
+    let reason = "it is gone, though later versions are there, and no drop was begun".to_owned();
+    Err(LakeError::Damaged { path: version_path(folder, 0).to_string(), reason })
+}
+
 /// Removes everything below a folder that is no table any more.
 pub(crate) async fn remove_remains(access: &Access, folder: &Path) -> Result<()> {
     let all = access.list(folder).await?.into_iter().map(|file| file.location).collect::<Vec<_>>();
     let log = log_folder(folder);
-    let (log, data): (Vec<_>, Vec<_>) = all.into_iter().partition(|path| path.prefix_matches(&log));
+    let (mut log, data): (Vec<_>, Vec<_>) = all.into_iter().partition(|path| path.prefix_matches(&log));
+    let mark = mark_path(folder);
+    log.retain(|path| *path != mark);
     access.delete(&log).await?;
-    access.delete(&data).await
+    access.delete(&data).await?;
+    access.delete(&[mark]).await
 }

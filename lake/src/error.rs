@@ -23,6 +23,20 @@ pub enum LakeError {
     #[error("cannot {operation} '{path}' in the warehouse: {source}; check the store's permissions, space and settings")]
     Store { operation: &'static str, path: String, source: object_store::Error },
 
+    /// No room is left where the warehouse lies. Nothing was written.
+    #[error(
+        "the disk of the warehouse is full: nothing more can be written below '{folder}' ({reason}); free some space there: \
+         nothing is lost, and pipelines go on by themselves"
+    )]
+    Full { folder: String, reason: String },
+
+    /// The store does not let this user write. Nothing was written.
+    #[error(
+        "the warehouse cannot be written: '{path}': {reason}; check that this user may write there and that it is not mounted \
+         read-only: pipelines go on by themselves then"
+    )]
+    NotWritable { path: String, reason: String },
+
     /// A write may or may not have happened: the store could not be asked. Never to be read as "failed".
     #[error(
         "it is unknown whether '{path}' was written: {reason}; nothing was rewritten; \
@@ -36,17 +50,21 @@ pub enum LakeError {
 
     /// The table was created before with another schema or partitioning.
     #[error(
-        "table {table} exists with a different {what}: it has {existing}, the definition wants {wanted}; drop the table or name another one"
+        "table {table} exists with a different {what}: it has {existing}, the definition wants {wanted}; name another one, drop this one, or \
+         take back what was changed (`watershed rebuild TABLE` makes a pipeline's table anew)"
     )]
     TableDiffers { table: TableName, what: &'static str, existing: String, wanted: String },
 
     /// The table under this handle was dropped, or dropped and made anew.
-    #[error("table {table} was dropped{} by someone else while it was in use; open it again, or restore it from a copy",
+    #[error("table {table} was dropped{} by someone else while it was in use; restore it from a copy and start again, or make it anew (`watershed rebuild TABLE` if a pipeline writes it)",
         if *.made_anew { " and made anew" } else { "" })]
     TableReplaced { table: TableName, made_anew: bool },
 
     /// The schema, partitioning or protocol of the table changed under this handle.
-    #[error("the {what} of table {table} was changed by someone else at version {version}; open the table again and check the definition")]
+    #[error(
+        "the {what} of table {table} was changed by someone else at version {version}; take the change back and start again, or make the \
+         table anew (`watershed rebuild TABLE` if a pipeline writes it)"
+    )]
     TableChanged { table: TableName, what: &'static str, version: i64 },
 
     /// The table uses Delta features that are not supported.
@@ -80,7 +98,9 @@ pub enum LakeError {
     TooBusy { table: TableName, attempts: u32 },
 
     /// A log, checkpoint or definitions file cannot be understood.
-    #[error("'{path}' is damaged: {reason}; restore it from a copy or remove the table")]
+    #[error(
+        "'{path}' is damaged: {reason}; restore it from a copy, or make the table anew (`watershed rebuild TABLE` if a pipeline writes it)"
+    )]
     Damaged { path: String, reason: String },
 
     /// A schema has no Delta equivalent.
@@ -106,12 +126,17 @@ pub enum LakeError {
     Encode { table: TableName, source: parquet::errors::ParquetError },
 
     /// delta-rs could not read the table.
-    #[error("cannot read the Delta log of table {table}: {source}")]
+    #[error("cannot read the Delta log of table {table}: {}; restore it from a copy if it was damaged", first_line(source))]
     Delta { table: TableName, source: Box<deltalake::DeltaTableError> },
 
     /// Planning a scan failed.
     #[error("cannot plan a scan: {0}")]
     Plan(#[from] datafusion::error::DataFusionError),
+}
+
+/// delta-rs appends a backtrace to some of its messages.
+fn first_line(source: &deltalake::DeltaTableError) -> String {
+    source.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 fn version_or_none(version: Option<i64>) -> String {
@@ -121,7 +146,15 @@ fn version_or_none(version: Option<i64>) -> String {
 impl LakeError {
     /// Whether trying again later may help, without anybody changing anything: the store was away, slow or overtaken.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Store { .. } | Self::Unclear { .. } | Self::TooBusy { .. } | Self::Overtaken { .. })
+        matches!(
+            self,
+            Self::Store { .. }
+                | Self::Full { .. }
+                | Self::NotWritable { .. }
+                | Self::Unclear { .. }
+                | Self::TooBusy { .. }
+                | Self::Overtaken { .. }
+        )
     }
 
     /// Whether the outcome of the failed operation is unknown, so that repeating it later is right.

@@ -15,9 +15,11 @@
 //! assert_eq!(store.fired(), 0);
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -45,14 +47,18 @@ pub enum Operation {
 }
 
 /// What happens instead of success.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// Nothing is done, and an error is reported.
     FailBefore,
     /// It is done, and an error is reported.
     FailAfter,
-    /// It is done, and "already exists" is reported, as by a store whose client repeated the request.
+    /// It is done, and "already exists" (409) is reported, as by a store whose client repeated the request.
     ExistsAfter,
+    /// It is done, and "precondition failed" (412) is reported, for the same reason.
+    PreconditionAfter,
+    /// It is done, after some milliseconds.
+    Slow,
     /// Nothing is done, and no answer comes until [`FaultStore::release`] or the caller's timeout.
     HangBefore,
     /// It is done, and no answer comes until [`FaultStore::release`] or the caller's timeout.
@@ -90,11 +96,46 @@ impl Fault {
     }
 }
 
-/// An object store that plays faults from a script and otherwise does what the store inside does.
+/// How long a slow request takes beyond its time.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// Faults at random: any outcome that makes sense for a request, one request in so many.
+struct Weather {
+    state: u64,
+    one_in: u64,
+    /// How often each outcome was played.
+    played: BTreeMap<Outcome, usize>,
+}
+
+impl Weather {
+    fn next(&mut self, operation: Operation) -> Option<Outcome> {
+        use Outcome::{ExistsAfter, FailAfter, FailBefore, HangAfter, HangBefore, PreconditionAfter, Slow};
+        // splitmix64
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let drawn = z ^ (z >> 31);
+        if !drawn.is_multiple_of(self.one_in) {
+            return None;
+        }
+        let choices: &[Outcome] = match operation {
+            Operation::Put => &[FailBefore, FailAfter, ExistsAfter, PreconditionAfter, HangBefore, HangAfter, Slow],
+            Operation::Delete => &[FailBefore, FailAfter, HangAfter, Slow],
+            Operation::Multipart | Operation::Get | Operation::List => &[FailBefore, HangBefore, Slow],
+        };
+        let outcome = choices[(drawn / self.one_in) as usize % choices.len()];
+        *self.played.entry(outcome).or_default() += 1;
+        Some(outcome)
+    }
+}
+
+/// An object store that plays faults from a script, or at random, and otherwise does what the store inside does.
 #[derive(Clone)]
 pub struct FaultStore {
     inner: Arc<dyn ObjectStore>,
     script: Arc<Mutex<Vec<Fault>>>,
+    weather: Arc<Mutex<Option<Weather>>>,
     fired: Arc<AtomicUsize>,
     released: Arc<Notify>,
 }
@@ -102,7 +143,7 @@ pub struct FaultStore {
 impl FaultStore {
     /// Wraps a store; without a plan it is transparent.
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, script: Arc::default(), fired: Arc::default(), released: Arc::default() }
+        Self { inner, script: Arc::default(), weather: Arc::default(), fired: Arc::default(), released: Arc::default() }
     }
 
     /// Adds a fault. Of several that fit a request the one planned first plays.
@@ -110,9 +151,22 @@ impl FaultStore {
         self.script.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
     }
 
-    /// Forgets what is planned.
+    /// From now on one request in `one_in` meets a random fault; the same seed draws the same ones. Hanging requests hang until the caller's
+    /// timeout.
+    pub fn storm(&self, seed: u64, one_in: u64) {
+        let weather = Weather { state: seed, one_in: one_in.max(1), played: BTreeMap::new() };
+        *self.weather.lock().unwrap_or_else(PoisonError::into_inner) = Some(weather);
+    }
+
+    /// How often the storm has played each outcome.
+    pub fn played(&self) -> BTreeMap<Outcome, usize> {
+        self.weather.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|weather| weather.played.clone()).unwrap_or_default()
+    }
+
+    /// Forgets what is planned, and ends a storm.
     pub fn heal(&self) {
         self.script.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.weather.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// How many faults have played.
@@ -126,6 +180,11 @@ impl FaultStore {
     }
 
     fn next(&self, operation: Operation, path: &Path) -> Option<Outcome> {
+        if let Some(weather) = self.weather.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            let outcome = weather.next(operation);
+            self.fired.fetch_add(usize::from(outcome.is_some()), Ordering::SeqCst);
+            return outcome;
+        }
         let mut script = self.script.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |fault: &Fault| fault.operation == operation && path.as_ref().contains(&fault.path_part) && fault.times > 0;
         let fault = script.iter_mut().find(|fault| fits(fault))?;
@@ -148,6 +207,10 @@ impl FaultStore {
         match outcome {
             None | Some(Outcome::IgnoreCondition) => real.await,
             Some(Outcome::FailBefore) => Err(broken()),
+            Some(Outcome::Slow) => {
+                tokio::time::sleep(SLOW).await;
+                real.await
+            }
             Some(Outcome::HangBefore) => {
                 self.released.notified().await;
                 Err(broken())
@@ -155,6 +218,10 @@ impl FaultStore {
             Some(after) => {
                 real.await?;
                 match after {
+                    Outcome::PreconditionAfter => Err(Error::Precondition {
+                        path: path.to_string(),
+                        source: "planned fault: a repeated request met its own write".into(),
+                    }),
                     Outcome::ExistsAfter => Err(Error::AlreadyExists {
                         path: path.to_string(),
                         source: "planned fault: a repeated request met its own write".into(),

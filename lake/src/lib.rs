@@ -18,6 +18,7 @@ mod checkpoint;
 mod commit;
 mod create;
 mod definitions;
+mod diagnose;
 mod encoding;
 mod error;
 pub mod faults;

@@ -15,12 +15,13 @@ use url::Url;
 
 use crate::TableName;
 use crate::access::{Access, Found};
+use crate::diagnose;
 use crate::encoding;
 use crate::error::{LakeError, Result};
 use crate::files::{FileSet, Layout};
 use crate::limits::LOG_READ_AHEAD;
 use crate::log::{self, Action, Add, Protocol, log_folder, version_path};
-use crate::ordered::Ordered;
+use crate::ordered::{Ordered, Outage};
 use crate::schema;
 
 /// What never changes under one handle: a change is an error of the handle.
@@ -51,13 +52,15 @@ pub(crate) struct State {
 /// Reads a table's log from scratch.
 pub(crate) async fn open(access: &Access, name: &TableName) -> Result<(Identity, State)> {
     let folder = folder_of(name)?;
-    let (log_store, snapshot) = match snapshot(access, name, &folder, None).await {
+    let (log_store, snapshot, _) = match snapshot(access, name, &folder, None).await {
         Ok(opened) => opened,
         Err(error) if is_absent(access, &folder).await? => {
             tracing::debug!(table = %name, %error, "no table there");
             return Err(LakeError::NoSuchTable(name.clone()));
         }
-        Err(error) => return Err(error),
+        Err(error) if error.may_pass() => return Err(error),
+        // delta-rs says that something is wrong; which file it is helps more.
+        Err(error) => return Err(diagnose::damage(access, &folder).await?.unwrap_or(error)),
     };
     drop(log_store);
     let identity = identity(name, folder, &snapshot)?;
@@ -162,8 +165,8 @@ impl State {
         if let Some(known) = self.transactions.get(app_id) {
             return Ok(*known);
         }
-        let table = delta_table(access, &identity.name, &identity.folder, Some(self.version)).await?;
-        let failed = |source: DeltaTableError| delta_error(&identity.name, source);
+        let (table, reading) = delta_table(access, &identity.name, &identity.folder, Some(self.version)).await?;
+        let failed = |source| reading.error(source);
         let state = table.snapshot().map_err(failed)?;
         let found = state.transaction_version(table.log_store().as_ref(), app_id).await.map_err(failed)?;
         self.transactions.insert(app_id.to_owned(), found);
@@ -181,8 +184,8 @@ impl State {
 
 /// The live files of one version, read through delta-rs.
 pub(crate) async fn files_at(access: &Access, identity: &Identity, version: i64) -> Result<FileSet> {
-    let (log_store, snapshot) = snapshot(access, &identity.name, &identity.folder, Some(version)).await?;
-    let failed = |source: DeltaTableError| delta_error(&identity.name, source);
+    let (log_store, snapshot, reading) = snapshot(access, &identity.name, &identity.folder, Some(version)).await?;
+    let failed = |source| reading.error(source);
     let views = snapshot.file_views(log_store.as_ref(), None).map(|view| {
         let view = view?;
         Ok::<_, DeltaTableError>(Add {
@@ -202,29 +205,51 @@ pub(crate) async fn files_at(access: &Access, identity: &Identity, version: i64)
 /// The identity of a table as of an older version.
 pub(crate) async fn identity_at(access: &Access, name: &TableName, version: i64) -> Result<(Identity, Protocol)> {
     let folder = folder_of(name)?;
-    let (_, snapshot) = snapshot(access, name, &folder, Some(version)).await?;
+    let (_, snapshot, _) = snapshot(access, name, &folder, Some(version)).await?;
     let identity = identity(name, folder, &snapshot)?;
     let protocol = protocol(&identity, &snapshot)?;
     Ok((identity, protocol))
 }
 
 /// A table as delta-rs sees it.
-pub(crate) async fn delta_table(access: &Access, name: &TableName, folder: &Path, version: Option<i64>) -> Result<DeltaTable> {
-    let failed = |source: DeltaTableError| delta_error(name, source);
-    let mut builder = delta_builder(access, name, folder)?;
+pub(crate) async fn delta_table(access: &Access, name: &TableName, folder: &Path, version: Option<i64>) -> Result<(DeltaTable, Reading)> {
+    let (mut builder, reading) = delta_builder(access, name, folder)?;
     if let Some(version) = version {
         builder = builder.with_version(version as Version);
     }
-    builder.load().await.map_err(failed)
+    let table = builder.load().await.map_err(|source| reading.error(source))?;
+    Ok((table, reading))
+}
+
+/// A table that delta-rs reads, and what its errors mean.
+pub(crate) struct Reading {
+    name: TableName,
+    folder: Path,
+    outage: Outage,
+}
+
+impl Reading {
+    /// A store that was away says nothing about the table.
+    pub(crate) fn error(&self, source: DeltaTableError) -> LakeError {
+        match self.outage.reason() {
+            Some(reason) => {
+                let source = object_store::Error::Generic { store: "warehouse", source: reason.into() };
+                LakeError::Store { operation: "read", path: self.folder.to_string(), source }
+            }
+            None => delta_error(&self.name, source),
+        }
+    }
 }
 
 /// delta-rs reads through the warehouse's own store, whatever that is. The URL only says where in it the table lies;
 /// scheme `memory` has delta-rs take the store as it is.
-fn delta_builder(access: &Access, name: &TableName, folder: &Path) -> Result<DeltaTableBuilder> {
+fn delta_builder(access: &Access, name: &TableName, folder: &Path) -> Result<(DeltaTableBuilder, Reading)> {
     let damaged = |error: url::ParseError| LakeError::Damaged { path: folder.to_string(), reason: error.to_string() };
     let url = Url::parse(&format!("memory:///{folder}/")).map_err(damaged)?;
     let builder = DeltaTableBuilder::from_url(url.clone()).map_err(|source| delta_error(name, source))?;
-    Ok(builder.with_storage_backend(Arc::new(Ordered::new(access)), url))
+    let store = Ordered::new(access);
+    let reading = Reading { name: name.clone(), folder: folder.clone(), outage: store.outage() };
+    Ok((builder.with_storage_backend(Arc::new(store), url), reading))
 }
 
 /// The folder of a table in the warehouse's store.
@@ -241,12 +266,12 @@ pub(crate) async fn is_absent(access: &Access, folder: &Path) -> Result<bool> {
     Ok(!files.iter().any(|file| file.location.filename().is_some_and(log::is_checkpoint)))
 }
 
-async fn snapshot(access: &Access, name: &TableName, folder: &Path, version: Option<i64>) -> Result<(LogStoreRef, Snapshot)> {
-    let failed = |source: DeltaTableError| delta_error(name, source);
-    let builder = delta_builder(access, name, folder)?;
-    let log_store = builder.build_storage().map_err(failed)?;
-    let snapshot = Snapshot::try_new(log_store.as_ref(), version.map(|version| version as Version)).await.map_err(failed)?;
-    Ok((log_store, snapshot))
+async fn snapshot(access: &Access, name: &TableName, folder: &Path, version: Option<i64>) -> Result<(LogStoreRef, Snapshot, Reading)> {
+    let (builder, reading) = delta_builder(access, name, folder)?;
+    let log_store = builder.build_storage().map_err(|source| reading.error(source))?;
+    let version = version.map(|version| version as Version);
+    let snapshot = Snapshot::try_new(log_store.as_ref(), version).await.map_err(|source| reading.error(source))?;
+    Ok((log_store, snapshot, reading))
 }
 
 fn identity(name: &TableName, folder: Path, snapshot: &Snapshot) -> Result<Identity> {

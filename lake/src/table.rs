@@ -11,10 +11,11 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::TableName;
 use crate::access::Access;
 use crate::checkpoint::Checkpointer;
+use crate::commit::StagedFile;
 use crate::error::{LakeError, Result};
 use crate::provider::Snapshot;
 use crate::state::{self, Identity, State};
-use crate::writer::TableWriter;
+use crate::writer::{TableWriter, below};
 
 /// A table, pinned to its identity: when it is dropped, made anew, or its schema changes, the handle says so in an
 /// error and a new handle is needed. Clones share what is known about the log.
@@ -91,6 +92,17 @@ impl Table {
     pub async fn transaction_version(&self, app_id: &str) -> Result<Option<i64>> {
         let mut state = self.fresh().await?;
         state.transaction(&self.shared.access, &self.shared.identity, app_id).await
+    }
+
+    /// The first of these files that is not (any more) in the table's folder.
+    pub async fn missing<'a>(&self, files: &'a [StagedFile]) -> Result<Option<&'a str>> {
+        for file in files {
+            let path = below(&self.shared.identity.folder, &file.path)?;
+            if self.shared.access.head(&path).await?.is_none() {
+                return Ok(Some(&file.path));
+            }
+        }
+        Ok(None)
     }
 
     /// A writer of new data files. `prefix_hint`, such as the pipeline's name, becomes part of the file names.

@@ -58,6 +58,12 @@ impl Warehouse {
         Ok(warehouse)
     }
 
+    /// As [`Warehouse::open`], for those who only read: nothing is tried out, so the store may be one that this user cannot write.
+    pub fn open_to_read(url: &str, options: &HashMap<String, String>) -> Result<Self> {
+        let (store, url) = open::store_for(url, options)?;
+        Ok(Self::with_store(store, url))
+    }
+
     /// Makes sure that the store refuses to overwrite when told so. [`Warehouse::open`] has done it.
     ///
     /// Errors: [`LakeError::NotConditional`].
@@ -146,13 +152,15 @@ impl Warehouse {
 
     /// Makes a table, or finds it there with the same columns and partitioning.
     ///
-    /// Errors: [`LakeError::TableDiffers`], [`LakeError::BadType`], [`LakeError::BadPartition`].
+    /// Errors: [`LakeError::TableDiffers`], [`LakeError::BadType`], [`LakeError::BadPartition`]; [`LakeError::Damaged`] where a log has lost
+    /// its beginning: the rows may still be there.
     pub async fn create_table(&self, name: &TableName, schema: SchemaRef, partitioned_by: &[String]) -> Result<Table> {
         let first = create::first_version(&schema, partitioned_by)?;
         let folder = state::folder_of(name)?;
         let access = &self.shared.access;
         if state::is_absent(access, &folder).await? {
             if access.any_below(&log_folder(&folder)).await? {
+                create::check_dropped(access, &folder).await?;
                 tracing::info!(table = %name, "removing what an interrupted drop has left");
                 create::remove_remains(access, &folder).await?;
             }
@@ -174,10 +182,12 @@ impl Warehouse {
     pub async fn drop_table(&self, name: &TableName) -> Result<()> {
         let folder = state::folder_of(name)?;
         self.cache().remove(name);
-        if state::is_absent(&self.shared.access, &folder).await? {
+        // A table whose log has lost its beginning is none to readers, yet there is something to remove.
+        let access = &self.shared.access;
+        if state::is_absent(access, &folder).await? && !access.any_below(&log_folder(&folder)).await? {
             return Err(LakeError::NoSuchTable(name.clone()));
         }
-        create::drop_table(&self.shared.access, &folder).await
+        create::drop_table(access, &folder).await
     }
 
     /// Writes an object below the warehouse unless one stands there. The outcome is decided by reading back, never by an

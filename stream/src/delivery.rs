@@ -10,7 +10,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use watershed_lake::{StagedFile, StagedRows, Table, Warehouse};
@@ -112,15 +111,14 @@ fn note_path(shard: &ShardId) -> Path {
 /// Notes that the rows of `epoch` have arrived. Failing to is no error.
 pub async fn note(warehouse: &Warehouse, shard: &ShardId, epoch: u64, rows: &Delivered) {
     let note = serde_json::to_vec(&Note { epoch, rows: rows.clone() }).unwrap_or_default();
-    if let Err(error) = warehouse.store().put(&note_path(shard), note.into()).await {
+    if let Err(error) = warehouse.put_own(&note_path(shard), note.into()).await {
         tracing::debug!(%error, "not noted that an epoch's rows have arrived");
     }
 }
 
 /// What a note says of `epoch`; `None` if its rows may not have arrived.
 pub async fn noted(warehouse: &Warehouse, shard: &ShardId, epoch: u64) -> Option<Delivered> {
-    let object = warehouse.store().get(&note_path(shard)).await.ok()?;
-    let note: Note = serde_json::from_slice(&object.bytes().await.ok()?).ok()?;
+    let note: Note = serde_json::from_slice(&warehouse.read(&note_path(shard)).await.ok()??).ok()?;
     (note.epoch == epoch).then_some(note.rows)
 }
 
@@ -143,7 +141,8 @@ mod tests {
                            CREATE SINK out TO KAFKA (topic = 't') AS SELECT city, fare FROM STREAM(gold.cities) WHERE fare > 1;";
         let blueprint = blueprint(definitions).await;
         let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
-        let tables = tables::open(&warehouse, &blueprint).await.unwrap();
+        let shard = ShardId { pipeline: tables::main_name(&blueprint).unwrap(), shard: 0 };
+        let tables = tables::open(&warehouse, &blueprint, &shard, None).await.unwrap();
         let main = &tables[&Target::Main];
         let cities: ArrayRef = Arc::new(StringArray::from(vec![Some("Lima"), None, Some("Lima"), Some("Lagos")]));
         let ids: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c", "d"]));
@@ -167,6 +166,7 @@ mod tests {
             state: BTreeMap::new(),
             tables: vec![TableEpoch { table: main.name().clone(), table_id: main.id().into(), previous_epoch: None, files }],
             counters: Counters::default(),
+            source_id: None,
             constraints: Vec::new(),
             sinks: Vec::new(),
         };

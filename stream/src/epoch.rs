@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use watershed_dialect::Expectation;
 use watershed_lake::{StagedFile, TableName, Warehouse};
@@ -174,6 +172,8 @@ pub struct Counters {
     pub rows_dropped: u64,
     /// Rows that violate an expectation and are kept in `<table>$violations`.
     pub rows_violating: u64,
+    /// Records that Kafka had deleted before they were read, skipped because the source says `on_gap = 'skip'`. Not among `rows_in`.
+    pub rows_lost: u64,
 }
 
 impl Counters {
@@ -186,6 +186,7 @@ impl Counters {
         self.rows_deduplicated += other.rows_deduplicated;
         self.rows_dropped += other.rows_dropped;
         self.rows_violating += other.rows_violating;
+        self.rows_lost += other.rows_lost;
     }
 }
 
@@ -220,6 +221,9 @@ pub struct EpochRecord {
     pub tables: Vec<TableEpoch>,
     /// Totals.
     pub counters: Counters,
+    /// Which topic of that name the offsets are of: another one once it was deleted and made anew. `None` if the source has no such mark.
+    #[serde(default)]
+    pub source_id: Option<String>,
     /// The table's expectations, in the order of their definition.
     #[serde(default)]
     pub constraints: Vec<ConstraintEpoch>,
@@ -267,25 +271,29 @@ pub async fn newest(warehouse: &Warehouse, shard: &ShardId) -> Result<Option<Epo
     let epochs = numbers(warehouse, shard).await?;
     match epochs.last() {
         None => Ok(None),
-        Some(&epoch) => Ok(Some(read(warehouse, shard, epoch).await?)),
+        Some(&epoch) => match read(warehouse, shard, epoch).await? {
+            Some(record) => Ok(Some(record)),
+            None => {
+                let (path, reason) = (shard.record_path(epoch).to_string(), "it was listed and is gone".to_owned());
+                Err(StreamError::Corrupt { path, kind: "an epoch record", reason })
+            }
+        },
     }
 }
 
 /// The numbers of all records that are kept, rising.
 pub async fn numbers(warehouse: &Warehouse, shard: &ShardId) -> Result<Vec<u64>, StreamError> {
     let folder = Path::from(format!("{}/epochs", shard.folder()));
-    let objects: Vec<_> = warehouse.store().list(Some(&folder)).try_collect().await?;
-    let mut numbers: Vec<u64> = objects.iter().filter_map(|o| o.location.filename()?.strip_suffix(".json")?.parse().ok()).collect();
+    let paths = warehouse.list(&folder).await?;
+    let mut numbers: Vec<u64> = paths.iter().filter_map(|path| path.filename()?.strip_suffix(".json")?.parse().ok()).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
 
-/// One record.
-pub async fn read(warehouse: &Warehouse, shard: &ShardId, epoch: u64) -> Result<EpochRecord, StreamError> {
+/// One record; `None` if it is not there (any more).
+pub async fn read(warehouse: &Warehouse, shard: &ShardId, epoch: u64) -> Result<Option<EpochRecord>, StreamError> {
     let path = shard.record_path(epoch);
-    let object = warehouse.store().get(&path).await?;
-    let bytes = object.bytes().await?;
-    EpochRecord::from_bytes(&bytes, &path)
+    warehouse.read(&path).await?.map(|bytes| EpochRecord::from_bytes(&bytes, &path)).transpose()
 }
 
 /// Milliseconds since 1970, for people and heartbeats.
@@ -295,7 +303,7 @@ pub fn now_ms() -> u64 {
 
 /// Removes an old record. Failing to is no error: only the newest matters.
 pub async fn remove(warehouse: &Warehouse, shard: &ShardId, epoch: u64) {
-    if let Err(error) = warehouse.store().delete(&shard.record_path(epoch)).await {
+    if let Err(error) = warehouse.remove(&[shard.record_path(epoch)]).await {
         tracing::debug!(epoch, %error, "old epoch record not removed");
     }
 }

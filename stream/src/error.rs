@@ -56,7 +56,7 @@ pub enum StreamError {
     },
     /// State of another shape than the operator's.
     #[error(
-        "operator '{operator}' keeps no state, but the newest epoch has a segment '{segment}' for it; the query was changed over old state: `watershed apply --rebuild` starts the table anew"
+        "operator '{operator}' keeps no state, but the newest epoch has a segment '{segment}' for it; the query was changed over old state: `watershed rebuild TABLE` starts the table anew"
     )]
     StateMismatch {
         /// The operator.
@@ -66,13 +66,29 @@ pub enum StreamError {
     },
     /// The definition is not the one the epochs were written with.
     #[error(
-        "{pipeline}: the query was changed since epoch {epoch}, whose state it does not fit; put the old text back, or start the table anew with `watershed apply --rebuild`"
+        "{pipeline}: the query was changed since epoch {epoch}, whose state it does not fit; put the old text back, or start anew with `watershed rebuild {pipeline}`"
     )]
     DefinitionChanged {
         /// The pipeline.
         pipeline: String,
         /// The newest epoch.
         epoch: u64,
+    },
+    /// The source under the offsets is another one.
+    #[error(
+        "{pipeline}: the topic of source '{source_name}' was deleted and made anew (its id was {was}, now {now}), so the offsets that were \
+         committed point to other records; `watershed rebuild {pipeline}` drops the rows and reads the new topic from its beginning, or \
+         keep the rows, and read the new topic into a table of another name"
+    )]
+    SourceReplaced {
+        /// The pipeline.
+        pipeline: String,
+        /// Its source.
+        source_name: String,
+        /// The topic's id as the newest epoch has it.
+        was: String,
+        /// The id of the topic that is there now.
+        now: String,
     },
     /// Another process runs this pipeline.
     #[error("{pipeline} is held by {holder}; two processes must not run one pipeline: stop that one first{hint}")]
@@ -108,7 +124,7 @@ pub enum StreamError {
     },
     /// A record or state file could not be read.
     #[error(
-        "{path} cannot be read as {kind}: {reason}; if it was damaged, restore it from a backup of the warehouse, or start the table anew with `watershed apply --rebuild`"
+        "{path} cannot be read as {kind}: {reason}; if it was damaged, restore it from a backup of the warehouse, or start the table anew with `watershed rebuild TABLE`"
     )]
     Corrupt {
         /// Where it lies.

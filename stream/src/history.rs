@@ -139,6 +139,7 @@ mod tests {
             state: Default::default(),
             tables: Vec::new(),
             counters: Counters { rows_in, ..Counters::default() },
+            source_id: None,
             constraints: Vec::new(),
             sinks: Vec::new(),
         };

@@ -14,7 +14,7 @@ use watershed_lake::Warehouse;
 
 use crate::StreamError;
 use crate::epoch::{ShardId, now_ms};
-use crate::limits::{HEARTBEAT_INTERVAL, HOLDER_SILENT_MAX};
+use crate::limits::{HEARTBEAT_INTERVAL, HOLDER_SILENT_MAX, HOLDER_TIMEOUT};
 use crate::metrics::{Metrics, PipelineMetrics};
 
 /// A process, as it signs its records.
@@ -116,8 +116,9 @@ pub async fn look(warehouse: &Warehouse, shard: &ShardId) -> (Held, Option<Vital
 }
 
 async fn read(warehouse: &Warehouse, shard: &ShardId) -> Option<Holder> {
-    let object = warehouse.store().get(&path(shard)).await.ok()?;
-    serde_json::from_slice(&object.bytes().await.ok()?).ok()
+    let path = path(shard);
+    let object = async { warehouse.store().get(&path).await?.bytes().await };
+    serde_json::from_slice(&tokio::time::timeout(HOLDER_TIMEOUT, object).await.ok()?.ok()?).ok()
 }
 
 fn path(shard: &ShardId) -> Path {
@@ -133,19 +134,41 @@ impl Drop for Holding {
     }
 }
 
+/// Refuses if another process than `me` holds the shard and may be alive.
+async fn refuse_held(warehouse: &Warehouse, shard: &ShardId, me: Option<&Identity>) -> Result<(), StreamError> {
+    let Some(current) = read(warehouse, shard).await else { return Ok(()) };
+    let ours = me.is_some_and(|me| current.holder.run == me.run);
+    if ours || current.released || current.holder.is_gone() || !is_alive(warehouse, shard, &current).await {
+        return Ok(());
+    }
+    let silent = Duration::from_millis(now_ms().saturating_sub(current.seen_ms));
+    Err(StreamError::Held {
+        pipeline: shard.pipeline.to_string(),
+        holder: format!("{}, last heard of {:.1} s ago", current.holder, silent.as_secs_f64()),
+        hint: format!(", or wait {} s after it has died", HOLDER_SILENT_MAX.as_secs()),
+    })
+}
+
+/// Whether the holder may be alive, as far as the warehouse tells.
+async fn is_alive(warehouse: &Warehouse, shard: &ShardId, holder: &Holder) -> bool {
+    let now = now_ms();
+    if holder.seen_ms <= now {
+        return Duration::from_millis(now - holder.seen_ms) < HOLDER_SILENT_MAX;
+    }
+    // One of the two clocks is wrong, or was set back: only whether it speaks again tells anything.
+    tokio::time::sleep(HEARTBEAT_INTERVAL * 2).await;
+    let spoke = |later: Holder| (later.holder.run, later.seen_ms) != (holder.holder.run.clone(), holder.seen_ms);
+    read(warehouse, shard).await.is_some_and(spoke)
+}
+
+/// Refuses if a process runs the shard.
+pub async fn check_free(warehouse: &Warehouse, shard: &ShardId) -> Result<(), StreamError> {
+    refuse_held(warehouse, shard, None).await
+}
+
 /// Refuses if another process holds the shard and may be alive; else says that we hold it.
 pub async fn claim(warehouse: &Warehouse, shard: &ShardId, me: &Identity, metrics: &Arc<Metrics>) -> Result<Holding, StreamError> {
-    if let Some(current) = read(warehouse, shard).await {
-        let silent = Duration::from_millis(now_ms().saturating_sub(current.seen_ms));
-        let ours = current.holder.run == me.run;
-        if !ours && !current.released && !current.holder.is_gone() && silent < HOLDER_SILENT_MAX {
-            return Err(StreamError::Held {
-                pipeline: shard.pipeline.to_string(),
-                holder: format!("{}, last heard of {:.1} s ago", current.holder, silent.as_secs_f64()),
-                hint: format!(", or wait {} s after it has died", HOLDER_SILENT_MAX.as_secs()),
-            });
-        }
-    }
+    refuse_held(warehouse, shard, Some(me)).await?;
     say(warehouse, shard, me, None, false).await;
     let (warehouse, shard, me, metrics) = (warehouse.clone(), shard.clone(), me.clone(), metrics.clone());
     Ok(Holding(tokio::spawn(async move {
@@ -160,7 +183,10 @@ pub async fn claim(warehouse: &Warehouse, shard: &ShardId, me: &Identity, metric
 pub async fn say(warehouse: &Warehouse, shard: &ShardId, me: &Identity, vitals: Option<Vitals>, released: bool) {
     let holder = Holder { holder: me.clone(), seen_ms: now_ms(), released, vitals };
     let bytes = Bytes::from(serde_json::to_vec(&holder).unwrap_or_default());
-    if let Err(error) = warehouse.store().put(&path(shard), bytes.into()).await {
-        tracing::debug!(%error, pipeline = %shard.pipeline, "holder file not written");
+    let path = path(shard);
+    match tokio::time::timeout(HOLDER_TIMEOUT, warehouse.store().put(&path, bytes.into())).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, pipeline = %shard.pipeline, "holder file not written"),
+        Err(_) => tracing::debug!(pipeline = %shard.pipeline, "holder file not written in time"),
     }
 }

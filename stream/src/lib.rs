@@ -45,6 +45,6 @@ pub use holder::{Held, Vitals};
 pub use metrics::{COMMIT_BUCKETS_MS, CommitTimes, Metrics, Phase, PipelineMetrics};
 pub use plan::Blueprint;
 pub use project::Project;
-pub use runner::{Observer, PipelineReport, RunOptions, Runner, newest_epochs, prepare, remove, reports};
+pub use runner::{Observer, PipelineReport, RunOptions, Runner, newest_epochs, prepare, rebuild, remove, reports};
 pub use shard::Until;
 pub use sink_plan::SinkBlueprint;

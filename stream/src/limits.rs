@@ -17,11 +17,13 @@ pub const EPOCH_TIMEOUT: Duration = Duration::from_secs(300);
 pub const SINK_ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often the holder of a shard says that it is alive.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// How long reading or writing the holder's file may take: it is a courtesy, not worth waiting for.
+pub const HOLDER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A holder on another machine that has been silent for this long is taken for dead.
 pub const HOLDER_SILENT_MAX: Duration = Duration::from_secs(15);
 /// Epoch records that are kept for reading back; older ones are deleted.
 pub const EPOCH_RECORDS_KEPT: u64 = 1_000;
-/// How often a running pipeline looks for partitions that were added to its topic.
-pub const PARTITIONS_REFRESH: Duration = Duration::from_secs(30);
+/// How often a running pipeline looks for partitions that were added to its topic, and whether it is still the same topic.
+pub const SOURCE_REFRESH: Duration = Duration::from_secs(10);
 /// Bytes of encoded rows a sink may buffer for one table before it closes files early.
 pub const SINK_BUFFER_BYTES_MAX: usize = 64 << 20;

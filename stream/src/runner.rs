@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use watershed_ingest::{OpenSink, OpenSource};
+use watershed_dialect::OnGap;
+use watershed_ingest::{IngestError, OpenSink, OpenSource};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::StreamError;
@@ -138,13 +139,13 @@ async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::R
                 tracing::info!(pipeline = %spec.id.pipeline, "the topic has new partitions: starting again to read them");
                 continue;
             }
-            Err(error) if error.may_pass() && *stop.borrow() => {
+            Err(error) if passes(&spec, &error) && *stop.borrow() => {
                 // What was not committed is read again by whoever runs it next.
                 tracing::warn!(pipeline = %spec.id.pipeline, %error, "pipeline was stopped while it could not go on");
                 metrics.phase(Phase::Stopped);
                 return Ok(());
             }
-            Err(error) if error.may_pass() => {
+            Err(error) if passes(&spec, &error) => {
                 tracing::warn!(pipeline = %spec.id.pipeline, %error, pause_ms = pause.as_millis() as u64, "pipeline failed, will start again from its newest epoch");
                 metrics.phase(Phase::Retrying { error: error.to_string() });
             }
@@ -166,26 +167,44 @@ async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::R
     }
 }
 
+/// Whether starting again may help.
+fn passes(spec: &ShardSpec, error: &StreamError) -> bool {
+    // A start goes on behind a gap if the source says so.
+    let skips = matches!(error, StreamError::Ingest(IngestError::OffsetGone { wanted, low, .. }) if wanted < low);
+    error.may_pass() || skips && spec.blueprint.source.on_gap == OnGap::Skip
+}
+
 /// Makes the tables of all pipelines, so that they can be queried before their first row.
 pub async fn prepare(warehouse: &Warehouse, project: &Project) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
     let blueprints = project.plan_all().await?;
-    for blueprint in blueprints.values() {
-        tables::open(warehouse, blueprint).await?;
+    for (name, blueprint) in &blueprints {
+        let shard = ShardId { pipeline: name.clone(), shard: 0 };
+        match tables::open(warehouse, blueprint, &shard, epoch::newest(warehouse, &shard).await?.as_ref()).await {
+            Ok(_) => {}
+            // Its pipeline will say so when it runs; that is no reason to keep other definitions from coming into force.
+            Err(error @ StreamError::Inconsistent { .. }) => tracing::warn!(%error, "a table is not as its pipeline left it"),
+            Err(error) => return Err(error),
+        }
     }
     Ok(blueprints)
 }
 
+/// Drops the rows and the state of one pipeline and makes its tables anew, empty: the next run reads its source from the beginning.
+///
+/// Errors: [`StreamError::Held`] while a process runs it.
+pub async fn rebuild(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<(), StreamError> {
+    let shard = ShardId { pipeline: tables::main_name(blueprint)?, shard: 0 };
+    holder::check_free(warehouse, &shard).await?;
+    remove(warehouse, &shard.pipeline).await?;
+    tables::open(warehouse, blueprint, &shard, None).await?;
+    Ok(())
+}
+
 /// Removes a pipeline's state and its table with the late and the violating rows; quarantined rows of the source stay.
 pub async fn remove(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), StreamError> {
-    use futures::TryStreamExt;
-    use object_store::{ObjectStore, ObjectStoreExt};
     // Records go first: what then remains is a table without state, which is refused by name, never silently started over.
     let folder = object_store::path::Path::from(format!("_watershed/pipelines/{pipeline}"));
-    let store = warehouse.store();
-    let objects: Vec<_> = store.list(Some(&folder)).try_collect().await?;
-    for object in objects {
-        store.delete(&object.location).await?;
-    }
+    warehouse.remove(&warehouse.list(&folder).await?).await?;
     for table in [pipeline.clone(), pipeline.side("late"), pipeline.side("violations")] {
         match warehouse.drop_table(&table).await {
             Ok(()) | Err(watershed_lake::LakeError::NoSuchTable(_)) => {}

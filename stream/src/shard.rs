@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use watershed_ingest::{OpenSink, OpenSource, PartitionRange};
+use watershed_dialect::OnGap;
+use watershed_ingest::{IngestError, OpenSink, OpenSource, PartitionRange};
 use watershed_lake::{PutOutcome, Table, Warehouse};
 
 use crate::StreamError;
@@ -21,7 +22,7 @@ use crate::control::{BarrierRequest, Control};
 use crate::delivery::{self, Delivered};
 use crate::epoch::{self, ConstraintEpoch, Counters, EpochRecord, ShardId, SinkEpoch, TableEpoch, now_ms};
 use crate::holder::{self, Identity, Vitals};
-use crate::limits::{EPOCH_RECORDS_KEPT, EPOCH_TIMEOUT, PARTITIONS_REFRESH};
+use crate::limits::{EPOCH_RECORDS_KEPT, EPOCH_TIMEOUT, SOURCE_REFRESH};
 use crate::metrics::{Metrics, Phase};
 use crate::operator::{Tally, add_tallies};
 use crate::outlet::Outlet;
@@ -78,8 +79,8 @@ pub enum Ended {
 pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<Ended, StreamError> {
     metrics.phase(Phase::Starting);
     let holding = holder::claim(&spec.warehouse, &spec.id, &spec.identity, metrics).await?;
-    let tables = tables::open(&spec.warehouse, &spec.blueprint).await?;
     let newest = epoch::newest(&spec.warehouse, &spec.id).await?;
+    let tables = tables::open(&spec.warehouse, &spec.blueprint, &spec.id, newest.as_ref()).await?;
     let definition = spec.blueprint.fingerprint();
     match &newest {
         None => tables::check_untouched(&spec.id, &tables).await?,
@@ -91,9 +92,11 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
             tables::commit(&spec.id, record, &tables).await?;
         }
     }
-    let ranges = partition_ranges(spec).await?;
+    let Origin { ranges, source_id } = look_at_source(spec).await?;
+    check_same_source(spec, newest.as_ref().and_then(|record| record.source_id.as_ref()), source_id.as_ref())?;
     let mut outlets = open_outlets(spec).await?;
     let mut shard = Shard::new(spec, metrics.clone(), tables, definition);
+    shard.source_id = source_id;
     if !spec.blueprint.at_once {
         shard.outlets = std::mem::take(&mut outlets);
     }
@@ -112,8 +115,15 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
     if let Some(record) = &shard.record {
         offsets.extend(record.offsets.clone());
     }
-    if shard.record.is_none() {
-        shard.decide(shard.next_record(&offsets)).await?;
+    let lost = skip_gaps(spec, &ranges, &mut offsets);
+    if shard.record.is_none() || lost > 0 {
+        let mut opening = shard.next_record(&offsets);
+        opening.counters.rows_lost += lost;
+        if let Some(before) = &shard.record {
+            // No task has run yet: the state is split as it was.
+            opening.keyed_tasks = before.keyed_tasks;
+        }
+        shard.decide(opening).await?;
     }
     let running = tasks::start(spec, shard.record.as_ref(), &shard.tables, &offsets, &segments, outlets)?;
     shard.keyed_tasks = running.keyed_tasks;
@@ -135,10 +145,46 @@ async fn open_outlets(spec: &ShardSpec) -> Result<Vec<Outlet>, StreamError> {
     opened.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })?
 }
 
-async fn partition_ranges(spec: &ShardSpec) -> Result<Vec<PartitionRange>, StreamError> {
+/// A source as it is now.
+struct Origin {
+    ranges: Vec<PartitionRange>,
+    source_id: Option<String>,
+}
+
+async fn look_at_source(spec: &ShardSpec) -> Result<Origin, StreamError> {
     let (source, sources) = (spec.blueprint.source.clone(), spec.sources.clone());
-    let ranges = tokio::task::spawn_blocking(move || sources.partitions(&source)).await;
-    Ok(ranges.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
+    let look = move || Ok::<_, IngestError>(Origin { ranges: sources.partitions(&source)?, source_id: sources.identity(&source)? });
+    let found = tokio::task::spawn_blocking(look).await;
+    Ok(found.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
+}
+
+/// Refuses to go on at old offsets in a topic that was made anew: they would point to other records.
+fn check_same_source(spec: &ShardSpec, before: Option<&String>, now: Option<&String>) -> Result<(), StreamError> {
+    match (before, now) {
+        (Some(before), Some(now)) if before != now => Err(StreamError::SourceReplaced {
+            pipeline: spec.id.pipeline.to_string(),
+            source_name: spec.blueprint.source.name.clone(),
+            was: before.clone(),
+            now: now.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Goes on behind records that are no longer there, if the source says so. Gives how many they were.
+fn skip_gaps(spec: &ShardSpec, ranges: &[PartitionRange], offsets: &mut BTreeMap<i32, i64>) -> u64 {
+    if spec.blueprint.source.on_gap != OnGap::Skip {
+        return 0;
+    }
+    let mut lost = 0;
+    for range in ranges {
+        let Some(offset) = offsets.get_mut(&range.partition).filter(|offset| **offset < range.low) else { continue };
+        let (pipeline, partition, from, to) = (&spec.id.pipeline, range.partition, *offset, range.low);
+        tracing::warn!(%pipeline, partition, from, to, "records were deleted before they were read: going on behind them");
+        lost += (range.low - *offset) as u64;
+        *offset = range.low;
+    }
+    lost
 }
 
 /// An epoch between its barrier and its record.
@@ -155,6 +201,8 @@ struct Shard<'a> {
     tables: BTreeMap<Target, Table>,
     definition: String,
     keyed_tasks: usize,
+    /// Which topic of that name is read, if it can be told.
+    source_id: Option<String>,
     /// The newest record.
     record: Option<EpochRecord>,
     /// Whether the newest record's state is that of tasks before a restart: then the first snapshot replaces all of it.
@@ -173,6 +221,7 @@ impl<'a> Shard<'a> {
             tables,
             definition,
             keyed_tasks: 1,
+            source_id: None,
             record: None,
             state_is_stale: true,
             outlets: Vec::new(),
@@ -238,8 +287,10 @@ impl<'a> Shard<'a> {
         let interval = self.spec.blueprint.table.commit_interval.max(Duration::from_millis(10));
         let poll = (interval / 10).clamp(Duration::from_millis(5), Duration::from_millis(100));
         let mut ticks = tokio::time::interval(poll);
-        let mut refresh = tokio::time::interval(PARTITIONS_REFRESH);
+        let mut refresh = tokio::time::interval(SOURCE_REFRESH);
         refresh.reset();
+        // Beside the epochs, which must not wait for a broker that is away.
+        let mut looks = tokio::task::JoinSet::new();
         let mut last_barrier = Instant::now();
         let mut in_flight: Option<InFlight> = None;
         let mut ending: Option<Ended> = None;
@@ -252,10 +303,19 @@ impl<'a> Shard<'a> {
                     None => return Err(StreamError::TaskDied { pipeline: self.name(), what: "all of them".into() }),
                 },
                 _ = ticks.tick() => {}
-                _ = refresh.tick() => match partition_ranges(self.spec).await {
-                    Ok(ranges) if ranges.iter().any(|r| !targets.contains_key(&r.partition)) => ending = Some(Ended::PartitionsAdded),
-                    Ok(_) => {}
-                    Err(error) => tracing::debug!(%error, "partitions not refreshed"),
+                _ = refresh.tick(), if looks.is_empty() => {
+                    let spec = self.spec.clone();
+                    looks.spawn(async move { look_at_source(&spec).await });
+                }
+                Some(looked) = looks.join_next() => match looked {
+                    Ok(Ok(origin)) => {
+                        check_same_source(self.spec, self.source_id.as_ref(), origin.source_id.as_ref())?;
+                        if origin.ranges.iter().any(|r| !targets.contains_key(&r.partition)) {
+                            ending = Some(Ended::PartitionsAdded);
+                        }
+                    }
+                    Ok(Err(error)) => tracing::debug!(%error, "the source was not looked at"),
+                    Err(died) => tracing::debug!(%died, "the source was not looked at"),
                 },
                 _ = stop.changed() => ending = Some(Ended::Done),
             }
@@ -341,6 +401,7 @@ impl<'a> Shard<'a> {
             state: before.map(|r| r.state.clone()).unwrap_or_default(),
             tables,
             counters: before.map(|r| r.counters).unwrap_or_default(),
+            source_id: self.source_id.clone().or_else(|| before.and_then(|r| r.source_id.clone())),
             constraints: ConstraintEpoch::following(before.map(|r| r.constraints.as_slice()), &self.spec.blueprint.table.expectations),
             sinks: SinkEpoch::following(before.map(|r| r.sinks.as_slice()), &self.spec.blueprint, &self.delivered),
         }

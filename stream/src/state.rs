@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use watershed_lake::Warehouse;
 
@@ -80,7 +79,7 @@ pub async fn write(
         // The name is unique to the attempt, so that two processes that fight over an epoch never overwrite each other's state.
         let file = format!("{epoch:020}-{i}-{}.arrow", uuid::Uuid::new_v4());
         written += delta.bytes.len() as u64;
-        warehouse.store().put(&file_path(shard, &file), delta.bytes.into()).await?;
+        warehouse.put_own(&file_path(shard, &file), delta.bytes.into()).await?;
         for (name, offset, bytes) in delta.upserts {
             live.insert(name, StateRange { file: file.clone(), offset, bytes });
         }
@@ -97,7 +96,7 @@ pub async fn remove_unused(
 ) {
     let files = |live: &BTreeMap<String, StateRange>| live.values().map(|range| range.file.clone()).collect::<BTreeSet<_>>();
     for file in files(before).difference(&files(now)) {
-        if let Err(error) = warehouse.store().delete(&file_path(shard, file)).await {
+        if let Err(error) = warehouse.remove(&[file_path(shard, file)]).await {
             tracing::debug!(file, %error, "unused state file not removed");
         }
     }
@@ -117,8 +116,7 @@ pub async fn read(
     for (file, ranges) in by_file {
         let path = file_path(shard, file);
         let corrupt = |reason: String| StreamError::Corrupt { path: path.to_string(), kind: "pipeline state", reason };
-        let object = warehouse.store().get(&path).await.map_err(|e| corrupt(e.to_string()))?;
-        let bytes = object.bytes().await.map_err(|e| corrupt(e.to_string()))?;
+        let bytes = warehouse.read(&path).await?.ok_or_else(|| corrupt("it is gone".to_owned()))?;
         for (name, range) in ranges {
             let end = range.offset + range.bytes;
             if end > bytes.len() as u64 {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::SchemaRef;
 use futures::future::join_all;
 use watershed_dialect::LateRows;
 use watershed_lake::{Commit, LakeError, Table, TableName, Warehouse};
@@ -21,17 +22,31 @@ pub fn quarantine_name(source: &str) -> Result<TableName, StreamError> {
     TableName::new("bronze", format!("{source}$quarantine")).map_err(StreamError::Unsupported)
 }
 
-/// Opens the tables of a pipeline; makes those that are not there yet.
-pub async fn open(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<BTreeMap<Target, Table>, StreamError> {
+/// Opens the tables of a pipeline; makes those that are not there yet, but none that its newest record names: such a one is gone, and
+/// an empty one in its place would only be in the way of a copy.
+pub async fn open(
+    warehouse: &Warehouse,
+    blueprint: &Blueprint,
+    shard: &ShardId,
+    newest: Option<&EpochRecord>,
+) -> Result<BTreeMap<Target, Table>, StreamError> {
+    let make = async |name: &TableName, schema: &SchemaRef, partitioned_by: &[String]| {
+        if let Some(record) = newest.filter(|record| record.tables.iter().any(|t| t.table == *name))
+            && let Err(LakeError::NoSuchTable(_)) = warehouse.table(name).await
+        {
+            return Err(gone(shard, name, record.epoch));
+        }
+        Ok(warehouse.create_table(name, schema.clone(), partitioned_by).await?)
+    };
     let main = main_name(blueprint)?;
     let mut tables = BTreeMap::new();
-    tables.insert(Target::Main, warehouse.create_table(&main, blueprint.schema.clone(), &blueprint.table.partitioned_by).await?);
+    tables.insert(Target::Main, make(&main, &blueprint.schema, &blueprint.table.partitioned_by).await?);
     let late = blueprint.late_schema.as_ref().filter(|_| blueprint.table.late_rows == LateRows::Divert);
     for (target, side, schema) in [(Target::Late, "late", late), (Target::Violations, "violations", blueprint.violations_schema.as_ref())] {
         let name = main.side(side);
         match schema {
             Some(schema) => {
-                tables.insert(target, warehouse.create_table(&name, schema.clone(), &[]).await?);
+                tables.insert(target, make(&name, schema, &[]).await?);
             }
             // Of a definition that no longer asks for it: its last epoch may still have to be carried out.
             None => match warehouse.table(&name).await {
@@ -42,7 +57,7 @@ pub async fn open(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<BTreeM
         }
     }
     let quarantine = quarantine_name(&blueprint.source.name)?;
-    tables.insert(Target::Quarantine, warehouse.create_table(&quarantine, quarantine_schema(), &["pipeline".to_string()]).await?);
+    tables.insert(Target::Quarantine, make(&quarantine, &quarantine_schema(), &["pipeline".to_string()]).await?);
     Ok(tables)
 }
 
@@ -103,7 +118,7 @@ pub async fn check(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Targ
                     epoch.table_id,
                     table.id()
                 ),
-                "restore the table, or start it anew with `watershed apply --rebuild`",
+                &format!("restore the table, or start anew with `watershed rebuild {}`", shard.pipeline),
             ));
         }
         let stands = table.transaction_version(&app_id(shard, *target, tables)).await?.map(|v| v as u64);
@@ -118,7 +133,21 @@ pub async fn check(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Targ
                     record.epoch,
                     done.map_or("none".into(), |v| v.to_string()),
                 ),
-                "somebody restored or removed a part of the warehouse: restore table and `_watershed` folder from the same time, or start the table anew with `watershed apply --rebuild`",
+                &format!(
+                    "somebody restored or removed a part of the warehouse: restore table and `_watershed` folder from the same time, or \
+                     start anew with `watershed rebuild {}`",
+                    shard.pipeline
+                ),
+            ));
+        }
+        // What is still to be carried out must be there: a log that names files which are gone cannot be read any more.
+        if stands != done
+            && let Some(file) = table.missing(&epoch.files).await?
+        {
+            return Err(inconsistent(
+                shard,
+                format!("epoch {} is to add file '{file}' to table {}, and that is gone", record.epoch, epoch.table),
+                &format!("restore it, or start anew with `watershed rebuild {}`", shard.pipeline),
             ));
         }
     }
@@ -136,11 +165,22 @@ pub async fn check_untouched(shard: &ShardId, tables: &BTreeMap<Target, Table>) 
                     table.name(),
                     shard.folder()
                 ),
-                "restore the folder from a backup, or start the table anew with `watershed apply --rebuild`",
+                &format!("restore the folder from a backup, or start anew with `watershed rebuild {}`", shard.pipeline),
             ));
         }
     }
     Ok(())
+}
+
+fn gone(shard: &ShardId, table: &TableName, epoch: u64) -> StreamError {
+    inconsistent(
+        shard,
+        format!("table {table} is gone: epoch {epoch} wrote to it, and somebody has removed it since"),
+        &format!(
+            "restore it from a copy, or start anew with `watershed rebuild {}`, which reads the source from its beginning",
+            shard.pipeline
+        ),
+    )
 }
 
 fn no_such_table(shard: &ShardId, epoch: &TableEpoch) -> StreamError {
@@ -210,14 +250,14 @@ mod tests {
         let shard = ShardId { pipeline: main_name(&blueprint).unwrap(), shard: 0 };
         let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
 
-        let tables = open(&warehouse, &blueprint).await.unwrap();
+        let tables = open(&warehouse, &blueprint, &shard, None).await.unwrap();
         check_untouched(&shard, &tables).await.unwrap();
         transact(&shard, &tables, 7).await;
         let error = check_untouched(&shard, &tables).await.unwrap_err();
         assert!(error.to_string().contains("deleted under a live table"), "{error}");
 
         remove(&warehouse, &shard.pipeline).await.unwrap();
-        let tables = open(&warehouse, &blueprint).await.unwrap();
+        let tables = open(&warehouse, &blueprint, &shard, None).await.unwrap();
         check_untouched(&shard, &tables).await.unwrap();
         transact(&shard, &tables, 1).await;
     }

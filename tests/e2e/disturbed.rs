@@ -6,7 +6,6 @@ use crate::exactly_once::{check_equal, input, produce};
 use crate::input::{CHUNKS, PARTITIONS};
 use crate::kafka::Kafka;
 use crate::project::Project;
-use crate::tools::wait_for;
 use crate::watershed::LIMIT;
 
 /// The next offset of each partition as the newest epoch record of a pipeline has it, summed; 0 before the first.
@@ -114,21 +113,24 @@ fn a_process_that_wakes_up_late_stops_and_has_done_nothing() {
 }
 
 #[test]
-fn the_broker_dies_and_comes_back() {
+fn the_broker_is_down_at_first_then_dies_and_comes_back() {
     let mut kafka = Kafka::start();
     kafka.create_topic("broker", PARTITIONS);
     produce(&kafka, "broker", 0);
     let project = Project::local(kafka.bootstrap(), "broker");
-    let running = project.stream().start();
-    let reach = |sum: i64| {
-        let details = || running.output();
-        wait_for("rows are committed", LIMIT, details, || (committed(&project, "bronze.events") >= sum).then_some(()));
-    };
-    reach(kafka.ends("broker").values().sum());
     kafka.kill();
+    let mut running = project.stream().start();
+    let said = format!("no Kafka broker answers at '{}'", kafka.bootstrap());
+    running.until("it says what it waits for", |running| running.output().contains(&said).then_some(()));
+    kafka.restart();
+    let sum = kafka.ends("broker").values().sum::<i64>();
+    running.until("rows are committed", |_| (committed(&project, "bronze.events") >= sum).then_some(()));
+    kafka.kill();
+    running.until("it notices", |running| running.output().contains("lost contact to Kafka, trying again until it is back").then_some(()));
     kafka.restart();
     (1..CHUNKS).for_each(|chunk| produce(&kafka, "broker", chunk));
-    reach(input().0.len() as i64);
+    let all = input().0.len() as i64;
+    running.until("the rest is committed", |_| (committed(&project, "bronze.events") >= all).then_some(()));
     running.signal(libc::SIGTERM);
     let ended = running.wait(LIMIT);
     assert!(ended.status.success(), "{}\n{}", ended.status, ended.output());

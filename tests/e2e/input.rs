@@ -198,6 +198,16 @@ impl Message {
     }
 }
 
+/// Events without any trouble, one a second, dealt out to `partitions`.
+pub fn plain(numbers: std::ops::Range<i64>, partitions: i32) -> Vec<(i32, Vec<u8>)> {
+    let event = |number: i64| {
+        let time = DateTime::from_timestamp(1_717_236_000 + number, 0).expect("a time").format("%Y-%m-%dT%H:%M:%SZ");
+        let text = format!(r#"{{"event_id":"e-{number}","event_time":"{time}","city":"Lima","cents":{number},"fare":1.5}}"#);
+        ((number % i64::from(partitions)) as i32, text.into_bytes())
+    };
+    numbers.map(event).collect()
+}
+
 fn malformed(random: &mut Random) -> Vec<u8> {
     let texts: [&[u8]; 5] = [
         br#"{"event_id":"cut","event_time":"2024-06-01T10"#,

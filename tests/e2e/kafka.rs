@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -181,13 +181,69 @@ impl Kafka {
 
     /// Creates a topic and waits until its partitions have a leader.
     pub fn create_topic(&self, topic: &str, partitions: i32) {
-        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        self.create_topic_with(topic, partitions, &[]);
+    }
+
+    /// As [`Self::create_topic`], with settings of the topic.
+    pub fn create_topic_with(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
+        self.administer(async |admin, options| {
+            for result in admin.create_topics([&new], options).await.expect("Kafka answers") {
+                result.unwrap_or_else(|(topic, e)| panic!("topic {topic} was not created: {e}"));
+            }
+        });
+        self.wait_for_partitions(topic, partitions);
+    }
+
+    /// Makes a topic have so many partitions.
+    pub fn add_partitions(&self, topic: &str, partitions: i32) {
+        let new = NewPartitions::new(topic, usize::try_from(partitions).expect("a count"));
+        self.administer(async |admin, options| {
+            for result in admin.create_partitions([&new], options).await.expect("Kafka answers") {
+                result.unwrap_or_else(|(topic, e)| panic!("topic {topic} did not grow: {e}"));
+            }
+        });
+        self.wait_for_partitions(topic, partitions);
+    }
+
+    /// Deletes a topic and waits until it is gone.
+    pub fn delete_topic(&self, topic: &str) {
+        self.administer(async |admin, options| {
+            for result in admin.delete_topics(&[topic], options).await.expect("Kafka answers") {
+                result.unwrap_or_else(|(topic, e)| panic!("topic {topic} was not deleted: {e}"));
+            }
+        });
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        wait_for(
+            "the topic is gone",
+            Duration::from_secs(20),
+            || tail(&self.log(), 30),
+            || {
+                let metadata = admin.inner().fetch_metadata(Some(topic), Duration::from_secs(1)).ok()?;
+                metadata.topics().first()?.error().map(drop)
+            },
+        );
+    }
+
+    /// Deletes all records of a partition below an offset, as retention would.
+    pub fn delete_records(&self, topic: &str, partition: i32, below: i64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition, Offset::Offset(below)).expect("an offset");
+        self.administer(async |admin, options| {
+            let deleted = admin.delete_records(&offsets, options).await.expect("Kafka answers");
+            assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "records were not deleted: {deleted:?}");
+        });
+    }
+
+    fn administer(&self, work: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions)) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
-        for result in runtime.block_on(admin.create_topics([&new], &options)).expect("Kafka answers") {
-            result.unwrap_or_else(|(topic, e)| panic!("topic {topic} was not created: {e}"));
-        }
+        runtime.block_on(work(&admin, &AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)))));
+    }
+
+    fn wait_for_partitions(&self, topic: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
         wait_for(
             "the topic has leaders",
             Duration::from_secs(20),
@@ -202,10 +258,18 @@ impl Kafka {
 
     /// Writes values to their partitions, in order within each, and waits until all are acknowledged.
     pub fn produce<'a>(&self, topic: &str, values: impl IntoIterator<Item = (i32, &'a [u8])>) {
-        let producer: ThreadedProducer<_> =
-            self.client().set("enable.idempotence", "true").set("linger.ms", "5").create().expect("a producer");
-        for (partition, value) in values {
-            let mut record = BaseRecord::<(), [u8]>::to(topic).partition(partition).payload(value);
+        self.produce_keyed(topic, values.into_iter().map(|(partition, value)| (partition, None, Some(value))));
+    }
+
+    /// As [`Self::produce`], of records with keys, and of some without a value; of any size.
+    pub fn produce_keyed<'a>(&self, topic: &str, records: impl IntoIterator<Item = (i32, Option<&'a [u8]>, Option<&'a [u8]>)>) {
+        let mut client = self.client();
+        client.set("enable.idempotence", "true").set("linger.ms", "5").set("message.max.bytes", "20000000");
+        let producer: ThreadedProducer<_> = client.create().expect("a producer");
+        for (partition, key, value) in records {
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition);
+            record.key = key;
+            record.payload = value;
             loop {
                 match producer.send(record) {
                     Ok(()) => break,

@@ -8,15 +8,21 @@
 //! | `kafka.rs` | Apache Kafka: start, kill, restart; produce and read back |
 //! | `s3.rs` | an S3-protocol server over a folder |
 //! | `watershed.rs` | runs of the binary |
+//! | `terminal.rs` | a terminal that a test sits at |
 //! | `table.rs` | reads Delta tables without our code: log, transactions, rows |
 //! | `http.rs` | GET requests |
+//! | `delta.py` | what other people do to Delta tables |
 //! | `browser.py` | what headless Chromium shows of a page |
 //! | `readers.rs` | what deltalake, DuckDB, Polars (`readers.py`) and Spark (`SparkReader.java`) read in a table |
 //! | `serving.rs` | a server, and Python clients of it (`flight.py`) |
 
 #![allow(dead_code)]
 
+mod bad_input;
+mod bad_topics;
+mod bad_warehouse;
 mod clients;
+mod clock;
 mod dashboard;
 mod disturbed;
 mod exactly_once;
@@ -30,6 +36,7 @@ mod input;
 mod jobs;
 mod kafka;
 mod object_storage;
+mod people;
 mod project;
 mod quality;
 mod readers;
@@ -42,5 +49,6 @@ mod simulated;
 mod sinks;
 mod table;
 mod telemetry;
+mod terminal;
 mod tools;
 mod watershed;

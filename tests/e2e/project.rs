@@ -54,6 +54,14 @@ pub fn tables() -> &'static str {
     &DEFINITIONS[source().len()..]
 }
 
+/// Two pass-through tables over the source: what happens to one must not concern the other.
+pub const TWINS: &str = "\
+CREATE STREAMING TABLE bronze.a WITH (commit_interval = '50 milliseconds')
+AS SELECT event_id, event_time, cents, kafka_partition, kafka_offset FROM events_in;
+CREATE STREAMING TABLE bronze.b WITH (commit_interval = '50 milliseconds')
+AS SELECT event_id, kafka_partition, kafka_offset FROM events_in;
+";
+
 /// The tables the pipelines write, side tables included.
 pub const TABLES: [&str; 7] = [
     "bronze.events",
@@ -100,6 +108,12 @@ impl Project {
         project
     }
 
+    /// A warehouse in the folder `files`, in which nothing is defined yet.
+    pub fn bare(bootstrap: String, files: PathBuf) -> Self {
+        let warehouse = files.display().to_string();
+        Self { folder: folder("project-"), warehouse, files, bootstrap, environment: Vec::new() }
+    }
+
     fn applied(self, topic: &str) -> Self {
         self.apply(topic, DEFINITIONS);
         self
@@ -107,10 +121,30 @@ impl Project {
 
     /// Makes `definitions` those in force.
     pub fn apply(&self, topic: &str, definitions: &str) {
+        self.applying(topic, definitions, &[]).succeeds();
+    }
+
+    /// `watershed apply --yes` of `definitions`, with more flags.
+    pub fn applying(&self, topic: &str, definitions: &str, flags: &[&str]) -> Watershed {
         let sql = self.folder.path().join("sql");
         std::fs::create_dir_all(&sql).expect("a folder");
         std::fs::write(sql.join("definitions.sql"), definitions.replace("{topic}", topic)).expect("definitions");
-        self.watershed(["apply", &sql.display().to_string(), "--yes"]).succeeds();
+        let sql = sql.display().to_string();
+        self.watershed(["apply", &sql, "--yes"].into_iter().chain(flags.iter().copied()))
+    }
+
+    /// The places of a table's rows in their topic, each of which must be there once.
+    pub fn places(&self, table: &str) -> BTreeSet<(i64, i64)> {
+        let pairs = self.table(table).pairs("kafka_partition", "kafka_offset");
+        let places: BTreeSet<_> = pairs.iter().copied().collect();
+        assert_eq!(pairs.len(), places.len(), "{table} holds rows twice");
+        places
+    }
+
+    /// What a query answers, as lines of CSV without the heading.
+    pub fn ask(&self, query: &str) -> Vec<String> {
+        let said = self.watershed(["shell", "--output", "csv", "-c", query]).succeeds();
+        said.lines().skip(1).map(str::to_string).collect()
     }
 
     /// `watershed <arguments>` on this warehouse.

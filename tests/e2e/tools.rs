@@ -146,3 +146,47 @@ impl Drop for Server {
         self.kill();
     }
 }
+
+/// A file system of its own, so small that it can be filled. Gone with the value, even if the test binary is killed: a shell beside it
+/// waits for the end of its standard input, which only this process holds open.
+#[cfg(target_os = "linux")]
+pub struct SmallDisk {
+    leash: Child,
+    /// Where it is mounted.
+    pub folder: tempfile::TempDir,
+}
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    /// Mounts one of so many MiB. Needs root, or `sudo` without a password.
+    pub fn new(mib: usize) -> Self {
+        const MOUNT: &str = "if [ \"$(id -u)\" = 0 ]; then as=; else as='sudo -n'; fi
+            $as mount -t tmpfs -o size=$2m,mode=777 tmpfs \"$1\" && echo mounted || echo failed; read -r _; $as umount -l \"$1\"";
+        let folder = folder("disk-");
+        let mut leashed = Command::new("sh");
+        leashed.args(["-c", MOUNT, "leash"]).arg(folder.path()).arg(mib.to_string()).process_group(0);
+        let mut leash = leashed.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut said = String::new();
+        let stdout = leash.stdout.take().expect("a pipe");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut said).expect("text");
+        assert_eq!(said.trim(), "mounted", "no small disk could be mounted: run the tests as root, or as a user with `sudo -n`");
+        Self { leash, folder }
+    }
+
+    /// Writes until nothing more fits; the file must be removed to make room again.
+    pub fn fill(&self) -> PathBuf {
+        use std::io::Write;
+        let path = self.folder.path().join("ballast");
+        let mut ballast = std::fs::File::create(&path).expect("a file");
+        while ballast.write_all(&[1; 4096]).is_ok() {}
+        path
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(self.leash.stdin.take());
+        let _ = self.leash.wait();
+    }
+}

@@ -74,6 +74,39 @@ impl Watershed {
         self.env("FAILPOINTS", format!("{name}={action}"))
     }
 
+    /// Root, too, then heeds the permissions of files.
+    #[cfg(target_os = "linux")]
+    pub fn heeding_permissions(mut self) -> Self {
+        const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
+        const CAP_DAC_READ_SEARCH: libc::c_ulong = 2;
+        // SAFETY: between fork and exec only `prctl` is called, which is async-signal-safe. Other users have no such rights to give up.
+        unsafe {
+            self.command.pre_exec(|| {
+                libc::prctl(libc::PR_CAPBSET_DROP, CAP_DAC_OVERRIDE);
+                libc::prctl(libc::PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH);
+                Ok(())
+            });
+        }
+        self
+    }
+
+    /// Runs it to its end with standard output, and perhaps standard error, going where nobody reads. Gives what it said on standard error.
+    pub fn run_unread(mut self, errors_too: bool) -> (ExitStatus, String) {
+        self.command.stdin(Stdio::null()).stdout(unread()).process_group(0);
+        self.command.stderr(if errors_too { unread() } else { Stdio::piped() });
+        let mut child = self.command.spawn().expect("the binary starts");
+        let mut said = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            stderr.read_to_string(&mut said).expect("text");
+        }
+        (child.wait().expect("a child"), said)
+    }
+
+    /// The command, for tests that start it in a terminal.
+    pub fn into_command(self) -> Command {
+        self.command
+    }
+
     /// Starts it in the background.
     pub fn start(mut self) -> Running {
         let line = format!("{:?}", self.command);
@@ -106,6 +139,13 @@ impl Watershed {
         assert!(finished.status.success(), "{line}: {}\n{}", finished.status, finished.output());
         finished.stdout
     }
+}
+
+/// A pipe whose reader has gone.
+fn unread() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
 }
 
 impl Captured {

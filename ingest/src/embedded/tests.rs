@@ -57,6 +57,9 @@ fn what_goes_in_comes_out_in_order_from_any_offset() {
     send(&settings, 3, 0..30_000);
     let range = |partition| PartitionRange { partition, low: 0, high: 10_000 };
     assert_eq!(kafka::partitions(&settings, "numbers").unwrap(), [range(0), range(1), range(2)]);
+    let id = kafka::topic_id(&settings, "numbers").unwrap();
+    assert!(id.is_some() && id == kafka::topic_id(&settings, "numbers").unwrap(), "{id:?}");
+    assert_eq!(kafka::topic_id(&settings, "nowhere").unwrap(), None);
     // In the middle of a batch, too: pipelines go on wherever their epoch ended.
     for start in [0, 1, 777, 9_999, 10_000] {
         let positions: Positions = (0..3).map(|partition| (partition, start)).collect();

@@ -13,7 +13,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use tokio::runtime::Runtime;
-use watershed_dialect::definition::{Connector, Format, Metadata, OnError, SourceColumn, SourceDefinition, WatermarkDefinition};
+use watershed_dialect::definition::{Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
 
 use super::{FileSources, OpenedFolder, PARTITION};
 use crate::error::IngestError;
@@ -80,6 +80,7 @@ fn definition(format: Format) -> SourceDefinition {
         connector: Connector::Files { path: "things".into(), suffix: suffix.into(), poll_interval: Duration::ZERO },
         format,
         on_error: OnError::Quarantine,
+        on_gap: OnGap::Fail,
         max_skew: Duration::from_secs(86_400),
         idle_timeout: Duration::from_secs(1),
     }

@@ -7,7 +7,15 @@ use watershed_lake::{Commit, LakeError, PutOutcome};
 
 use crate::support::{append, faulty, name, number, rows, schema, session, stranger};
 
-const LIES: [Outcome; 5] = [Outcome::FailBefore, Outcome::FailAfter, Outcome::ExistsAfter, Outcome::HangBefore, Outcome::HangAfter];
+const LIES: [Outcome; 7] = [
+    Outcome::FailBefore,
+    Outcome::FailAfter,
+    Outcome::ExistsAfter,
+    Outcome::PreconditionAfter,
+    Outcome::HangBefore,
+    Outcome::HangAfter,
+    Outcome::Slow,
+];
 
 fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())

@@ -155,7 +155,7 @@ impl Shell {
             tokio::select! {
                 result = work => result,
                 _ = tokio::signal::ctrl_c() => {
-                    eprintln!("cancelled after {}", duration(started.elapsed()));
+                    let _ = writeln!(io::stderr(), "cancelled after {}", duration(started.elapsed()));
                     return Outcome::Cancelled;
                 }
             }

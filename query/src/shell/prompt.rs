@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ impl Shell {
                 Err(ReadlineError::Interrupted) if interrupted => return Ok(()),
                 Err(ReadlineError::Interrupted) => {
                     interrupted = true;
-                    println!("(Ctrl-C again, Ctrl-D or \\q leaves)");
+                    let _ = writeln!(std::io::stdout(), "(Ctrl-C again, Ctrl-D or \\q leaves)");
                 }
                 Err(ReadlineError::Eof) => return Ok(()),
                 Err(why) => return Err(ShellError::Io(why.to_string())),
@@ -114,7 +115,7 @@ impl Shell {
         let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         let saved = made.map_err(|why| why.to_string()).and_then(|()| editor.append_history(path).map_err(|why| why.to_string()));
         if let Err(why) = saved {
-            eprintln!("warning: cannot remember lines in {}: {why}", path.display());
+            let _ = writeln!(std::io::stderr(), "warning: cannot remember lines in {}: {why}", path.display());
             self.options.history = None;
         }
     }

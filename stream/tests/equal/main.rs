@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `driver.rs` | the chains of a pipeline as tasks run them, in one thread, with checkpoints and crashes |
 //! | `batch.rs` | the same query in DataFusion over the rows that were in time |
+//! | `storm.rs` | whole pipelines over a store that fails at random: the tables are those of a run that nothing disturbed |
 //! | `property.rs` | random rows, order, cuts, tasks, crashes for every operator |
 //! | `slt.rs` | the cases in `stream/tests/slt/`: text with rows, verbs, queries and what they give |
 
@@ -11,3 +12,4 @@ mod batch;
 mod driver;
 mod property;
 mod slt;
+mod storm;

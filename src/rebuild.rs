@@ -1,0 +1,45 @@
+//! `watershed rebuild`: drops the rows and the state of a streaming table that is still defined, so that its pipeline begins anew.
+
+use anyhow::{Result, bail};
+use watershed_lake::TableName;
+
+use crate::drop::confirm;
+use crate::{Context, project, warehouse};
+
+/// Drop a streaming table's rows and its pipeline's state; the next run reads its source from the beginning
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The way out when a table or its state was damaged, deleted or restored from another time, or when its topic was made anew.
+Rows that the topic no longer holds do not come back. Stop `watershed stream` before. The definition stays as it is.
+
+Examples:
+  watershed rebuild gold.city_demand
+  watershed rebuild gold.city_demand --yes")]
+pub struct Args {
+    /// The streaming table, schema.table
+    table: TableName,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// Makes it anew.
+pub async fn run(args: Args, context: &Context) -> Result<u8> {
+    let warehouse = warehouse::open(&context.config).await?;
+    let name = &args.table;
+    let blueprints = project::applied(&warehouse.definitions().await?)?.plan_all().await?;
+    let Some(blueprint) = blueprints.get(name) else {
+        let known: Vec<String> = blueprints.keys().map(ToString::to_string).collect();
+        bail!(
+            "{name} is no streaming table of the applied definitions: there are {}; `watershed run` refreshes a materialized view",
+            known.join(", ")
+        );
+    };
+    if !args.yes && !confirm(context, &format!("Drop all rows of {name} and read its source anew?"))? {
+        say!("nothing was changed");
+        return Ok(0);
+    }
+    watershed_stream::rebuild(&warehouse, blueprint).await?;
+    say!("{name} is empty; the next `watershed stream` reads its source from the beginning");
+    Ok(0)
+}

@@ -1,0 +1,22 @@
+//! Words for people, on standard output and standard error.
+//!
+//! Their reader may go away (`watershed status | head -1`, a closed terminal). That ends nothing: `println!` would panic then, so this
+//! crate says things with [`say!`] and [`tell!`].
+
+use std::fmt::Arguments;
+use std::io::Write;
+
+/// A line on standard output.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::say::line(std::io::stdout(), format_args!($($text)*)) };
+}
+
+/// A line on standard error.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::say::line(std::io::stderr(), format_args!($($text)*)) };
+}
+
+/// Writes a line; that nobody reads it any more is no error.
+pub fn line(mut to: impl Write, text: Arguments<'_>) {
+    let _ = writeln!(to, "{text}");
+}

@@ -1,0 +1,366 @@
+//! What others may do to a warehouse, and what may happen to the disk below it: named errors with a way out, nothing lost, nothing doubled,
+//! and pipelines beside the one that is hit go on.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::disturbed::committed;
+use crate::input::{CHUNKS, Input, PARTITIONS, plain};
+use crate::kafka::Kafka;
+use crate::project::{Project, TWINS, source, tables};
+use crate::serving::python;
+use crate::tools::{SmallDisk, delete_at_exit, folder};
+use crate::watershed::{Finished, LIMIT, Running};
+
+fn produce(kafka: &Kafka, topic: &str, numbers: std::ops::Range<i64>) {
+    let values = plain(numbers, 1);
+    kafka.produce(topic, values.iter().map(|(partition, value)| (*partition, value.as_slice())));
+}
+
+/// The twins over a topic of one partition, in several epochs; `rows` of them.
+fn twins(topic: &str) -> (&'static Kafka, Project) {
+    let kafka = Kafka::shared();
+    kafka.create_topic(topic, 1);
+    let project = Project::of(kafka.bootstrap(), topic, TWINS);
+    for step in 0..3 {
+        produce(kafka, topic, step * 10..step * 10 + 10);
+        project.stream_to_end(false).succeeds();
+    }
+    (kafka, project)
+}
+
+fn first(rows: i64) -> BTreeSet<(i64, i64)> {
+    (0..rows).map(|offset| (0, offset)).collect()
+}
+
+fn log_of(project: &Project, table: &str) -> PathBuf {
+    project.files.join(table.replace('.', "/")).join("_delta_log")
+}
+
+fn newest_in(folder: &Path) -> PathBuf {
+    let files = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|entry| entry.expect("an entry").path());
+    files.filter(|path| path.extension().is_some_and(|ending| ending == "json")).max().expect("a file")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let to = to.join(path.file_name().expect("a name"));
+        if path.is_dir() { copy(&path, &to) } else { fs::copy(&path, &to).map(drop).expect("a copy") }
+    }
+}
+
+fn says(finished: &Finished, parts: &[&str]) {
+    for part in parts {
+        assert!(finished.stderr.contains(part), "it does not say '{part}'\n{}", finished.output());
+    }
+}
+
+/// A run in which `bronze.a` cannot go on while `bronze.b` can: it must say all `parts`, and have brought the other to `rows`.
+fn fails_alone(project: &Project, rows: i64, parts: &[&str]) {
+    let ended = project.stream_to_end(false).run();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.output());
+    says(&ended, &["bronze.a ended: "]);
+    says(&ended, parts);
+    assert!(!ended.stderr.contains("bronze.b ended"), "the other was stopped, too\n{}", ended.output());
+    assert_eq!(project.places("bronze.b"), first(rows), "bronze.b");
+}
+
+fn goes_on(project: &Project, rows: i64) {
+    project.stream_to_end(false).succeeds();
+    assert_eq!(project.places("bronze.a"), first(rows), "bronze.a");
+    assert_eq!(project.places("bronze.b"), first(rows), "bronze.b");
+}
+
+fn rebuild(project: &Project) {
+    project.watershed(["rebuild", "bronze.a", "--yes"]).succeeds();
+}
+
+fn until_committed(running: &mut Running, project: &Project, pipeline: &str, sum: i64) {
+    running.until("the rows are committed", |_| (committed(project, pipeline) >= sum).then_some(()));
+}
+
+/// A run that is under way: it has committed one more row.
+fn started(kafka: &Kafka, project: &Project, topic: &str) -> Running {
+    let mut running = project.stream().start();
+    produce(kafka, topic, 30..31);
+    until_committed(&mut running, project, "bronze.a", 31);
+    until_committed(&mut running, project, "bronze.b", 31);
+    running
+}
+
+#[test]
+fn a_full_disk_is_named_and_the_pipelines_go_on_when_there_is_room() {
+    let (kafka, topic) = (Kafka::shared(), "full-disk");
+    kafka.create_topic(topic, PARTITIONS);
+    let (input, disk) = (Input::new(17, 1_200), SmallDisk::new(32));
+    let expected = input.expected();
+    let project = Project::bare(kafka.bootstrap(), disk.folder.path().join("warehouse"));
+    project.apply(topic, &format!("{}\n{}", source(), tables()));
+    let send = |chunk: usize| kafka.produce(topic, input.chunk(chunk).iter().map(|(partition, value)| (*partition, value.as_slice())));
+    send(0);
+    let mut running = project.stream().start();
+    let all = || kafka.ends(topic).values().sum::<i64>();
+    let pipelines = ["bronze.events", "gold.by_minute", "silver.unique_events"];
+    pipelines.iter().for_each(|pipeline| until_committed(&mut running, &project, pipeline, all()));
+    for chunk in 1..CHUNKS {
+        let ballast = disk.fill();
+        let before = running.output().matches("the disk of the warehouse is full").count();
+        send(chunk);
+        running.until("it says why it waits", |running| {
+            let said = running.output();
+            let again = said.matches("the disk of the warehouse is full").count() > before;
+            (again && said.contains("hint: free some space there")).then_some(())
+        });
+        fs::remove_file(ballast).expect("removed");
+        pipelines.iter().for_each(|pipeline| until_committed(&mut running, &project, pipeline, all()));
+    }
+    running.signal(libc::SIGTERM);
+    let ended = running.wait(LIMIT);
+    assert!(ended.status.success(), "{}\n{}", ended.status, ended.output());
+    project.stream_to_end(true).succeeds();
+    project.check(&expected);
+}
+
+/// Takes the right to write away from all folders below `folder`, or gives it back.
+fn permit(folder: &Path, writing: bool) {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            permit(&path, writing);
+        }
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(if writing { 0o755 } else { 0o555 })).expect("permissions");
+}
+
+#[test]
+fn a_warehouse_that_cannot_be_written_is_named_and_can_still_be_read() {
+    let (kafka, project) = twins("read-only");
+    let mut running = project.stream().heeding_permissions().start();
+    until_committed(&mut running, &project, "bronze.a", 30);
+    permit(&project.files, false);
+    produce(kafka, "read-only", 30..40);
+    let parts = ["failed and starts again: the warehouse cannot be written: ", "hint: check that this user may write there"];
+    running.until("it says why it waits", |running| parts.iter().all(|part| running.output().contains(part)).then_some(()));
+    // Those who only read are not concerned.
+    let asked = project.watershed(["shell", "--output", "csv", "-c", "SELECT count(*) FROM bronze.a"]).heeding_permissions().succeeds();
+    assert_eq!(asked.lines().last(), Some("30"), "{asked}");
+    assert!(project.watershed(["status"]).heeding_permissions().succeeds().contains("bronze.a"));
+    let refused = project.applying("read-only", &format!("{} -- changed\n{TWINS}", source()), &[]).heeding_permissions().run();
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
+    says(&refused, &["error: the warehouse cannot be written: ", "hint: check that this user may write there"]);
+
+    permit(&project.files, true);
+    until_committed(&mut running, &project, "bronze.a", 40);
+    until_committed(&mut running, &project, "bronze.b", 40);
+    running.signal(libc::SIGTERM);
+    let ended = running.wait(LIMIT);
+    assert!(ended.status.success(), "{}\n{}", ended.status, ended.output());
+    goes_on(&project, 40);
+}
+
+#[test]
+fn damage_in_a_log_is_found_and_named() {
+    let (kafka, project) = twins("damaged");
+    let (log, kept) = (log_of(&project, "bronze.a"), folder("kept-"));
+    copy(&log, kept.path());
+    let restore = || copy(kept.path(), &log);
+    let query = ["shell", "-c", "SELECT count(*) FROM bronze.a"];
+
+    // Garbage in the newest version.
+    let newest = newest_in(&log);
+    let shown = |path: &Path| format!("bronze/a/_delta_log/{}", path.file_name().expect("a name").to_string_lossy());
+    fs::write(&newest, "{\"add\": {\"path\"").expect("written");
+    produce(kafka, "damaged", 30..40);
+    let damaged = format!("'{}' is damaged: ", shown(&newest));
+    fails_alone(&project, 40, &[&damaged, "hint: restore it from a copy"]);
+    says(&project.watershed(query).run(), &[&damaged]);
+    restore();
+    goes_on(&project, 40);
+
+    // An older version is missing: reading would be wrong, not just incomplete.
+    copy(&log, kept.path());
+    let middle = log.join(format!("{:020}.json", 1));
+    fs::remove_file(&middle).expect("removed");
+    let missing = format!("'{}' is damaged: it is missing, though version", shown(&middle));
+    produce(kafka, "damaged", 40..50);
+    fails_alone(&project, 50, &[&missing, "hint: restore it from a copy"]);
+    says(&project.watershed(query).run(), &[&missing]);
+    restore();
+    goes_on(&project, 50);
+
+    // The first version is missing: the rest must not be taken for what a drop has left, and be removed.
+    copy(&log, kept.path());
+    fs::remove_file(log.join(format!("{:020}.json", 0))).expect("removed");
+    let files = || fs::read_dir(log.parent().expect("the table")).expect("a folder").count();
+    let before = files();
+    fails_alone(&project, 50, &["table bronze.a is gone: epoch", "hint: restore it from a copy"]);
+    project.applying("damaged", &format!("{}\n{TWINS}", source().replace("1 hour", "2 hours")), &[]).succeeds();
+    assert_eq!(files(), before, "rows were removed");
+    restore();
+    goes_on(&project, 50);
+
+    // Without a copy there is still a way out.
+    fs::write(newest_in(&log), "garbage").expect("written");
+    rebuild(&project);
+    goes_on(&project, 50);
+}
+
+#[test]
+fn a_foreign_table_of_the_same_name_is_left_alone() {
+    let kafka = Kafka::shared();
+    kafka.create_topic("foreign", 1);
+    produce(kafka, "foreign", 0..10);
+    let home = folder("foreign-").keep();
+    delete_at_exit(&home);
+    let project = Project::bare(kafka.bootstrap(), home.join("warehouse"));
+    let foreign = project.files.join("bronze/a");
+    python("delta.py", &["create", &foreign.display().to_string()]);
+    let definitions = format!("{}\n{TWINS}", source());
+    let refused = project.applying("foreign", &definitions, &[]).run();
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
+    says(
+        &refused,
+        &["table bronze.a exists with a different schema: it has number", "the definition wants event_id", "hint: name another one"],
+    );
+    assert_eq!(project.ask("SELECT sum(number) FROM bronze.a"), ["6"], "somebody else's rows");
+    assert!(project.stream_to_end(false).run().stderr.contains("no streaming table is defined"), "nothing was applied");
+
+    // The way out that the error names.
+    project.watershed(["drop", "bronze.a", "--yes"]).succeeds();
+    project.apply("foreign", &definitions);
+    goes_on(&project, 10);
+}
+
+#[test]
+fn a_table_dropped_under_a_running_pipeline_stops_it_alone() {
+    let (kafka, project) = twins("dropped");
+    let table = project.files.join("bronze/a");
+    let (kept, remains) = (folder("kept-"), folder("remains-"));
+    let mut running = started(kafka, &project, "dropped");
+    copy(&table, kept.path());
+    fs::remove_dir_all(&table).expect("removed");
+    produce(kafka, "dropped", 31..40);
+    let said = "bronze.a ended: table bronze.a was dropped by someone else while it was in use";
+    running.until("it says what happened", |running| running.output().contains(said).then_some(()));
+    until_committed(&mut running, &project, "bronze.b", 40);
+    produce(kafka, "dropped", 40..50);
+    until_committed(&mut running, &project, "bronze.b", 50);
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.wait(LIMIT).status.code(), Some(1));
+
+    // No empty table stands in the way of a copy. The last files, written before it noticed, belong to the table.
+    fails_alone(
+        &project,
+        50,
+        &["table bronze.a is gone: epoch", "hint: restore it from a copy, or start anew with `watershed rebuild bronze.a`"],
+    );
+    copy(&table, remains.path());
+    fs::remove_dir_all(&table).expect("removed");
+    copy(kept.path(), &table);
+    fails_alone(&project, 50, &["that is gone", "hint: restore it, or start anew with `watershed rebuild bronze.a`"]);
+    copy(remains.path(), &table);
+    goes_on(&project, 50);
+
+    fs::remove_dir_all(&table).expect("removed");
+    rebuild(&project);
+    goes_on(&project, 50);
+}
+
+#[test]
+fn a_schema_changed_under_a_running_pipeline_stops_it_alone() {
+    let (kafka, project) = twins("widened");
+    let mut running = started(kafka, &project, "widened");
+    python("delta.py", &["widen", &project.files.join("bronze/a").display().to_string()]);
+    produce(kafka, "widened", 31..40);
+    let said = "bronze.a ended: the schema of table bronze.a was changed by someone else at version";
+    running.until("it says what happened", |running| running.output().contains(said).then_some(()));
+    until_committed(&mut running, &project, "bronze.b", 40);
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.wait(LIMIT).status.code(), Some(1));
+    let parts = ["table bronze.a exists with a different schema", "remark", "`watershed rebuild TABLE` makes a pipeline's table anew"];
+    fails_alone(&project, 40, &parts);
+    assert_eq!(project.ask("SELECT count(*) FROM bronze.a"), ["31"], "rows under another schema");
+    rebuild(&project);
+    goes_on(&project, 40);
+}
+
+#[test]
+fn state_deleted_or_damaged_under_a_live_table_is_named() {
+    let (kafka, project) = twins("stateless");
+    let state = project.files.join("_watershed/pipelines/bronze.a");
+    let kept = folder("kept-");
+    copy(&state, kept.path());
+    let restore = || {
+        let _ = fs::remove_dir_all(&state);
+        copy(kept.path(), &state);
+    };
+    produce(kafka, "stateless", 30..40);
+
+    fs::remove_dir_all(&state).expect("removed");
+    fails_alone(
+        &project,
+        40,
+        &["was deleted under a live table", "hint: restore the folder from a backup, or start anew with `watershed rebuild"],
+    );
+    assert_eq!(project.places("bronze.a"), first(30), "it began anew without a word");
+    restore();
+
+    let newest = newest_in(&state.join("0/epochs"));
+    let record = fs::read(&newest).expect("a record");
+    fs::write(&newest, &record[..record.len() / 2]).expect("written");
+    fails_alone(&project, 40, &["cannot be read as an epoch record", "hint: if it was damaged, restore it from a backup"]);
+    restore();
+
+    // Back to before the last epoch that added rows.
+    loop {
+        let newest = newest_in(&state.join("0/epochs"));
+        let record: serde_json::Value = serde_json::from_slice(&fs::read(&newest).expect("a record")).expect("JSON");
+        fs::remove_file(&newest).expect("removed");
+        let files =
+            |table: &serde_json::Value| table["table"] == "bronze.a" && table["files"].as_array().is_some_and(|files| !files.is_empty());
+        if record["tables"].as_array().expect("tables").iter().any(files) {
+            break;
+        }
+    }
+    fails_alone(&project, 40, &["but the newest epoch record is", "hint: somebody restored or removed a part of the warehouse"]);
+    restore();
+    goes_on(&project, 40);
+
+    fs::remove_dir_all(&state).expect("removed");
+    rebuild(&project);
+    goes_on(&project, 40);
+}
+
+#[test]
+fn a_changed_query_over_old_state_is_refused_before_anything_changes() {
+    let (_, project) = twins("changed");
+    let changed = format!("{}\n{}", source(), TWINS.replacen("event_id, event_time,", "upper(event_id) AS event_id, event_time,", 1));
+    let refused = project.applying("changed", &changed, &[]).run();
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
+    assert!(refused.stdout.contains("~ streaming table bronze.a"), "{}", refused.output());
+    assert!(refused.stdout.contains("rows and state are dropped, the topic is read anew"), "{}", refused.output());
+    says(&refused, &["the query of bronze.a changed", "nothing was changed", "--rebuild"]);
+    goes_on(&project, 30);
+    project.applying("changed", &changed, &["--rebuild"]).succeeds();
+    goes_on(&project, 30);
+    assert_eq!(project.ask("SELECT max(event_id) FROM bronze.a"), ["E-9"]);
+    assert_eq!(project.ask("SELECT max(event_id) FROM bronze.b"), ["e-9"]);
+}
+
+#[test]
+fn a_pipeline_that_runs_is_not_rebuilt() {
+    let (kafka, project) = twins("busy");
+    let running = started(kafka, &project, "busy");
+    let refused = project.watershed(["rebuild", "bronze.a", "--yes"]).run();
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
+    says(&refused, &[&format!("bronze.a is held by process {}", running.id())]);
+    running.signal(libc::SIGTERM);
+    assert!(running.wait(LIMIT).status.success());
+    let unknown = project.watershed(["rebuild", "bronze.nowhere", "--yes"]).run();
+    says(&unknown, &["bronze.nowhere is no streaming table of the applied definitions: there are bronze.a, bronze.b"]);
+    goes_on(&project, 31);
+}

@@ -1,0 +1,91 @@
+//! A clock that goes backwards, between two runs and in the middle of one: epochs, watermarks and the Delta log do not mind.
+#![cfg(target_os = "linux")]
+
+use std::path::PathBuf;
+
+use crate::disturbed::committed;
+use crate::exactly_once::{check_equal, input, produce};
+use crate::input::{CHUNKS, PARTITIONS};
+use crate::kafka::Kafka;
+use crate::project::Project;
+use crate::readers::read_with_all;
+use crate::serving::python;
+use crate::tools::folder;
+use crate::watershed::{LIMIT, Watershed};
+
+/// The library that shows a program another time of day. `make test` installs it.
+fn faketime() -> PathBuf {
+    let folders =
+        std::fs::read_dir("/usr/lib").expect("/usr/lib").map(|entry| entry.expect("an entry").path().join("faketime/libfaketimeMT.so.1"));
+    let found = folders.chain([PathBuf::from("/usr/lib/faketime/libfaketimeMT.so.1")]).find(|path| path.exists());
+    found.expect("libfaketime is missing; run `make test` once, which installs what the end-to-end tests need")
+}
+
+/// Runs with its time of day moved by what stands in `file`, such as `-3d`, which may change. The clock that only counts stays right.
+fn with_clock(run: Watershed, file: &std::path::Path) -> Watershed {
+    let run = run.env("LD_PRELOAD", faketime().display().to_string()).env("FAKETIME_TIMESTAMP_FILE", file.display().to_string());
+    let run = run.env("FAKETIME_CACHE_DURATION", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+    // Files that exist keep their times when a clock is set.
+    run.env("NO_FAKE_STAT", "1")
+}
+
+#[test]
+fn the_clock_goes_backwards() {
+    let (kafka, topic) = (Kafka::shared(), "clock");
+    kafka.create_topic(topic, PARTITIONS);
+    let project = Project::local(kafka.bootstrap(), topic);
+    let home = folder("clock-");
+    let file = home.path().join("offset");
+    let set = |offset: &str| std::fs::write(&file, offset).expect("written");
+
+    set("+0");
+    produce(kafka, topic, 0);
+    with_clock(project.stream_to_end(false), &file).succeeds();
+    set("-3d");
+    produce(kafka, topic, 1);
+    with_clock(project.stream_to_end(false), &file).succeeds();
+
+    set("+0");
+    let mut running = with_clock(project.stream(), &file).start();
+    produce(kafka, topic, 2);
+    let all = kafka.ends(topic).values().sum::<i64>();
+    running.until("rows are committed", |_| (committed(&project, "bronze.events") == all).then_some(()));
+    set("-30d");
+    produce(kafka, topic, 3);
+    let pipelines = ["bronze.events", "gold.by_minute", "silver.unique_events"];
+    let done = || pipelines.iter().all(|pipeline| committed(&project, pipeline) == input().0.len() as i64);
+    running.until("rows are committed at the other time", |_| done().then_some(()));
+    running.signal(libc::SIGTERM);
+    let ended = running.wait(LIMIT);
+    assert!(ended.status.success(), "{}\n{}", ended.status, ended.output());
+    assert_eq!(CHUNKS, 4);
+
+    // The last holder ran on a machine whose clock was an hour ahead, and died: nobody waits an hour for it.
+    let holder = project.files.join("_watershed/pipelines/bronze.events/0/holder.json");
+    let mut said: serde_json::Value = serde_json::from_slice(&std::fs::read(&holder).expect("a holder")).expect("JSON");
+    said["holder"]["host"] = "elsewhere".into();
+    said["released"] = false.into();
+    let hour_ahead = chrono::Utc::now().timestamp_millis() + 3_600_000;
+    said["seen_ms"] = hour_ahead.into();
+    std::fs::write(&holder, said.to_string()).expect("written");
+    project.stream_to_end(true).succeeds();
+    check_equal(&project);
+
+    // Others read the table and its history, whose times go back and forth.
+    let table = project.files.join("gold/by_minute");
+    let history = python("delta.py", &["history", &table.display().to_string()]);
+    let history: Vec<(i64, i64)> = history
+        .lines()
+        .map(|line| {
+            let (version, time) = line.split_once(' ').expect("two numbers");
+            (version.parse().expect("a version"), time.parse().expect("a time"))
+        })
+        .collect();
+    let versions: Vec<i64> = history.iter().map(|(version, _)| *version).collect();
+    assert_eq!(versions, (0..=project.table("gold.by_minute").version).collect::<Vec<_>>());
+    assert!(history.windows(2).any(|pair| pair[1].1 < pair[0].1), "the clock did not go back: {history:?}");
+    let rows = project.table("gold.by_minute").count() as u64;
+    for (reader, summary) in &read_with_all(&[&table])[&table.display().to_string()] {
+        assert_eq!(summary.rows, rows, "{reader}");
+    }
+}
