@@ -16,6 +16,7 @@
 
 #![allow(dead_code)]
 
+mod compaction;
 mod dashboard;
 mod disturbed;
 mod exactly_once;
