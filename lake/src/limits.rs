@@ -56,7 +56,7 @@ pub const STAGED_AGE_MAX: Duration = Duration::from_secs(43_200);
 /// How often tables are looked at for what is due with them.
 pub const UPKEEP_LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Least and longest time between two vacuums of a table; in between, a fifth of the retention.
-pub const VACUUM_EVERY: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(3600)];
+pub const VACUUM_EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3600)];
 /// How long a process that ends waits for the merge under way.
 pub const UPKEEP_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -67,8 +67,9 @@ fn killed_at(step: &str) {
             left_alone(project.stream_to_end(false)).succeeds();
             continue;
         }
-        // It goes on until the step kills it: each time at another table.
-        upkept(project.stream()).killed_at(step, chunk - 1).run().died_at(step);
+        // It goes on until the step kills it: in a compaction each time at another table.
+        let times = if step.starts_with("vacuum") { 0 } else { chunk - 1 };
+        upkept(project.stream()).killed_at(step, times).run().died_at(step);
         upkept(project.stream_to_end(chunk == CHUNKS - 1)).succeeds();
     }
     assert!(compactions(&project) >= CHUNKS - 1, "hardly anything was merged");
@@ -178,8 +179,9 @@ fn a_vacuum_spares_what_a_decided_epoch_will_commit() {
     let project = Project::local(kafka.bootstrap(), "decided");
     for chunk in 0..CHUNKS {
         produce(kafka, "decided", chunk);
-        // Of three pipelines another one is in the middle each time.
-        left_alone(project.stream()).killed_at("record_written", 3 + chunk).run().died_at("record_written");
+        // At first each of the three pipelines writes an opening record, which names no files.
+        let times = if chunk == 0 { 3 } else { chunk - 1 };
+        left_alone(project.stream()).killed_at("record_written", times).run().died_at("record_written");
         let mut forgotten = 0;
         for name in TABLES.iter().filter(|name| DeltaTable::exists(&project.files, name)) {
             let folder = project.files.join(name.replacen('.', "/", 1));
