@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::disturbed::committed;
-use crate::exactly_once::{check_equal, input, produce};
+use crate::exactly_once::{check_equal, produce};
 use crate::http::try_get;
 use crate::input::{CHUNKS, PARTITIONS};
 use crate::kafka::Kafka;

@@ -183,7 +183,8 @@ async fn beside_appends_a_merge_goes_on_top_of_them() {
     let other = stranger(&warehouse).table(&name("s.t")).await.unwrap();
     let merging = table.clone();
     let work = async move { compact(&merging, &everything()).await.unwrap() };
-    let done = overtaken(&store, work, async { drop(append(&other, "q/0", 1, vec![rows(0..5, None)]).await.unwrap()) }).await;
+    let done =
+        overtaken(&store, work, async { assert_eq!(append(&other, "q/0", 1, vec![rows(0..5, None)]).await.unwrap().version, 6) }).await;
     assert_eq!((done.commits, done.files_before, done.given_up), (1, 5, 0));
     assert_eq!(table.version(), 7);
     for warehouse in [warehouse.clone(), stranger(&warehouse)] {
@@ -206,7 +207,10 @@ async fn whoever_has_replaced_a_file_meanwhile_comes_first() {
         let done = overtaken(&store, work, async {
             match rival {
                 "compaction" => assert_eq!(compact(&other, &everything()).await.unwrap().commits, 1),
-                "refresh" => drop(other.overwrite(refresh(&other, vec![rows(0..3, None)]).await).await.unwrap()),
+                "refresh" => {
+                    let refresh = refresh(&other, vec![rows(0..3, None)]).await;
+                    assert_eq!(other.overwrite(refresh).await.unwrap().version, 6);
+                }
                 _ => {
                     let first = strange.read(&Path::from("s/t/_delta_log/00000000000000000000.json")).await.unwrap().unwrap();
                     let first = String::from_utf8(first.to_vec()).unwrap();
