@@ -34,10 +34,10 @@ pub const COMPACT_FILES_MIN: usize = 32;
 pub const COMPACT_FILES_MIN_QUIET: usize = 4;
 /// A partition that nothing was written to for so long is quiet.
 pub const COMPACT_QUIET: Duration = Duration::from_secs(3600);
-/// Files below this size are of about one size.
-pub const COMPACT_TIER_BYTES: u64 = 4 * 1024;
-/// Files of one size differ by less than this factor.
+/// Files of about one size differ by less than this factor in their rows.
 pub const COMPACT_TIER_FACTOR: u64 = 4;
+/// Bytes taken for a row where a file does not say how many it has.
+pub const COMPACT_ROW_BYTES: u64 = 50;
 /// Files that one compaction commit replaces: a log file of some 300 KiB.
 pub const COMPACT_FILES_MAX: usize = 1000;
 

@@ -1,11 +1,12 @@
 //! Which files of a table are merged with which: a pure function of the list of files.
 //!
-//! Small files are sorted into tiers by size, each four times the last. Once a tier of a partition holds enough files, they are merged with
+//! Small files are sorted into tiers by their rows, each four times the last. Once a tier of a partition holds enough files, they are merged with
 //! those of the tiers below, in the order in which their rows were written. The result stands in a higher tier, so a row is rewritten once a
-//! tier at most: with 8 KiB files and a target of 128 MiB that is 7 times, in practice 2 or 3. Files of half the target size stay as they are.
+//! tier at most. Files of half the target size stay as they are. Rows and not bytes, because a small file is mostly its footer, and files that
+//! hardly grow by a merge would be merged again and again.
 //!
 //! ```text
-//! 32 × 8 KiB ─► 1 × 200 KiB     32 × 200 KiB ─► 1 × 6 MiB     32 × 6 MiB ─► 128 MiB + 64 MiB, which stay
+//! 32 × 100 rows ─► 1 × 3,200     32 × 3,200 ─► 1 × 102,400     32 × 102,400 ─► 1 × 3.3 million
 //! ```
 
 use std::collections::HashMap;
@@ -50,15 +51,23 @@ impl Round {
     }
 }
 
+/// A file that may be merged.
+#[derive(Debug, Clone, Copy)]
+struct Small<'a> {
+    file: &'a DataFile,
+    rows: u64,
+}
+
 /// What to merge now, if anything.
 pub(crate) fn plan(files: &FileSet, options: &CompactOptions, now_ms: i64) -> Vec<Round> {
-    let mut partitions: HashMap<&[ScalarValue], Vec<&DataFile>> = HashMap::new();
-    for file in files.iter().filter(|file| file.size_bytes < options.file_bytes / 2) {
-        partitions.entry(&file.partition).or_default().push(file);
+    let mut partitions: HashMap<&[ScalarValue], Vec<Small>> = HashMap::new();
+    for (file, rows) in files.with_rows().filter(|(file, _)| file.size_bytes < options.file_bytes / 2) {
+        let rows = rows.unwrap_or(file.size_bytes / limits::COMPACT_ROW_BYTES);
+        partitions.entry(&file.partition).or_default().push(Small { file, rows });
     }
     let mut runs = Vec::new();
     for mut small in partitions.into_values() {
-        small.sort_unstable_by(|left, right| (left.modified_ms, &left.path).cmp(&(right.modified_ms, &right.path)));
+        small.sort_unstable_by(|left, right| (left.file.modified_ms, &left.file.path).cmp(&(right.file.modified_ms, &right.file.path)));
         runs.extend(split(due(small, options, now_ms), options.file_bytes));
     }
     // Where the oldest rows are first; partitions come out of the map in any order.
@@ -67,38 +76,34 @@ pub(crate) fn plan(files: &FileSet, options: &CompactOptions, now_ms: i64) -> Ve
 }
 
 /// The small files of one partition that are to be merged, in their order.
-fn due<'a>(mut small: Vec<&'a DataFile>, options: &CompactOptions, now_ms: i64) -> Vec<&'a DataFile> {
+fn due<'a>(mut small: Vec<Small<'a>>, options: &CompactOptions, now_ms: i64) -> Vec<Small<'a>> {
     let files_min = options.files_min.max(2);
-    let age_ms = now_ms - small.last().map_or(now_ms, |file| file.modified_ms);
+    let age_ms = now_ms - small.last().map_or(now_ms, |small| small.file.modified_ms);
     let quiet = age_ms > ms(limits::COMPACT_QUIET) && small.len() >= limits::COMPACT_FILES_MIN_QUIET.min(files_min);
     if options.everything || quiet {
         return small;
     }
+    // So many files of a tier have the rows of one in the next.
+    let factor = limits::COMPACT_TIER_FACTOR.min(files_min as u64);
     let mut counts: Vec<usize> = Vec::new();
-    for file in &small {
-        let tier = tier(file.size_bytes);
+    for Small { rows, .. } in &small {
+        let tier = tier(*rows, factor);
         counts.resize(counts.len().max(tier + 1), 0);
         counts[tier] += 1;
     }
     let Some(highest) = counts.iter().rposition(|&count| count >= files_min) else { return Vec::new() };
-    small.retain(|file| tier(file.size_bytes) <= highest);
+    small.retain(|small| tier(small.rows, factor) <= highest);
     small
 }
 
-fn tier(bytes: u64) -> usize {
-    let mut bound = limits::COMPACT_TIER_BYTES;
-    let mut tier = 0;
-    while bytes >= bound {
-        bound = bound.saturating_mul(limits::COMPACT_TIER_FACTOR);
-        tier += 1;
-    }
-    tier
+fn tier(rows: u64, factor: u64) -> usize {
+    rows.max(1).ilog(factor) as usize
 }
 
 /// Cuts files where they fill a file of the target size. A single one is left as it is.
-fn split(files: Vec<&DataFile>, file_bytes: u64) -> Vec<Vec<DataFile>> {
+fn split(small: Vec<Small>, file_bytes: u64) -> Vec<Vec<DataFile>> {
     let (mut runs, mut run, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for file in files {
+    for Small { file, .. } in small {
         if bytes >= file_bytes || run.len() >= limits::COMPACT_FILES_MAX {
             runs.push(std::mem::take(&mut run));
             bytes = 0;
@@ -148,7 +153,9 @@ mod tests {
     }
 
     fn planned(files: &[DataFile], options: &CompactOptions, now_ms: i64) -> Vec<Vec<Vec<i64>>> {
-        let rounds = plan(&FileSet::of(files.to_vec()), options, now_ms);
+        // Of 100 bytes each.
+        let with_rows = files.iter().map(|file| (file.clone(), file.size_bytes as i64 / 100));
+        let rounds = plan(&FileSet::of(with_rows), options, now_ms);
         let times = |run: Vec<DataFile>| run.iter().map(|file| file.modified_ms).collect();
         rounds.into_iter().map(|round| round.runs.into_iter().map(times).collect()).collect()
     }
@@ -187,25 +194,27 @@ mod tests {
     #[test]
     fn a_row_is_rewritten_a_few_times_and_small_files_stay_few() {
         const FILES: i64 = 50_000;
+        const ROWS: i64 = 10;
+        // A row is 400 bytes, a footer 4 KiB.
+        let sized = |index: i64, rows: i64| (file(index, rows as u64 * 400 + 4 * KIB, "a"), rows);
         let options = CompactOptions { file_bytes: 16 * MIB, ..CompactOptions::default() };
         let (mut live, mut rewritten, mut most) = (Vec::new(), 0, 0);
         for index in 0..FILES {
-            live.push(file(index, 8 * KIB, "a"));
-            for round in plan(&FileSet::of(live.clone()), &options, index) {
-                // Half of a small file is its footer, which a merge saves.
-                let payload = |file: &DataFile| file.size_bytes - 4 * KIB;
-                let bytes: u64 = round.files().map(payload).sum();
-                rewritten += bytes;
-                let gone: Vec<&String> = round.files().map(|file| &file.path).collect();
-                live.retain(|file| !gone.contains(&&file.path));
-                let newest = round.files().map(|file| file.modified_ms).max().unwrap();
-                live.push(DataFile { path: format!("m{index}"), ..file(newest, bytes + 4 * KIB, "a") });
+            live.push(sized(index, ROWS));
+            for round in plan(&FileSet::of(live.iter().cloned()), &options, index) {
+                let gone = round.files().map(|file| file.path.clone()).collect::<Vec<_>>();
+                let (merged, rest): (Vec<_>, Vec<_>) = live.into_iter().partition(|(file, _)| gone.contains(&file.path));
+                let rows = merged.iter().map(|(_, rows)| rows).sum::<i64>();
+                rewritten += rows;
+                let (file, rows) = sized(merged.iter().map(|(file, _)| file.modified_ms).max().unwrap(), rows);
+                live = rest;
+                live.push((DataFile { path: format!("m{index}-{}", gone[0]), ..file }, rows));
             }
-            most = most.max(live.iter().filter(|file| file.size_bytes < 8 * MIB).count());
+            most = most.max(live.iter().filter(|(file, _)| file.size_bytes < 8 * MIB).count());
         }
-        let written = FILES as u64 * 4 * KIB;
-        assert!(rewritten < 4 * written, "rewritten {} times", rewritten as f64 / written as f64);
+        assert_eq!(live.iter().map(|(_, rows)| rows).sum::<i64>(), FILES * ROWS);
+        assert!(rewritten < 4 * FILES * ROWS, "each row was rewritten {} times", rewritten / FILES / ROWS);
         assert!(most < 120, "{most} small files");
-        assert!(rewritten > written, "nothing was merged");
+        assert!(rewritten > FILES * ROWS, "nothing was merged");
     }
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use watershed_lake::faults::{Fault, FaultStore, Operation, Outcome};
 use watershed_lake::{Commit, CompactOptions, Compaction, LakeError, Overwrite, Table, UpkeepOptions, Warehouse};
 
-use crate::support::{append, faulty, local, name, number, query, rows, schema, session, stranger};
+use crate::support::{append, faulty, local, name, neighbour, number, query, rows, schema, session, stranger};
 
 pub fn everything() -> CompactOptions {
     CompactOptions { everything: true, ..CompactOptions::default() }
@@ -364,7 +364,7 @@ async fn many_compact_and_append_at_once() {
     let (_folder, warehouse) = local().await;
     let table = warehouse.create_table(&name("s.t"), schema(), &["city".to_owned()]).await.unwrap();
     let appenders = (0..4).map(|task| {
-        let other = stranger(&warehouse);
+        let other = neighbour(&warehouse);
         tokio::spawn(async move {
             let table = other.table(&name("s.t")).await.unwrap();
             for version in 0..25 {
@@ -377,7 +377,7 @@ async fn many_compact_and_append_at_once() {
     });
     let compactors = (0..3).map(|task| {
         // One shares the handle of the readers, the others are other processes.
-        let (table, other) = (table.clone(), stranger(&warehouse));
+        let (table, other) = (table.clone(), neighbour(&warehouse));
         tokio::spawn(async move {
             let table = if task == 0 { table } else { other.table(&name("s.t")).await.unwrap() };
             let mut total = Compaction::default();
@@ -393,7 +393,7 @@ async fn many_compact_and_append_at_once() {
     }
     assert!(total.commits > 3, "{total:?}");
     println!("{total:?}");
-    for warehouse in [warehouse.clone(), stranger(&warehouse)] {
+    for warehouse in [warehouse.clone(), neighbour(&warehouse)] {
         let seen = query(&session(&warehouse), "SELECT count(*), count(DISTINCT id), min(id), max(id) FROM t").await;
         assert!(seen.contains("| 400      | 400                  | 0         | 399       |"), "{seen}");
     }

@@ -8,7 +8,7 @@ use watershed_lake::faults::{Fault, Operation, Outcome};
 use watershed_lake::{CompactOptions, LakeError, Overwrite, Retention, Table, VacuumOptions, Vacuumed};
 
 use crate::compactions::{compact, everything, live};
-use crate::support::{append, faulty, local, name, number, rows, schema, session, stranger};
+use crate::support::{append, faulty, local, name, neighbour, number, rows, schema, session, stranger};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -206,7 +206,7 @@ async fn random_interleavings_keep_the_rows() {
         let partitioned_by = if seed % 2 == 0 { vec!["city".to_owned()] } else { vec![] };
         let table = warehouse.create_table(&name("s.t"), schema(), &partitioned_by).await.unwrap();
         // A second process works on the table, too.
-        let other = stranger(&warehouse).table(&name("s.t")).await.unwrap();
+        let other = neighbour(&warehouse).table(&name("s.t")).await.unwrap();
         let (mut expected, mut next_id, mut epoch, mut counts) = (Vec::<i64>::new(), 0, 0, BTreeMap::<&str, u64>::new());
         for step in 0..120 {
             let table = if below(2) == 0 { &table } else { &other };
@@ -248,7 +248,7 @@ async fn random_interleavings_keep_the_rows() {
                 }
             };
             *counts.entry(what).or_default() += 1;
-            let readers = if step % 10 == 9 { vec![warehouse.clone(), stranger(&warehouse)] } else { vec![warehouse.clone()] };
+            let readers = if step % 10 == 9 { vec![warehouse.clone(), neighbour(&warehouse)] } else { vec![warehouse.clone()] };
             for reader in readers {
                 let seen = session(&reader).sql("SELECT id FROM t ORDER BY id").await.unwrap().collect().await.unwrap();
                 let ids = seen.iter().flat_map(|batch| {
