@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::*;
@@ -372,27 +372,31 @@ async fn many_compact_and_append_at_once() {
                 let city = ["Graz", "Wien"][(version % 2) as usize];
                 append(&table, &format!("p/{task}"), version, vec![rows(first..first + 4, Some(city))]).await.unwrap();
             }
-            Compaction::default()
         })
     });
+    let appended = Arc::new(AtomicBool::new(false));
     let compactors = (0..3).map(|task| {
         // One shares the handle of the readers, the others are other processes.
-        let (table, other) = (table.clone(), neighbour(&warehouse));
+        let (table, other, appended) = (table.clone(), neighbour(&warehouse), appended.clone());
         tokio::spawn(async move {
             let table = if task == 0 { table } else { other.table(&name("s.t")).await.unwrap() };
             let mut total = Compaction::default();
-            for _ in 0..30 {
+            while !appended.load(Ordering::SeqCst) {
                 total.add(&compact(&table, &CompactOptions { files_min: 2, ..CompactOptions::default() }).await.unwrap());
             }
             total
         })
     });
+    let compactors = compactors.collect::<Vec<_>>();
+    for task in appenders.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    appended.store(true, Ordering::SeqCst);
     let mut total = Compaction::default();
-    for task in appenders.chain(compactors).collect::<Vec<_>>() {
+    for task in compactors {
         total.add(&task.await.unwrap());
     }
     assert!(total.commits > 3, "{total:?}");
-    println!("{total:?}");
     for warehouse in [warehouse.clone(), neighbour(&warehouse)] {
         let seen = query(&session(&warehouse), "SELECT count(*), count(DISTINCT id), min(id), max(id) FROM t").await;
         assert!(seen.contains("| 400      | 400                  | 0         | 399       |"), "{seen}");
@@ -415,13 +419,13 @@ async fn files_staged_for_too_long_are_not_committed() {
 async fn upkeep_merges_what_commits_leave_and_deletes_what_is_replaced() {
     let (folder, warehouse) = local().await;
     let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
-    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
     let options = UpkeepOptions {
         compact: Some(CompactOptions { files_min: 8, ..CompactOptions::default() }),
         vacuum: Some(Duration::ZERO),
         needed: Arc::new(move || {
-            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            counted.fetch_add(1, Ordering::SeqCst);
             Box::pin(async { Ok(Default::default()) })
         }),
     };
@@ -443,7 +447,7 @@ async fn upkeep_merges_what_commits_leave_and_deletes_what_is_replaced() {
     upkeep.stop().await;
     let counts = warehouse.upkeep_counts();
     assert!(counts.failures == 0 && counts.compacted_files > counts.written_files, "{counts:?}");
-    assert!(asked.load(std::sync::atomic::Ordering::SeqCst) > 0, "nobody asked what is needed");
+    assert!(asked.load(Ordering::SeqCst) > 0, "nobody asked what is needed");
     assert_eq!(number(&session(&stranger(&warehouse)), "SELECT count(*) FROM t").await, 43);
     let there = std::fs::read_dir(folder.path().join("s/t")).unwrap().count();
     assert!(there <= 40 + 1 + counts.written_files as usize + 1, "{there} files are left");
