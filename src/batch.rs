@@ -8,7 +8,7 @@ use watershed_batch::{JobRunner, Scheduler, SchedulerOptions, Views};
 use crate::run::done;
 use crate::signals::{second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
-use crate::{Context, project, serve, warehouse};
+use crate::{Context, project, serve, upkeep, warehouse};
 
 /// Refresh the materialized views of the applied definitions on their schedules
 #[derive(Debug, clap::Args)]
@@ -35,8 +35,9 @@ pub async fn run(_: Args, context: &Context) -> Result<u8> {
         bail!("no materialized view is defined in {}; CREATE MATERIALIZED VIEW and `watershed apply` define one", warehouse.url());
     }
     say!("{}: {} scheduled; Ctrl-C stops", warehouse.url(), counted(&views));
-    let runner = warehouse::job_runner(&context.config, warehouse)?;
-    let observed = Observed { pipelines: None, jobs: Some(runner.observer().clone()) };
+    let upkeep = upkeep::start(&context.config, &warehouse)?;
+    let runner = warehouse::job_runner(&context.config, warehouse.clone())?;
+    let observed = Observed { pipelines: None, jobs: Some(runner.observer().clone()), tables: Some(warehouse) };
     let scheduler = start(context, runner, views, true)?;
     let _http = match context.config.address("batch.http_address")? {
         Some(address) => {
@@ -50,6 +51,7 @@ pub async fn run(_: Args, context: &Context) -> Result<u8> {
     second_ends_at_once();
     tell!("stopping: runs that are under way may end first (Ctrl-C again ends at once)");
     scheduler.stop().await;
+    upkeep.stop().await;
     Ok(0)
 }
 

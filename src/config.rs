@@ -36,6 +36,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("stream.parallelism", "0", "threads per pipeline; 0: one per processor"),
     setting("stream.http_address", "", "where `stream` answers /metrics, /healthz and /readyz; nowhere if empty"),
     setting("serve.http_address", "127.0.0.1:8321", "where `serve` and the demo answer HTTP: dashboard, SQL, metrics; nowhere if empty"),
+    setting("lake.compact", "true", "merge small files of the tables that this process writes, in the background"),
+    setting("lake.compact_files", "32", "small files of about one size that must have come together to be merged"),
+    setting("lake.file_size", "128MiB", "the size of merged files"),
+    setting("lake.vacuum_retention", "7d", "how long data files are kept after they were replaced; for ever if empty"),
+    setting("lake.log_retention", "7d", "how far back versions of a table can be asked for; fixed when a table is made"),
     setting("query.memory_limit", "1GiB", "memory for queries; beyond it they spill or fail"),
     setting("query.spill_dir", "", "where queries spill; else the system's temporary folder"),
     setting("query.spill_limit", "32GiB", "how much queries may spill"),
@@ -190,6 +195,11 @@ impl Config {
         self.bytes("query.memory_limit")?;
         self.bytes("query.spill_limit")?;
         self.number("stream.parallelism")?;
+        self.number("lake.compact_files")?;
+        self.bytes("lake.file_size")?;
+        self.flag("lake.compact")?;
+        self.span("lake.vacuum_retention")?;
+        self.span("lake.log_retention")?;
         self.address("serve.flight_address")?;
         match self.text("log.format") {
             "text" | "json" => Ok(()),
@@ -220,6 +230,16 @@ impl Config {
     /// A size: `512MiB`, `1GiB`, `2GB`, `1048576`.
     pub fn bytes(&self, name: &str) -> Result<u64> {
         parse_bytes(self.text(name)).map_err(|why| self.wrong(name, &why))
+    }
+
+    /// A setting that is `true` or `false`.
+    pub fn flag(&self, name: &str) -> Result<bool> {
+        self.text(name).parse().map_err(|_| self.wrong(name, &format!("'{}' is neither true nor false", self.text(name))))
+    }
+
+    /// A time span: `90s`, `5m`, `2h`, `7d`; none if the setting is empty.
+    pub fn span(&self, name: &str) -> Result<Option<Duration>> {
+        self.optional(name).map(|text| parse_duration(text).map_err(|why| self.wrong(name, &why))).transpose()
     }
 
     /// An address to listen on; none if the setting is empty.
@@ -310,9 +330,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     Ok((number * unit) as u64)
 }
 
-/// A time span as typed: `90`, `90s`, `5m`, `2h`, `500ms`.
+/// A time span as typed: `90`, `90s`, `5m`, `2h`, `7d`, `500ms`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is not a time span; write for example 90s, 5m or 2h");
+    let wrong = || format!("'{text}' is not a time span; write for example 90s, 5m, 2h or 7d");
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
     let seconds = match text[digits..].trim() {
@@ -320,6 +340,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => number,
         "m" | "min" => number * 60.0,
         "h" => number * 3600.0,
+        "d" => number * 86_400.0,
         _ => return Err(wrong()),
     };
     Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
@@ -392,9 +413,19 @@ mod tests {
     }
 
     #[test]
+    fn flags_and_spans_are_checked_at_the_start() {
+        let lake = |text: &str| load(&format!("[lake]\n{text}\n"), &[], None);
+        assert!(!lake("compact = false").unwrap().flag("lake.compact").unwrap());
+        assert_eq!(lake("vacuum_retention = \"\"").unwrap().span("lake.vacuum_retention").unwrap(), None);
+        let wrong = lake("compact = \"maybe\"").unwrap_err().to_string();
+        assert!(wrong.contains("lake.compact") && wrong.contains("'maybe' is neither true nor false"), "{wrong}");
+        assert!(lake("vacuum_retention = \"a week\"").unwrap_err().to_string().contains("7d"));
+    }
+
+    #[test]
     fn sizes_and_spans() {
         assert_eq!(["1GiB", "1.5 MiB", "2GB", "4_096"].map(|text| parse_bytes(text).unwrap()), [1 << 30, 3 << 19, 2_000_000_000, 4096]);
-        assert_eq!(["90", "5m", "500ms"].map(|text| parse_duration(text).unwrap().as_millis()), [90_000, 300_000, 500]);
+        assert_eq!(["90", "5m", "500ms", "1d"].map(|text| parse_duration(text).unwrap().as_millis()), [90_000, 300_000, 500, 86_400_000]);
         assert!(parse_duration("soon").is_err() && parse_duration("1e400h").is_err());
     }
 }

@@ -32,7 +32,7 @@ use crate::serve::{Servers, Taken};
 use crate::signals::{ended_from_outside, second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
 use crate::terminal::{Screen, Terminal, paint};
-use crate::{Context, batch, log, reconcile, warehouse};
+use crate::{Context, batch, log, reconcile, upkeep, warehouse};
 
 /// The project `sql/`: (path, text).
 const SQL: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/demo_sql.rs"));
@@ -46,6 +46,10 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const SHOW_FIRST: Duration = Duration::from_secs(20);
 /// How long pipelines may take to catch up at the end.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
+/// A demo left running for long must not fill the disk, and nobody asks it for the rows of last week.
+const VACUUM_RETENTION: &str = "10m";
+/// The same for the log: how far back `VERSION AS OF` could go.
+const LOG_RETENTION: &str = "1h";
 /// Exit code when rows do not add up.
 const NOT_RECONCILED: u8 = 3;
 
@@ -91,6 +95,8 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
     let dir = folder(&args, &context);
     fs::create_dir_all(&dir).with_context(|| format!("cannot make the demo's folder {}", dir.display()))?;
     context.config.default_to("warehouse", dir.join("warehouse").display().to_string());
+    context.config.default_to("lake.vacuum_retention", VACUUM_RETENTION.to_owned());
+    context.config.default_to("lake.log_retention", LOG_RETENTION.to_owned());
     let log_file = dir.join("watershed.log");
     // A log on standard error would tear the table and the prompt.
     log::start(&context, context.terminal.output.then_some(log_file.as_path()))?;
@@ -98,8 +104,10 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
     let prompt = context.terminal.interactive() && !args.no_prompt && args.seconds.is_none();
 
     let stage = Stage::set(&args, &context, &dir).await?;
+    let upkeep = upkeep::start(&context.config, &stage.warehouse)?;
     let runner = Arc::new(stage.start(&context).await?);
-    let observed = Observed { pipelines: Some(runner.observer()), jobs: Some(stage.jobs.observer().clone()) };
+    let observed =
+        Observed { pipelines: Some(runner.observer()), jobs: Some(stage.jobs.observer().clone()), tables: Some(stage.warehouse.clone()) };
     let servers = Servers::start(&context, stage.warehouse.clone(), observed, Taken::Moves).await?;
     say!("{}{}", stage.describe(&context, &dir, &log_file), servers.describe());
     let feed = Feed::start(stage.order(&args))?;
@@ -113,6 +121,7 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
         stage.prompt(&context, &runner).await?;
     }
     let code = stage.end(feed, runner, scheduler, &mut live, &context).await?;
+    upkeep.stop().await;
     servers.stop().await;
     Ok(code)
 }
@@ -185,7 +194,8 @@ impl Stage {
         let log = if context.terminal.output { log_file.display().to_string() } else { "standard error".to_owned() };
         format!(
             "{}\n  broker     Kafka protocol on {}, kept in {}\n  simulator  ride-events, driver-locations, payments, clickstream, fraud-labels, in real time\n  \
-             pipelines  {}, definitions revision {}\n  jobs       {} on their schedules\n  warehouse  {}\n  log        {log}\n",
+             pipelines  {}, definitions revision {}\n  jobs       {} on their schedules\n  warehouse  {}\n  \
+             upkeep     {}\n  log        {log}\n",
             paint("Watershed demo", "1", color),
             self.broker.bootstrap(),
             dir.join("broker").display(),
@@ -193,6 +203,7 @@ impl Stage {
             self.revision,
             batch::counted(&self.views),
             self.warehouse.url(),
+            upkeep::described(&context.config),
         )
     }
 

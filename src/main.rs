@@ -8,6 +8,7 @@
 //! | which servers there are, and where they listen | `serve.rs` |
 //! | how pipelines are shown | `live.rs` while they run here, `pipelines.rs`, `quality.rs`, `sinks.rs` from the warehouse |
 //! | how jobs are shown | `jobs.rs` |
+//! | what is done to tables in the background | `upkeep.rs`; by hand: `compact.rs`, `vacuum.rs` |
 //! | what is told of pipelines to a monitoring system | `telemetry.rs` |
 //! | where the demo's events come from, and whether they all arrived | `feed.rs`, `reconcile.rs` |
 //! | how an error is said | `report.rs`; all other words: `say.rs` |
@@ -23,6 +24,7 @@ mod batch;
 mod broker;
 mod changes;
 mod columns;
+mod compact;
 mod completions;
 mod config;
 mod demo;
@@ -49,6 +51,8 @@ mod stream;
 mod telemetry;
 mod terminal;
 mod training_set;
+mod upkeep;
+mod vacuum;
 mod warehouse;
 
 use std::path::PathBuf;
@@ -105,6 +109,8 @@ enum Command {
     Status(status::Args),
     Simulate(Box<simulate::Args>),
     Broker(broker::Args),
+    Compact(compact::Args),
+    Vacuum(vacuum::Args),
     Drop(drop::Args),
     Rebuild(rebuild::Args),
     Completions(completions::Args),
@@ -196,6 +202,8 @@ fn run(command: Command, context: Context) -> u8 {
             Command::Status(args) => log::started(&context, status::run(args, &context)).await,
             Command::Simulate(args) => log::started(&context, simulate::run(*args, &context)).await,
             Command::Broker(args) => log::started(&context, broker::run(args, &context)).await,
+            Command::Compact(args) => log::started(&context, compact::run(args, &context)).await,
+            Command::Vacuum(args) => log::started(&context, vacuum::run(args, &context)).await,
             Command::Drop(args) => log::started(&context, drop::run(args, &context)).await,
             Command::Rebuild(args) => log::started(&context, rebuild::run(args, &context)).await,
         }

@@ -10,7 +10,7 @@ use watershed_stream::{RunOptions, Runner, Until};
 use crate::live::Live;
 use crate::signals::{second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
-use crate::{Context, project, serve, warehouse};
+use crate::{Context, project, serve, upkeep, warehouse};
 
 /// How often a terminal's table is drawn anew.
 const DRAW_EVERY: Duration = Duration::from_secs(1);
@@ -72,10 +72,12 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         until: if args.until_caught_up { Until::CaughtUp { drain: args.drain } } else { Until::Stopped },
         parallelism: (parallelism > 0).then_some(parallelism),
     };
-    let runner = Runner::start(warehouse, &project, options).await?;
+    let upkeep = upkeep::start(&context.config, &warehouse)?;
+    let runner = Runner::start(warehouse.clone(), &project, options).await?;
     let _http = match context.config.address("stream.http_address")? {
         Some(address) => {
-            let server = serve::http(None, Observed { pipelines: Some(runner.observer()), jobs: None }, address).await?;
+            let observed = Observed { pipelines: Some(runner.observer()), jobs: None, tables: Some(warehouse) };
+            let server = serve::http(None, observed, address).await?;
             tell!("metrics on {}metrics", server.url());
             Some(server)
         }
@@ -88,7 +90,9 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         tell!("stopping: what was read is committed first (Ctrl-C again ends at once)");
         runner.stop();
     }
-    finish(runner, &mut live).await
+    let code = finish(runner, &mut live).await;
+    upkeep.stop().await;
+    code
 }
 
 /// Shows the pipelines until they end (false) or a stop is asked for (true).

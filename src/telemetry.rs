@@ -4,6 +4,7 @@
 //! Counters count what this process did. Times are in seconds, as Prometheus wants; tables and the log say milliseconds.
 
 mod jobs;
+mod upkeep;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,10 +15,12 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use watershed_batch::JobObserver;
+use watershed_lake::Warehouse;
 use watershed_query::http::QueryCounters;
 use watershed_stream::{COMMIT_BUCKETS_MS, Observer, Phase, PipelineMetrics, StageName};
 
 use jobs::Jobs;
+use upkeep::Upkeep;
 
 /// What a process does that tells of itself.
 #[derive(Clone, Default)]
@@ -26,6 +29,8 @@ pub struct Observed {
     pub pipelines: Option<Observer>,
     /// The jobs that are scheduled here.
     pub jobs: Option<JobObserver>,
+    /// The warehouse whose tables are written here.
+    pub tables: Option<Warehouse>,
 }
 
 /// Gathers the metrics of one process.
@@ -40,6 +45,9 @@ impl Telemetry {
         registry.register("build", "The version that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(Process));
         registry.register_collector(Box::new(Queries(queries)));
+        if let Some(warehouse) = observed.tables {
+            registry.register_collector(Box::new(Upkeep(warehouse)));
+        }
         if let Some(pipelines) = observed.pipelines {
             registry.register_collector(Box::new(Pipelines(Box::new(move || pipelines.metrics()))));
         }
@@ -301,7 +309,9 @@ mod tests {
         let metrics = Metrics::new("gold.demand".parse().unwrap(), "rides".to_owned());
         metrics.phase(Phase::Running);
         metrics.committed(None, std::time::Duration::from_millis(30), 7);
-        let mut telemetry = Telemetry::new(Observed { pipelines: None, jobs: Some(observed_jobs().await) }, Arc::default());
+        let warehouse = Warehouse::with_store(Arc::new(object_store::memory::InMemory::new()), "memory:///".parse().unwrap());
+        let observed = Observed { pipelines: None, jobs: Some(observed_jobs().await), tables: Some(warehouse) };
+        let mut telemetry = Telemetry::new(observed, Arc::default());
         telemetry.registry.register_collector(Box::new(Pipelines(Box::new(move || {
             // A watermark is there only with rows; say one, so that every metric has a value.
             vec![PipelineMetrics { watermark_us: Some(2_000_000), watermark_lag_ms: Some(1_500), ..metrics.read() }]

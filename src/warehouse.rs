@@ -17,10 +17,12 @@ use crate::jobs::{JobRuns, Jobs};
 use crate::pipelines::Pipelines;
 use crate::quality::Quality;
 use crate::sinks::Sinks;
+use crate::upkeep;
 
 /// The warehouse in force.
 pub async fn open(config: &Config) -> Result<Warehouse> {
-    Ok(Warehouse::open(config.text("warehouse"), &config.handed_on("storage")).await?)
+    let warehouse = Warehouse::open(config.text("warehouse"), &config.handed_on("storage")).await?;
+    Ok(warehouse.with_retention(upkeep::retention(config)?))
 }
 
 /// The warehouse in force, for commands that only read: it may be one that this user cannot write.

@@ -230,14 +230,15 @@ impl Loop {
     async fn inputs_changed(&self, view: &View, last_success: Option<&RunRecord>) -> bool {
         let Some(success) = last_success else { return true };
         for input in &view.reads {
-            let version = match self.runner.warehouse().table(input).await {
-                Ok(table) => table.version(),
+            let (version, data_version) = match self.runner.warehouse().table(input).await {
+                Ok(table) => (table.version(), table.data_version()),
                 Err(error) => {
                     tracing::warn!(job = %view.name, %input, %error, "cannot see whether an input changed");
                     continue;
                 }
             };
-            if success.read.get(input) != Some(&version) {
+            // Commits since then that only arranged rows anew do not count. A version that lies ahead is one of a table that was dropped.
+            if success.read.get(input).is_none_or(|&read| data_version > read || read > version) {
                 return true;
             }
         }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use watershed_batch::{Clock, JobRunner, Limits, Listener, RunRecord, RunStatus, Runs, Scheduler, SchedulerOptions, Trigger, Views};
-use watershed_lake::Warehouse;
+use watershed_lake::{Commit, CompactOptions, Warehouse};
 
 /// What must come about does so within this time.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -195,4 +196,32 @@ async fn runs_that_do_not_end_are_stopped() {
     let statuses: BTreeMap<String, RunStatus> =
         runs.all().await.unwrap().into_iter().map(|record| (record.job.to_string(), record.status)).collect();
     assert_eq!(statuses, BTreeMap::from([("g.endless".to_owned(), RunStatus::Stopped)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_is_no_update() {
+    let follower = "CREATE MATERIALIZED VIEW g.follower TRIGGER ON UPDATE AS SELECT sum(n) AS n FROM g.input";
+    let stage = Stage::set(&[follower]).await;
+    let rows = || RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)]).unwrap();
+    let table = stage.warehouse.create_table(&"g.input".parse().unwrap(), rows().schema(), &[]).await.unwrap();
+    let append = async |epoch: i64| {
+        let mut writer = table.writer("test");
+        writer.write(rows()).await.unwrap();
+        let (app_id, operation, files) = ("test/0".to_owned(), "WRITE".to_owned(), writer.finish().await.unwrap());
+        let previous_app_version = (epoch > 1).then_some(epoch - 1);
+        table.commit(Commit { app_id, app_version: epoch, previous_app_version, files, operation }).await.unwrap();
+    };
+    append(1).await;
+    append(2).await;
+    let scheduler = stage.start();
+    assert_eq!(stage.runs(1).await, ["follower update"]);
+    let options = CompactOptions { everything: true, ..CompactOptions::default() };
+    assert_eq!(table.compact(&options, &Arc::default()).await.unwrap().commits, 1);
+    assert_eq!((table.version(), table.data_version()), (3, 2));
+    stage.clock.advance(TimeDelta::minutes(10));
+    assert_eq!(stage.runs(1).await, ["follower update"]);
+    append(3).await;
+    stage.clock.advance(TimeDelta::minutes(10));
+    assert_eq!(stage.runs(2).await.len(), 2);
+    scheduler.stop().await;
 }

@@ -1,14 +1,18 @@
 //! Delta checkpoints, written by delta-rs in the background after every [`CHECKPOINT_INTERVAL`] versions.
 //!
-//! A checkpoint only makes cold starts faster, so nothing that goes wrong here reaches a commit.
+//! A checkpoint only makes cold starts faster, so nothing that goes wrong here reaches a commit. Every [`CLEANUP_INTERVAL`] versions the log is
+//! tidied: delta-rs removes what is older than the table's retention, and most checkpoints go that newer ones stand for.
 
 use std::sync::Arc;
 
+use chrono::Utc;
 use deltalake::checkpoints::{cleanup_metadata, create_checkpoint};
+use object_store::path::Path;
 use tokio::task::JoinHandle;
 
 use crate::error::Result;
-use crate::limits::{CHECKPOINT_INTERVAL, CHECKPOINT_TIMEOUT, CLEANUP_INTERVAL};
+use crate::limits::{CHECKPOINT_FRESH, CHECKPOINT_INTERVAL, CHECKPOINT_TIMEOUT, CHECKPOINTS_KEPT_EVERY, CLEANUP_INTERVAL};
+use crate::log::log_folder;
 use crate::state;
 use crate::table::Shared;
 
@@ -57,7 +61,23 @@ async fn write(shared: &Shared, version: i64) -> Result<()> {
     if version % CLEANUP_INTERVAL == 0 {
         // Removes only what is older than the table's retention and older than a checkpoint.
         let removed = cleanup_metadata(&table, None).await.map_err(failed)?;
-        tracing::debug!(table = %identity.name, removed, "expired log files removed");
+        let thinned = thin_out(shared, version).await?;
+        tracing::debug!(table = %identity.name, removed, thinned, "expired log files and old checkpoints removed");
     }
     Ok(())
+}
+
+/// Removes old checkpoints but for some: the one at `newest`, and those that reading an old version begins with.
+async fn thin_out(shared: &Shared, newest: i64) -> Result<usize> {
+    let fresh = Utc::now() - CHECKPOINT_FRESH;
+    let listed = shared.access.list(&log_folder(&shared.identity.folder)).await?;
+    let version = |path: &Path| path.filename()?.strip_suffix(".checkpoint.parquet")?.parse::<i64>().ok();
+    let checkpoints = listed.iter().filter_map(|file| Some((version(&file.location)?, file)));
+    // Of the versions before the first one nothing may be left but it.
+    let first = checkpoints.clone().map(|(version, _)| version).min().unwrap_or(newest);
+    let needless = |version: i64| version > first && version < newest && version % CHECKPOINTS_KEPT_EVERY != 0;
+    let old = checkpoints.filter(|(version, file)| needless(*version) && file.last_modified < fresh);
+    let old = old.map(|(_, file)| file.location.clone()).collect::<Vec<_>>();
+    shared.access.delete(&old).await?;
+    Ok(old.len())
 }

@@ -83,6 +83,7 @@ impl Table {
             match self.shared.access.put_if_absent(&path, &bytes).await {
                 Ok((PutOutcome::Won, own_tag)) => {
                     let version = self.landed(version, tag, bytes, own_tag).await?;
+                    self.shared.upkeep.committed(&self.shared, commit.files.len());
                     return Ok(Committed { version, already_there: false });
                 }
                 Ok((PutOutcome::Lost(_), _)) => {
@@ -162,6 +163,22 @@ impl Table {
         let Some(feature) = protocol.unwritable() else { return Ok(()) };
         let hint = "write with an engine that knows the feature, or rewrite the table without it";
         Err(LakeError::Unsupported { table: self.name().clone(), action, feature, hint })
+    }
+
+    /// Makes sure that none of these files was staged so long ago that vacuum may take it for forgotten. To be asked before something is
+    /// decided that names them; what was decided is carried out whenever that may be.
+    ///
+    /// Errors: [`LakeError::StagedTooLong`].
+    pub fn check_fresh(&self, files: &[StagedFile]) -> Result<()> {
+        let now_ms = Utc::now().timestamp_millis();
+        let age_ms = |file: &StagedFile| now_ms.saturating_sub(file.modified_ms);
+        match files.iter().find(|file| u128::try_from(age_ms(file)).is_ok_and(|age_ms| age_ms > limits::STAGED_AGE_MAX.as_millis())) {
+            None => Ok(()),
+            Some(file) => {
+                let hours = age_ms(file) / 3_600_000;
+                Err(LakeError::StagedTooLong { table: self.name().clone(), path: file.path.clone(), hours })
+            }
+        }
     }
 
     pub(crate) fn check_files(&self, files: &[StagedFile]) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Making and dropping tables.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use arrow::datatypes::Schema;
 use bytes::Bytes;
@@ -10,13 +11,38 @@ use uuid::Uuid;
 
 use crate::access::Access;
 use crate::error::{LakeError, Result};
-use crate::limits::CHECKPOINT_INTERVAL;
+use crate::limits::{CHECKPOINT_INTERVAL, LOG_RETENTION, TOMBSTONE_SLACK, VACUUM_RETENTION};
 use crate::log::{self, Action, ENGINE, Format, MetaData, Protocol, log_folder, version_path};
 use crate::partition;
 use crate::schema;
 
+/// How long a table keeps what nobody needs any more; written into it when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Data files that were replaced or removed.
+    pub files: Duration,
+    /// Log files that a checkpoint stands for: how far back a version can be asked for.
+    pub log: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { files: VACUUM_RETENTION, log: LOG_RETENTION }
+    }
+}
+
+fn slack(retention: Duration) -> Duration {
+    let [least, most] = TOMBSTONE_SLACK;
+    retention.clamp(least, most)
+}
+
+/// A span of time as Delta's table properties say it.
+fn interval(span: Duration) -> String {
+    format!("interval {} seconds", span.as_secs())
+}
+
 /// The log file of version 0 of a new table.
-pub(crate) fn first_version(schema: &Schema, partitioned_by: &[String]) -> Result<Bytes> {
+pub(crate) fn first_version(schema: &Schema, partitioned_by: &[String], retention: &Retention) -> Result<Bytes> {
     let (schema_string, stored) = schema::to_delta(schema)?;
     for (index, column) in partitioned_by.iter().enumerate() {
         let bad = |reason| LakeError::BadPartition { column: column.clone(), reason };
@@ -50,7 +76,12 @@ pub(crate) fn first_version(schema: &Schema, partitioned_by: &[String]) -> Resul
         format: Format::default(),
         schema_string,
         partition_columns: partitioned_by.to_vec(),
-        configuration: BTreeMap::from([("delta.checkpointInterval".to_owned(), CHECKPOINT_INTERVAL.to_string())]),
+        configuration: BTreeMap::from([
+            ("delta.checkpointInterval".to_owned(), CHECKPOINT_INTERVAL.to_string()),
+            ("delta.logRetentionDuration".to_owned(), interval(retention.log)),
+            // Checkpoints forget removals after this time, and vacuum must find them until it has been there.
+            ("delta.deletedFileRetentionDuration".to_owned(), interval(retention.files + slack(retention.files))),
+        ]),
         created_time: Some(now_ms),
     };
     let info = serde_json::json!({

@@ -93,6 +93,17 @@ pub enum LakeError {
     )]
     Overtaken { table: TableName, read: i64, found: i64 },
 
+    /// Files were written long ago and never committed: vacuum may be about to take them for forgotten.
+    #[error(
+        "file '{path}' of table {table} was written {hours} hours ago and has not been committed since: the process slept, or the work takes \
+         too long; nothing was committed; do the work again"
+    )]
+    StagedTooLong { table: TableName, path: String, hours: i64 },
+
+    /// Files could not be merged for a reason that lies in this process.
+    #[error("the small files of table {table} were not merged: {reason}; the table is as it was, and the next commit tries again")]
+    Compaction { table: TableName, reason: String },
+
     /// Other writers won every round.
     #[error("gave up committing to table {table} after {attempts} rounds lost to other writers; run fewer writers or commit less often")]
     TooBusy { table: TableName, attempts: u32 },
@@ -154,6 +165,7 @@ impl LakeError {
                 | Self::Unclear { .. }
                 | Self::TooBusy { .. }
                 | Self::Overtaken { .. }
+                | Self::StagedTooLong { .. }
         )
     }
 

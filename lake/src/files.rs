@@ -3,7 +3,7 @@
 //! Files are kept in chunks that never change once made: a commit adds a small chunk, so following a table costs
 //! what the new commits hold, not what the table holds. Small chunks are merged now and then.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StructArray};
@@ -65,7 +65,7 @@ fn has_bounds(data_type: &DataType) -> bool {
 }
 
 /// One live file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DataFile {
     /// Relative to the table's folder, decoded.
     pub(crate) path: String,
@@ -136,6 +136,31 @@ impl FileSet {
 
     pub(crate) fn len(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.files.len()).sum()
+    }
+
+    /// All files, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &DataFile> {
+        self.chunks.iter().flat_map(|chunk| &chunk.files)
+    }
+
+    /// All files, in no order, each with its rows where it says them.
+    pub(crate) fn with_rows(&self) -> impl Iterator<Item = (&DataFile, Option<u64>)> {
+        let rows = |rows: Option<i64>| rows.and_then(|rows| u64::try_from(rows).ok());
+        self.chunks.iter().flat_map(move |chunk| chunk.files.iter().zip(chunk.rows().iter().map(rows)))
+    }
+
+    /// Whether all of `files` are live and as they were.
+    pub(crate) fn hold<'a>(&self, files: impl Iterator<Item = &'a DataFile>) -> bool {
+        let wanted = files.map(|file| (file.path.as_str(), file)).collect::<HashMap<_, _>>();
+        self.iter().filter(|file| wanted.get(file.path.as_str()).is_some_and(|wanted| wanted == file)).count() == wanted.len()
+    }
+
+    /// Files of which nothing is known but their rows.
+    #[cfg(test)]
+    pub(crate) fn of(files: impl Iterator<Item = (DataFile, i64)>) -> Self {
+        let (files, rows): (_, Vec<i64>) = files.unzip();
+        let statistics = RecordBatch::try_from_iter([("numRecords", Arc::new(Int64Array::from(rows)) as ArrayRef)]).unwrap();
+        Self { chunks: vec![Arc::new(Chunk { files, statistics })] }
     }
 
     /// Follows one commit. Within one commit a file is either added or removed.
@@ -276,5 +301,27 @@ mod tests {
         files.apply(&table, &layout, &[], &HashSet::from(["b", "f9150"])).unwrap();
         assert_eq!(files.len(), 10_001);
         assert!(files.chunks.iter().all(|chunk| chunk.files.len() == chunk.rows().len()));
+    }
+
+    /// A handle that follows a table for long holds what is live, in few chunks, however often files were merged.
+    #[test]
+    fn what_compactions_replace_is_let_go() {
+        let table: TableName = "s.t".parse().unwrap();
+        let layout = Layout::new(Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])), &[]).unwrap();
+        let mut files = FileSet::default();
+        let mut small = Vec::new();
+        for index in 0..20_000 {
+            let name = format!("f{index}");
+            files.apply(&table, &layout, &[add(&name, None)], &HashSet::new()).unwrap();
+            small.push(name);
+            if small.len() == 40 {
+                let merged = Add { data_change: false, ..add(&format!("m{index}"), None) };
+                let gone = small.drain(..).collect::<Vec<_>>();
+                files.apply(&table, &layout, &[merged], &gone.iter().map(String::as_str).collect()).unwrap();
+            }
+        }
+        assert_eq!(files.len(), 500);
+        assert!(files.chunks.len() < 200, "{}", files.chunks.len());
+        assert!(files.chunks.iter().all(|chunk| chunk.files.len() == chunk.statistics.num_rows()));
     }
 }

@@ -10,12 +10,16 @@
 //!                          _delta_log/<version>.json, create-if-absent              (this makes them visible, once)
 //! ```
 //!
+//! Every commit leaves files. [`Table::compact`] makes few large ones of many small ones, [`Table::vacuum`] deletes what nobody needs any
+//! more, and [`Warehouse::start_upkeep`] does both in the background.
+//!
 //! Invariants: an outcome is decided by reading what stands in the store, never by an error; one (app id, app version)
 //! is committed at most once; the cost of a commit does not grow with the number of files in the table.
 
 mod access;
 mod checkpoint;
 mod commit;
+mod compact;
 mod create;
 mod definitions;
 mod diagnose;
@@ -38,11 +42,16 @@ mod state;
 mod stats;
 mod step;
 mod table;
+mod tiers;
+mod upkeep;
+mod vacuum;
 mod warehouse;
 mod writer;
 
 pub use access::{Patience, PutOutcome};
 pub use commit::{Commit, Committed, StagedFile};
+pub use compact::Compaction;
+pub use create::Retention;
 pub use definitions::{Definition, Definitions};
 pub use error::{LakeError, Result};
 pub use name::TableName;
@@ -51,5 +60,8 @@ pub use overwrite::{Overwrite, Standing};
 pub use staged::StagedRows;
 pub use step::step;
 pub use table::Table;
+pub use tiers::CompactOptions;
+pub use upkeep::{FindNeeded, Needed, UpkeepCounts, UpkeepOptions, UpkeepTask};
+pub use vacuum::{VacuumOptions, Vacuumed};
 pub use warehouse::Warehouse;
 pub use writer::{TableWriter, WriterLimits};

@@ -22,6 +22,44 @@ pub const CLEANUP_INTERVAL: i64 = 200;
 /// A checkpoint that takes longer is given up; the next one is tried at the next interval.
 pub const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Of checkpoints older than [`CHECKPOINT_FRESH`] those at every this many versions are kept: all of them name every file, live or replaced,
+/// so a log kept for days would be mostly checkpoints. Reading an old version costs at most this many small log files.
+pub const CHECKPOINTS_KEPT_EVERY: i64 = 1000;
+/// A reader that has found a checkpoint reads it within this time.
+pub const CHECKPOINT_FRESH: Duration = Duration::from_secs(3600);
+
+/// Small files of about one size that must have come together before they are merged, so that a row is rewritten a few times only.
+pub const COMPACT_FILES_MIN: usize = 32;
+/// The same where nothing was written for [`COMPACT_QUIET`]: more will hardly come.
+pub const COMPACT_FILES_MIN_QUIET: usize = 4;
+/// A partition that nothing was written to for so long is quiet.
+pub const COMPACT_QUIET: Duration = Duration::from_secs(3600);
+/// Files of about one size differ by less than this factor in their rows.
+pub const COMPACT_TIER_FACTOR: u64 = 4;
+/// Bytes taken for a row where a file does not say how many it has.
+pub const COMPACT_ROW_BYTES: u64 = 50;
+/// Files that one compaction commit replaces: a log file of some 300 KiB.
+pub const COMPACT_FILES_MAX: usize = 1000;
+
+/// How long replaced data files are kept unless told otherwise: as Delta does.
+pub const VACUUM_RETENTION: Duration = Duration::from_secs(7 * 86_400);
+/// How long the log is kept unless told otherwise. Longer would be of no use: the files that old versions name are gone.
+pub const LOG_RETENTION: Duration = Duration::from_secs(7 * 86_400);
+/// Least and longest time that a removal stays on record beyond the retention of its file, so that a vacuum finds it.
+pub const TOMBSTONE_SLACK: [Duration; 2] = [Duration::from_secs(3600), Duration::from_secs(86_400)];
+/// Files that no commit names may belong to a commit that is still to come, so vacuum leaves them alone for this long at least.
+pub const ORPHAN_AGE_MIN: Duration = Duration::from_secs(86_400);
+/// Files staged longer ago than this are not committed any more, unless it was decided before: with [`ORPHAN_AGE_MIN`] this leaves half a
+/// day between the look at the clock and the commit.
+pub const STAGED_AGE_MAX: Duration = Duration::from_secs(43_200);
+
+/// How often tables are looked at for what is due with them.
+pub const UPKEEP_LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Least and longest time between two vacuums of a table; in between, a fifth of the retention.
+pub const VACUUM_EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3600)];
+/// How long a process that ends waits for the merge under way.
+pub const UPKEEP_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Files one [`crate::TableWriter`] holds open; the biggest is closed when a row needs one more.
 pub const OPEN_FILES_MAX: usize = 64;
 /// Encoded bytes one [`crate::TableWriter`] holds in memory; the biggest file is closed beyond it.

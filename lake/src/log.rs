@@ -49,6 +49,9 @@ pub(crate) struct Remove {
     pub(crate) deletion_timestamp: Option<i64>,
     #[serde(default)]
     pub(crate) data_change: bool,
+    /// Bytes of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<i64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -144,6 +147,13 @@ pub(crate) struct Action {
     pub(crate) add: Option<Add>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remove: Option<Remove>,
+}
+
+impl Action {
+    /// Whether it adds or removes rows, and does not just arrange them anew.
+    pub(crate) fn changes_data(&self) -> bool {
+        self.add.as_ref().is_some_and(|add| add.data_change) || self.remove.as_ref().is_some_and(|remove| remove.data_change)
+    }
 }
 
 /// The actions of one log file.

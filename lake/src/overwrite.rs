@@ -1,8 +1,8 @@
 //! Replacing all rows of a table in one commit: what a job does to the table it refreshes.
 //!
 //! The commit removes the files of the version that was read and adds the new ones, so readers see the old rows or the new
-//! ones and never both. It goes only on top of exactly that version: beside an append a blind overwrite would lose rows, and
-//! beside a compaction it would keep some twice. Who comes second is told so by name and starts over.
+//! ones and never both. It goes only on top of the rows that were read: beside an append a blind overwrite would lose rows. Who comes
+//! second is told so by name and starts over. A compaction in between leaves the rows as they are; then its files are the ones removed.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,7 @@ use crate::access::PutOutcome;
 use crate::commit::{Committed, StagedFile, add};
 use crate::encoding;
 use crate::error::{LakeError, Result};
+use crate::limits;
 use crate::log::{Action, ENGINE, Remove, Txn, render, version_path};
 use crate::table::Table;
 
@@ -54,50 +55,55 @@ impl Table {
 
     /// Replaces all rows, or finds that this transaction was committed before.
     ///
-    /// Errors: [`LakeError::Overtaken`] when the table is no longer at `read_version`; [`LakeError::NewerWriter`] and
+    /// Errors: [`LakeError::Overtaken`] when rows were added or removed since `read_version`; [`LakeError::NewerWriter`] and
     /// [`LakeError::EpochGap`] when it holds another transaction of the app id than `previous_app_version`;
     /// [`LakeError::Unclear`] when the store cannot be asked what happened. Otherwise as [`Table::commit`].
     pub async fn overwrite(&self, overwrite: Overwrite) -> Result<Committed> {
         let _one_at_a_time = self.shared.committing.lock().await;
         self.check_files(&overwrite.files)?;
         let (identity, access) = (&self.shared.identity, &self.shared.access);
-        let (removed, tag) = {
-            let mut state = self.fresh().await?;
-            self.check_writable(&state.protocol, "rewritten")?;
-            let found = state.transaction(access, identity, &overwrite.app_id).await?;
-            if found == Some(overwrite.app_version) {
-                return Ok(Committed { version: state.version, already_there: true });
+        for _ in 0..limits::COMMIT_ATTEMPTS {
+            let (version, removed, tag) = {
+                let mut state = self.fresh().await?;
+                self.check_writable(&state.protocol, "rewritten")?;
+                let found = state.transaction(access, identity, &overwrite.app_id).await?;
+                if found == Some(overwrite.app_version) {
+                    return Ok(Committed { version: state.version, already_there: true });
+                }
+                if state.data_version > overwrite.read_version || state.version < overwrite.read_version {
+                    return Err(LakeError::Overtaken { table: self.name().clone(), read: overwrite.read_version, found: state.version });
+                }
+                self.follows(&overwrite.app_id, overwrite.app_version, overwrite.previous_app_version, found)?;
+                self.check_fresh(&overwrite.files)?;
+                let (version, tag) = (state.version, state.tag.clone());
+                let files = state.load_files(access, identity).await?;
+                if files.iter().any(|file| file.has_deletion_vector) {
+                    let hint = "have the engine that wrote it purge it (Spark: REORG TABLE … APPLY (PURGE)), or drop the table";
+                    let feature = "deletion vectors".to_owned();
+                    return Err(LakeError::Unsupported { table: self.name().clone(), action: "rewritten", feature, hint });
+                }
+                (version, files.iter().map(|file| (encoding::to_uri(&file.path), file.size_bytes)).collect::<Vec<_>>(), tag)
+            };
+            let (gone, added) = (removed.len(), overwrite.files.len());
+            let bytes = render(&actions(&overwrite, removed))?;
+            match access.put_if_absent(&version_path(&identity.folder, version + 1), &bytes).await {
+                Ok((PutOutcome::Won, own_tag)) => {
+                    let version = self.landed(version, tag, bytes, own_tag).await?;
+                    self.shared.upkeep.committed(&self.shared, gone + added);
+                    return Ok(Committed { version, already_there: false });
+                }
+                // Whether rows came with it is seen in the next round.
+                Ok((PutOutcome::Lost(_), _)) => {}
+                Err(error) => {
+                    return self.after_unclear(&overwrite.app_id, overwrite.app_version, overwrite.previous_app_version, error).await;
+                }
             }
-            if state.version != overwrite.read_version {
-                return Err(LakeError::Overtaken { table: self.name().clone(), read: overwrite.read_version, found: state.version });
-            }
-            self.follows(&overwrite.app_id, overwrite.app_version, overwrite.previous_app_version, found)?;
-            let tag = state.tag.clone();
-            let files = state.load_files(access, identity).await?;
-            let files = files.chunks.iter().flat_map(|chunk| &chunk.files);
-            if files.clone().any(|file| file.has_deletion_vector) {
-                let hint = "have the engine that wrote it purge it (Spark: REORG TABLE … APPLY (PURGE)), or drop the table";
-                let feature = "deletion vectors".to_owned();
-                return Err(LakeError::Unsupported { table: self.name().clone(), action: "rewritten", feature, hint });
-            }
-            (files.map(|file| encoding::to_uri(&file.path)).collect::<Vec<_>>(), tag)
-        };
-        let bytes = render(&actions(&overwrite, removed))?;
-        let path = version_path(&identity.folder, overwrite.read_version + 1);
-        match access.put_if_absent(&path, &bytes).await {
-            Ok((PutOutcome::Won, own_tag)) => {
-                let version = self.landed(overwrite.read_version, tag, bytes, own_tag).await?;
-                Ok(Committed { version, already_there: false })
-            }
-            Ok((PutOutcome::Lost(_), _)) => {
-                Err(LakeError::Overtaken { table: self.name().clone(), read: overwrite.read_version, found: overwrite.read_version + 1 })
-            }
-            Err(error) => self.after_unclear(&overwrite.app_id, overwrite.app_version, overwrite.previous_app_version, error).await,
         }
+        Err(LakeError::TooBusy { table: self.name().clone(), attempts: limits::COMMIT_ATTEMPTS })
     }
 }
 
-fn actions(overwrite: &Overwrite, removed: Vec<String>) -> Vec<Action> {
+fn actions(overwrite: &Overwrite, removed: Vec<(String, u64)>) -> Vec<Action> {
     let now_ms = Utc::now().timestamp_millis();
     let rows = overwrite.files.iter().map(|file| file.rows).sum::<u64>();
     let bytes = overwrite.files.iter().map(|file| file.size_bytes).sum::<u64>();
@@ -123,7 +129,7 @@ fn actions(overwrite: &Overwrite, removed: Vec<String>) -> Vec<Action> {
     });
     let txn = Txn { app_id: overwrite.app_id.clone(), version: overwrite.app_version, last_updated: Some(now_ms) };
     let mut actions = vec![Action { commit_info: Some(info), ..Action::default() }, Action { txn: Some(txn), ..Action::default() }];
-    let remove = |path| Remove { path, deletion_timestamp: Some(now_ms), data_change: true };
+    let remove = |(path, size)| Remove { path, deletion_timestamp: Some(now_ms), data_change: true, size: i64::try_from(size).ok() };
     actions.extend(removed.into_iter().map(|path| Action { remove: Some(remove(path)), ..Action::default() }));
     actions.extend(overwrite.files.iter().map(|file| Action { add: Some(add(file)), ..Action::default() }));
     actions

@@ -22,6 +22,7 @@ use crate::files::{FileSet, Layout};
 use crate::limits::LOG_READ_AHEAD;
 use crate::log::{self, Action, Add, Protocol, log_folder, version_path};
 use crate::ordered::{Ordered, Outage};
+use crate::partition;
 use crate::schema;
 
 /// What never changes under one handle: a change is an error of the handle.
@@ -36,6 +37,15 @@ pub(crate) struct Identity {
     pub(crate) layout: Arc<Layout>,
 }
 
+impl Identity {
+    /// Why the files of the table cannot be written anew with what is known of it here.
+    pub(crate) fn unmergeable(&self) -> Option<String> {
+        let odd = self.layout.partition_fields.iter().find(|field| !partition::supports(field.data_type()));
+        let odd = odd.map(|field| format!("a partition column of type {}", field.data_type()));
+        if self.column_mapping { Some("column mapping".to_owned()) } else { odd }
+    }
+}
+
 /// What changes with each commit.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -43,6 +53,10 @@ pub(crate) struct State {
     /// Of the newest log file; `None` until it was looked at.
     pub(crate) tag: Option<String>,
     pub(crate) protocol: Protocol,
+    /// The newest version known to have added or removed rows; compactions only arrange them anew. The version opened, to begin with.
+    pub(crate) data_version: i64,
+    /// The newest version known to have changed the table's definition or protocol. The version opened, to begin with.
+    pub(crate) defined_version: i64,
     /// Versions of the app ids asked for so far; `None` for one that never committed.
     pub(crate) transactions: HashMap<String, Option<i64>>,
     /// Loaded when a scan wants it.
@@ -67,7 +81,9 @@ pub(crate) async fn open(access: &Access, name: &TableName) -> Result<(Identity,
     let version = snapshot.version() as i64;
     let tag = access.head(&version_path(&identity.folder, version)).await?;
     let protocol = protocol(&identity, &snapshot)?;
-    Ok((identity, State { version, tag, protocol, transactions: HashMap::new(), files: None }))
+    let state =
+        State { version, tag, protocol, data_version: version, defined_version: version, transactions: HashMap::new(), files: None };
+    Ok((identity, state))
 }
 
 impl State {
@@ -138,6 +154,12 @@ impl State {
         for txn in actions.iter().filter_map(|action| action.txn.as_ref()) {
             self.transactions.insert(txn.app_id.clone(), Some(txn.version));
         }
+        if actions.iter().any(Action::changes_data) {
+            self.data_version = version;
+        }
+        if actions.iter().any(|action| action.meta_data.is_some() || action.protocol.is_some()) {
+            self.defined_version = version;
+        }
         self.version = version;
         self.tag = Some(found.tag.clone());
         Ok(())
@@ -200,6 +222,24 @@ pub(crate) async fn files_at(access: &Access, identity: &Identity, version: i64)
     });
     let adds: Vec<Add> = views.try_collect().await.map_err(failed)?;
     FileSet::new(&identity.name, &identity.layout, &adds)
+}
+
+/// What a commit has removed: the file's path relative to the table's folder, and when, in ms since 1970.
+pub(crate) struct Tombstone {
+    pub(crate) path: String,
+    pub(crate) removed_ms: i64,
+}
+
+/// All removals that the log still tells of at `version`, those of files that were added again included.
+pub(crate) async fn tombstones(access: &Access, identity: &Identity, version: i64) -> Result<Vec<Tombstone>> {
+    let failed = |source: DeltaTableError| delta_error(&identity.name, source);
+    let table = delta_table(access, &identity.name, &identity.folder, Some(version)).await?;
+    let log_store = table.log_store();
+    let state = table.snapshot().map_err(failed)?;
+    let tombstones = state
+        .all_tombstones(log_store.as_ref())
+        .map_ok(|removed| Tombstone { path: removed.path().into_owned(), removed_ms: removed.deletion_timestamp().unwrap_or_default() });
+    tombstones.try_collect().await.map_err(failed)
 }
 
 /// The identity of a table as of an older version.

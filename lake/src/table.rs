@@ -15,6 +15,7 @@ use crate::commit::StagedFile;
 use crate::error::{LakeError, Result};
 use crate::provider::Snapshot;
 use crate::state::{self, Identity, State};
+use crate::upkeep::Upkeep;
 use crate::writer::{TableWriter, below};
 
 /// A table, pinned to its identity: when it is dropped, made anew, or its schema changes, the handle says so in an
@@ -33,7 +34,9 @@ pub(crate) struct Shared {
     /// Held by a commit. Not `state`, so that queries do not wait for a slow commit.
     pub(crate) committing: Mutex<()>,
     pub(crate) checkpointer: Checkpointer,
+    pub(crate) upkeep: Arc<Upkeep>,
     version: AtomicI64,
+    data_version: AtomicI64,
 }
 
 impl std::fmt::Debug for Table {
@@ -43,9 +46,9 @@ impl std::fmt::Debug for Table {
 }
 
 impl Table {
-    pub(crate) async fn open(access: Access, store_url: ObjectStoreUrl, name: &TableName) -> Result<Self> {
+    pub(crate) async fn open(access: Access, store_url: ObjectStoreUrl, upkeep: Arc<Upkeep>, name: &TableName) -> Result<Self> {
         let (identity, state) = state::open(&access, name).await?;
-        let version = AtomicI64::new(state.version);
+        let (version, data_version) = (AtomicI64::new(state.version), AtomicI64::new(state.data_version));
         let shared = Shared {
             access,
             identity: Arc::new(identity),
@@ -53,7 +56,9 @@ impl Table {
             state: Mutex::new(state),
             committing: Mutex::new(()),
             checkpointer: Checkpointer::default(),
+            upkeep,
             version,
+            data_version,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -81,6 +86,12 @@ impl Table {
     /// The newest version seen so far by this handle.
     pub fn version(&self) -> i64 {
         self.shared.version.load(Ordering::Acquire)
+    }
+
+    /// The newest version seen so far that added or removed rows, as far as this handle knows: at least the version it was opened at. What
+    /// came later has only arranged rows anew.
+    pub fn data_version(&self) -> i64 {
+        self.shared.data_version.load(Ordering::Acquire)
     }
 
     /// Looks for new commits and returns the newest version. Two small requests when there are none.
@@ -140,7 +151,7 @@ impl Table {
         Snapshot::provider(shared, Arc::new(identity), &protocol, version, files)
     }
 
-    /// Waits for upkeep that commits have started in the background (Delta checkpoints). For tests and clean exits.
+    /// Waits for what commits have started in the background for this table: Delta checkpoints. For tests and clean exits.
     pub async fn settle(&self) {
         self.shared.checkpointer.settle().await;
     }
@@ -150,8 +161,13 @@ impl Table {
         let mut state = self.shared.state.lock().await;
         let refreshed = state.refresh(&self.shared.access, &self.shared.identity).await;
         // Even a refresh that failed half way may have moved on.
-        self.shared.version.store(state.version, Ordering::Release);
+        self.tell(&state);
         refreshed.map(|()| state)
+    }
+
+    fn tell(&self, state: &State) {
+        self.shared.version.store(state.version, Ordering::Release);
+        self.shared.data_version.store(state.data_version, Ordering::Release);
     }
 
     /// Takes in a log file that this handle has just written, without asking the store for it.
@@ -159,7 +175,7 @@ impl Table {
         let mut state = self.shared.state.lock().await;
         if state.version == version - 1 {
             state.apply(&self.shared.identity, version, found)?;
-            self.shared.version.store(version, Ordering::Release);
+            self.tell(&state);
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::TableName;
 use crate::access::{Access, Patience, PutOutcome};
-use crate::create;
+use crate::create::{self, Retention};
 use crate::error::{LakeError, Result};
 use crate::limits;
 use crate::log::{log_folder, version_path};
@@ -28,6 +28,7 @@ use crate::open;
 use crate::schema;
 use crate::state;
 use crate::table::Table;
+use crate::upkeep::Upkeep;
 
 /// A warehouse. Clones share one cache of tables.
 #[derive(Clone)]
@@ -39,6 +40,8 @@ struct Shared {
     access: Access,
     url: Url,
     store_url: ObjectStoreUrl,
+    retention: Retention,
+    upkeep: Arc<Upkeep>,
     tables: Mutex<HashMap<TableName, Table>>,
 }
 
@@ -80,7 +83,19 @@ impl Warehouse {
     pub fn with_patience(store: Arc<dyn ObjectStore>, url: Url, patience: Patience) -> Self {
         let access = Access { store, patience };
         let store_url = store_url(&url);
-        Self { shared: Arc::new(Shared { access, url, store_url, tables: Mutex::default() }) }
+        let (retention, upkeep) = (Retention::default(), Arc::default());
+        Self { shared: Arc::new(Shared { access, url, store_url, retention, upkeep, tables: Mutex::default() }) }
+    }
+
+    /// The same warehouse with nothing cached; tables it makes are told to keep what nobody needs for so long.
+    pub fn with_retention(self, retention: Retention) -> Self {
+        let Shared { access, url, store_url, .. } = &*self.shared;
+        let (access, url, store_url) = (access.clone(), url.clone(), store_url.clone());
+        Self { shared: Arc::new(Shared { access, url, store_url, retention, upkeep: Arc::default(), tables: Mutex::default() }) }
+    }
+
+    pub(crate) fn upkeep(&self) -> &Arc<Upkeep> {
+        &self.shared.upkeep
     }
 
     /// Where it is.
@@ -145,7 +160,7 @@ impl Warehouse {
                 Err(error) => return Err(error),
             }
         }
-        let table = Table::open(self.shared.access.clone(), self.shared.store_url.clone(), name).await?;
+        let table = Table::open(self.shared.access.clone(), self.shared.store_url.clone(), self.shared.upkeep.clone(), name).await?;
         self.cache().insert(name.clone(), table.clone());
         Ok(table)
     }
@@ -155,7 +170,7 @@ impl Warehouse {
     /// Errors: [`LakeError::TableDiffers`], [`LakeError::BadType`], [`LakeError::BadPartition`]; [`LakeError::Damaged`] where a log has lost
     /// its beginning: the rows may still be there.
     pub async fn create_table(&self, name: &TableName, schema: SchemaRef, partitioned_by: &[String]) -> Result<Table> {
-        let first = create::first_version(&schema, partitioned_by)?;
+        let first = create::first_version(&schema, partitioned_by, &self.shared.retention)?;
         let folder = state::folder_of(name)?;
         let access = &self.shared.access;
         if state::is_absent(access, &folder).await? {

@@ -120,6 +120,11 @@ impl TableWriter {
         self.open.values().map(|file| file.bytes).sum()
     }
 
+    /// The files closed so far.
+    pub(crate) fn staged(&self) -> &[StagedFile] {
+        &self.staged
+    }
+
     /// Closes and uploads what is open and names all files written, ready for [`crate::Commit`].
     pub async fn finish(mut self) -> Result<Vec<StagedFile>> {
         let mut open = self.open.drain().collect::<Vec<_>>();

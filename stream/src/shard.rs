@@ -431,6 +431,10 @@ impl<'a> Shard<'a> {
             }
             for (target, files) in staged.files {
                 let name = self.tables.get(&target).map(|table| table.name().clone());
+                if let Some(table) = self.tables.get(&target) {
+                    // Whoever slept for a day might name files here that vacuum has taken for forgotten.
+                    table.check_fresh(&files)?;
+                }
                 if let Some(table) = record.tables.iter_mut().find(|t| Some(&t.table) == name.as_ref()) {
                     table.files = files;
                 }

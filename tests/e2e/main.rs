@@ -23,6 +23,7 @@ mod bad_topics;
 mod bad_warehouse;
 mod clients;
 mod clock;
+mod compaction;
 mod dashboard;
 mod disturbed;
 mod exactly_once;

@@ -1,9 +1,11 @@
 //! The lake against real files, against delta-rs as a second reader, and against stores that fail.
 
 mod commits;
+mod compactions;
 mod faults;
 mod overwrites;
 mod scans;
 mod support;
+mod vacuums;
 mod warehouses;
 mod writers;

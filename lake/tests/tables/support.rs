@@ -44,6 +44,11 @@ pub fn stranger(warehouse: &Warehouse) -> Warehouse {
     Warehouse::with_patience(warehouse.store().clone(), warehouse.url().clone(), impatient())
 }
 
+/// The same, as patient as a real one: for tests that keep the machine busy.
+pub fn neighbour(warehouse: &Warehouse) -> Warehouse {
+    Warehouse::with_store(warehouse.store().clone(), warehouse.url().clone())
+}
+
 pub fn name(text: &str) -> TableName {
     text.parse().unwrap()
 }
