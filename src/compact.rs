@@ -35,12 +35,12 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let asked = stop.clone();
     tokio::spawn(async move {
         stop_asked().await;
-        eprintln!("stopping: what was merged and committed stays so");
+        tell!("stopping: what was merged and committed stays so");
         asked.store(true, Ordering::Relaxed);
     });
     for name in upkeep::tables(&warehouse, args.tables).await? {
         let done = warehouse.table(&name).await?.compact(&options, &stop).await?;
-        println!("{name}: {}", said(&done));
+        say!("{name}: {}", said(&done));
         if stop.load(Ordering::Relaxed) {
             return Ok(INTERRUPTED);
         }

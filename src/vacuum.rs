@@ -48,7 +48,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         let needed = needed.get(&name).unwrap_or(&nothing);
         let options = VacuumOptions { retention, forgotten: true, since_ms: None, needed, dry_run: args.dry_run };
         let done = warehouse.table(&name).await?.vacuum(options).await?;
-        println!("{name}: {}", said(&done, args.dry_run));
+        say!("{name}: {}", said(&done, args.dry_run));
     }
     Ok(0)
 }

@@ -316,7 +316,7 @@ mod tests {
             small.push(name);
             if small.len() == 40 {
                 let merged = Add { data_change: false, ..add(&format!("m{index}"), None) };
-                let gone = small.drain(..).collect::<Vec<_>>();
+                let gone = std::mem::take(&mut small);
                 files.apply(&table, &layout, &[merged], &gone.iter().map(String::as_str).collect()).unwrap();
             }
         }

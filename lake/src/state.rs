@@ -232,8 +232,8 @@ pub(crate) struct Tombstone {
 
 /// All removals that the log still tells of at `version`, those of files that were added again included.
 pub(crate) async fn tombstones(access: &Access, identity: &Identity, version: i64) -> Result<Vec<Tombstone>> {
-    let failed = |source: DeltaTableError| delta_error(&identity.name, source);
-    let table = delta_table(access, &identity.name, &identity.folder, Some(version)).await?;
+    let (table, reading) = delta_table(access, &identity.name, &identity.folder, Some(version)).await?;
+    let failed = |source| reading.error(source);
     let log_store = table.log_store();
     let state = table.snapshot().map_err(failed)?;
     let tombstones = state

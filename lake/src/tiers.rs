@@ -170,14 +170,14 @@ mod tests {
         let two = [file(1, KIB, "a"), file(2, KIB, "b"), file(3, KIB, "a"), file(4, KIB, "b"), file(5, KIB, "b")];
         assert_eq!(planned(&two, &options, 10), [[[2, 4, 5]]]);
         let everything = CompactOptions { everything: true, ..options };
-        assert_eq!(planned(&two, &everything, 10), [[[1, 3], [2, 4, 5]]]);
+        assert_eq!(planned(&two, &everything, 10), [[vec![1, 3], vec![2, 4, 5]]]);
     }
 
     #[test]
     fn what_is_large_enough_stays_and_nothing_is_cut_too_small() {
         let options = CompactOptions { file_bytes: 10 * MIB, everything: true, ..CompactOptions::default() };
         let files: Vec<DataFile> = (0..9).map(|index| file(index, if index == 4 { 5 * MIB } else { 4 * MIB }, "a")).collect();
-        assert_eq!(planned(&files, &options, 10), [[[0, 1, 2]], [[3, 5, 6]], [[7, 8]]]);
+        assert_eq!(planned(&files, &options, 10), [[vec![0, 1, 2]], [vec![3, 5, 6]], [vec![7, 8]]]);
         assert!(planned(&files[4..5], &options, 10).is_empty());
     }
 

@@ -232,10 +232,11 @@ mod tests {
         };
         let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
         let diverting = plan("").await;
-        assert!(open(&warehouse, &diverting).await.unwrap().contains_key(&Target::Late));
+        let shard = ShardId { pipeline: main_name(&diverting).unwrap(), shard: 0 };
+        assert!(open(&warehouse, &diverting, &shard, None).await.unwrap().contains_key(&Target::Late));
 
         let dropping = plan("WITH (late_rows = 'drop')").await;
-        let tables = open(&warehouse, &dropping).await.unwrap();
+        let tables = open(&warehouse, &dropping, &shard, None).await.unwrap();
         assert!(tables.contains_key(&Target::Late), "the last epoch may have files for it");
         assert!(!written(&tables, dropping.table.late_rows).contains_key(&Target::Late), "new late rows are dropped");
         assert!(written(&tables, diverting.table.late_rows).contains_key(&Target::Late));
