@@ -2,7 +2,7 @@
 # Makes this machine ready: says what is missing, installs it, and does nothing if nothing is.
 #
 #   scripts/setup.sh demo     a C compiler, Perl (vendored OpenSSL) and Rust
-#   scripts/setup.sh test     that, and Java, Maven, Python, Go, Chromium, faketime; then Kafka, Spark, the JDBC driver, the Python packages
+#   scripts/setup.sh test     that, and Java, Maven, Python, Go, Chromium; then Kafka, Spark, the JDBC driver, the Python packages
 #                             and the S3 server the tests use, cargo-deny and cargo-machete
 #
 # Debian and Ubuntu through apt, macOS through Homebrew; elsewhere it names what to install. Asks nothing:
@@ -53,14 +53,6 @@ chromium_path() {
     done
     return 1
 }
-# Tests turn the clock back with it, on Linux only.
-has_faketime() {
-    [ "$(uname -s)" != Linux ] && return
-    for library in /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1; do
-        [ -e "$library" ] && return
-    done
-    return 1
-}
 has_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 
 # --- system packages --------------------------------------------------------------------------------------------
@@ -100,12 +92,11 @@ apt_packages() {
             python) echo python3 python3-venv ;;
             go) echo golang-go ;;
             chromium) echo chromium fonts-dejavu-core ;;
-            faketime) echo libfaketime ;;
         esac
     done | tr '\n' ' '
 }
 
-# Installs system packages. Arguments are words of ours: compiler, perl, curl, java, maven, python, go, chromium, faketime.
+# Installs system packages. Arguments are words of ours: compiler, perl, curl, java, maven, python, go, chromium.
 install_system() {
     say "missing: $*"
     if have apt-get; then
@@ -254,7 +245,6 @@ if [ "$what" = test ]; then
     has_venv || missing="$missing python"
     [ -x "$tools/versitygw-$VERSITYGW" ] || have go || missing="$missing go"
     chromium_path >/dev/null || missing="$missing chromium"
-    has_faketime || missing="$missing faketime"
 fi
 # shellcheck disable=SC2086
 [ -z "$missing" ] || install_system $missing

@@ -314,6 +314,8 @@ impl<'a> Shard<'a> {
                             ending = Some(Ended::PartitionsAdded);
                         }
                     }
+                    // librdkafka would wait for it without a word.
+                    Ok(Err(error @ StreamError::Ingest(IngestError::UnknownTopic { .. }))) => return Err(error),
                     Ok(Err(error)) => tracing::debug!(%error, "the source was not looked at"),
                     Err(died) => tracing::debug!(%died, "the source was not looked at"),
                 },

@@ -57,9 +57,10 @@ const QUERIES: [(&str, &str); 10] = [
     ("nested", "SELECT id, tags, place, stops, place['lat'] AS lat, cardinality(tags) AS n FROM bronze.visits ORDER BY id LIMIT 80"),
     ("booleans", "SELECT id, paid, NOT paid AS owing, price > 100 AND paid AS dear FROM bronze.visits ORDER BY id DESC LIMIT 50"),
     ("empty", "SELECT * FROM bronze.visits WHERE id < 0"),
+    // Each client's query adds the fractions in an order of its own.
     (
         "aggregates",
-        "SELECT city, day, count(*) AS visits, sum(guests) AS guests, avg(ratio) AS ratio, min(price) AS cheapest, max(event_time) AS newest, \
+        "SELECT city, day, count(*) AS visits, sum(guests) AS guests, round(avg(ratio), 9) AS ratio, min(price) AS cheapest, max(event_time) AS newest, \
          count(DISTINCT remark) AS remarks FROM bronze.visits GROUP BY city, day HAVING count(*) > 2 ORDER BY visits DESC, city, day LIMIT 12",
     ),
 ];
