@@ -12,32 +12,25 @@ runs=${3:-5}
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${WATERSHED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/watershed}
 warehouse=$cache/bench/query-$events
+# shellcheck source=bench/broker.sh
+. "$here/broker.sh"
 
 if [ ! -d "$warehouse" ]; then
     # A run that was cut short leaves nothing that looks whole.
     part=$warehouse.part
     rm -rf "$part"
     mkdir -p "$part"
-    broker=
-    trap '[ -z "$broker" ] || kill "$broker"; wait; rm -rf "$part"' EXIT
+    trap 'stop_broker; rm -rf "$part"' EXIT
     echo "making the tables in $warehouse"
-    "$watershed" broker --dir "$part/broker" --port 0 --retention-bytes 32GiB >"$part/broker.log" 2>&1 &
-    broker=$!
-    for _ in $(seq 100); do
-        address=$(grep -o '127\.0\.0\.1:[0-9]*' "$part/broker.log" | head -n 1 || true)
-        [ -z "$address" ] || break
-        sleep 0.1
-    done
-    "$watershed" simulate --bootstrap "$address" --rate max --events "$events" --drivers 1000 --warm-up 45m --seed 1 | tail -n 1
+    start_broker "$watershed" "$part/broker" 32GiB
+    "$watershed" simulate --bootstrap "$BROKER_BOOTSTRAP" --rate max --events "$events" --drivers 1000 --warm-up 45m --seed 1 | tail -n 1
     "$watershed" apply "$here/../sql" --yes --warehouse "$part/warehouse" >/dev/null
     # Those that the queries name.
     tables="bronze.driver_locations bronze.clickstream bronze.ride_events bronze.payments silver.ride_events"
     # shellcheck disable=SC2086 # a list of words on purpose
-    "$watershed" stream $tables --bootstrap "$address" --warehouse "$part/warehouse" --until-caught-up --drain >"$part/stream.log" 2>&1 ||
+    "$watershed" stream $tables --bootstrap "$BROKER_BOOTSTRAP" --warehouse "$part/warehouse" --until-caught-up --drain >"$part/stream.log" 2>&1 ||
         { tail "$part/stream.log"; exit 1; }
-    kill "$broker"
-    wait "$broker" || true
-    broker=
+    stop_broker
     mv "$part/warehouse" "$warehouse"
     rm -rf "$part"
     trap - EXIT

@@ -8,20 +8,16 @@
 set -euo pipefail
 binary=$(readlink -f "$1")
 events=${2:-3000000}
-project=$(cd "$(dirname "$0")/../sql" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+project=$here/../sql
 folder=$(mktemp -d)
-broker=
-trap '[ -z "$broker" ] || kill "$broker"; wait; rm -rf "$folder"' EXIT
+# shellcheck source=bench/broker.sh
+. "$here/broker.sh"
+trap 'stop_broker; rm -rf "$folder"' EXIT
 cd "$folder"
 
-"$binary" broker --dir "$folder/broker" --port 0 --retention-bytes 8GiB >"$folder/broker.log" 2>&1 &
-broker=$!
-for _ in $(seq 100); do
-    address=$(grep -o '127\.0\.0\.1:[0-9]*' "$folder/broker.log" | head -n 1 || true)
-    [ -z "$address" ] || break
-    sleep 0.1
-done
-"$binary" simulate --bootstrap "$address" --rate max --events "$events" | tail -n 1
+start_broker "$binary" "$folder/broker" 8GiB
+"$binary" simulate --bootstrap "$BROKER_BOOTSTRAP" --rate max --events "$events" | tail -n 1
 printf 'load before: %s\n' "$(cut -d ' ' -f 1-3 /proc/loadavg)"
 
 for run in 1 2 3; do
@@ -29,7 +25,7 @@ for run in 1 2 3; do
         warehouse=$folder/warehouse-$run-$table
         "$binary" apply "$project" --yes --warehouse "$warehouse" >/dev/null
         started=$(date +%s.%N)
-        "$binary" stream "$table" --bootstrap "$address" --warehouse "$warehouse" --until-caught-up >/dev/null 2>"$folder/stream.log" &
+        "$binary" stream "$table" --bootstrap "$BROKER_BOOTSTRAP" --warehouse "$warehouse" --until-caught-up >/dev/null 2>"$folder/stream.log" &
         pid=$!
         peak=0
         while kill -0 "$pid" 2>/dev/null; do

@@ -1,6 +1,5 @@
 //! Compaction: the same rows in fewer files, whoever else writes, and whatever the store does.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,9 +11,9 @@ use futures::StreamExt;
 use object_store::path::Path;
 use serde_json::Value;
 use watershed_lake::faults::{Fault, FaultStore, Operation, Outcome};
-use watershed_lake::{Commit, CompactOptions, Compaction, LakeError, Overwrite, Table, UpkeepOptions, Warehouse};
+use watershed_lake::{Commit, CompactOptions, Compaction, LakeError, Table, UpkeepOptions, Warehouse};
 
-use crate::support::{append, faulty, local, name, neighbour, number, query, rows, schema, session, stranger};
+use crate::support::{append, faulty, local, name, neighbour, number, prepared, query, rows, schema, session, stranger};
 
 pub fn everything() -> CompactOptions {
     CompactOptions { everything: true, ..CompactOptions::default() }
@@ -208,7 +207,7 @@ async fn whoever_has_replaced_a_file_meanwhile_comes_first() {
             match rival {
                 "compaction" => assert_eq!(compact(&other, &everything()).await.unwrap().commits, 1),
                 "refresh" => {
-                    let refresh = refresh(&other, vec![rows(0..3, None)]).await;
+                    let refresh = prepared(&other, "job/s.t", vec![rows(0..3, None)]).await;
                     assert_eq!(other.overwrite(refresh).await.unwrap().version, 6);
                 }
                 _ => {
@@ -229,47 +228,30 @@ async fn whoever_has_replaced_a_file_meanwhile_comes_first() {
     }
 }
 
-async fn refresh(table: &Table, batches: Vec<RecordBatch>) -> Overwrite {
-    let standing = table.standing("job/s.t").await.unwrap();
-    let mut writer = table.writer("job");
-    for batch in batches {
-        writer.write(batch).await.unwrap();
-    }
-    Overwrite {
-        app_id: "job/s.t".to_owned(),
-        app_version: standing.app_version.unwrap_or(0) + 1,
-        previous_app_version: standing.app_version,
-        read_version: standing.version,
-        files: writer.finish().await.unwrap(),
-        operation: "REFRESH".to_owned(),
-        parameters: BTreeMap::new(),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_goes_on_top_of_a_compaction_and_keeps_no_row_twice() {
     let (store, warehouse) = faulty();
     let table = small_files(&warehouse, 5).await;
     let other = stranger(&warehouse).table(&name("s.t")).await.unwrap();
     // Before the refresh commits, and while it does.
-    let prepared = refresh(&table, vec![rows(0..3, None)]).await;
+    let refresh = prepared(&table, "job/s.t", vec![rows(0..3, None)]).await;
     assert_eq!(compact(&other, &everything()).await.unwrap().commits, 1);
-    assert_eq!(table.overwrite(prepared).await.unwrap().version, 7);
+    assert_eq!(table.overwrite(refresh).await.unwrap().version, 7);
     assert_eq!(number(&session(&stranger(&warehouse)), "SELECT count(*) FROM t").await, 3);
 
     append(&table, "p/0", 6, vec![rows(3..5, None)]).await.unwrap();
-    let prepared = refresh(&table, vec![rows(7..9, None)]).await;
+    let refresh = prepared(&table, "job/s.t", vec![rows(7..9, None)]).await;
     let refreshing = table.clone();
-    let work = async move { refreshing.overwrite(prepared).await.unwrap() };
+    let work = async move { refreshing.overwrite(refresh).await.unwrap() };
     let committed = overtaken(&store, work, async { assert_eq!(compact(&other, &everything()).await.unwrap().commits, 1) }).await;
     assert_eq!((committed.version, committed.already_there), (10, false));
     assert_eq!(number(&session(&stranger(&warehouse)), "SELECT sum(id) FROM t").await, 15);
 
     // Rows in between still count.
-    let prepared = refresh(&table, vec![rows(0..1, None)]).await;
+    let refresh = prepared(&table, "job/s.t", vec![rows(0..1, None)]).await;
     append(&other, "p/0", 7, vec![rows(3..5, None)]).await.unwrap();
     compact(&other, &everything()).await.unwrap();
-    assert!(matches!(table.overwrite(prepared).await, Err(LakeError::Overtaken { read: 10, .. })));
+    assert!(matches!(table.overwrite(refresh).await, Err(LakeError::Overtaken { read: 10, .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -407,10 +389,10 @@ async fn many_compact_and_append_at_once() {
 async fn files_staged_for_too_long_are_not_committed() {
     let (_folder, warehouse) = local().await;
     let table = small_files(&warehouse, 1).await;
-    let mut prepared = refresh(&table, vec![rows(0..3, None)]).await;
-    table.check_fresh(&prepared.files).unwrap();
-    prepared.files[0].modified_ms -= 13 * 3_600_000;
-    let error = table.overwrite(prepared).await.unwrap_err();
+    let mut refresh = prepared(&table, "job/s.t", vec![rows(0..3, None)]).await;
+    table.check_fresh(&refresh.files).unwrap();
+    refresh.files[0].modified_ms -= 13 * 3_600_000;
+    let error = table.overwrite(refresh).await.unwrap_err();
     assert!(matches!(error, LakeError::StagedTooLong { hours: 13, .. }) && error.may_pass(), "{error}");
     assert_eq!(table.refresh().await.unwrap(), 1);
 }

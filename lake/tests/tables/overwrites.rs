@@ -1,34 +1,14 @@
 //! Replacing all rows: at once, once, and never beside somebody else's change.
 
-use std::collections::BTreeMap;
-
 use watershed_lake::faults::{Fault, Operation, Outcome};
 use watershed_lake::{Committed, LakeError, Overwrite, Standing, Table};
 
-use crate::support::{append, faulty, local, name, number, query, rows, schema, session, stranger};
+use crate::support::{append, faulty, local, name, number, prepared, query, rows, schema, session, stranger};
 
 const JOB: &str = "job/s.t";
 
-/// Rows written for a refresh that starts where the table stands.
-async fn prepared(table: &Table, batches: Vec<arrow::array::RecordBatch>) -> Overwrite {
-    let Standing { version, app_version } = table.standing(JOB).await.unwrap();
-    let mut writer = table.writer("job");
-    for batch in batches {
-        writer.write(batch).await.unwrap();
-    }
-    Overwrite {
-        app_id: JOB.to_owned(),
-        app_version: app_version.unwrap_or(0) + 1,
-        previous_app_version: app_version,
-        read_version: version,
-        files: writer.finish().await.unwrap(),
-        operation: "REFRESH".to_owned(),
-        parameters: BTreeMap::from([("read".to_owned(), "s.input@3".to_owned())]),
-    }
-}
-
 async fn refresh(table: &Table, batches: Vec<arrow::array::RecordBatch>) -> Result<Committed, LakeError> {
-    table.overwrite(prepared(table, batches).await).await
+    table.overwrite(prepared(table, JOB, batches).await).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +45,7 @@ async fn the_new_rows_alone_are_there_for_us_and_for_delta_rs() {
 async fn a_transaction_counts_once() {
     let (_folder, warehouse) = local().await;
     let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
-    let first = prepared(&table, vec![rows(0..3, None)]).await;
+    let first = prepared(&table, JOB, vec![rows(0..3, None)]).await;
     assert_eq!(table.overwrite(first.clone()).await.unwrap(), Committed { version: 1, already_there: false });
     assert!(table.overwrite(first.clone()).await.unwrap().already_there);
     assert!(stranger(&warehouse).table(&name("s.t")).await.unwrap().overwrite(first.clone()).await.unwrap().already_there);
@@ -86,7 +66,7 @@ async fn whoever_comes_second_is_told() {
     refresh(&table, vec![rows(0..3, None)]).await.unwrap();
 
     // An append, and another refresh.
-    let late = prepared(&table, vec![rows(0..3, None)]).await;
+    let late = prepared(&table, JOB, vec![rows(0..3, None)]).await;
     let other = stranger(&warehouse).table(&name("s.t")).await.unwrap();
     append(&other, "p/0", 1, vec![rows(3..4, None)]).await.unwrap();
     let error = table.overwrite(late).await.unwrap_err();
@@ -95,14 +75,14 @@ async fn whoever_comes_second_is_told() {
 
     // delta-rs' own overwrite after OPTIMIZE keeps the old rows beside the new ones.
     append(&other, "p/0", 2, vec![rows(4..6, None)]).await.unwrap();
-    let late = prepared(&table, vec![rows(0..3, None)]).await;
+    let late = prepared(&table, JOB, vec![rows(0..3, None)]).await;
     let theirs = deltalake::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
     let (_, metrics) = theirs.optimize().await.unwrap();
     assert!(metrics.num_files_removed > 1, "{metrics:?}");
     // Ours replaces the file that OPTIMIZE made.
     assert_eq!(table.overwrite(late).await.unwrap().version, 5);
     assert_eq!(number(&session(&warehouse), "SELECT count(*) FROM t").await, 3);
-    assert!(matches!(table.overwrite(prepared(&other, vec![]).await).await, Ok(Committed { version: 6, already_there: false })));
+    assert!(matches!(table.overwrite(prepared(&other, JOB, vec![]).await).await, Ok(Committed { version: 6, already_there: false })));
     refresh(&table, vec![rows(0..3, None)]).await.unwrap();
     assert_eq!(number(&session(&stranger(&warehouse)), "SELECT count(*) FROM t").await, 3);
 }

@@ -1,6 +1,6 @@
 //! A warehouse in a temporary folder or in memory, rows to write, and queries over them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use object_store::memory::InMemory;
 use tempfile::TempDir;
 use url::Url;
 use watershed_lake::faults::FaultStore;
-use watershed_lake::{Commit, Committed, LakeError, Patience, Table, TableName, Warehouse};
+use watershed_lake::{Commit, Committed, LakeError, Overwrite, Patience, Standing, Table, TableName, Warehouse};
 
 /// Short waits: what is tested is what happens, not how long one would wait.
 pub fn impatient() -> Patience {
@@ -71,6 +71,24 @@ pub async fn append(table: &Table, app_id: &str, app_version: i64, batches: Vec<
     let previous_app_version = table.transaction_version(app_id).await?.filter(|&found| found < app_version);
     let operation = "STREAMING UPDATE".to_owned();
     table.commit(Commit { app_id: app_id.to_owned(), app_version, previous_app_version, files, operation }).await
+}
+
+/// Rows written for a refresh by `app_id` that starts where the table stands.
+pub async fn prepared(table: &Table, app_id: &str, batches: Vec<RecordBatch>) -> Overwrite {
+    let Standing { version, app_version } = table.standing(app_id).await.unwrap();
+    let mut writer = table.writer("job");
+    for batch in batches {
+        writer.write(batch).await.unwrap();
+    }
+    Overwrite {
+        app_id: app_id.to_owned(),
+        app_version: app_version.unwrap_or(0) + 1,
+        previous_app_version: app_version,
+        read_version: version,
+        files: writer.finish().await.unwrap(),
+        operation: "REFRESH".to_owned(),
+        parameters: BTreeMap::from([("read".to_owned(), "s.input@3".to_owned())]),
+    }
 }
 
 /// A session over the tables of schema `s`, each as it is when a query is planned.

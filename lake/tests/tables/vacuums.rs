@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use watershed_lake::faults::{Fault, Operation, Outcome};
-use watershed_lake::{CompactOptions, LakeError, Overwrite, Retention, Table, VacuumOptions, Vacuumed};
+use watershed_lake::{CompactOptions, LakeError, Retention, Table, VacuumOptions, Vacuumed};
 
 use crate::compactions::{compact, everything, live};
-use crate::support::{append, faulty, local, name, neighbour, number, rows, schema, session, stranger};
+use crate::support::{append, faulty, local, name, neighbour, number, prepared, rows, schema, session, stranger};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -225,20 +225,9 @@ async fn random_interleavings_keep_the_rows() {
                     if compact(table, &options).await.unwrap().commits > 0 { "compaction" } else { "idle compaction" }
                 }
                 8 => {
-                    let standing = table.standing("job").await.unwrap();
-                    let mut writer = table.writer("job");
                     expected = (next_id..next_id + 5).collect();
                     next_id += 5;
-                    writer.write(rows(expected[0]..next_id, Some("Linz"))).await.unwrap();
-                    let overwrite = Overwrite {
-                        app_id: "job".to_owned(),
-                        app_version: standing.app_version.unwrap_or(0) + 1,
-                        previous_app_version: standing.app_version,
-                        read_version: standing.version,
-                        files: writer.finish().await.unwrap(),
-                        operation: "REFRESH".to_owned(),
-                        parameters: BTreeMap::new(),
-                    };
+                    let overwrite = prepared(table, "job", vec![rows(expected[0]..next_id, Some("Linz"))]).await;
                     table.overwrite(overwrite).await.unwrap();
                     "refresh"
                 }
