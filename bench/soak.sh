@@ -10,6 +10,7 @@ binary=${1:?usage: bench/soak.sh BINARY [SECONDS] [FOLDER]}
 seconds=${2:-3600}
 folder=${3:-$(mktemp -d)}
 memory_max_mib=${MEMORY_MAX_MIB:-2048}
+mkdir -p "$folder"
 
 "$binary" demo --dir "$folder" --seconds "$seconds" --no-prompt >"$folder.log" 2>&1 &
 demo=$!

@@ -63,6 +63,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::Config;
 use crate::terminal::{ColorChoice, Terminal};
 
+/// Gives memory back that many threads took in turns: docs/decisions/0015-jemalloc.md.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Kafka event streams through SQL into Delta tables, exactly once, in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "watershed", version, max_term_width = 110, after_help = EXIT_CODES)]

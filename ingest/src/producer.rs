@@ -136,7 +136,7 @@ impl Producer {
         let (topic, partition) = (record.topic, record.partition);
         self.sent += 1;
         if self.sent.is_multiple_of(SERVE_EVERY) {
-            self.client.poll(Duration::ZERO);
+            self.serve();
         }
         let started = Instant::now();
         loop {
@@ -163,6 +163,18 @@ impl Producer {
                         _ => IngestError::Client { doing: format!("writing to topic '{topic}'"), reason: error.to_string() },
                     });
                 }
+            }
+        }
+    }
+
+    /// Takes in all reports that have come. One poll takes one, which at a low rate is of a few records, and records keep their memory until then.
+    fn serve(&self) {
+        let known = || self.delivered() + self.failed();
+        loop {
+            let before = known();
+            self.client.poll(Duration::ZERO);
+            if known() == before {
+                return;
             }
         }
     }

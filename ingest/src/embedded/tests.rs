@@ -235,6 +235,22 @@ fn what_does_not_exist_is_named() {
     assert!(started.elapsed() < PATIENCE);
 }
 
+/// At a low rate each report is of a few records, and there are many of them.
+#[test]
+fn a_slow_producer_keeps_no_record_longer_than_it_must() {
+    let (_broker, settings) = start(None);
+    ensure_topics(&settings, &[("numbers", 1)]).unwrap();
+    let mut producer = Producer::new(&settings).unwrap();
+    for number in 0..8_192 {
+        producer.send("numbers", Some(0), None, Some(b"1"), 0).unwrap();
+        if number % 16 == 0 {
+            std::thread::sleep(Duration::from_millis(6));
+        }
+    }
+    assert!(producer.queued() < 4_096, "{} of 8,192 records wait to be told that they have arrived", producer.queued());
+    producer.flush(PATIENCE).unwrap();
+}
+
 #[test]
 fn headers_tombstones_and_large_messages_pass() {
     use rdkafka::message::{Header, OwnedHeaders};
