@@ -26,7 +26,7 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 use watershed_dialect::stages::{JOB_TASKS_MIN, Stage, as_of_stages, refresh_stages};
 use watershed_dialect::{AsOfJoin, as_of_join, plan_materialized_view, session_config, session_state};
-use watershed_lake::{LakeError, Overwrite, TableName, Warehouse, step};
+use watershed_lake::{LakeError, Overwrite, TableName, Texts, Warehouse, step};
 
 use crate::clock::{Clock, SystemClock};
 use crate::expect::{ConstraintRun, Expectations};
@@ -297,7 +297,7 @@ impl JobRunner {
         let mut read = BTreeMap::new();
         for input in &view.reads {
             let pinned = match self.warehouse.table(input).await {
-                Ok(table) => table.pinned().await,
+                Ok(table) => table.pinned(Texts::Plain).await,
                 Err(error) => Err(error),
             };
             let (version, provider) = match pinned {

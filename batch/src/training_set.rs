@@ -30,7 +30,7 @@ use datafusion::prelude::{DataFrame, SessionContext};
 use futures::TryStreamExt;
 use polars::prelude::{AsofJoinBy, AsofStrategy, Column as PolarsColumn, DataFrame as PolarsFrame, PolarsResult};
 use watershed_dialect::{AsOfJoin, as_of_columns, check_side, plan_text};
-use watershed_lake::{LakeError, TableName};
+use watershed_lake::{LakeError, TableName, Texts};
 
 use crate::views::declare;
 use crate::{BatchError, JobRunner};
@@ -88,7 +88,7 @@ impl TrainingSet {
                 .map_err(|error| BatchError::Refused { what: error.message, hint: error.hint.unwrap_or_default() })?;
             // Facts and features may be one table.
             if !read.contains_key(name) {
-                let (version, provider) = table.pinned().await?;
+                let (version, provider) = table.pinned(Texts::Plain).await?;
                 declare(&context, name, provider)?;
                 read.insert(name.clone(), version);
             }

@@ -53,11 +53,6 @@ impl Layout {
         ]));
         Some(Self { schema, file_schema: Arc::new(Schema::new(stored)), partition_fields, statistics_schema })
     }
-
-    /// The columns as a scan sees them: stored ones first, then partition values.
-    pub(crate) fn scan_schema(&self) -> Schema {
-        Schema::new(self.file_schema.fields().iter().chain(&self.partition_fields).cloned().collect::<Vec<_>>())
-    }
 }
 
 fn has_bounds(data_type: &DataType) -> bool {

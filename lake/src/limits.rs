@@ -85,6 +85,9 @@ pub const STATISTICS_BYTES: usize = 160;
 /// Bytes of a partition value that appear in a folder name. File systems allow 255; the value itself stands in the log.
 pub const PARTITION_FOLDER_BYTES: usize = 120;
 
+/// A scan of which no more than this part of the rows is expected to pass its filter reads the filter's columns first. Above it, reading
+/// all columns at once is faster.
+pub const FILTER_WHILE_READING_MAX: f64 = 0.05;
 /// Files whose statistics are kept and pruned together.
 pub const FILES_PER_CHUNK: usize = 4096;
 /// Tables looked at together while listing the warehouse.

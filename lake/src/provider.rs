@@ -1,14 +1,15 @@
 //! A table at one version as a DataFusion table: a plain Parquet scan with partition columns and statistics.
 //!
 //! Files that cannot hold a wanted row are left out when the scan is planned, by partition values and by the bounds in
-//! the Delta log; inside the files DataFusion prunes row groups and pages.
+//! the Delta log; inside the files DataFusion prunes row groups and pages. Where few of the rows are left to pass, it reads the filter's columns
+//! first and the others for the rows that passed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use async_trait::async_trait;
 use chrono::DateTime;
 use datafusion::catalog::{Session, TableProvider};
@@ -29,8 +30,10 @@ use object_store::{ObjectMeta, ObjectStore};
 
 use crate::error::{LakeError, Result};
 use crate::files::{Chunk, DataFile, FileSet, Layout};
+use crate::limits::FILTER_WHILE_READING_MAX;
 use crate::log::Protocol;
 use crate::scan_statistics;
+use crate::selectivity;
 use crate::state::Identity;
 use crate::table::Shared;
 use crate::writer::below;
@@ -40,8 +43,36 @@ pub(crate) struct Snapshot {
     store: Arc<dyn ObjectStore>,
     store_url: ObjectStoreUrl,
     identity: Arc<Identity>,
+    /// All columns in the order of the table, as this scan returns them.
+    schema: SchemaRef,
+    /// Those stored in files.
+    file_schema: SchemaRef,
     version: i64,
     files: FileSet,
+}
+
+/// In which form a scan returns text and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Texts {
+    /// `Utf8` and `Binary`, as tables declare them.
+    Plain,
+    /// `Utf8View` and `BinaryView`, which are filtered and grouped without copying a value. Texts within lists and structs stay plain.
+    Views,
+}
+
+impl Texts {
+    fn form(self, schema: &SchemaRef, kept: &[FieldRef]) -> SchemaRef {
+        if self == Self::Plain {
+            return Arc::clone(schema);
+        }
+        let form = |field: &FieldRef| match field.data_type() {
+            _ if kept.contains(field) => Arc::clone(field),
+            DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+            DataType::Binary => Arc::new(field.as_ref().clone().with_data_type(DataType::BinaryView)),
+            _ => Arc::clone(field),
+        };
+        Arc::new(Schema::new(schema.fields().iter().map(form).collect::<Fields>()))
+    }
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -57,6 +88,7 @@ impl Snapshot {
         protocol: &Protocol,
         version: i64,
         files: FileSet,
+        texts: Texts,
     ) -> Result<Arc<dyn TableProvider>> {
         let deleted = || files.chunks.iter().flat_map(|chunk| &chunk.files).any(|file| file.has_deletion_vector);
         let feature = if identity.column_mapping { Some("column mapping".to_owned()) } else { protocol.unreadable() };
@@ -66,24 +98,34 @@ impl Snapshot {
             return Err(LakeError::Unsupported { table: identity.name.clone(), action: "read", feature, hint });
         }
         let (store, store_url) = (shared.access.store.clone(), shared.store_url.clone());
-        Ok(Arc::new(Self { store, store_url, identity, version, files }))
+        let layout = &identity.layout;
+        // Partition values come from the log, one for a file.
+        let schema = texts.form(&layout.schema, &layout.partition_fields);
+        let file_schema = texts.form(&layout.file_schema, &[]);
+        Ok(Arc::new(Self { store, store_url, identity, schema, file_schema, version, files }))
     }
 
     fn layout(&self) -> &Layout {
         &self.identity.layout
     }
 
+    /// The columns as the scan sees them: stored ones first, then partition values.
+    fn scan_schema(&self) -> Schema {
+        let partition_fields = &self.layout().partition_fields;
+        Schema::new(self.file_schema.fields().iter().chain(partition_fields).cloned().collect::<Fields>())
+    }
+
     /// Per chunk, which files may hold rows that pass the filters.
     fn prune(&self, state: &dyn Session, filters: &[Expr]) -> PlanResult<Vec<(Arc<Chunk>, Vec<bool>)>> {
         let everything = || self.files.chunks.iter().map(|chunk| (chunk.clone(), vec![true; chunk.files.len()])).collect();
         let Some(predicate) = conjunction(filters.iter().cloned()) else { return Ok(everything()) };
-        let schema = Arc::new(self.layout().scan_schema());
+        let schema = Arc::new(self.scan_schema());
         let df_schema = schema.clone().to_dfschema()?;
         let predicate = state.create_physical_expr(predicate, &df_schema)?;
         // What cannot be turned into bounds prunes nothing.
         let Ok(predicate) = PruningPredicateBuilder::new().with_file_schema(schema).try_build(predicate) else { return Ok(everything()) };
         let pruned = self.files.chunks.iter().map(|chunk| {
-            let kept = predicate.prune(&ChunkBounds { layout: self.layout(), chunk })?;
+            let kept = predicate.prune(&ChunkBounds { layout: self.layout(), file_schema: &self.file_schema, chunk })?;
             Ok((chunk.clone(), kept))
         });
         pruned.collect()
@@ -104,7 +146,7 @@ impl Snapshot {
 #[async_trait]
 impl TableProvider for Snapshot {
     fn schema(&self) -> SchemaRef {
-        self.layout().schema.clone()
+        Arc::clone(&self.schema)
     }
 
     fn table_type(&self) -> TableType {
@@ -123,7 +165,7 @@ impl TableProvider for Snapshot {
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         let layout = self.layout();
-        let everything = (0..layout.schema.fields().len()).collect();
+        let everything = (0..self.schema.fields().len()).collect();
         let projection = projection.unwrap_or(&everything);
         let mut kept = self.prune(state, filters)?;
         // Rows that a filter above this scan drops do not count towards a limit.
@@ -131,18 +173,20 @@ impl TableProvider for Snapshot {
         if let Some(limit) = limit {
             enough_for(&mut kept, limit);
         }
-        let statistics = scan_statistics::of(layout, &kept);
+        let statistics = scan_statistics::of(layout, &self.file_schema, &kept);
         let files = kept.iter().flat_map(|(chunk, kept)| chunk.files.iter().zip(kept));
         let files = files.filter(|(_, kept)| **kept).map(|(file, _)| self.partitioned_file(file)).collect::<Result<Vec<_>>>()?;
         if files.is_empty() {
-            return Ok(Arc::new(EmptyExec::new(Arc::new(layout.schema.project(projection)?))));
+            return Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(projection)?))));
         }
 
         state.runtime_env().register_object_store(self.store_url.as_ref(), self.store.clone());
-        let source = TableSchema::builder(layout.file_schema.clone()).with_table_partition_cols(layout.partition_fields.clone()).build();
-        let scan_schema = layout.scan_schema();
-        let positions = projection.iter().map(|index| scan_schema.index_of(layout.schema.field(*index).name()));
-        let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(ParquetSource::new(source)))
+        let columns = TableSchema::builder(self.file_schema.clone()).with_table_partition_cols(layout.partition_fields.clone()).build();
+        let scan_schema = self.scan_schema();
+        let positions = projection.iter().map(|index| scan_schema.index_of(self.schema.field(*index).name()));
+        let few = selectivity::of(filters, &scan_schema, &statistics.column_statistics) <= FILTER_WHILE_READING_MAX;
+        let source = ParquetSource::new(columns).with_pushdown_filters(few);
+        let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
             .with_file_groups(FileGroup::new(files).split_files(state.config().target_partitions().max(1)))
             .with_statistics(statistics)
             .with_projection_indices(Some(positions.collect::<Result<_, _>>()?))?
@@ -169,6 +213,7 @@ fn enough_for(kept: &mut [(Arc<Chunk>, Vec<bool>)], limit: usize) {
 /// A chunk's bounds as DataFusion asks for them.
 struct ChunkBounds<'a> {
     layout: &'a Layout,
+    file_schema: &'a SchemaRef,
     chunk: &'a Chunk,
 }
 
@@ -177,15 +222,23 @@ impl ChunkBounds<'_> {
         let index = self.layout.partition_fields.iter().position(|field| field.name() == column)?;
         ScalarValue::iter_to_array(self.chunk.files.iter().map(|file| file.partition[index].clone())).ok()
     }
+
+    /// In the form of the scan, in which the predicate compares.
+    fn formed(&self, column: &str, bounds: ArrayRef) -> Option<ArrayRef> {
+        let wanted = self.file_schema.field_with_name(column).ok()?.data_type();
+        if bounds.data_type() == wanted { Some(bounds) } else { cast(&bounds, wanted).ok() }
+    }
 }
 
 impl PruningStatistics for ChunkBounds<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.partition_values(column.name()).or_else(|| self.chunk.lower(column.name()))
+        let stored = || self.formed(column.name(), self.chunk.lower(column.name())?);
+        self.partition_values(column.name()).or_else(stored)
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.partition_values(column.name()).or_else(|| self.chunk.upper(column.name()).map(widened))
+        let stored = || self.formed(column.name(), widened(self.chunk.upper(column.name())?));
+        self.partition_values(column.name()).or_else(stored)
     }
 
     fn num_containers(&self) -> usize {

@@ -4,24 +4,25 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::compute::filter;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 
 use crate::files::{Chunk, Layout};
 
-/// Statistics of the kept files, for the stored columns and then the partition columns.
+/// Statistics of the kept files, for the stored columns in the form of `file_schema` and then the partition columns.
 ///
 /// Row counts, null counts and the bounds of whole numbers, decimals and dates are exact, so that `count(*)`, `min` and `max` need not
 /// read files; bounds of strings and times may have been cut by whoever wrote the file.
-pub(crate) fn of(layout: &Layout, kept: &[(Arc<Chunk>, Vec<bool>)]) -> Statistics {
+pub(crate) fn of(layout: &Layout, file_schema: &SchemaRef, kept: &[(Arc<Chunk>, Vec<bool>)]) -> Statistics {
     let masks = kept.iter().map(|(chunk, kept)| (chunk.as_ref(), BooleanArray::from(kept.clone()))).collect::<Vec<_>>();
     let rows = total(&masks, |chunk| Some(Arc::new(chunk.rows().clone()) as ArrayRef));
     let bytes = kept.iter().flat_map(|(chunk, kept)| chunk.files.iter().zip(kept)).filter(|(_, kept)| **kept);
     let bytes = bytes.map(|(file, _)| file.size_bytes as usize).sum::<usize>();
-    let stored = layout.file_schema.fields().iter().map(|field| {
+    let stored = file_schema.fields().iter().map(|field| {
         let nulls = total(&masks, |chunk| chunk.nulls(field.name()));
         let (low, high) = bounds(&masks, field.name(), field.data_type());
+        let (low, high) = (formed(low, field.data_type()), formed(high, field.data_type()));
         ColumnStatistics { null_count: precise(nulls), min_value: low, max_value: high, ..ColumnStatistics::new_unknown() }
     });
     let partition = layout.partition_fields.iter().map(|_| ColumnStatistics::new_unknown());
@@ -30,6 +31,15 @@ pub(crate) fn of(layout: &Layout, kept: &[(Arc<Chunk>, Vec<bool>)]) -> Statistic
         // Encoded; what comes out is some times larger.
         total_byte_size: Precision::Inexact(bytes),
         column_statistics: stored.chain(partition).collect(),
+    }
+}
+
+/// The bound as the scan returns its column; unknown if that cannot be.
+fn formed(bound: Precision<ScalarValue>, data_type: &DataType) -> Precision<ScalarValue> {
+    match bound {
+        Precision::Exact(value) => value.cast_to(data_type).map_or(Precision::Absent, Precision::Exact),
+        Precision::Inexact(value) => value.cast_to(data_type).map_or(Precision::Absent, Precision::Inexact),
+        Precision::Absent => Precision::Absent,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::access::Access;
 use crate::checkpoint::Checkpointer;
 use crate::commit::StagedFile;
 use crate::error::{LakeError, Result};
-use crate::provider::Snapshot;
+use crate::provider::{Snapshot, Texts};
 use crate::state::{self, Identity, State};
 use crate::upkeep::Upkeep;
 use crate::writer::{TableWriter, below};
@@ -68,7 +68,7 @@ impl Table {
         &self.shared.identity.name
     }
 
-    /// Its columns as every scan returns them: `Utf8` strings, µs times in UTC, lists of `element`.
+    /// Its columns as scans return them, unless asked for views: `Utf8` strings, µs times in UTC, lists of `element`.
     pub fn schema(&self) -> SchemaRef {
         self.shared.identity.layout.schema.clone()
     }
@@ -124,18 +124,18 @@ impl Table {
 
     /// A scan pinned to the newest version there is now.
     pub async fn provider(&self) -> Result<Arc<dyn TableProvider>> {
-        Ok(self.pinned().await?.1)
+        Ok(self.pinned(Texts::Plain).await?.1)
     }
 
-    /// [`Table::provider`], and the version it is pinned to.
-    pub async fn pinned(&self) -> Result<(i64, Arc<dyn TableProvider>)> {
+    /// [`Table::provider`] with texts of that form, and the version it is pinned to.
+    pub async fn pinned(&self, texts: Texts) -> Result<(i64, Arc<dyn TableProvider>)> {
         let shared = &self.shared;
         let mut state = self.fresh().await?;
         let protocol = state.protocol.clone();
         let version = state.version;
         let files = state.load_files(&shared.access, &shared.identity).await?.clone();
         drop(state);
-        Ok((version, Snapshot::provider(shared, shared.identity.clone(), &protocol, version, files)?))
+        Ok((version, Snapshot::provider(shared, shared.identity.clone(), &protocol, version, files, texts)?))
     }
 
     /// A scan pinned to an older version, read from the log each time.
@@ -148,7 +148,7 @@ impl Table {
         }
         let (identity, protocol) = state::identity_at(&shared.access, self.name(), version).await?;
         let files = state::files_at(&shared.access, &identity, version).await?;
-        Snapshot::provider(shared, Arc::new(identity), &protocol, version, files)
+        Snapshot::provider(shared, Arc::new(identity), &protocol, version, files, Texts::Plain)
     }
 
     /// Waits for what commits have started in the background for this table: Delta checkpoints. For tests and clean exits.

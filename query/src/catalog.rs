@@ -14,7 +14,7 @@ use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::{DataFusionError, Result, exec_err, plan_err};
 use datafusion::datasource::{MemTable, TableType};
 use tokio::sync::Mutex;
-use watershed_lake::{LakeError, TableName, Warehouse};
+use watershed_lake::{LakeError, TableName, Texts, Warehouse};
 
 use crate::SystemTable;
 
@@ -100,7 +100,7 @@ impl Lake {
         }
         let external = |error: LakeError| DataFusionError::External(Box::new(error));
         let table = self.warehouse.table(name).await.map_err(external)?;
-        let provider = table.provider().await.map_err(external)?;
+        let (_, provider) = table.pinned(Texts::Views).await.map_err(external)?;
         pinned.insert(name.clone(), Arc::clone(&provider));
         Ok(provider)
     }

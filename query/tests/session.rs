@@ -136,7 +136,7 @@ async fn settings_last_for_the_session() {
 async fn a_query_that_needs_too_much_memory_spills_or_ends_with_a_named_error() {
     let warehouse = warehouse().await;
     append(&warehouse, "silver.big", 1, rows(0, 200_000)).await;
-    let options = SessionOptions { memory_limit_bytes: 12 << 20, ..SessionOptions::default() };
+    let options = SessionOptions { memory_limit_bytes: 16 << 20, ..SessionOptions::default() };
     let session = Session::with_options(warehouse, options).unwrap();
     // Sorting spills: about 11 MB of text, held more than once, do not fit.
     let sorted = session.query("SELECT n, name FROM big ORDER BY name DESC, n").await.unwrap();
