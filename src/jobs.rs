@@ -8,9 +8,8 @@ use anyhow::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
-use chrono::Utc;
 use watershed_batch::{JobStatus, RunRecord, RunStatus, Runs, Views, statuses};
-use watershed_lake::{TableName, Warehouse};
+use watershed_lake::{TableName, Warehouse, clock};
 use watershed_query::SystemTable;
 use watershed_query::shell::{Cell, Column, Layout, Style, duration, expanded, grouped};
 
@@ -205,7 +204,7 @@ impl Board {
             number("runs"),
             number("failed"),
         ];
-        let now_ms = Utc::now().timestamp_millis();
+        let now_ms = clock::now().timestamp_millis();
         let rows: Vec<Vec<Cell>> = jobs.iter().map(|job| cells(job, now_ms)).collect();
         let width = if self.terminal.output { terminal_width() } else { None };
         let style = Style { width, unicode: self.terminal.output, color: self.terminal.color_output() };

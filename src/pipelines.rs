@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::exec_err;
 use watershed_lake::Warehouse;
+use watershed_lake::clock::now_ms;
 use watershed_query::{SystemTable, shell};
 use watershed_stream::{Held, PipelineReport, reports};
 
@@ -76,10 +77,6 @@ impl SystemTable for Pipelines {
         let reports = reports(&self.warehouse).await.map_err(|error| error.to_string())?;
         batch(self.schema(), &reports, now_ms()).map_err(|error| error.to_string())
     }
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 fn state(held: Held) -> &'static str {

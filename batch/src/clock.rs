@@ -21,7 +21,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
-        Utc::now()
+        watershed_lake::clock::now()
     }
 
     fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {

@@ -174,7 +174,7 @@ impl JobRunner {
     pub async fn run(&self, view: &View, trigger: Trigger, mut stop: watch::Receiver<bool>) -> Result<RunRecord, BatchError> {
         let mut record = RunRecord::begin(view, trigger, self.clock.now(), &self.process);
         let _under_way = self.observer.began(&view.name);
-        self.runs.started(&record).await?;
+        self.runs.started(&mut record).await?;
         let (progress, seen) = watch::channel((0_u32, None::<String>));
         let work = {
             let (runner, view, run_id) = (self.clone(), view.clone(), record.run_id.clone());

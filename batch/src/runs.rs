@@ -123,10 +123,9 @@ impl RunRecord {
     /// A run that starts now.
     pub fn begin(view: &View, trigger: Trigger, now: DateTime<Utc>, process: &str) -> Self {
         let started_ms = now.timestamp_millis();
-        let random = Uuid::new_v4().simple().to_string();
         Self {
             layout: LAYOUT,
-            run_id: format!("{started_ms:013}-{}", &random[..8]),
+            run_id: new_id(started_ms),
             job: view.name.clone(),
             trigger,
             status: RunStatus::Running,
@@ -155,6 +154,11 @@ impl RunRecord {
     }
 }
 
+fn new_id(ms: i64) -> String {
+    let random = Uuid::new_v4().simple().to_string();
+    format!("{ms:013}-{}", &random[..8])
+}
+
 const RUNNING: &str = "running";
 const ENDED: &str = "json";
 
@@ -179,8 +183,13 @@ impl Runs {
         Self { warehouse, ended: Arc::default() }
     }
 
-    /// Says that a run has started.
-    pub async fn started(&self, record: &RunRecord) -> Result<(), LakeError> {
+    /// Says that a run has started. Where the clock was set back since the newest run of the job, it gets a greater id than the clock gives.
+    pub async fn started(&self, record: &mut RunRecord) -> Result<(), LakeError> {
+        let listed = self.warehouse.list(&folder(&record.job)).await?;
+        let newest_ms = listed.iter().filter_map(|path| path.filename()?.split_once('-')?.0.parse::<i64>().ok()).max();
+        if let Some(newest_ms) = newest_ms.filter(|newest_ms| *newest_ms >= record.started_ms) {
+            record.run_id = new_id(newest_ms + 1);
+        }
         self.warehouse.put_own(&record.path(RUNNING), bytes_of(record)).await
     }
 
@@ -304,17 +313,18 @@ mod tests {
             fresh.iter().map(|record| record.status).collect()
         };
         assert_eq!(statuses().await, []);
-        let first = begin(&view, 1_000);
-        runs.started(&first).await.unwrap();
+        let mut first = begin(&view, 1_000);
+        runs.started(&mut first).await.unwrap();
         assert_eq!(statuses().await, [RunStatus::Running]);
         runs.ended(&ended(&first)).await.unwrap();
         assert_eq!(statuses().await, [RunStatus::Succeeded]);
         assert_eq!(runs.of(&view.name).await.unwrap()[0].took_ms(), Some(5));
         assert!(runs.warehouse.list(&root()).await.unwrap().iter().all(|path| path.extension() == Some(ENDED)));
 
-        runs.started(&begin(&view, 2_000)).await.unwrap();
-        let third = begin(&view, 3_000);
-        runs.started(&third).await.unwrap();
+        runs.started(&mut begin(&view, 2_000)).await.unwrap();
+        // The clock was set back: still the newest.
+        let mut third = begin(&view, 500);
+        runs.started(&mut third).await.unwrap();
         assert_eq!(statuses().await, [RunStatus::Running, RunStatus::Lost, RunStatus::Succeeded]);
         runs.ended(&ended(&third)).await.unwrap();
         assert_eq!(statuses().await, [RunStatus::Succeeded, RunStatus::Lost, RunStatus::Succeeded]);
@@ -325,10 +335,10 @@ mod tests {
     #[tokio::test]
     async fn only_so_many_are_kept() {
         let (runs, view) = runs().await;
-        runs.started(&begin(&view, 1)).await.unwrap();
+        runs.started(&mut begin(&view, 1)).await.unwrap();
         for ms in 0..RUNS_KEPT as i64 + 7 {
-            let record = begin(&view, 1_000 + ms);
-            runs.started(&record).await.unwrap();
+            let mut record = begin(&view, 1_000 + ms);
+            runs.started(&mut record).await.unwrap();
             runs.ended(&ended(&record)).await.unwrap();
         }
         let kept = runs.all().await.unwrap();

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use watershed_dialect::Schedule;
@@ -23,6 +23,9 @@ use crate::{BatchError, View, Views, statuses};
 
 /// How long runs that were told to stop may take to say so in their records.
 const STOPPING_MAX: Duration = Duration::from_secs(10);
+
+/// How far the clocks of machines that run jobs over one warehouse may be apart.
+const CLOCK_AHEAD_MAX: TimeDelta = TimeDelta::minutes(1);
 
 /// Hears of every run that ends.
 pub type Listener = Arc<dyn Fn(&TableName, &Result<RunRecord, BatchError>) + Send + Sync>;
@@ -192,8 +195,8 @@ impl Loop {
     async fn situation(&self, view: &View, records: &[RunRecord], now: DateTime<Utc>) -> Situation {
         let digest = view.digest();
         let own: Vec<&RunRecord> = records.iter().filter(|record| record.job == view.name && record.definition == digest).collect();
-        let start = |record: &RunRecord| DateTime::from_timestamp_millis(record.started_ms);
-        let last_start = own.iter().copied().find(|record| self.counts(record)).and_then(start);
+        // Of a run that lies ahead one cannot tell how long ago it was: the clock was set back. It is made again rather than waited for.
+        let start = |record: &RunRecord| DateTime::from_timestamp_millis(record.started_ms).filter(|start| *start <= now + CLOCK_AHEAD_MAX);
         let last_success = own.iter().copied().find(|record| record.status == RunStatus::Succeeded);
         let failures =
             own.iter().take_while(|record| record.status != RunStatus::Succeeded).filter(|record| record.status == RunStatus::Failed);
@@ -201,7 +204,7 @@ impl Loop {
             job: view.name.clone(),
             schedule: view.definition.schedule.clone(),
             upstream: self.views.upstream(&view.name).into_iter().map(|view| view.name.clone()).collect(),
-            last_start,
+            last_start: own.iter().copied().find(|record| self.counts(record)).and_then(start),
             last_ended_start: own.iter().copied().find(|record| record.ended_ms.is_some()).and_then(start),
             failures: failures.count() as u32,
             running: self.running.contains(&view.name),

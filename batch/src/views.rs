@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use chrono::Utc;
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::datasource::empty::EmptyTable;
@@ -13,7 +12,7 @@ use watershed_dialect::{
     MaterializedViewDefinition, SourceDefinition, SourceTable, SqlError, StatementKind, parse, plan_expectation, plan_materialized_view,
     session_config, session_state, tables_read,
 };
-use watershed_lake::TableName;
+use watershed_lake::{TableName, clock};
 
 use crate::schedule::check_schedule;
 
@@ -153,7 +152,7 @@ impl Views {
         }
         for view in &self.ordered {
             let plan = async || {
-                check_schedule(&view.definition.schedule, Utc::now()).map_err(of_query)?;
+                check_schedule(&view.definition.schedule, clock::now()).map_err(of_query)?;
                 if tables.contains_key(&view.name) {
                     return Err(of_query(SqlError::new(format!("'{}' is defined twice", view.name)).hint("rename or remove one of them")));
                 }

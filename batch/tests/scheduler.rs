@@ -139,11 +139,26 @@ async fn another_scheduler_goes_on_where_the_first_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_set_back_delays_no_job() {
+    let stage = Stage::set(&[BASE, FOLLOWER]).await;
+    let first = stage.start();
+    stage.runs(2).await;
+    first.stop().await;
+    stage.clock.advance(TimeDelta::days(-3));
+    let second = stage.start();
+    // Once at once, then in its time.
+    assert_eq!(stage.runs(4).await[2..], ["base schedule", "follower update"]);
+    stage.clock.advance(TimeDelta::seconds(60));
+    assert_eq!(stage.runs(6).await[4..], ["base schedule", "follower update"]);
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_was_cut_off_is_made_up_for() {
     let stage = Stage::set(&[BASE]).await;
     let base = stage.views.iter().next().unwrap();
-    let killed = RunRecord::begin(base, Trigger::Schedule, stage.clock.now(), "a process that was killed");
-    Runs::new(stage.warehouse.clone()).started(&killed).await.unwrap();
+    let mut killed = RunRecord::begin(base, Trigger::Schedule, stage.clock.now(), "a process that was killed");
+    Runs::new(stage.warehouse.clone()).started(&mut killed).await.unwrap();
     stage.clock.advance(TimeDelta::seconds(1));
     let scheduler = stage.start();
     assert_eq!(stage.runs(1).await, ["base schedule"]);

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
 use deltalake::checkpoints::{cleanup_metadata, create_checkpoint};
 use object_store::path::Path;
 use tokio::task::JoinHandle;
 
+use crate::clock;
 use crate::error::Result;
 use crate::limits::{CHECKPOINT_FRESH, CHECKPOINT_INTERVAL, CHECKPOINT_TIMEOUT, CHECKPOINTS_KEPT_EVERY, CLEANUP_INTERVAL};
 use crate::log::log_folder;
@@ -69,7 +69,7 @@ async fn write(shared: &Shared, version: i64) -> Result<()> {
 
 /// Removes old checkpoints but for some: the one at `newest`, and those that reading an old version begins with.
 async fn thin_out(shared: &Shared, newest: i64) -> Result<usize> {
-    let fresh = Utc::now() - CHECKPOINT_FRESH;
+    let fresh = clock::now() - CHECKPOINT_FRESH;
     let listed = shared.access.list(&log_folder(&shared.identity.folder)).await?;
     let version = |path: &Path| path.filename()?.strip_suffix(".checkpoint.parquet")?.parse::<i64>().ok();
     let checkpoints = listed.iter().filter_map(|file| Some((version(&file.location)?, file)));

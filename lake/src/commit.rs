@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::access::{Found, PutOutcome};
+use crate::clock;
 use crate::encoding;
 use crate::error::{LakeError, Result};
 use crate::limits;
@@ -170,7 +170,7 @@ impl Table {
     ///
     /// Errors: [`LakeError::StagedTooLong`].
     pub fn check_fresh(&self, files: &[StagedFile]) -> Result<()> {
-        let now_ms = Utc::now().timestamp_millis();
+        let now_ms = clock::now().timestamp_millis();
         let age_ms = |file: &StagedFile| now_ms.saturating_sub(file.modified_ms);
         match files.iter().find(|file| u128::try_from(age_ms(file)).is_ok_and(|age_ms| age_ms > limits::STAGED_AGE_MAX.as_millis())) {
             None => Ok(()),
@@ -200,7 +200,7 @@ impl Table {
 }
 
 fn actions(commit: &Commit) -> Vec<Action> {
-    let now_ms = Utc::now().timestamp_millis();
+    let now_ms = clock::now().timestamp_millis();
     let rows = commit.files.iter().map(|file| file.rows).sum::<u64>();
     let bytes = commit.files.iter().map(|file| file.size_bytes).sum::<u64>();
     let info = serde_json::json!({

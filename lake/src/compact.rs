@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
-use chrono::Utc;
 use datafusion::common::ScalarValue;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::access::{Access, PutOutcome};
+use crate::clock;
 use crate::commit::{StagedFile, add};
 use crate::encoding;
 use crate::error::{LakeError, Result};
@@ -99,7 +99,7 @@ impl Table {
                 done.skipped = Some(feature);
                 return Ok(done);
             }
-            (version, tiers::plan(&files, options, Utc::now().timestamp_millis()))
+            (version, tiers::plan(&files, options, clock::now().timestamp_millis()))
         };
         for round in rounds {
             if stop.load(Ordering::Relaxed) {
@@ -276,7 +276,7 @@ async fn write_all(table: &Table, round: &Round, writer: &mut TableWriter, stop:
 }
 
 fn actions(round: &Round, rewritten: &Rewritten, planned: i64, done: &Compaction) -> Vec<Action> {
-    let now_ms = Utc::now().timestamp_millis();
+    let now_ms = clock::now().timestamp_millis();
     let info = serde_json::json!({
         "timestamp": now_ms,
         "operation": "OPTIMIZE",

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use arrow::datatypes::Schema;
 use bytes::Bytes;
-use chrono::Utc;
 use object_store::path::Path;
 use uuid::Uuid;
 
 use crate::access::Access;
+use crate::clock;
 use crate::error::{LakeError, Result};
 use crate::limits::{CHECKPOINT_INTERVAL, LOG_RETENTION, TOMBSTONE_SLACK, VACUUM_RETENTION};
 use crate::log::{self, Action, ENGINE, Format, MetaData, Protocol, log_folder, version_path};
@@ -58,7 +58,7 @@ pub(crate) fn first_version(schema: &Schema, partitioned_by: &[String], retentio
         let column = partitioned_by.first().cloned().unwrap_or_default();
         return Err(LakeError::BadPartition { column, reason: "at least one column must remain that the table is not partitioned by" });
     }
-    let now_ms = Utc::now().timestamp_millis();
+    let now_ms = clock::now().timestamp_millis();
     let protocol = if schema::has_local_times(&stored) {
         let feature = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
         Protocol {

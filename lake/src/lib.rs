@@ -18,6 +18,7 @@
 
 mod access;
 mod checkpoint;
+pub mod clock;
 mod commit;
 mod compact;
 mod create;

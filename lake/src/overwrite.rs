@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use chrono::Utc;
 use uuid::Uuid;
 
 use crate::access::PutOutcome;
+use crate::clock;
 use crate::commit::{Committed, StagedFile, add};
 use crate::encoding;
 use crate::error::{LakeError, Result};
@@ -104,7 +104,7 @@ impl Table {
 }
 
 fn actions(overwrite: &Overwrite, removed: Vec<(String, u64)>) -> Vec<Action> {
-    let now_ms = Utc::now().timestamp_millis();
+    let now_ms = clock::now().timestamp_millis();
     let rows = overwrite.files.iter().map(|file| file.rows).sum::<u64>();
     let bytes = overwrite.files.iter().map(|file| file.size_bytes).sum::<u64>();
     let mut parameters = overwrite.parameters.clone();

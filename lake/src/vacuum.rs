@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::clock;
 use crate::error::Result;
 use crate::limits;
 use crate::log::log_folder;
@@ -71,7 +72,7 @@ impl Table {
     /// Queries that began longer ago than the retention, and versions older than it, can then not be read any more.
     pub async fn vacuum(&self, options: VacuumOptions<'_>) -> Result<Vacuumed> {
         let (access, identity) = (&self.shared.access, &self.shared.identity);
-        let now = Utc::now();
+        let now = clock::now();
         let until = now - options.retention;
         let mut done = Vacuumed { until_ms: until.timestamp_millis(), ..Vacuumed::default() };
         // First the folder, then the log: what is committed in between is in the log.

@@ -11,7 +11,6 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use bytes::Bytes;
-use chrono::Utc;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
@@ -24,6 +23,7 @@ use uuid::Uuid;
 
 use crate::TableName;
 use crate::access::Access;
+use crate::clock;
 use crate::commit::StagedFile;
 use crate::error::{LakeError, Result};
 use crate::files::Layout;
@@ -204,7 +204,7 @@ impl Target {
             rows: u64::try_from(rows).unwrap_or(0),
             partition_values: columns.map(str::to_owned).zip(values).collect::<BTreeMap<_, _>>(),
             stats,
-            modified_ms: Utc::now().timestamp_millis(),
+            modified_ms: clock::now().timestamp_millis(),
         })
     }
 

@@ -1,13 +1,13 @@
 //! Metrics of the jobs that are scheduled in this process. What a run did is told by its record, whoever ran it; counters count what this process did.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 use watershed_batch::{JobMetrics, JobObserver};
+use watershed_lake::clock;
 
 use super::{Metric, counter, encode, gauge, seconds, whole};
 
@@ -25,7 +25,7 @@ const JOB: &[Metric<JobMetrics>] = &[
         whole(job.status.last_success.as_ref()?.bytes)
     }),
     gauge("job_staleness", Some(Unit::Seconds), "Age of the view's rows: time since the start of the run that made them", |job| {
-        seconds((now_ms() - job.status.last_success.as_ref()?.started_ms).max(0) as f64)
+        seconds((clock::now().timestamp_millis() - job.status.last_success.as_ref()?.started_ms).max(0) as f64)
     }),
     gauge("job_next_due_timestamp", Some(Unit::Seconds), "When its schedule makes it due next, as seconds since 1970", |job| {
         seconds(job.status.next?.timestamp_millis() as f64)
@@ -56,8 +56,4 @@ impl Collector for Jobs {
 
 fn labels(job: &JobMetrics) -> Vec<(&'static str, String)> {
     vec![("job", job.status.job.to_string())]
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

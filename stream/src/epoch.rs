@@ -4,7 +4,6 @@
 //! invisible; everything after it is a redo of what it names. Records are contiguous from 1.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -294,11 +293,6 @@ pub async fn numbers(warehouse: &Warehouse, shard: &ShardId) -> Result<Vec<u64>,
 pub async fn read(warehouse: &Warehouse, shard: &ShardId, epoch: u64) -> Result<Option<EpochRecord>, StreamError> {
     let path = shard.record_path(epoch);
     warehouse.read(&path).await?.map(|bytes| EpochRecord::from_bytes(&bytes, &path)).transpose()
-}
-
-/// Milliseconds since 1970, for people and heartbeats.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
 /// Removes an old record. Failing to is no error: only the newest matters.

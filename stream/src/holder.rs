@@ -11,9 +11,10 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use watershed_lake::Warehouse;
+use watershed_lake::clock::now_ms;
 
 use crate::StreamError;
-use crate::epoch::{ShardId, now_ms};
+use crate::epoch::ShardId;
 use crate::limits::{HEARTBEAT_INTERVAL, HOLDER_SILENT_MAX, HOLDER_TIMEOUT};
 use crate::metrics::{Metrics, PipelineMetrics};
 

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use watershed_lake::TableName;
+use watershed_lake::clock::now_ms;
 
 use crate::control::{Control, StageCounts};
-use crate::epoch::{Counters, EpochRecord, now_ms};
+use crate::epoch::{Counters, EpochRecord};
 
 /// Upper bounds of the buckets commits are counted in, in milliseconds; longer ones stand in a last one of their own.
 pub const COMMIT_BUCKETS_MS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000];

@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use watershed_dialect::OnGap;
 use watershed_ingest::{IngestError, OpenSink, OpenSource, PartitionRange};
+use watershed_lake::clock::now_ms;
 use watershed_lake::{PutOutcome, Table, Warehouse};
 
 use crate::StreamError;
 use crate::control::{BarrierRequest, Control};
 use crate::delivery::{self, Delivered};
-use crate::epoch::{self, ConstraintEpoch, Counters, EpochRecord, ShardId, SinkEpoch, TableEpoch, now_ms};
+use crate::epoch::{self, ConstraintEpoch, Counters, EpochRecord, ShardId, SinkEpoch, TableEpoch};
 use crate::holder::{self, Identity, Vitals};
 use crate::limits::{EPOCH_RECORDS_KEPT, EPOCH_TIMEOUT, SOURCE_REFRESH};
 use crate::metrics::{Metrics, Phase};

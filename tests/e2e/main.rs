@@ -22,6 +22,7 @@ mod bad_input;
 mod bad_topics;
 mod bad_warehouse;
 mod clients;
+mod clock;
 mod compaction;
 mod dashboard;
 mod disturbed;

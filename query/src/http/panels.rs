@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -18,6 +18,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use watershed_dialect::{Chart, PanelDefinition, StatementKind};
+use watershed_lake::clock::now_ms;
 use watershed_lake::{Definitions, Warehouse};
 
 use super::encode::{Encoder, Format};
@@ -175,10 +176,6 @@ async fn compute(lake: &Lake, panel: &PanelDefinition) -> Result<Bytes, Problem>
     body.extend_from_slice(&shown);
     body.push(b'}');
     Ok(body.into())
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Tables (with their schema) that a query names and the lake does not have.
