@@ -14,7 +14,7 @@ use crate::{Context, warehouse};
 /// Check a project's .sql files, show what they change, and make it so
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Everything is parsed and planned first; with any mistake nothing is changed. A table whose query changed keeps rows that
+Everything is parsed and planned first; with any mistake nothing is changed. A table whose query changed keeps rows that \
 the new query would not have written, so it is refused unless --rebuild drops it and reads the topic anew.
 
 Examples:

@@ -13,8 +13,8 @@ use crate::{Context, project, serve, upkeep, warehouse};
 /// Refresh the materialized views of the applied definitions on their schedules
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each view is refreshed at its times (UTC), or when what it reads has changed; a new one at once. A time that passed while
-no scheduler ran is made up for by one run. Views that read each other are refreshed in order. Ctrl-C starts nothing more
+Each view is refreshed at its times (UTC), or when what it reads has changed; a new one at once. A time that passed while \
+no scheduler ran is made up for by one run. Views that read each other are refreshed in order. Ctrl-C starts nothing more \
 and lets runs end; a second one ends at once, and nothing is lost by it.
 
 Examples:

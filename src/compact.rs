@@ -13,9 +13,9 @@ use crate::{Context, upkeep, warehouse};
 /// Merge the small files of tables into large ones
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Rows and their order stay as they are, and so do running pipelines and queries: the merged files take the place of the small
-ones in one commit, and a merge that comes second to another writer is thrown away. `watershed stream`, `batch` and the demo do
-this by themselves once 32 small files have come together; by hand whatever is small is merged.
+Rows and their order stay as they are, and so do running pipelines and queries: the merged files take the place of the small \
+ones in one commit, and a merge that comes second to another writer is thrown away. `watershed stream`, `batch` and the demo do \
+this by themselves once 32 small files have come together; by hand whatever is small is merged. \
 The small files stay on disk for readers of older versions until `watershed vacuum`.
 
 Examples:

@@ -60,8 +60,8 @@ Everything is kept in one folder; started again, it goes on where it stopped. To
 
 Examples:
   watershed demo
-  watershed demo --drivers 40000              five times the load
-  watershed demo --seconds 60 --no-prompt     ends by itself and counts: exit code 3 if a row is missing
+  watershed demo --drivers 100000             five times the load
+  watershed demo --seconds 60 --no-prompt     ends by itself, and counts its rows
   watershed shell --warehouse watershed-demo/warehouse     from another terminal")]
 pub struct Args {
     /// Where broker, warehouse and log are kept [default: ./watershed-demo, or beside --warehouse]
@@ -77,15 +77,15 @@ pub struct Args {
     #[arg(long)]
     no_prompt: bool,
     /// Drivers over all cities: the load follows them
-    #[arg(long, value_name = "N")]
-    drivers: Option<u32>,
+    #[arg(long, value_name = "N", default_value_t = Settings::for_demo().drivers)]
+    drivers: u32,
     /// Fraud episodes of each of five kinds that begin per hour, 0 for none [default: 24]
     #[arg(long, value_name = "N")]
     fraud_rate: Option<f64>,
     /// Seed of the simulator
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Where the dashboard is [default: the setting http.address, or any free port if that one is taken]
+    /// Where the dashboard is [default: the setting serve.http_address, or any free port if that one is taken]
     #[arg(long, value_name = "ADDRESS")]
     pub http_address: Option<String>,
 }
@@ -209,7 +209,7 @@ impl Stage {
 
     fn order(&self, args: &Args) -> Order {
         let base = Settings::for_demo();
-        let drivers = args.drivers.unwrap_or(base.drivers);
+        let drivers = args.drivers;
         // The world is made for so many riders a driver.
         let riders = (u64::from(base.riders) * u64::from(drivers) / u64::from(base.drivers)).clamp(100, 9_999_999) as u32;
         let fraud = args.fraud_rate.map_or(base.fraud, Fraud::each);

@@ -77,8 +77,9 @@ struct Cli {
     command: Command,
 }
 
-/// Flags of every subcommand.
+/// Flags of every subcommand, below its own.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
     /// Read settings from this file instead of ./watershed.toml
     #[arg(long, global = true, value_name = "FILE", env = "WATERSHED_CONFIG", hide_env_values = true)]
@@ -95,8 +96,8 @@ struct Global {
     /// text, or json: one object a line
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Colours: auto takes them on a terminal unless NO_COLOR is set
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    /// Colours: always, never, or auto: on a terminal unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     color: ColorChoice,
 }
 

@@ -9,7 +9,7 @@ use crate::{Context, project, warehouse};
 /// Drop a streaming table's rows and its pipeline's state; the next run reads its source from the beginning
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The way out when a table or its state was damaged, deleted or restored from another time, or when its topic was made anew.
+The way out when a table or its state was damaged, deleted or restored from another time, or when its topic was made anew. \
 Rows that the topic no longer holds do not come back. Stop `watershed stream` before. The definition stays as it is.
 
 Examples:

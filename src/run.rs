@@ -17,13 +17,13 @@ use crate::{Context, project, warehouse};
 /// Refresh a materialized view now, whatever its schedule
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The rows of the view are replaced in one commit; until then, and if it fails, they are as they were. A run that is cut off
+The rows of the view are replaced in one commit; until then, and if it fails, they are as they were. A run that is cut off \
 anywhere is simply run again. Every run is kept in system.job_runs.
 
 Examples:
   watershed run gold.book_totals
   watershed run gold.book_totals --upstream     refresh first the views that it reads
-  watershed run gold.book_totals --explain      show its map, combine, shuffle and reduce stages; run nothing
+  watershed run gold.book_totals --explain      only show its stages
   watershed shell -c 'EXPLAIN MATERIALIZED VIEW gold.book_totals'
   watershed shell -c 'SHOW JOBS'")]
 pub struct Args {

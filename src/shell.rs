@@ -13,7 +13,7 @@ use crate::{Context, warehouse};
 /// Query the tables with SQL, at a prompt or from a script
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-At the prompt, statements end with a semicolon, Tab completes, \\? lists the commands, Ctrl-C cancels a query.
+At the prompt, statements end with a semicolon, Tab completes, \\? lists the commands, Ctrl-C cancels a query. \
 With -c, -f or a pipe, the first failure ends it with exit code 1.
 
 Examples:

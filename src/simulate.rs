@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Write a ride-hailing city's events to Kafka: rides, driver locations, payments, clicks, labels of the fraud among them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Topics: ride-events, driver-locations, payments, clickstream, fraud-labels; they are made if missing. The same seed and settings
+Topics: ride-events, driver-locations, payments, clickstream, fraud-labels; they are made if missing. The same seed and settings \
 give the same events, byte for byte; --truth writes what tables made from them must hold.
 
 Examples:
@@ -49,14 +49,14 @@ pub struct Args {
     #[arg(long, value_name = "TIME")]
     start: Option<String>,
     /// Cities, separated by commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    cities: Option<Vec<String>>,
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_values_t = Settings::default().cities)]
+    cities: Vec<String>,
     /// Drivers over all cities; each on shift sends its place every 4 s
-    #[arg(long, value_name = "N")]
-    drivers: Option<u32>,
+    #[arg(long, value_name = "N", default_value_t = Settings::default().drivers)]
+    drivers: u32,
     /// Riders over all cities
-    #[arg(long, value_name = "N")]
-    riders: Option<u32>,
+    #[arg(long, value_name = "N", default_value_t = Settings::default().riders)]
+    riders: u32,
     /// Simulated time that passes unseen before the start, so that trips are under way
     #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
     warm_up: Option<Duration>,
@@ -186,9 +186,9 @@ fn world(args: &Args) -> Result<Settings> {
     };
     let settings = Settings {
         seed: args.seed,
-        cities: args.cities.clone().unwrap_or(standard.cities.clone()),
-        drivers: args.drivers.unwrap_or(standard.drivers),
-        riders: args.riders.unwrap_or(standard.riders),
+        cities: args.cities.clone(),
+        drivers: args.drivers,
+        riders: args.riders,
         start_time_us,
         warm_up_s: args.warm_up.map_or(Ok(standard.warm_up_s), |span| u32::try_from(span.as_secs()).context("--warm-up is too long"))?,
         fraud: args.fraud_rate.map_or(standard.fraud, Fraud::each),

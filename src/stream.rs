@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Run the pipelines of the applied definitions
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each pipeline goes on from its newest epoch in the warehouse. Ctrl-C commits what was read and stops; a second one stops
+Each pipeline goes on from its newest epoch in the warehouse. Ctrl-C commits what was read and stops; a second one stops \
 at once, and nothing is lost by it. A pipeline that fails for a reason that may pass starts again by itself.
 
 Examples:

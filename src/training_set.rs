@@ -13,8 +13,8 @@ use crate::{Context, warehouse};
 /// Join facts with the features that were known at their time, to train a model on
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each row of the facts gets the newest row of the features with the same key that is not later than it: nothing in the file
-knows the future. Of features over windows, the time at which they are known is the window's end. Both tables are held in
+Each row of the facts gets the newest row of the features with the same key that is not later than it: nothing in the file \
+knows the future. Of features over windows, the time at which they are known is the window's end. Both tables are held in \
 memory, at one version each.
 
 Examples:

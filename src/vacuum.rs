@@ -12,9 +12,9 @@ use crate::{Context, upkeep, warehouse};
 /// Delete data files that nobody needs any more
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Two kinds of files go: those that a commit replaced (a compaction, a refreshed view) longer ago than the retention, and those that
-no commit ever named, left behind by a crash, once they are older than the retention and a day. Files that the newest epoch of
-a pipeline names stay whatever their age. Versions older than the retention, and queries that run for longer, cannot be read
+Two kinds of files go: those that a commit replaced (a compaction, a refreshed view) longer ago than the retention, and those that \
+no commit ever named, left behind by a crash, once they are older than the retention and a day. Files that the newest epoch of \
+a pipeline names stay whatever their age. Versions older than the retention, and queries that run for longer, cannot be read \
 afterwards. `watershed stream`, `batch` and the demo do this by themselves.
 
 Examples:
