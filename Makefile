@@ -30,7 +30,7 @@ test: ## Install what tests need, then formatting, lints, all tests, the end-to-
 
 unit: ## All tests but the end-to-end ones; needs nothing but Rust (T=name runs those whose name contains it)
 	@# All integration tests but e2e, the only one whose name begins with e.
-	cargo test --locked --workspace --lib --bins --test '[!e]*' --features failpoints -- $(T)
+	cargo test --locked --workspace --lib --bins --test '[!e]*' --test equal --features failpoints -- $(T)
 
 e2e: ## Only the end-to-end tests (T=name runs those whose name contains it)
 	@scripts/setup.sh test

@@ -15,6 +15,13 @@ case $(rustc --version) in
     'rustc 1.95.'*) export CLIPPY_ARGS='-Dwarnings__CLIPPY_HACKERY__' ;;
 esac
 
+# The end-to-end tests, which take most of the time, often wait for a broker, a process or a clock: on few cores one test more at once than
+# there are cores keeps those busy.
+cores=$(getconf _NPROCESSORS_ONLN)
+if [ "$cores" -le 4 ]; then
+    export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((cores + 1))}"
+fi
+
 step() {
     printf '\n=== %s\n' "$*"
     started=$(date +%s)

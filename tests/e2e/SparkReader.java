@@ -1,4 +1,7 @@
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
 import java.math.BigDecimal;
+import java.nio.charset.StandardCharsets;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.HexFormat;
@@ -8,6 +11,7 @@ import org.apache.spark.sql.Column;
 import org.apache.spark.sql.Dataset;
 import org.apache.spark.sql.Row;
 import org.apache.spark.sql.SparkSession;
+import org.apache.spark.sql.delta.DeltaLog;
 import org.apache.spark.sql.functions;
 import org.apache.spark.sql.types.ArrayType;
 import org.apache.spark.sql.types.DataType;
@@ -17,9 +21,10 @@ import org.apache.spark.sql.types.StructField;
 import org.apache.spark.sql.types.StructType;
 
 /**
- * What Spark with delta-spark sees in tables, in the words of readers.py: one JSON object on standard output.
+ * What Spark with delta-spark sees in tables, in the words of readers.py: for each line of standard input one JSON object, until there are
+ * no more lines. Nothing is kept from one line to the next.
  *
- * <p>{@code SparkReader FOLDER... -> {"FOLDER": {"rows": n, "columns": {NAME: {"type", "nulls", "distinct", "sum", "least", "greatest"}}}}}
+ * <p>{@code FOLDER<tab>FOLDER... -> {"FOLDER": {"rows": n, "columns": {NAME: {"type", "nulls", "distinct", "sum", "least", "greatest"}}}}}
  */
 final class SparkReader {
     /** A column, or a value inside of a nested one. */
@@ -27,7 +32,7 @@ final class SparkReader {
 
     private static final List<String> WHOLE = List.of("tinyint", "smallint", "int", "bigint");
 
-    public static void main(String[] folders) {
+    public static void main(String[] arguments) {
         SparkSession spark = SparkSession.builder()
                 .master("local[2]")
                 .config("spark.ui.enabled", false)
@@ -44,12 +49,27 @@ final class SparkReader {
                 .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
                 .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
                 .getOrCreate();
+        try (BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))) {
+            for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+                // An empty line asks for no folder.
+                System.out.println(answer(spark, line.isEmpty() ? new String[0] : line.split("\t")));
+            }
+        } catch (Exception failed) {
+            failed.printStackTrace();
+            // Spark's threads would go on.
+            System.exit(1);
+        }
+        spark.stop();
+    }
+
+    private static String answer(SparkSession spark, String[] folders) {
+        // What it knows of a table's log from an earlier line must not hide what stands in it now.
+        DeltaLog.clearCache();
         StringJoiner all = new StringJoiner(", ", "{", "}");
         for (String folder : folders) {
             all.add(json(folder) + ": " + summary(spark.read().format("delta").load(folder)));
         }
-        System.out.println(all);
-        spark.stop();
+        return all.toString();
     }
 
     private static String summary(Dataset<Row> table) {

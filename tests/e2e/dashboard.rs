@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::http::{get, sql, try_get};
-use crate::simulated::simulate_and_stream;
-use crate::tools::{folder, free_port, tool, wait_for};
+use crate::simulated::over_the_embedded_broker;
+use crate::tools::{folder, tool, wait_for};
 use crate::watershed::{Running, Watershed};
 
 /// Panels whose tables this test does not fill: they must say so, not fail.
@@ -61,13 +61,7 @@ fn check_views(views: &Value) {
 #[test]
 fn every_panel_is_drawn_on_a_desk_and_on_a_phone() {
     let folder = folder("dashboard-");
-    let port = free_port();
-    let mut broker = Watershed::new(["broker", "--port", &port.to_string()]).start();
-    let bootstrap = SocketAddr::from(([127, 0, 0, 1], port));
-    broker.until("the broker listens", |_| std::net::TcpStream::connect(bootstrap).ok());
-    let warehouse = folder.path().join("warehouse");
-    simulate_and_stream(&bootstrap.to_string(), &warehouse);
-    let warehouse = warehouse.display().to_string();
+    let warehouse = over_the_embedded_broker().0.display().to_string();
     let mut server = Watershed::new(["serve", "--warehouse", &warehouse, "--http-address", "127.0.0.1:0"]).start();
     let address = address_said(&mut server);
 

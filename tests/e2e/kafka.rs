@@ -12,11 +12,16 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::tools::{Server, delete_at_exit, folder, free_port, tail, tool, wait_for};
+
+/// How long Kafka may take to acknowledge what one call produces.
+const PRODUCE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a producer waits for acknowledgements at a time: always all of it, whatever arrives.
+const PRODUCER_POLL: Duration = Duration::from_millis(5);
 
 /// One broker, which is its own controller.
 pub struct Kafka {
@@ -159,13 +164,13 @@ impl Kafka {
         let mut command = self.java("kafka.Kafka");
         command.arg(self.properties());
         self.server = Some(Server::start(&command, &self.log()));
-        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let client = self.asking();
         wait_for(
             "Kafka answers",
             Duration::from_secs(60),
             || tail(&self.log(), 30),
             || {
-                let metadata = admin.inner().fetch_metadata(None, Duration::from_millis(500)).ok()?;
+                let metadata = client.fetch_metadata(None, Duration::from_millis(500)).ok()?;
                 (!metadata.brokers().is_empty()).then_some(())
             },
         );
@@ -177,6 +182,11 @@ impl Kafka {
         config.set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "200");
         config.set("log_level", "0");
         config
+    }
+
+    /// A client that asks for metadata. One of `AdminClient` would take up to 100 ms to end.
+    fn asking(&self) -> BaseConsumer {
+        self.client().create().expect("a client")
     }
 
     /// Creates a topic and waits until its partitions have a leader.
@@ -214,13 +224,13 @@ impl Kafka {
                 result.unwrap_or_else(|(topic, e)| panic!("topic {topic} was not deleted: {e}"));
             }
         });
-        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let client = self.asking();
         wait_for(
             "the topic is gone",
             Duration::from_secs(20),
             || tail(&self.log(), 30),
             || {
-                let metadata = admin.inner().fetch_metadata(Some(topic), Duration::from_secs(1)).ok()?;
+                let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(1)).ok()?;
                 metadata.topics().first()?.error().map(drop)
             },
         );
@@ -243,13 +253,13 @@ impl Kafka {
     }
 
     fn wait_for_partitions(&self, topic: &str, partitions: i32) {
-        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let client = self.asking();
         wait_for(
             "the topic has leaders",
             Duration::from_secs(20),
             || tail(&self.log(), 30),
             || {
-                let metadata = admin.inner().fetch_metadata(Some(topic), Duration::from_secs(1)).ok()?;
+                let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(1)).ok()?;
                 let found = metadata.topics().first()?.partitions();
                 (found.len() == usize::try_from(partitions).ok()? && found.iter().all(|p| p.leader() >= 0)).then_some(())
             },
@@ -265,7 +275,7 @@ impl Kafka {
     pub fn produce_keyed<'a>(&self, topic: &str, records: impl IntoIterator<Item = (i32, Option<&'a [u8]>, Option<&'a [u8]>)>) {
         let mut client = self.client();
         client.set("enable.idempotence", "true").set("linger.ms", "5").set("message.max.bytes", "20000000");
-        let producer: ThreadedProducer<_> = client.create().expect("a producer");
+        let producer: BaseProducer = client.create().expect("a producer");
         for (partition, key, value) in records {
             let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition);
             record.key = key;
@@ -275,13 +285,18 @@ impl Kafka {
                     Ok(()) => break,
                     Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
                         record = again;
-                        producer.flush(Duration::from_millis(50)).ok();
+                        producer.poll(PRODUCER_POLL);
                     }
                     Err((e, _)) => panic!("the record was not accepted: {e}"),
                 }
             }
         }
-        producer.flush(Duration::from_secs(30)).expect("all records are acknowledged");
+        // A flush of its own looks every 100 ms only, and tests produce hundreds of times.
+        let start = Instant::now();
+        while producer.in_flight_count() > 0 && start.elapsed() < PRODUCE_LIMIT {
+            producer.poll(PRODUCER_POLL);
+        }
+        producer.flush(Duration::ZERO).expect("all records are acknowledged");
     }
 
     /// The end of each partition: the offset the next record will have.

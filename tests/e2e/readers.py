@@ -1,6 +1,7 @@
-"""What other readers of Delta see in tables: one JSON object on standard output. SparkReader.java says the same in the same words.
+"""What other readers of Delta see in tables: for each line of standard input one JSON object, until there are no more lines.
+SparkReader.java says the same in the same words. Nothing is kept from one line to the next.
 
-    readers.py FOLDER...   ->   {"FOLDER": {"deltalake": SUMMARY, "duckdb": SUMMARY, "polars": SUMMARY}, ...}
+    FOLDER<tab>FOLDER...   ->   {"FOLDER": {"deltalake": SUMMARY, "duckdb": SUMMARY, "polars": SUMMARY}, ...}
 
 SUMMARY: {"rows": n, "columns": {NAME: {"type", "nulls", "distinct", "sum", "least", "greatest"}}}; what has no sense for a column is null.
 Types are in Spark's words. The values inside of structs are columns, too (`place.lat`), and so is the length of a list (`tags.length`).
@@ -93,10 +94,14 @@ def with_polars(folder):
     return polars.read_delta(folder).to_arrow()
 
 
-def main(folders):
+def main():
     readers = {"deltalake": with_deltalake, "duckdb": with_duckdb, "polars": with_polars}
-    print(json.dumps({folder: {name: summary(read(folder)) for name, read in readers.items()} for folder in folders}))
+    for line in sys.stdin:
+        # An empty line asks for no folder.
+        folders = line.rstrip("\n").split("\t") if line.strip() else []
+        answer = {folder: {name: summary(read(folder)) for name, read in readers.items()} for folder in folders}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

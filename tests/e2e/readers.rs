@@ -1,14 +1,15 @@
-//! What deltalake, DuckDB, Polars and Spark read in a table.
+//! What deltalake, DuckDB, Polars and Spark read in a table. The first test that asks starts their programs, which answer all others, too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::tools::{folder, java, tool};
+use crate::tools::{Answerer, java, tool};
 
 /// What a reader says of a table.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -39,8 +40,13 @@ pub type Summaries = BTreeMap<String, BTreeMap<String, Summary>>;
 
 /// Reads each folder with deltalake, DuckDB and Polars.
 pub fn read_with_python(folders: &[&Path]) -> Summaries {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/readers.py");
-    let by_folder: Summaries = said(Command::new(tool("python").join("bin/python")).arg(script).args(folders));
+    static PYTHON: Mutex<Option<Answerer>> = Mutex::new(None);
+    let start = || {
+        let mut python = Command::new(tool("python").join("bin/python"));
+        python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/readers.py"));
+        python
+    };
+    let by_folder: Summaries = said(&PYTHON, start, folders);
     let mut by_reader = Summaries::new();
     for (folder, readers) in by_folder {
         for (reader, summary) in readers {
@@ -52,19 +58,22 @@ pub fn read_with_python(folders: &[&Path]) -> Summaries {
 
 /// Reads each folder with Spark and delta-spark, too.
 pub fn read_with_all(folders: &[&Path]) -> Summaries {
-    let home = folder("spark-");
-    let mut spark = java(&[&tool("spark")], "SparkReader.java");
+    static SPARK: Mutex<Option<Answerer>> = Mutex::new(None);
     std::thread::scope(|scope| {
-        let spark = scope.spawn(|| said(spark.args(folders).current_dir(home.path())));
+        let spark = scope.spawn(|| said(&SPARK, || java(&[&tool("spark")], "SparkReader.java"), folders));
         let mut read = read_with_python(folders);
         read.insert("spark".to_owned(), spark.join().expect("Spark reads"));
         read
     })
 }
 
-/// Standard output of a reader, which must be a success.
-fn said<T: DeserializeOwned>(reader: &mut Command) -> T {
-    let output = reader.output().unwrap_or_else(|why| panic!("{reader:?}: {why}"));
-    assert!(output.status.success(), "a reader failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stdout)))
+/// What a reader, started unless it is there already, says of folders.
+fn said<T: DeserializeOwned>(shared: &Mutex<Option<Answerer>>, start: impl FnOnce() -> Command, folders: &[&Path]) -> T {
+    let line = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join("\t");
+    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    // One that does not answer ends with the test that asked, and the next test starts another.
+    let mut reader = shared.take().unwrap_or_else(|| Answerer::start(start()));
+    let answer = reader.ask(&line);
+    *shared = Some(reader);
+    serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{e}: {answer}"))
 }

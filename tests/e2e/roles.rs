@@ -71,6 +71,8 @@ fn three_processes_over_one_warehouse_give_what_one_gives() {
     let batch = split.watershed(["batch"]).start();
     let asked = |sql: &str| Watershed::new(["shell", "--url", &url, "--output", "csv", "-c", sql]).run();
     let refreshed = || {
+        // Each question is a process: not too often.
+        std::thread::sleep(Duration::from_millis(200));
         let answer = asked("SELECT coalesce(sum(events), 0) FROM gold.by_city");
         answer.stdout.split_whitespace().last().and_then(|number| number.parse::<usize>().ok()).unwrap_or(0)
     };

@@ -196,8 +196,10 @@ fn the_shell_is_the_same_here_and_through_a_server() {
 #[test]
 fn ctrl_c_in_the_shell_ends_the_query_on_the_server() {
     let (server, url) = serve(&tables().warehouse);
-    let shell = Watershed::new(["shell", "--url", &url, "-c", "SELECT 1 AS started", "-c", ENDLESS]).start();
-    std::thread::sleep(Duration::from_secs(2));
+    let mut shell = Watershed::new(["shell", "--url", &url, "-c", "SELECT 1 AS started", "-c", ENDLESS]).start();
+    shell.until("the first answer", |shell| shell.output().contains("started").then_some(()));
+    // The query behind it shows nothing that could be waited for.
+    std::thread::sleep(Duration::from_millis(500));
     shell.signal(libc::SIGINT);
     let ended = shell.wait(Duration::from_secs(10));
     assert_eq!(ended.status.code(), Some(130), "{}", ended.output());
@@ -229,6 +231,8 @@ fn the_tour_notebook_runs_against_a_live_demo() {
         Duration::from_secs(90),
         || demo.output(),
         || {
+            // Each question is a process: not too often.
+            std::thread::sleep(Duration::from_millis(500));
             let answer = |sql: &str| Watershed::new(["shell", "--url", &url, "--output", "csv", "-c", sql]).run();
             [enough, paid].iter().all(|sql| answer(sql).stdout.contains("true")).then_some(())
         },

@@ -2,7 +2,9 @@
 //! over the embedded broker; other readers of Delta see the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
@@ -10,7 +12,7 @@ use crate::jobs;
 use crate::kafka::Kafka;
 use crate::readers::{self, Summaries, Summary};
 use crate::table::DeltaTable;
-use crate::tools::{folder, free_port};
+use crate::tools::{delete_at_exit, folder, free_port};
 use crate::watershed::Watershed;
 
 const EVENTS: &str = "60000";
@@ -24,8 +26,24 @@ const TOPICS: [(&str, &str); 5] = [
     ("fraud-labels", "fraud_labels"),
 ];
 
+/// A warehouse with the simulated city, read over the embedded broker, and the truth about it. Tests share it: they may add to it what jobs
+/// make, and read.
+pub fn over_the_embedded_broker() -> &'static (PathBuf, Value) {
+    static CITY: OnceLock<(PathBuf, Value)> = OnceLock::new();
+    CITY.get_or_init(|| {
+        let folder = folder("embedded-").keep();
+        delete_at_exit(&folder);
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let mut broker = Watershed::new(["broker", "--port", &address.port().to_string()]).start();
+        broker.until("the broker listens", |_| TcpStream::connect(address).ok());
+        let warehouse = folder.join("warehouse");
+        let truth = simulate_and_stream(&address.to_string(), &warehouse);
+        (warehouse, truth)
+    })
+}
+
 /// Simulates, applies `sql/`, reads all of it with all windows closed; gives the truth.
-pub fn simulate_and_stream(bootstrap: &str, warehouse: &Path) -> Value {
+fn simulate_and_stream(bootstrap: &str, warehouse: &Path) -> Value {
     let truth = warehouse.with_extension("truth.json");
     let truth_text = truth.display().to_string();
     // Few drivers over a long time, so that rides and payments are not lost among locations; trips are under way at the start.
@@ -207,17 +225,10 @@ fn quoted(name: &str) -> String {
 
 #[test]
 fn tables_over_the_embedded_broker_equal_the_simulators_truth() {
-    let folder = folder("embedded-");
-    let bootstrap = format!("127.0.0.1:{}", free_port());
-    let port = bootstrap.rsplit(':').next().expect("a port").to_string();
-    let mut broker = Watershed::new(["broker", "--port", &port]).start();
-    let address: std::net::SocketAddr = bootstrap.parse().expect("an address");
-    broker.until("the broker listens", |_| std::net::TcpStream::connect(address).ok());
-    let warehouse = folder.path().join("warehouse");
-    let truth = simulate_and_stream(&bootstrap, &warehouse);
-    check(&warehouse, &truth);
-    jobs::check_trips(&warehouse);
-    jobs::check_training_set(&warehouse);
+    let (warehouse, truth) = over_the_embedded_broker();
+    check(warehouse, truth);
+    jobs::check_trips(warehouse);
+    jobs::check_training_set(warehouse);
 }
 
 #[test]

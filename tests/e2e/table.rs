@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use arrow::array::{Array, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value};
@@ -150,10 +153,16 @@ impl DeltaTable {
 
     /// The whole numbers of two columns of each row, sorted: `("kafka_partition", "kafka_offset")` gives the input's coordinates.
     pub fn pairs(&self, first: &str, second: &str) -> Vec<(i64, i64)> {
-        let number = |row: &Map<String, Value>, column: &str| {
-            row.get(column).and_then(Value::as_i64).unwrap_or_else(|| panic!("{column} in {row:?}"))
+        // Without a detour through text: the largest tables are asked for these.
+        let numbers = |batch: &RecordBatch, name: &str| {
+            let column = batch.column_by_name(name).unwrap_or_else(|| panic!("no {name} among {:?}", batch.schema()));
+            assert!(column.data_type().is_integer() && column.null_count() == 0, "{name} is {:?}", column.data_type());
+            cast(column, &DataType::Int64).expect("whole numbers").as_primitive::<Int64Type>().values().to_vec()
         };
-        let mut pairs: Vec<_> = self.objects().iter().map(|row| (number(row, first), number(row, second))).collect();
+        let mut pairs = Vec::new();
+        for (batch, _) in self.batches() {
+            pairs.extend(numbers(&batch, first).into_iter().zip(numbers(&batch, second)));
+        }
         pairs.sort_unstable();
         pairs
     }

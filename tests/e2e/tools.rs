@@ -1,9 +1,10 @@
 //! What tests need of the machine: installed tools, free ports, folders, waiting with a limit, servers that never outlive the tests.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
@@ -83,8 +84,14 @@ extern "C" fn clean_up() {
     }
 }
 
+fn clean_up_at_exit() {
+    // SAFETY: the function takes no arguments and lives as long as the program; it runs once, when the test binary exits.
+    AT_EXIT.call_once(|| assert_eq!(unsafe { libc::atexit(clean_up) }, 0));
+}
+
 /// Deletes a folder when the test binary exits: for servers that live that long.
 pub fn delete_at_exit(folder: &Path) {
+    clean_up_at_exit();
     FOLDERS.lock().expect("not poisoned").push(folder.to_path_buf());
 }
 
@@ -101,8 +108,7 @@ fn group_lives(group: i32) -> bool {
 impl Server {
     /// Starts `command` with its output going to `log`.
     pub fn start(command: &Command, log: &Path) -> Self {
-        // SAFETY: the function takes no arguments and lives as long as the program; it runs once, when the test binary exits.
-        AT_EXIT.call_once(|| assert_eq!(unsafe { libc::atexit(clean_up) }, 0));
+        clean_up_at_exit();
         let out = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
         let mut leashed = Command::new("sh");
         leashed.args(["-c", "\"$@\" </dev/null & child=$!; read -r _; kill -9 \"$child\"", "leash"]);
@@ -147,6 +153,54 @@ impl Drop for Server {
     }
 }
 
+/// A program that answers one test after another, a line to each line it is given: for programs that take seconds to start. It ends when
+/// the value is dropped, when the test binary exits, and even when that is killed: only this process holds its standard input open.
+pub struct Answerer {
+    child: Child,
+    asked: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    folder: tempfile::TempDir,
+}
+
+impl Answerer {
+    /// Starts `command` in a folder of its own.
+    pub fn start(mut command: Command) -> Self {
+        let folder = folder("answerer-");
+        delete_at_exit(folder.path());
+        let log = std::fs::File::create(folder.path().join("log")).expect("a log file");
+        command.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).process_group(0);
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{:?} did not start: {e}", command.get_program()));
+        GROUPS.lock().expect("not poisoned").push(i32::try_from(child.id()).expect("a process id"));
+        let (asked, answers) = (child.stdin.take().expect("a pipe"), BufReader::new(child.stdout.take().expect("a pipe")));
+        Self { child, asked, answers, folder }
+    }
+
+    /// What it answers to a line; panics with what it said on standard error if it ends instead.
+    pub fn ask(&mut self, line: &str) -> String {
+        let mut answer = String::new();
+        let read = writeln!(self.asked, "{line}").and_then(|()| self.answers.read_line(&mut answer));
+        let answered = read.is_ok() && answer.ends_with('\n');
+        // Its last words may still be on their way.
+        let start = Instant::now();
+        while !answered && matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(answered, "no answer to '{line}': {read:?}\n{}", tail(&self.folder.path().join("log"), 60));
+        answer
+    }
+}
+
+impl Drop for Answerer {
+    fn drop(&mut self) {
+        let group = i32::try_from(self.child.id()).expect("a process id");
+        if matches!(self.child.try_wait(), Ok(None)) {
+            signal_group(group, libc::SIGKILL);
+            let _ = self.child.wait();
+        }
+        GROUPS.lock().expect("not poisoned").retain(|g| *g != group);
+    }
+}
+
 /// A file system of its own, so small that it can be filled. Gone with the value, even if the test binary is killed: a shell beside it
 /// waits for the end of its standard input, which only this process holds open.
 #[cfg(target_os = "linux")]
@@ -168,14 +222,13 @@ impl SmallDisk {
         let mut leash = leashed.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
         let mut said = String::new();
         let stdout = leash.stdout.take().expect("a pipe");
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut said).expect("text");
+        BufReader::new(stdout).read_line(&mut said).expect("text");
         assert_eq!(said.trim(), "mounted", "no small disk could be mounted: run the tests as root, or as a user with `sudo -n`");
         Self { leash, folder }
     }
 
     /// Writes until nothing more fits; the file must be removed to make room again.
     pub fn fill(&self) -> PathBuf {
-        use std::io::Write;
         let path = self.folder.path().join("ballast");
         let mut ballast = std::fs::File::create(&path).expect("a file");
         while ballast.write_all(&[1; 4096]).is_ok() {}

@@ -1,0 +1,4 @@
+//! Sessions and the Flight SQL server over a real warehouse in memory, as those who use them see them.
+
+mod flight;
+mod session;
