@@ -41,7 +41,7 @@ pub struct Args {
     /// Then close all windows, as if no more rows could come
     #[arg(long, requires = "until_caught_up")]
     drain: bool,
-    /// Threads per stage of a pipeline [default: the setting stream.parallelism]
+    /// Tasks (threads) of each stage of a pipeline [default: the setting stream.parallelism]
     #[arg(long, value_name = "N")]
     parallelism: Option<usize>,
     /// Answer /metrics, /healthz and /readyz here [default: the setting stream.http_address]
