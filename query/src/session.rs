@@ -116,8 +116,7 @@ impl Session {
     fn over(catalog: LakeCatalog, runtime: Arc<RuntimeEnv>, workers: tokio::runtime::Handle) -> Self {
         let config = watershed_dialect::session_config()
             .with_default_catalog_and_schema(CATALOG, HOME)
-            .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true);
+            .with_create_default_catalog_and_schema(false);
         let context = SessionContext::new_with_state(watershed_dialect::session_state(config, Some(runtime)));
         let catalog = Arc::new(catalog);
         context.register_catalog(CATALOG, Arc::clone(&catalog) as _);
