@@ -15,15 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
+use watershed_dialect::compute::{environment, workers};
 use watershed_dialect::stages::{JOB_TASKS_MIN, Stage, as_of_stages, refresh_stages};
 use watershed_dialect::{AsOfJoin, as_of_join, plan_materialized_view, session_config, session_state};
 use watershed_lake::{LakeError, Overwrite, TableName, Texts, Warehouse, step};
@@ -34,10 +33,7 @@ use crate::metrics::JobObserver;
 use crate::runs::{RunRecord, RunStatus, Runs, Trigger};
 use crate::training_set::joined;
 use crate::views::declare;
-use crate::{BatchError, View, workers};
-
-/// How many memory consumers an out-of-memory message names.
-const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+use crate::{BatchError, View};
 
 /// What jobs may use, and how patient they are.
 #[derive(Debug, Clone)]
@@ -116,17 +112,10 @@ enum Computation {
 impl JobRunner {
     /// A runner with limits of its own.
     pub fn new(warehouse: Warehouse, limits: Limits) -> Result<Self, BatchError> {
-        let disk = match &limits.spill_dir {
-            Some(dir) => DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![dir.clone()])),
-            None => DiskManagerBuilder::default(),
-        };
-        let pool = TrackConsumersPool::new(FairSpillPool::new(limits.memory_bytes), CONSUMERS_NAMED);
-        let environment = RuntimeEnvBuilder::new()
-            .with_disk_manager_builder(disk.with_max_temp_directory_size(limits.spill_bytes))
-            .with_memory_pool(Arc::new(pool))
-            .build_arc()
+        let environment = environment(limits.memory_bytes, limits.spill_dir.as_deref(), limits.spill_bytes)
             .map_err(|error| BatchError::Setup(error.strip_backtrace()))?;
-        let (runs, workers, clock) = (Runs::new(warehouse.clone()), workers::handle()?, Arc::new(SystemClock));
+        let workers = workers("job").map_err(|why| BatchError::Setup(format!("no threads for jobs: {why}")))?;
+        let (runs, clock) = (Runs::new(warehouse.clone()), Arc::new(SystemClock));
         Ok(Self {
             warehouse,
             runs,

@@ -25,7 +25,6 @@ mod status;
 mod training_set;
 mod turn;
 mod views;
-mod workers;
 
 pub use clock::{Clock, SystemClock};
 pub use error::BatchError;
