@@ -239,7 +239,7 @@ mod tests {
     async fn tables_have_a_row_for_each_job_and_run() {
         let warehouse = Warehouse::open("memory://", &std::collections::HashMap::new()).await.unwrap();
         let sql = "CREATE MATERIALIZED VIEW gold.v SCHEDULE EVERY 1 HOUR AS SELECT 1 AS one".to_owned();
-        let item = watershed_lake::Definition { name: "gold.v".to_owned(), kind: project::VIEW.to_owned(), sql: sql.clone() };
+        let item = watershed_lake::Definition { name: "gold.v".to_owned(), kind: watershed_lake::kind::VIEW.to_owned(), sql: sql.clone() };
         let before = warehouse.definitions().await.unwrap();
         warehouse.save_definitions(&before, vec![item]).await.unwrap();
         let (jobs, runs) = (Jobs::new(warehouse.clone()), JobRuns::new(warehouse.clone()));

@@ -1,6 +1,7 @@
 //! `watershed status`: the pipelines and jobs as the warehouse knows them, whoever runs them.
 
 use anyhow::Result;
+use watershed_lake::kind;
 use watershed_query::shell::{Format, Shell, ShellOptions};
 
 use crate::pipelines::SHOWN;
@@ -32,7 +33,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let jobs = crate::project::applied_views(&definitions)?;
     let views = jobs.len();
     if args.output == Format::Table {
-        let tables = definitions.items.iter().filter(|item| item.kind == crate::project::TABLE).count();
+        let tables = definitions.items.iter().filter(|item| item.kind == kind::TABLE).count();
         let pipelines = if tables == 1 { "1 pipeline".to_owned() } else { format!("{tables} pipelines") };
         let pipelines = if views == 0 { pipelines } else { format!("{pipelines}, {}", batch::counted(&jobs)) };
         let revision = match definitions.revision {
