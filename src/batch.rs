@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use watershed_batch::{JobRunner, Scheduler, SchedulerOptions, Views};
 
-use crate::run::done;
+use crate::board::done;
 use crate::signals::{second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
 use crate::{Context, project, serve, upkeep, warehouse};

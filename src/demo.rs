@@ -22,10 +22,10 @@ use watershed_query::shell::{HostCommand, Shell, ShellOptions, grouped};
 use watershed_simulator::{Fraud, Settings, Topic};
 use watershed_stream::{Phase, Project, RunOptions, Runner, Until};
 
-use crate::apply::{Difference, Plan};
+use crate::apply::Difference;
+use crate::board::Board;
 use crate::config::parse_duration;
 use crate::feed::{Feed, Order, Origin, Pace, Target, now_us};
-use crate::jobs::Board;
 use crate::live::Live;
 use crate::project::{self, SqlFile};
 use crate::serve::{Servers, Taken};
@@ -181,7 +181,7 @@ impl Stage {
         let (project, views) = (checked.project.clone(), checked.views.clone());
         let warehouse = warehouse::open(&context.config).await?;
         let difference = Difference::find(&warehouse, checked).await?;
-        difference.allowed(Plan { rebuild: false }).map_err(|_| {
+        difference.allowed(false).map_err(|_| {
             anyhow!("the definitions changed since {} was made; delete it to start over, or give another --dir", dir.display())
         })?;
         let revision = difference.carry_out(&warehouse).await?;

@@ -21,6 +21,7 @@ mod say;
 
 mod apply;
 mod batch;
+mod board;
 mod broker;
 mod changes;
 mod columns;
@@ -31,6 +32,7 @@ mod demo;
 mod drop;
 mod epochs;
 mod feed;
+mod flags;
 mod jobs;
 mod live;
 mod log;

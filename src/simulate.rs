@@ -10,8 +10,8 @@ use watershed_simulator::{Fraud, Injection, Partitions, Settings, city_names};
 
 use crate::config::parse_duration;
 use crate::feed::{Feed, Order, Origin, Pace, Progress, Target, now_us};
+use crate::flags::Kafka;
 use crate::signals::{INTERRUPTED, second_ends_at_once, stop_asked};
-use crate::stream::Kafka;
 use crate::{Context, warehouse};
 
 /// How often progress is written.

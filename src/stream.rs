@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use watershed_lake::TableName;
 use watershed_stream::{RunOptions, Runner, Until};
 
+use crate::flags::Kafka;
 use crate::live::Live;
 use crate::signals::{second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
@@ -47,14 +48,6 @@ pub struct Args {
     /// Answer /metrics, /healthz and /readyz here [default: the setting stream.http_address]
     #[arg(long, value_name = "ADDRESS")]
     pub http_address: Option<String>,
-}
-
-/// How to reach Kafka.
-#[derive(Debug, clap::Args)]
-pub struct Kafka {
-    /// Kafka brokers, host:port, separated by commas
-    #[arg(short, long, value_name = "HOST:PORT")]
-    pub bootstrap: Option<String>,
 }
 
 /// Runs until stopped, or until caught up.

@@ -30,7 +30,7 @@ use watershed_lake::{LakeError, Overwrite, TableName, Texts, Warehouse, step};
 use crate::clock::{Clock, SystemClock};
 use crate::expect::{ConstraintRun, Expectations};
 use crate::metrics::JobObserver;
-use crate::runs::{RunRecord, RunStatus, Runs, Trigger};
+use crate::runs::{RunRecord, RunStatus, Runs, Trigger, versions};
 use crate::training_set::joined;
 use crate::views::declare;
 use crate::{BatchError, View};
@@ -253,8 +253,7 @@ impl JobRunner {
 
         let rows = files.iter().map(|file| file.rows).sum();
         let bytes = files.iter().map(|file| file.size_bytes).sum();
-        let read: Vec<String> = planned.read.iter().map(|(input, version)| format!("{input}@{version}")).collect();
-        let parameters = BTreeMap::from([("runId".to_owned(), run_id.to_owned()), ("read".to_owned(), read.join(" "))]);
+        let parameters = BTreeMap::from([("runId".to_owned(), run_id.to_owned()), ("read".to_owned(), versions(&planned.read))]);
         let committed = table
             .overwrite(Overwrite {
                 app_id,

@@ -31,7 +31,7 @@ pub use error::BatchError;
 pub use expect::ConstraintRun;
 pub use job::{JobRunner, Limits};
 pub use metrics::{JobCounts, JobMetrics, JobObserver};
-pub use runs::{RunRecord, RunStatus, Runs, Trigger};
+pub use runs::{RunRecord, RunStatus, Runs, Trigger, versions};
 pub use schedule::{check_schedule, next_after};
 pub use scheduler::{Listener, Scheduler, SchedulerOptions};
 pub use status::{JobStatus, statuses};
