@@ -6,8 +6,9 @@
 //! | which settings there are, and which value is in force | `config.rs` |
 //! | what `apply` takes for a change | `project.rs`, `changes.rs` |
 //! | which servers there are, and where they listen | `serve.rs` |
-//! | how pipelines are shown | `live.rs` while they run here, `pipelines.rs`, `quality.rs`, `sinks.rs` from the warehouse |
-//! | how jobs are shown | `jobs.rs` |
+//! | how pipelines and jobs are shown while they run here | `live.rs`, `board.rs` |
+//! | which tables `system` has, what `SHOW` lists | `system/` |
+//! | what several commands share | `flags.rs`, `terminal.rs`, `signals.rs` |
 //! | what is done to tables in the background | `upkeep.rs`; by hand: `compact.rs`, `vacuum.rs` |
 //! | what is told of pipelines to a monitoring system | `telemetry.rs` |
 //! | where the demo's events come from, and whether they all arrived | `feed.rs`, `reconcile.rs` |
@@ -24,21 +25,16 @@ mod batch;
 mod board;
 mod broker;
 mod changes;
-mod columns;
 mod compact;
 mod completions;
 mod config;
 mod demo;
 mod drop;
-mod epochs;
 mod feed;
 mod flags;
-mod jobs;
 mod live;
 mod log;
-mod pipelines;
 mod project;
-mod quality;
 mod rebuild;
 mod reconcile;
 mod report;
@@ -47,9 +43,9 @@ mod serve;
 mod shell;
 mod signals;
 mod simulate;
-mod sinks;
 mod status;
 mod stream;
+mod system;
 mod telemetry;
 mod terminal;
 mod training_set;

@@ -13,7 +13,7 @@ use watershed_lake::clock::now_ms;
 use watershed_query::{SystemTable, shell};
 use watershed_stream::{Held, PipelineReport, reports};
 
-use crate::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
+use super::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
 use crate::say::span;
 
 /// The columns that fit a terminal.

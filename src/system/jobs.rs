@@ -10,7 +10,7 @@ use watershed_batch::{JobStatus, RunRecord, RunStatus, Runs, statuses, versions}
 use watershed_lake::{TableName, Warehouse};
 use watershed_query::SystemTable;
 
-use crate::columns::{count, counts, maybe, text, texts, time, times_ms};
+use super::columns::{count, counts, maybe, text, texts, time, times_ms};
 use crate::project;
 
 /// The columns of `system.jobs` that fit a terminal.
