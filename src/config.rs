@@ -94,6 +94,9 @@ const AWS_VARIABLES: &[&str] = &[
     "AWS_ENDPOINT_URL",
 ];
 
+/// A flag that overrides a setting: the setting, the flag, what was typed behind it.
+pub type SettingFlag = (&'static str, &'static str, Option<String>);
+
 /// Where a value came from, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -125,8 +128,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `file` (or `watershed.toml` if it is there), then `environment`, then `flags` (setting, flag, value).
-    pub fn load<E>(file: Option<&Path>, environment: E, flags: &[(&'static str, &'static str, Option<String>)]) -> Result<Self>
+    /// Reads `file` (or `watershed.toml` if it is there), then `environment`, then `flags`.
+    pub fn load<E>(file: Option<&Path>, environment: E, flags: &[SettingFlag]) -> Result<Self>
     where
         E: IntoIterator<Item = (String, String)>,
     {

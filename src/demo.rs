@@ -24,11 +24,11 @@ use watershed_stream::{Phase, Project, RunOptions, Runner, Until};
 
 use crate::apply::Difference;
 use crate::board::Board;
-use crate::config::parse_duration;
+use crate::config::{SettingFlag, parse_duration};
 use crate::feed::{Feed, Order, Origin, Pace, Target, now_us};
 use crate::live::Live;
 use crate::project::{self, SqlFile};
-use crate::serve::{Servers, Taken};
+use crate::serve::{HTTP_ADDRESS, Servers, Taken};
 use crate::signals::{ended_from_outside, second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
 use crate::terminal::{Screen, Terminal, paint};
@@ -87,7 +87,14 @@ pub struct Args {
     seed: u64,
     /// Where the dashboard is [default: the setting serve.http_address, or any free port if that one is taken]
     #[arg(long, value_name = "ADDRESS")]
-    pub http_address: Option<String>,
+    http_address: Option<String>,
+}
+
+impl Args {
+    /// The flags that override settings.
+    pub fn settings(&self) -> [SettingFlag; 1] {
+        [(HTTP_ADDRESS, "--http-address", self.http_address.clone())]
+    }
 }
 
 /// Runs until its time is up, the prompt is left, or it is stopped.

@@ -148,33 +148,20 @@ fn main() -> ExitCode {
 }
 
 fn load(cli: &Cli) -> anyhow::Result<Config> {
-    let bootstrap = match &cli.command {
-        Command::Stream(args) => args.kafka.bootstrap.clone(),
-        Command::Simulate(args) => args.kafka.bootstrap.clone(),
-        _ => None,
-    };
-    let flight = match &cli.command {
-        Command::Serve(args) => args.flight.clone(),
-        _ => None,
-    };
-    let (serve_http, stream_http, batch_http) = match &cli.command {
-        Command::Serve(args) => (args.http_address.clone(), None, None),
-        Command::Demo(args) => (args.http_address.clone(), None, None),
-        Command::Stream(args) => (None, args.http_address.clone(), None),
-        Command::Batch(args) => (None, None, args.http_address.clone()),
-        _ => (None, None, None),
-    };
-    let flags = [
+    let mut flags = vec![
         ("warehouse", "--warehouse", cli.global.warehouse.clone()),
         ("log.filter", "--log", cli.global.log.clone()),
         ("log.file", "--log-file", cli.global.log_file.clone()),
         ("log.format", "--log-format", cli.global.log_format.clone()),
-        ("kafka.bootstrap", "--bootstrap", bootstrap),
-        (serve::FLIGHT_ADDRESS, "--flight", flight),
-        (serve::HTTP_ADDRESS, "--http-address", serve_http),
-        ("stream.http_address", "--http-address", stream_http),
-        ("batch.http_address", "--http-address", batch_http),
     ];
+    match &cli.command {
+        Command::Demo(args) => flags.extend(args.settings()),
+        Command::Stream(args) => flags.extend(args.settings()),
+        Command::Batch(args) => flags.extend(args.settings()),
+        Command::Serve(args) => flags.extend(args.settings()),
+        Command::Simulate(args) => flags.extend(args.settings()),
+        _ => {}
+    }
     Config::load(cli.global.config.as_deref(), std::env::vars(), &flags)
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use watershed_lake::TableName;
 use watershed_stream::{RunOptions, Runner, Until};
 
+use crate::config::SettingFlag;
 use crate::flags::Kafka;
 use crate::live::Live;
 use crate::signals::{second_ends_at_once, stop_asked};
@@ -32,7 +33,7 @@ Examples:
   watershed stream --until-caught-up --drain      for a backfill or a test")]
 pub struct Args {
     #[command(flatten)]
-    pub kafka: Kafka,
+    kafka: Kafka,
     /// Only these streaming tables
     #[arg(value_name = "TABLE")]
     only: Vec<TableName>,
@@ -47,7 +48,14 @@ pub struct Args {
     parallelism: Option<usize>,
     /// Answer /metrics, /healthz and /readyz here [default: the setting stream.http_address]
     #[arg(long, value_name = "ADDRESS")]
-    pub http_address: Option<String>,
+    http_address: Option<String>,
+}
+
+impl Args {
+    /// The flags that override settings.
+    pub fn settings(&self) -> [SettingFlag; 2] {
+        [self.kafka.setting(), ("stream.http_address", "--http-address", self.http_address.clone())]
+    }
 }
 
 /// Runs until stopped, or until caught up.
