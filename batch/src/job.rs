@@ -27,11 +27,11 @@ use watershed_dialect::stages::{JOB_TASKS_MIN, Stage, as_of_stages, refresh_stag
 use watershed_dialect::{AsOfJoin, as_of_join, plan_materialized_view, session_config, session_state};
 use watershed_lake::{LakeError, Overwrite, TableName, Texts, Warehouse, step};
 
+use crate::as_of::joined;
 use crate::clock::{Clock, SystemClock};
 use crate::expect::{ConstraintRun, Expectations};
 use crate::metrics::JobObserver;
 use crate::runs::{RunRecord, RunStatus, Runs, Trigger, versions};
-use crate::training_set::joined;
 use crate::views::declare;
 use crate::{BatchError, View};
 
@@ -243,8 +243,8 @@ impl JobRunner {
                 }
             }
             Computation::AsOf(join) => {
-                let (rows, _memory) = joined(&planned.context, &join).await?;
-                writer.write(expectations.hold(rows)?).await?;
+                let joined = joined(&planned.context, &join).await?;
+                writer.write(expectations.hold(joined.rows.clone())?).await?;
             }
         }
         let (constraints, dropped) = expectations.counts();
