@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result, bail};
 use watershed_lake::Warehouse;
 
 use crate::changes::{self, Change};
-use crate::drop::confirm;
 use crate::project::{self, Checked};
 use crate::report::Rendered;
 use crate::{Context, warehouse};
@@ -37,13 +36,6 @@ pub struct Args {
     rebuild: bool,
 }
 
-/// What to do with the differences.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Drop tables whose query changed.
-    pub rebuild: bool,
-}
-
 /// Applies a folder.
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let folder = args.folder.clone().unwrap_or_else(|| PathBuf::from(context.config.text("project")));
@@ -57,12 +49,12 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     }
     say!("{}:", warehouse.url());
     say!("{}", changes::render(&difference.changes, context.terminal.color_output()).trim_end());
-    difference.allowed(Plan { rebuild: args.rebuild })?;
+    difference.allowed(args.rebuild)?;
     if args.dry_run {
         say!("a dry run: nothing was changed");
         return Ok(0);
     }
-    if !args.yes && !confirm(context, "Go ahead?")? {
+    if !args.yes && !context.terminal.confirm("Go ahead?")? {
         say!("nothing was changed");
         return Ok(0);
     }
@@ -94,10 +86,10 @@ impl Difference {
         Ok(Self { old, new, changes })
     }
 
-    /// An error if the changes ask for more than `plan` allows.
-    pub fn allowed(&self, plan: Plan) -> Result<()> {
+    /// An error if a table would be made anew and `rebuild` does not allow that.
+    pub fn allowed(&self, rebuild: bool) -> Result<()> {
         let rebuilt = changes::rebuilt(&self.changes);
-        if rebuilt.is_empty() || plan.rebuild {
+        if rebuilt.is_empty() || rebuild {
             return Ok(());
         }
         let names: Vec<String> = rebuilt.iter().map(ToString::to_string).collect();

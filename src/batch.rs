@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use watershed_batch::{JobRunner, Scheduler, SchedulerOptions, Views};
 
-use crate::run::done;
+use crate::board::done;
+use crate::config::SettingFlag;
 use crate::signals::{second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
 use crate::{Context, project, serve, upkeep, warehouse};
@@ -24,7 +25,14 @@ Examples:
 pub struct Args {
     /// Answer /metrics, /healthz and /readyz here [default: the setting batch.http_address]
     #[arg(long, value_name = "ADDRESS")]
-    pub http_address: Option<String>,
+    http_address: Option<String>,
+}
+
+impl Args {
+    /// The flags that override settings.
+    pub fn settings(&self) -> [SettingFlag; 1] {
+        [("batch.http_address", "--http-address", self.http_address.clone())]
+    }
 }
 
 /// Runs until stopped.

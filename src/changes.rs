@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 use watershed_batch::Views;
+use watershed_lake::kind::{PANEL, SINK, SOURCE, TABLE, VIEW};
 use watershed_lake::{Definitions, TableName};
 use watershed_stream::{Blueprint, Project};
 
-use crate::project::{Checked, PANEL, SINK, SOURCE, TABLE, VIEW};
+use crate::project::Checked;
 use crate::terminal::paint;
 
 /// What happens to one definition.

@@ -14,44 +14,67 @@ use anyhow::{Context, Result, anyhow, bail};
 /// The file looked for in the working folder.
 pub const FILE: &str = "watershed.toml";
 
-/// One setting: name, default (`""`: none), meaning.
+/// What may be written as the value of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Anything.
+    Text,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A whole number.
+    Count,
+    /// A size: `512MiB`.
+    Bytes,
+    /// `true` or `false`.
+    Switch,
+    /// A time span: `7d`; may be empty.
+    Span,
+    /// An address to listen on; may be empty.
+    Address,
+}
+
+/// One setting: name, what may be written, default (`""`: none), meaning.
 pub struct Setting {
     /// `section.name`.
     pub name: &'static str,
+    /// What may be written.
+    pub kind: Kind,
     /// As it would be written.
     pub default: &'static str,
     /// One line for people.
     pub meaning: &'static str,
 }
 
-const fn setting(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
-    Setting { name, default, meaning }
+const fn setting(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, kind, default, meaning }
 }
+
+use Kind::{Address, Bytes, Count, Span, Switch, Text, Word};
 
 /// All settings there are.
 pub const SETTINGS: &[Setting] = &[
-    setting("warehouse", "warehouse", "where tables live: a folder, or s3://bucket/prefix"),
-    setting("project", "sql", "the folder of .sql definitions"),
-    setting("kafka.bootstrap", "localhost:9092", "Kafka brokers, with commas between"),
-    setting("stream.parallelism", "0", "threads per pipeline; 0: one per processor"),
-    setting("stream.http_address", "", "where `stream` answers /metrics, /healthz and /readyz; nowhere if empty"),
-    setting("batch.parallel", "2", "jobs that run at once"),
-    setting("batch.memory_limit", "1GiB", "memory for jobs; beyond it they spill where queries do, or fail"),
-    setting("batch.http_address", "", "where `batch` answers /metrics, /healthz and /readyz; nowhere if empty"),
-    setting("serve.http_address", "127.0.0.1:8321", "where `serve` and the demo answer HTTP: dashboard, SQL, metrics; nowhere if empty"),
-    setting("serve.flight_address", "127.0.0.1:8815", "where Flight SQL is served: host:port of this machine; nowhere if empty"),
-    setting("lake.compact", "true", "merge small files of the tables that this process writes, in the background"),
-    setting("lake.compact_files", "32", "small files of about one size that must have come together to be merged"),
-    setting("lake.file_size", "128MiB", "the size of merged files"),
-    setting("lake.vacuum_retention", "7d", "how long data files are kept after they were replaced; for ever if empty"),
-    setting("lake.log_retention", "7d", "how far back versions of a table can be asked for; fixed when a table is made"),
-    setting("query.memory_limit", "1GiB", "memory for queries; beyond it they spill or fail"),
-    setting("query.spill_dir", "", "where queries spill; else the system's temporary folder"),
-    setting("query.spill_limit", "32GiB", "how much queries may spill"),
+    setting("warehouse", Text, "warehouse", "where tables live: a folder, or s3://bucket/prefix"),
+    setting("project", Text, "sql", "the folder of .sql definitions"),
+    setting("kafka.bootstrap", Text, "localhost:9092", "Kafka brokers, with commas between"),
+    setting("stream.parallelism", Count, "0", "tasks (threads) of each stage of a pipeline; 0: processors / pipelines"),
+    setting("stream.http_address", Address, "", "where `stream` answers /metrics, /healthz and /readyz; nowhere if empty"),
+    setting("batch.parallel", Count, "2", "jobs that run at once"),
+    setting("batch.memory_limit", Bytes, "1GiB", "memory for jobs; beyond it they spill where queries do, or fail"),
+    setting("batch.http_address", Address, "", "where `batch` answers /metrics, /healthz and /readyz; nowhere if empty"),
+    setting("serve.http_address", Address, "127.0.0.1:8321", "HTTP of `serve` and the demo: dashboard, SQL, metrics; nowhere if empty"),
+    setting("serve.flight_address", Address, "127.0.0.1:8815", "where Flight SQL is served: host:port of this machine; nowhere if empty"),
+    setting("lake.compact", Switch, "true", "merge small files of the tables that this process writes, in the background"),
+    setting("lake.compact_files", Count, "32", "small files of about one size that must have come together to be merged"),
+    setting("lake.file_size", Bytes, "128MiB", "the size of merged files"),
+    setting("lake.vacuum_retention", Span, "7d", "how long data files are kept after they were replaced; for ever if empty"),
+    setting("lake.log_retention", Span, "7d", "how far back versions of a table can be asked for; fixed when a table is made"),
+    setting("query.memory_limit", Bytes, "1GiB", "memory for queries; beyond it they spill or fail"),
+    setting("query.spill_dir", Text, "", "where queries spill; else the system's temporary folder"),
+    setting("query.spill_limit", Bytes, "32GiB", "how much queries may spill"),
     // The Delta kernel logs as an error what it returns as one, such as that a table is not there yet.
-    setting("log.filter", "warn,watershed=info,buoyant_kernel=off,delta_kernel=off", "what is logged"),
-    setting("log.file", "", "where the log goes; else standard error"),
-    setting("log.format", "text", "text or json"),
+    setting("log.filter", Text, "warn,watershed=info,buoyant_kernel=off,delta_kernel=off", "what is logged"),
+    setting("log.file", Text, "", "where the log goes; else standard error"),
+    setting("log.format", Word(&["text", "json"]), "text", "text or json"),
 ];
 
 /// Sections whose further settings are handed on unread.
@@ -70,6 +93,9 @@ const AWS_VARIABLES: &[&str] = &[
     "AWS_ENDPOINT",
     "AWS_ENDPOINT_URL",
 ];
+
+/// A flag that overrides a setting: the setting, the flag, what was typed behind it.
+pub type SettingFlag = (&'static str, &'static str, Option<String>);
 
 /// Where a value came from, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +128,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `file` (or `watershed.toml` if it is there), then `environment`, then `flags` (setting, flag, value).
-    pub fn load<E>(file: Option<&Path>, environment: E, flags: &[(&'static str, &'static str, Option<String>)]) -> Result<Self>
+    /// Reads `file` (or `watershed.toml` if it is there), then `environment`, then `flags`.
+    pub fn load<E>(file: Option<&Path>, environment: E, flags: &[SettingFlag]) -> Result<Self>
     where
         E: IntoIterator<Item = (String, String)>,
     {
@@ -190,20 +216,22 @@ impl Config {
         Ok(())
     }
 
-    /// Reads every typed setting once, so that a wrong value is told at the start and not when it is first used.
+    /// Reads every setting once, so that a wrong value is told at the start and not when it is first used.
     fn check(&self) -> Result<()> {
-        self.bytes("query.memory_limit")?;
-        self.bytes("query.spill_limit")?;
-        self.number("stream.parallelism")?;
-        self.number("lake.compact_files")?;
-        self.bytes("lake.file_size")?;
-        self.flag("lake.compact")?;
-        self.span("lake.vacuum_retention")?;
-        self.span("lake.log_retention")?;
-        self.address("serve.flight_address")?;
-        match self.text("log.format") {
-            "text" | "json" => Ok(()),
-            other => Err(self.wrong("log.format", &format!("'{other}' is neither text nor json"))),
+        SETTINGS.iter().try_for_each(|setting| self.check_one(setting))
+    }
+
+    fn check_one(&self, setting: &Setting) -> Result<()> {
+        let name = setting.name;
+        match setting.kind {
+            Kind::Text => Ok(()),
+            Kind::Word(words) if words.contains(&self.text(name)) => Ok(()),
+            Kind::Word(words) => Err(self.wrong(name, &format!("'{}' is none of {}", self.text(name), words.join(", ")))),
+            Kind::Count => self.number(name).map(drop),
+            Kind::Bytes => self.bytes(name).map(drop),
+            Kind::Switch => self.flag(name).map(drop),
+            Kind::Span => self.span(name).map(drop),
+            Kind::Address => self.address(name).map(drop),
         }
     }
 
@@ -420,6 +448,24 @@ mod tests {
         let wrong = lake("compact = \"maybe\"").unwrap_err().to_string();
         assert!(wrong.contains("lake.compact") && wrong.contains("'maybe' is neither true nor false"), "{wrong}");
         assert!(lake("vacuum_retention = \"a week\"").unwrap_err().to_string().contains("7d"));
+    }
+
+    #[test]
+    fn every_typed_setting_refuses_nonsense_at_the_start() {
+        let mut texts = Vec::new();
+        for setting in SETTINGS {
+            let variable = variable(setting.name);
+            match (setting.kind, load("", &[(variable.as_str(), "nonsense")], None)) {
+                (Kind::Text, loaded) => texts.extend(loaded.map(|_| setting.name)),
+                (_, Ok(_)) => panic!("{} takes nonsense", setting.name),
+                (_, Err(why)) => {
+                    let (why, place) = (why.to_string(), format!("{} (from the environment variable {variable})", setting.name));
+                    assert!(why.starts_with(&format!("{place}: 'nonsense' is n")), "{why}");
+                }
+            }
+        }
+        // A new setting that takes anything is a decision, made here.
+        assert_eq!(texts, ["warehouse", "project", "kafka.bootstrap", "query.spill_dir", "log.filter", "log.file"]);
     }
 
     #[test]

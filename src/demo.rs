@@ -22,13 +22,13 @@ use watershed_query::shell::{HostCommand, Shell, ShellOptions, grouped};
 use watershed_simulator::{Fraud, Settings, Topic};
 use watershed_stream::{Phase, Project, RunOptions, Runner, Until};
 
-use crate::apply::{Difference, Plan};
-use crate::config::parse_duration;
+use crate::apply::Difference;
+use crate::board::Board;
+use crate::config::{SettingFlag, parse_duration};
 use crate::feed::{Feed, Order, Origin, Pace, Target, now_us};
-use crate::jobs::Board;
 use crate::live::Live;
 use crate::project::{self, SqlFile};
-use crate::serve::{Servers, Taken};
+use crate::serve::{HTTP_ADDRESS, Servers, Taken};
 use crate::signals::{ended_from_outside, second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
 use crate::terminal::{Screen, Terminal, paint};
@@ -87,7 +87,14 @@ pub struct Args {
     seed: u64,
     /// Where the dashboard is [default: the setting serve.http_address, or any free port if that one is taken]
     #[arg(long, value_name = "ADDRESS")]
-    pub http_address: Option<String>,
+    http_address: Option<String>,
+}
+
+impl Args {
+    /// The flags that override settings.
+    pub fn settings(&self) -> [SettingFlag; 1] {
+        [(HTTP_ADDRESS, "--http-address", self.http_address.clone())]
+    }
 }
 
 /// Runs until its time is up, the prompt is left, or it is stopped.
@@ -181,7 +188,7 @@ impl Stage {
         let (project, views) = (checked.project.clone(), checked.views.clone());
         let warehouse = warehouse::open(&context.config).await?;
         let difference = Difference::find(&warehouse, checked).await?;
-        difference.allowed(Plan { rebuild: false }).map_err(|_| {
+        difference.allowed(false).map_err(|_| {
             anyhow!("the definitions changed since {} was made; delete it to start over, or give another --dir", dir.display())
         })?;
         let revision = difference.carry_out(&warehouse).await?;

@@ -1,7 +1,5 @@
 //! `watershed drop`: removes a streaming table with its rows and its pipeline's state, or a materialized view with its runs.
 
-use std::io::Write;
-
 use anyhow::{Result, bail};
 use watershed_lake::TableName;
 
@@ -34,7 +32,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     if !warehouse.tables().await?.contains(&args.table) {
         bail!("there is no table {name} in {}; `watershed shell -c 'SHOW TABLES'` lists them", warehouse.url());
     }
-    if !args.yes && !confirm(context, &format!("Remove {name} with all its rows?"))? {
+    if !args.yes && !context.terminal.confirm(&format!("Remove {name} with all its rows?"))? {
         say!("nothing was removed");
         return Ok(0);
     }
@@ -42,16 +40,4 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     watershed_batch::Runs::new(warehouse.clone()).forget(&args.table).await?;
     say!("removed {name}");
     Ok(0)
-}
-
-/// Asks a person; without one it is an error that names `--yes`.
-pub fn confirm(context: &Context, question: &str) -> Result<bool> {
-    if !context.terminal.interactive() {
-        bail!("there is no terminal to ask at; give --yes to go ahead");
-    }
-    write!(std::io::stdout(), "{question} [y/N] ")?;
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

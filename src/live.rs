@@ -5,10 +5,11 @@ use std::io::Write;
 use std::time::Instant;
 
 use watershed_lake::TableName;
-use watershed_query::shell::{Cell, Column, Layout, Style, duration, expanded, grouped};
+use watershed_query::shell::{Cell, Column, grouped};
 use watershed_stream::{Phase, PipelineMetrics};
 
-use crate::terminal::{Terminal, paint, terminal_size, terminal_width};
+use crate::say::span;
+use crate::terminal::{Terminal, paint, terminal_size};
 
 /// Columns of the table in a wide window, and in narrow ones.
 const ALL: [usize; 11] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
@@ -67,16 +68,14 @@ impl Live {
             number("epoch"),
         ];
         let rows: Vec<Vec<Cell>> = metrics.iter().zip(rates).map(|(pipeline, rate)| row(pipeline, rate)).collect();
-        let width = if self.terminal.output { terminal_width() } else { None };
-        let style = Style { width, unicode: self.terminal.output, color: self.terminal.color_output() };
         for shown in [&ALL[..], &NARROW, &NARROWER] {
             let columns: Vec<Column> = shown.iter().map(|&at| columns[at].clone()).collect();
             let rows: Vec<Vec<Cell>> = rows.iter().map(|row| shown.iter().map(|&at| row[at].clone()).collect()).collect();
-            if let Some(layout) = Layout::fit(&columns, &rows, &style) {
-                return layout.head(&columns, &style) + &layout.rows(&columns, &rows, &style);
+            if let Some(table) = self.terminal.fit(&columns, &rows) {
+                return table;
             }
         }
-        expanded(&columns, &rows, 1, &style)
+        self.terminal.table(&columns, &rows)
     }
 
     /// Everything in one line, for logs and pipes.
@@ -194,16 +193,6 @@ fn row(pipeline: &PipelineMetrics, rate: f64) -> Vec<Cell> {
         text(pipeline.watermark_lag_ms.map_or("-".to_owned(), |ms| format!("-{}", span(ms)))),
         number(pipeline.epoch),
     ]
-}
-
-/// A distance in time as a person reads it.
-pub fn span(ms: i64) -> String {
-    const DAY_MS: i64 = 86_400_000;
-    match ms {
-        ms if ms >= 2 * DAY_MS => format!("{} days", ms / DAY_MS),
-        ms if ms >= 60_000 => format!("{} min", ms / 60_000),
-        ms => duration(std::time::Duration::from_millis(ms.max(0) as u64)),
-    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@
 //! | which settings there are, and which value is in force | `config.rs` |
 //! | what `apply` takes for a change | `project.rs`, `changes.rs` |
 //! | which servers there are, and where they listen | `serve.rs` |
-//! | how pipelines are shown | `live.rs` while they run here, `pipelines.rs`, `quality.rs`, `sinks.rs` from the warehouse |
-//! | how jobs are shown | `jobs.rs` |
+//! | how pipelines and jobs are shown while they run here | `live.rs`, `board.rs` |
+//! | which tables `system` has, what `SHOW` lists | `system/` |
+//! | what several commands share | `flags.rs`, `terminal.rs`, `signals.rs` |
 //! | what is done to tables in the background | `upkeep.rs`; by hand: `compact.rs`, `vacuum.rs` |
 //! | what is told of pipelines to a monitoring system | `telemetry.rs` |
 //! | where the demo's events come from, and whether they all arrived | `feed.rs`, `reconcile.rs` |
@@ -21,22 +22,19 @@ mod say;
 
 mod apply;
 mod batch;
+mod board;
 mod broker;
 mod changes;
-mod columns;
 mod compact;
 mod completions;
 mod config;
 mod demo;
 mod drop;
-mod epochs;
 mod feed;
-mod jobs;
+mod flags;
 mod live;
 mod log;
-mod pipelines;
 mod project;
-mod quality;
 mod rebuild;
 mod reconcile;
 mod report;
@@ -45,9 +43,9 @@ mod serve;
 mod shell;
 mod signals;
 mod simulate;
-mod sinks;
 mod status;
 mod stream;
+mod system;
 mod telemetry;
 mod terminal;
 mod training_set;
@@ -150,33 +148,20 @@ fn main() -> ExitCode {
 }
 
 fn load(cli: &Cli) -> anyhow::Result<Config> {
-    let bootstrap = match &cli.command {
-        Command::Stream(args) => args.kafka.bootstrap.clone(),
-        Command::Simulate(args) => args.kafka.bootstrap.clone(),
-        _ => None,
-    };
-    let flight = match &cli.command {
-        Command::Serve(args) => args.flight.clone(),
-        _ => None,
-    };
-    let (serve_http, stream_http, batch_http) = match &cli.command {
-        Command::Serve(args) => (args.http_address.clone(), None, None),
-        Command::Demo(args) => (args.http_address.clone(), None, None),
-        Command::Stream(args) => (None, args.http_address.clone(), None),
-        Command::Batch(args) => (None, None, args.http_address.clone()),
-        _ => (None, None, None),
-    };
-    let flags = [
+    let mut flags = vec![
         ("warehouse", "--warehouse", cli.global.warehouse.clone()),
         ("log.filter", "--log", cli.global.log.clone()),
         ("log.file", "--log-file", cli.global.log_file.clone()),
         ("log.format", "--log-format", cli.global.log_format.clone()),
-        ("kafka.bootstrap", "--bootstrap", bootstrap),
-        (serve::FLIGHT_ADDRESS, "--flight", flight),
-        (serve::HTTP_ADDRESS, "--http-address", serve_http),
-        ("stream.http_address", "--http-address", stream_http),
-        ("batch.http_address", "--http-address", batch_http),
     ];
+    match &cli.command {
+        Command::Demo(args) => flags.extend(args.settings()),
+        Command::Stream(args) => flags.extend(args.settings()),
+        Command::Batch(args) => flags.extend(args.settings()),
+        Command::Serve(args) => flags.extend(args.settings()),
+        Command::Simulate(args) => flags.extend(args.settings()),
+        _ => {}
+    }
     Config::load(cli.global.config.as_deref(), std::env::vars(), &flags)
 }
 

@@ -7,24 +7,13 @@ use anyhow::{Context as _, Result, bail};
 use arrow::datatypes::SchemaRef;
 use watershed_batch::{View, Views};
 use watershed_dialect::{SqlError, Statement, StatementKind};
+use watershed_lake::kind::{PANEL, SINK, SOURCE, TABLE, VIEW};
 use watershed_lake::{Definition, Definitions, TableName};
 use watershed_stream::{Blueprint, Project, StreamError};
 
 use crate::report::Rendered;
 
 const UNREADABLE: &str = "the applied definitions cannot be read by this version; apply the project again";
-
-/// [`Definition::kind`] of a source.
-pub const SOURCE: &str = "source";
-/// [`Definition::kind`] of a streaming table.
-pub const TABLE: &str = "streaming table";
-/// [`Definition::kind`] of a panel of the dashboard.
-pub const PANEL: &str = watershed_query::http::PANEL;
-
-/// [`Definition::kind`] of a sink.
-pub const SINK: &str = "sink";
-/// [`Definition::kind`] of a materialized view.
-pub const VIEW: &str = "materialized view";
 
 /// One file of a project.
 pub struct SqlFile {

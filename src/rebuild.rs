@@ -3,7 +3,6 @@
 use anyhow::{Result, bail};
 use watershed_lake::TableName;
 
-use crate::drop::confirm;
 use crate::{Context, project, warehouse};
 
 /// Drop a streaming table's rows and its pipeline's state; the next run reads its source from the beginning
@@ -35,7 +34,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
             known.join(", ")
         );
     };
-    if !args.yes && !confirm(context, &format!("Drop all rows of {name} and read its source anew?"))? {
+    if !args.yes && !context.terminal.confirm(&format!("Drop all rows of {name} and read its source anew?"))? {
         say!("nothing was changed");
         return Ok(0);
     }

@@ -1,17 +1,14 @@
 //! `watershed run`: refreshes a materialized view now, or shows how that would be done.
 
-use std::time::Duration;
-
 use anyhow::{Result, bail};
 use tokio::sync::watch;
-use watershed_batch::{JobRunner, RunRecord, Trigger, View, Views};
+use watershed_batch::{JobRunner, Trigger, View, Views};
 use watershed_dialect::did_you_mean;
 use watershed_dialect::stages::{Stage, steps};
-use watershed_query::shell::{Cell, Column, Layout, Style, duration, expanded, grouped};
+use watershed_query::shell::{Cell, Column};
 
-use crate::jobs::versions;
+use crate::board::done;
 use crate::signals::{INTERRUPTED, stop_asked};
-use crate::terminal::terminal_width;
 use crate::{Context, project, warehouse};
 
 /// Refresh a materialized view now, whatever its schedule
@@ -75,17 +72,6 @@ async fn refreshed(runner: &JobRunner, view: &View, trigger: Trigger, stop: &wat
     }
 }
 
-/// One line about a run that succeeded.
-pub fn done(record: &RunRecord) -> String {
-    let rows = if record.rows == 1 { "row" } else { "rows" };
-    let version = record.written.map_or_else(String::new, |version| format!(", version {version}"));
-    let read = if record.read.is_empty() { String::new() } else { format!(", read {}", versions(&record.read)) };
-    let again = if record.attempts > 1 { format!(", at attempt {}", record.attempts) } else { String::new() };
-    let took = duration(Duration::from_millis(record.took_ms().unwrap_or(0) as u64));
-    let (count, bytes) = (grouped(record.rows as usize), grouped(record.bytes as usize));
-    format!("{}: {count} {rows}, {bytes} bytes{version}{read}, in {took}{again}", record.job)
-}
-
 fn find<'a>(views: &'a Views, wanted: &str) -> Result<&'a View> {
     let named = |view: &&View| view.name.to_string() == wanted || view.name.table() == wanted;
     let found: Vec<&View> = views.iter().filter(named).collect();
@@ -112,11 +98,5 @@ fn explained(view: &View, stages: &[Stage], context: &Context) -> String {
     });
     let row = |stage: &Stage| [stage.step.to_string(), stage.tasks.to_string(), stage.what.join("; ")].map(Cell::Text).to_vec();
     let rows: Vec<Vec<Cell>> = stages.iter().map(row).collect();
-    let width = if context.terminal.output { terminal_width() } else { None };
-    let style = Style { width, unicode: context.terminal.output, color: context.terminal.color_output() };
-    let table = match Layout::fit(&columns, &rows, &style) {
-        Some(layout) => layout.head(&columns, &style) + &layout.rows(&columns, &rows, &style),
-        None => expanded(&columns, &rows, 1, &style),
-    };
-    format!("{}: {}\n{table}", view.name, steps(stages))
+    format!("{}: {}\n{}", view.name, steps(stages), context.terminal.table(&columns, &rows))
 }

@@ -5,6 +5,9 @@
 
 use std::fmt::Arguments;
 use std::io::Write;
+use std::time::Duration;
+
+use watershed_query::shell::duration;
 
 /// A line on standard output.
 macro_rules! say {
@@ -19,4 +22,14 @@ macro_rules! tell {
 /// Writes a line; that nobody reads it any more is no error.
 pub fn line(mut to: impl Write, text: Arguments<'_>) {
     let _ = writeln!(to, "{text}");
+}
+
+/// A distance in time as a person reads it.
+pub fn span(ms: i64) -> String {
+    const DAY_MS: i64 = 86_400_000;
+    match ms {
+        ms if ms >= 2 * DAY_MS => format!("{} days", ms / DAY_MS),
+        ms if ms >= 60_000 => format!("{} min", ms / 60_000),
+        ms => duration(Duration::from_millis(ms.max(0) as u64)),
+    }
 }

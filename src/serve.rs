@@ -10,14 +10,14 @@ use watershed_query::http::{HttpLimits, HttpParts, HttpServer, Lake, QueryCounte
 use watershed_query::listen::listen;
 use watershed_query::{QueryError, Session};
 
-use crate::config::Config;
+use crate::config::{Config, SettingFlag};
 use crate::signals::{second_ends_at_once, stop_asked};
 use crate::telemetry::{Observed, Telemetry, not_ready};
 use crate::terminal::paint;
 use crate::{Context, warehouse};
 
 /// The setting that says where Flight SQL is served.
-pub const FLIGHT_ADDRESS: &str = "serve.flight_address";
+const FLIGHT_ADDRESS: &str = "serve.flight_address";
 /// The setting that says where HTTP is served.
 pub const HTTP_ADDRESS: &str = "serve.http_address";
 
@@ -35,10 +35,17 @@ Examples:
 pub struct Args {
     /// Where Flight SQL listens; port 0 takes a free one [default: the setting serve.flight_address]
     #[arg(long, value_name = "HOST:PORT")]
-    pub flight: Option<String>,
+    flight: Option<String>,
     /// Where HTTP listens; port 0 takes a free one [default: the setting serve.http_address]
     #[arg(long, value_name = "HOST:PORT")]
-    pub http_address: Option<String>,
+    http_address: Option<String>,
+}
+
+impl Args {
+    /// The flags that override settings.
+    pub fn settings(&self) -> [SettingFlag; 2] {
+        [(FLIGHT_ADDRESS, "--flight", self.flight.clone()), (HTTP_ADDRESS, "--http-address", self.http_address.clone())]
+    }
 }
 
 /// Serves until stopped.

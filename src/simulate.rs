@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result, bail};
 use watershed_query::shell::grouped;
 use watershed_simulator::{Fraud, Injection, Partitions, Settings, city_names};
 
-use crate::config::parse_duration;
+use crate::config::{SettingFlag, parse_duration};
 use crate::feed::{Feed, Order, Origin, Pace, Progress, Target, now_us};
+use crate::flags::Kafka;
 use crate::signals::{INTERRUPTED, second_ends_at_once, stop_asked};
-use crate::stream::Kafka;
 use crate::{Context, warehouse};
 
 /// How often progress is written.
@@ -32,7 +32,7 @@ Examples:
   watershed simulate --replay hour.jsonl --rate 10x")]
 pub struct Args {
     #[command(flatten)]
-    pub kafka: Kafka,
+    kafka: Kafka,
     /// How fast simulated time runs: real, max, or a factor such as 10x
     #[arg(long, value_name = "PACE", default_value = "real")]
     rate: Pace,
@@ -96,6 +96,13 @@ pub struct Args {
     /// Send the events of a file that --out wrote
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     replay: Option<PathBuf>,
+}
+
+impl Args {
+    /// The flags that override settings.
+    pub fn settings(&self) -> [SettingFlag; 1] {
+        [self.kafka.setting()]
+    }
 }
 
 /// Runs until its limit, or until stopped.

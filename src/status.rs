@@ -1,10 +1,11 @@
 //! `watershed status`: the pipelines and jobs as the warehouse knows them, whoever runs them.
 
 use anyhow::Result;
+use watershed_lake::kind;
 use watershed_query::shell::{Format, Shell, ShellOptions};
 
-use crate::pipelines::SHOWN;
-use crate::{Context, batch, warehouse};
+use crate::system::{jobs, pipelines};
+use crate::{Context, batch, project, warehouse};
 
 /// Show each pipeline: who runs it, its newest epoch, how far behind it is, its counts; and each job's last run
 #[derive(Debug, clap::Args)]
@@ -29,12 +30,11 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let warehouse = warehouse::open_to_read(&context.config)?;
     let definitions = warehouse.definitions().await?;
-    let jobs = crate::project::applied_views(&definitions)?;
-    let views = jobs.len();
+    let views = project::applied_views(&definitions)?;
     if args.output == Format::Table {
-        let tables = definitions.items.iter().filter(|item| item.kind == crate::project::TABLE).count();
+        let tables = definitions.items.iter().filter(|item| item.kind == kind::TABLE).count();
         let pipelines = if tables == 1 { "1 pipeline".to_owned() } else { format!("{tables} pipelines") };
-        let pipelines = if views == 0 { pipelines } else { format!("{pipelines}, {}", batch::counted(&jobs)) };
+        let pipelines = if views.is_empty() { pipelines } else { format!("{pipelines}, {}", batch::counted(&views)) };
         let revision = match definitions.revision {
             0 => "nothing is applied yet; `watershed apply DIR` does".to_owned(),
             revision => format!("{pipelines} defined (revision {revision})"),
@@ -53,11 +53,11 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         },
     );
     let more = if args.offsets { ", offsets, writer" } else { "" };
-    let sql = format!("SELECT {SHOWN}{more} FROM system.pipelines ORDER BY 1;");
+    let sql = format!("SELECT {}{more} FROM system.pipelines ORDER BY 1;", pipelines::SHOWN);
     let mut failed = shell.run_text(&sql, None).await.is_err();
     // A program that reads CSV or JSON wants one table; it asks for `system.jobs` itself.
-    if args.output == Format::Table && views > 0 {
-        failed |= shell.run_text(&format!("SELECT {} FROM system.jobs;", crate::jobs::SHOWN), None).await.is_err();
+    if args.output == Format::Table && !views.is_empty() {
+        failed |= shell.run_text(&format!("SELECT {} FROM system.jobs;", jobs::SHOWN), None).await.is_err();
     }
     Ok(u8::from(failed))
 }

@@ -7,6 +7,8 @@ use anyhow::{Result, bail};
 use watershed_lake::TableName;
 use watershed_stream::{RunOptions, Runner, Until};
 
+use crate::config::SettingFlag;
+use crate::flags::Kafka;
 use crate::live::Live;
 use crate::signals::{second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
@@ -31,7 +33,7 @@ Examples:
   watershed stream --until-caught-up --drain      for a backfill or a test")]
 pub struct Args {
     #[command(flatten)]
-    pub kafka: Kafka,
+    kafka: Kafka,
     /// Only these streaming tables
     #[arg(value_name = "TABLE")]
     only: Vec<TableName>,
@@ -41,20 +43,19 @@ pub struct Args {
     /// Then close all windows, as if no more rows could come
     #[arg(long, requires = "until_caught_up")]
     drain: bool,
-    /// Threads per stage of a pipeline [default: the setting stream.parallelism]
+    /// Tasks (threads) of each stage of a pipeline [default: the setting stream.parallelism]
     #[arg(long, value_name = "N")]
     parallelism: Option<usize>,
     /// Answer /metrics, /healthz and /readyz here [default: the setting stream.http_address]
     #[arg(long, value_name = "ADDRESS")]
-    pub http_address: Option<String>,
+    http_address: Option<String>,
 }
 
-/// How to reach Kafka.
-#[derive(Debug, clap::Args)]
-pub struct Kafka {
-    /// Kafka brokers, host:port, separated by commas
-    #[arg(short, long, value_name = "HOST:PORT")]
-    pub bootstrap: Option<String>,
+impl Args {
+    /// The flags that override settings.
+    pub fn settings(&self) -> [SettingFlag; 2] {
+        [self.kafka.setting(), ("stream.http_address", "--http-address", self.http_address.clone())]
+    }
 }
 
 /// Runs until stopped, or until caught up.

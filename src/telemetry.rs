@@ -125,9 +125,6 @@ const PIPELINE: &[Metric<PipelineMetrics>] = &[
     gauge("pipeline_snapshot", Some(Unit::Bytes), "Operator state written with the newest epoch", |p| whole(p.snapshot_bytes)),
 ];
 
-/// Phases as the label `phase` names them.
-const PHASES: [&str; 5] = ["starting", "running", "retrying", "stopped", "failed"];
-
 /// All pipelines of the process.
 struct Pipelines(Box<dyn Fn() -> Vec<PipelineMetrics> + Send + Sync>);
 
@@ -180,7 +177,7 @@ fn phases(encoder: &mut DescriptorEncoder, pipelines: &[PipelineMetrics]) -> fmt
     let help = "1 for what the pipeline is doing, 0 for what it is not";
     let mut family = encoder.encode_descriptor("pipeline_phase", help, None, MetricType::Gauge)?;
     for pipeline in pipelines {
-        for phase in PHASES {
+        for phase in Phase::NAMES {
             let mut labels = labels(pipeline);
             labels.push(("phase", phase.to_owned()));
             family.encode_family(&labels)?.encode_gauge(&u64::from(pipeline.phase.name() == phase))?;

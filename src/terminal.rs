@@ -2,6 +2,9 @@
 
 use std::io::{IsTerminal, Write};
 
+use anyhow::{Result, bail};
+use watershed_query::shell::{Cell, Column, Layout, Style, expanded};
+
 /// `--color`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ColorChoice {
@@ -55,6 +58,36 @@ impl Terminal {
     pub fn interactive(&self) -> bool {
         self.input && self.output
     }
+
+    /// Asks a person; without one it is an error that names `--yes`.
+    pub fn confirm(&self, question: &str) -> Result<bool> {
+        if !self.interactive() {
+            bail!("there is no terminal to ask at; give --yes to go ahead");
+        }
+        write!(std::io::stdout(), "{question} [y/N] ")?;
+        std::io::stdout().flush()?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// How tables are drawn on standard output.
+    fn style(&self) -> Style {
+        let width = if self.output { terminal_width() } else { None };
+        Style { width, unicode: self.output, color: self.color_output() }
+    }
+
+    /// A table for standard output; `None` if the window is too narrow for it.
+    pub fn fit(&self, columns: &[Column], rows: &[Vec<Cell>]) -> Option<String> {
+        let style = self.style();
+        let layout = Layout::fit(columns, rows, &style)?;
+        Some(layout.head(columns, &style) + &layout.rows(columns, rows, &style))
+    }
+
+    /// The same; in a window that is too narrow, each value has a line of its own.
+    pub fn table(&self, columns: &[Column], rows: &[Vec<Cell>]) -> String {
+        self.fit(columns, rows).unwrap_or_else(|| expanded(columns, rows, 1, &self.style()))
+    }
 }
 
 /// `text` in an ANSI style such as `"1;31"`, or as it is.
@@ -89,6 +122,6 @@ pub fn terminal_size() -> Option<(usize, usize)> {
 }
 
 /// Columns of the terminal; `None` where there is none.
-pub fn terminal_width() -> Option<usize> {
+fn terminal_width() -> Option<usize> {
     terminal_size().map(|(width, _)| width)
 }

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use watershed_batch::TrainingSet;
+use watershed_batch::{TrainingSet, versions};
 use watershed_lake::TableName;
 use watershed_query::shell::grouped;
 
-use crate::jobs::versions;
 use crate::{Context, warehouse};
 
 /// Join facts with the features that were known at their time, to train a model on

@@ -12,12 +12,7 @@ use watershed_lake::{LakeError, Warehouse, open_folder};
 use watershed_query::{Session, SessionOptions};
 
 use crate::config::Config;
-use crate::epochs::Epochs;
-use crate::jobs::{JobRuns, Jobs};
-use crate::pipelines::Pipelines;
-use crate::quality::Quality;
-use crate::sinks::Sinks;
-use crate::upkeep;
+use crate::{system, upkeep};
 
 /// The warehouse in force.
 pub async fn open(config: &Config) -> Result<Warehouse> {
@@ -64,14 +59,7 @@ pub fn session(config: &Config, warehouse: Warehouse) -> Result<Session> {
         memory_limit_bytes: usize::try_from(config.bytes("query.memory_limit")?)?,
         spill_dir: config.optional("query.spill_dir").map(PathBuf::from),
         spill_limit_bytes: config.bytes("query.spill_limit")?,
-        system_tables: vec![
-            Arc::new(Pipelines::new(warehouse.clone())),
-            Arc::new(Epochs::new(warehouse.clone())),
-            Arc::new(Quality::new(warehouse.clone())),
-            Arc::new(Sinks::new(warehouse.clone())),
-            Arc::new(Jobs::new(warehouse.clone())),
-            Arc::new(JobRuns::new(warehouse.clone())),
-        ],
+        system_tables: system::tables(&warehouse),
     };
     Ok(Session::with_options(warehouse, options)?)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use datafusion::error::DataFusionError;
 use watershed_dialect::SqlError;
+use watershed_dialect::compute::out_of_memory;
 use watershed_lake::{LakeError, TableName};
 
 /// Why a run failed.
@@ -26,7 +27,7 @@ pub enum BatchError {
         input: TableName,
     },
     /// The query needed more memory, spill space included.
-    #[error("the query needs more memory than a job may use ({0}); raise batch.memory_limit, or filter and aggregate earlier in the query")]
+    #[error("the query needs more memory than a job may use ({0}); raise batch.memory_limit or query.spill_limit, or filter earlier")]
     OutOfMemory(String),
     /// The query failed over real rows.
     #[error("the query failed: {}", root(.0))]
@@ -89,14 +90,10 @@ impl BatchError {
 
 impl From<DataFusionError> for BatchError {
     fn from(error: DataFusionError) -> Self {
-        let said = root(&error);
-        // Spill space that is full comes wrapped in errors of Arrow's, known only by the setting it names.
-        if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) || said.contains("max_temp_directory_size") {
-            // The list of consumers that follows speaks of operators and not of the query.
-            let detail = said.lines().next().unwrap_or_default();
-            return Self::OutOfMemory(detail.split(" with top memory consumers").next().unwrap_or(detail).to_owned());
+        match out_of_memory(&error) {
+            Some(what) => Self::OutOfMemory(what),
+            None => Self::Query(error),
         }
-        Self::Query(error)
     }
 }
 

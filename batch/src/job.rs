@@ -15,29 +15,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
+use watershed_dialect::compute::{environment, workers};
 use watershed_dialect::stages::{JOB_TASKS_MIN, Stage, as_of_stages, refresh_stages};
 use watershed_dialect::{AsOfJoin, as_of_join, plan_materialized_view, session_config, session_state};
 use watershed_lake::{LakeError, Overwrite, TableName, Texts, Warehouse, step};
 
+use crate::as_of::joined;
 use crate::clock::{Clock, SystemClock};
 use crate::expect::{ConstraintRun, Expectations};
 use crate::metrics::JobObserver;
-use crate::runs::{RunRecord, RunStatus, Runs, Trigger};
-use crate::training_set::joined;
+use crate::runs::{RunRecord, RunStatus, Runs, Trigger, versions};
 use crate::views::declare;
-use crate::{BatchError, View, workers};
-
-/// How many memory consumers an out-of-memory message names.
-const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+use crate::{BatchError, View};
 
 /// What jobs may use, and how patient they are.
 #[derive(Debug, Clone)]
@@ -116,17 +112,10 @@ enum Computation {
 impl JobRunner {
     /// A runner with limits of its own.
     pub fn new(warehouse: Warehouse, limits: Limits) -> Result<Self, BatchError> {
-        let disk = match &limits.spill_dir {
-            Some(dir) => DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![dir.clone()])),
-            None => DiskManagerBuilder::default(),
-        };
-        let pool = TrackConsumersPool::new(FairSpillPool::new(limits.memory_bytes), CONSUMERS_NAMED);
-        let environment = RuntimeEnvBuilder::new()
-            .with_disk_manager_builder(disk.with_max_temp_directory_size(limits.spill_bytes))
-            .with_memory_pool(Arc::new(pool))
-            .build_arc()
+        let environment = environment(limits.memory_bytes, limits.spill_dir.as_deref(), limits.spill_bytes)
             .map_err(|error| BatchError::Setup(error.strip_backtrace()))?;
-        let (runs, workers, clock) = (Runs::new(warehouse.clone()), workers::handle()?, Arc::new(SystemClock));
+        let workers = workers("job").map_err(|why| BatchError::Setup(format!("no threads for jobs: {why}")))?;
+        let (runs, clock) = (Runs::new(warehouse.clone()), Arc::new(SystemClock));
         Ok(Self {
             warehouse,
             runs,
@@ -254,8 +243,8 @@ impl JobRunner {
                 }
             }
             Computation::AsOf(join) => {
-                let (rows, _memory) = joined(&planned.context, &join).await?;
-                writer.write(expectations.hold(rows)?).await?;
+                let joined = joined(&planned.context, &join).await?;
+                writer.write(expectations.hold(joined.rows.clone())?).await?;
             }
         }
         let (constraints, dropped) = expectations.counts();
@@ -264,8 +253,7 @@ impl JobRunner {
 
         let rows = files.iter().map(|file| file.rows).sum();
         let bytes = files.iter().map(|file| file.size_bytes).sum();
-        let read: Vec<String> = planned.read.iter().map(|(input, version)| format!("{input}@{version}")).collect();
-        let parameters = BTreeMap::from([("runId".to_owned(), run_id.to_owned()), ("read".to_owned(), read.join(" "))]);
+        let parameters = BTreeMap::from([("runId".to_owned(), run_id.to_owned()), ("read".to_owned(), versions(&planned.read))]);
         let committed = table
             .overwrite(Overwrite {
                 app_id,

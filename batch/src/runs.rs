@@ -154,6 +154,11 @@ impl RunRecord {
     }
 }
 
+/// Tables and the versions that were read of them: `a@1 b@2`.
+pub fn versions(read: &BTreeMap<TableName, i64>) -> String {
+    read.iter().map(|(table, version)| format!("{table}@{version}")).collect::<Vec<_>>().join(" ")
+}
+
 fn new_id(ms: i64) -> String {
     let random = Uuid::new_v4().simple().to_string();
     format!("{ms:013}-{}", &random[..8])

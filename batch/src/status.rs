@@ -31,6 +31,13 @@ pub struct JobStatus {
     pub next: Option<DateTime<Utc>>,
 }
 
+impl JobStatus {
+    /// What came of its newest run, in a word or two.
+    pub fn last_status(&self) -> String {
+        self.last.as_ref().map_or_else(|| "never run".to_owned(), |run| run.status.to_string())
+    }
+}
+
 /// The jobs in an order in which each comes after those it reads; `records` newest first.
 pub fn statuses(views: &Views, records: &[RunRecord]) -> Vec<JobStatus> {
     views.iter().map(|view| status(view, records)).collect()

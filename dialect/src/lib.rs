@@ -24,9 +24,11 @@
 //! | how facts are joined with features as of their times | `as_of.rs` |
 //! | which scalar functions there are beside DataFusion's | `functions.rs`, a file each |
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
+//! | what queries and jobs are computed with: settings, memory, threads | `session.rs`, `compute.rs` |
 //! | what EXPLAIN calls the stages of a plan | `stages.rs` |
 //! | how errors find their words and places | `diagnose.rs`, `nearest.rs`, `locate.rs` |
 
+pub mod compute;
 pub mod deduplicate;
 pub mod definition;
 pub mod over;

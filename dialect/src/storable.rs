@@ -1,6 +1,9 @@
 //! Makes the result of a query fit a Delta table: casts types that Delta lacks to the ones that hold them, refuses what nothing holds.
 //!
 //! `approx_distinct` and `count(*)` over windows give unsigned numbers, `to_timestamp` gives nanoseconds; Delta has neither.
+//!
+//! `lake/src/schema.rs` brings any schema to what Delta stores; it leaves types that have passed here as they are, lists' names of their elements
+//! aside. The tests of `batch/src/job.rs` hold the two together.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The applied project: which sources and streaming tables exist, as the SQL that defined them.
+//! The applied project: which sources, streaming tables, materialized views, sinks and panels there are, as the SQL that defined them.
 //!
 //! Each apply writes `_watershed/definitions/<revision>.json` with create-if-absent; the newest revision counts, and
 //! older ones are the history.
@@ -11,12 +11,26 @@ use crate::access::PutOutcome;
 use crate::error::{LakeError, Result};
 use crate::warehouse::Warehouse;
 
+/// What [`Definition::kind`] may be, in SQL's words. The warehouse keeps these texts.
+pub mod kind {
+    /// `CREATE SOURCE`.
+    pub const SOURCE: &str = "source";
+    /// `CREATE STREAMING TABLE`.
+    pub const TABLE: &str = "streaming table";
+    /// `CREATE MATERIALIZED VIEW`.
+    pub const VIEW: &str = "materialized view";
+    /// `CREATE SINK`.
+    pub const SINK: &str = "sink";
+    /// `CREATE PANEL`.
+    pub const PANEL: &str = "panel";
+}
+
 /// One applied definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
     /// What it defines, such as `ride_events` or `silver.city_demand`.
     pub name: String,
-    /// What kind of thing that is, in SQL's words: `source`, `streaming table`.
+    /// What kind of thing that is: one of [`kind`].
     pub kind: String,
     /// The statement as it was written.
     pub sql: String,

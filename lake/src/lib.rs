@@ -54,7 +54,7 @@ pub use access::{Patience, PutOutcome};
 pub use commit::{Commit, Committed, StagedFile};
 pub use compact::Compaction;
 pub use create::Retention;
-pub use definitions::{Definition, Definitions};
+pub use definitions::{Definition, Definitions, kind};
 pub use error::{LakeError, Result};
 pub use name::TableName;
 pub use open::open_folder;

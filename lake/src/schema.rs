@@ -2,6 +2,9 @@
 //!
 //! A table's schema is what Delta can store: strings are `Utf8`, times are µs, lists are named `element`. Whatever
 //! a query produces is first brought to the nearest such type; values are cast when they are written.
+//!
+//! Queries of streaming tables and views have been through `dialect/src/storable.rs`, which also refuses what nothing holds, at its place in the SQL.
+//! What it yields is left as it is here.
 
 use std::sync::Arc;
 

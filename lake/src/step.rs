@@ -1,10 +1,10 @@
 //! Named steps at which tests kill the process.
 
-/// Marks a step of the epoch protocol. Does nothing unless the crate is built with feature `failpoints` and the
+/// Marks a step of the epoch protocol, of a compaction, a vacuum or a job's run. Does nothing unless the crate is built with feature `failpoints` and the
 /// failpoint `name` is configured to `return`; then it says so on stderr and kills this process with SIGKILL, as a
 /// power cut would.
 ///
-/// `FAILPOINTS="epoch-recorded=3*off->return"` kills at the fourth time the step is reached.
+/// `FAILPOINTS="record_written=3*off->return"` kills at the fourth time the step is reached.
 pub fn step(name: &'static str) {
     #[cfg(feature = "failpoints")]
     if fail::eval(name, |_| ()).is_some() {

@@ -3,7 +3,7 @@
 //! ```text
 //! <warehouse>/<schema>/<table>/_delta_log/…           tables
 //! <warehouse>/_watershed/definitions/<revision>.json  the applied project
-//! <warehouse>/_watershed/…                            state of pipelines; not ours
+//! <warehouse>/_watershed/pipelines, sources, jobs     what those keep for themselves: docs/architecture.md
 //! ```
 
 use std::collections::HashMap;

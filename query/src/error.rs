@@ -2,6 +2,7 @@
 
 use datafusion::error::DataFusionError;
 use watershed_dialect::SqlError;
+use watershed_dialect::compute::out_of_memory;
 use watershed_lake::LakeError;
 
 /// Why a query gave no answer.
@@ -22,9 +23,11 @@ pub enum QueryError {
         hint: String,
     },
     /// The query needed more memory (and spill space) than the session may take.
-    #[error("the query needs more memory than this session may use ({detail}); narrow it, or raise query.memory_limit")]
+    #[error(
+        "the query needs more memory than this session may use ({detail}); narrow it, or raise query.memory_limit or query.spill_limit"
+    )]
     OutOfMemory {
-        /// DataFusion's account of who held how much.
+        /// What ran out.
         detail: String,
     },
     /// The query failed while it ran.
@@ -64,15 +67,9 @@ impl From<DataFusionError> for QueryError {
             },
             other => other,
         };
-        match error.find_root() {
-            DataFusionError::ResourcesExhausted(detail) => Self::OutOfMemory { detail: reason(detail).to_owned() },
-            root => Self::Failed(root.strip_backtrace()),
+        match out_of_memory(&error) {
+            Some(detail) => Self::OutOfMemory { detail },
+            None => Self::Failed(error.find_root().strip_backtrace()),
         }
     }
-}
-
-/// Without the list of consumers, which speaks of operators and not of the query.
-fn reason(text: &str) -> &str {
-    let line = text.lines().next().unwrap_or_default();
-    line.split_once(" with top memory consumers").map_or(line, |(reason, _)| reason)
 }

@@ -12,20 +12,18 @@
 //! define or change tables are refused with the way to do it. Memory is bounded; past the bound, operators that can spill
 //! write to local disk and the others end with [`QueryError::OutOfMemory`].
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, Statement as PlanStatement};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use watershed_dialect::compute::environment;
 use watershed_dialect::{Statement, StatementKind};
 use watershed_lake::{TableName, Warehouse};
 
@@ -36,8 +34,6 @@ use crate::{QueryError, SystemTable, workers};
 
 /// `SHOW PIPELINES`, `SHOW JOBS`: tables of the schema `system`, their main columns.
 const LISTED: [&str; 3] = ["pipelines", "epochs", "jobs"];
-/// How many memory consumers an out-of-memory message names.
-const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 
 /// What a session may use.
 #[derive(Debug, Clone)]
@@ -100,15 +96,7 @@ impl Session {
 
     /// A session with limits and system tables of its own.
     pub fn with_options(warehouse: Warehouse, options: SessionOptions) -> Result<Self, QueryError> {
-        let disk = match options.spill_dir {
-            Some(dir) => DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![dir])),
-            None => DiskManagerBuilder::default(),
-        };
-        let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes), CONSUMERS_NAMED);
-        let runtime = RuntimeEnvBuilder::new()
-            .with_disk_manager_builder(disk.with_max_temp_directory_size(options.spill_limit_bytes))
-            .with_memory_pool(Arc::new(pool))
-            .build_arc()
+        let runtime = environment(options.memory_limit_bytes, options.spill_dir.as_deref(), options.spill_limit_bytes)
             .map_err(|error| QueryError::Setup(error.strip_backtrace()))?;
         Ok(Self::over(LakeCatalog::new(warehouse, options.system_tables), runtime, workers::handle()?))
     }
@@ -116,8 +104,7 @@ impl Session {
     fn over(catalog: LakeCatalog, runtime: Arc<RuntimeEnv>, workers: tokio::runtime::Handle) -> Self {
         let config = watershed_dialect::session_config()
             .with_default_catalog_and_schema(CATALOG, HOME)
-            .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true);
+            .with_create_default_catalog_and_schema(false);
         let context = SessionContext::new_with_state(watershed_dialect::session_state(config, Some(runtime)));
         let catalog = Arc::new(catalog);
         context.register_catalog(CATALOG, Arc::clone(&catalog) as _);

@@ -4,7 +4,6 @@
 //! pipelines of a demo, and every other query's input and output. One pool serves all sessions of the process.
 
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use arrow::datatypes::SchemaRef;
@@ -12,28 +11,19 @@ use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use futures::{Stream, StreamExt};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use watershed_dialect::compute::workers;
 
 use crate::QueryError;
 
 /// Batches that wait between a query and its reader.
 const BATCHES_AHEAD: usize = 2;
 
-/// The pool's handle; starts it at the first call.
+/// The pool.
 pub(crate) fn handle() -> Result<Handle, QueryError> {
-    static POOL: Mutex<Option<Handle>> = Mutex::new(None);
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(handle) = pool.as_ref() {
-        return Ok(handle.clone());
-    }
-    let runtime = Builder::new_multi_thread().thread_name("query").enable_all().build();
-    let runtime = runtime.map_err(|why| QueryError::Setup(format!("no threads for queries: {why}")))?;
-    // It lives as long as the process: a runtime must not be dropped on a thread of another one.
-    let handle = Box::leak(Box::new(runtime)).handle().clone();
-    *pool = Some(handle.clone());
-    Ok(handle)
+    workers("query").map_err(|why| QueryError::Setup(format!("no threads for queries: {why}")))
 }
 
 /// Computes `stream` on the pool. Dropping the result ends the query as soon as it next pauses.

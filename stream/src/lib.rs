@@ -11,7 +11,7 @@
 //!
 //! Rows for sinks in Kafka leave `sink.rs` at once if each is made of one message, and else behind their epoch (delivery.rs).
 //!
-//! Operators (`operators/`) are pure. Control flow, clocks and I/O live in `task.rs`, `sink.rs` and `shard.rs` only.
+//! Operators (`operators/`) are pure: no I/O, no clock, no channels.
 
 pub mod control;
 pub mod delivery;

@@ -56,15 +56,18 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// One word.
+    /// A word for each.
+    pub const NAMES: [&'static str; 5] = ["starting", "running", "retrying", "stopped", "failed"];
+
+    /// One of [`Phase::NAMES`].
     pub fn name(&self) -> &'static str {
-        match self {
-            Phase::Starting => "starting",
-            Phase::Running => "running",
-            Phase::Retrying { .. } => "retrying",
-            Phase::Stopped => "stopped",
-            Phase::Failed { .. } => "failed",
-        }
+        Self::NAMES[match self {
+            Phase::Starting => 0,
+            Phase::Running => 1,
+            Phase::Retrying { .. } => 2,
+            Phase::Stopped => 3,
+            Phase::Failed { .. } => 4,
+        }]
     }
 }
 

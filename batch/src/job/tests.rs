@@ -203,3 +203,52 @@ async fn memory_is_bounded() {
     let error = runner.run(&wide, Trigger::Manual, never()).await.unwrap_err();
     assert!(matches!(error, BatchError::OutOfMemory(_)), "{error}");
 }
+
+#[tokio::test]
+async fn tables_have_the_types_that_the_plans_of_their_queries_promise() {
+    const TYPES: [&str; 26] = [
+        "Boolean",
+        "Int8",
+        "Int16",
+        "Int32",
+        "Int64",
+        "UInt8",
+        "UInt16",
+        "UInt32",
+        "UInt64",
+        "Float16",
+        "Float32",
+        "Float64",
+        "Decimal128(10, 2)",
+        "Utf8",
+        "LargeUtf8",
+        "Utf8View",
+        "Binary",
+        "LargeBinary",
+        "BinaryView",
+        "FixedSizeBinary(2)",
+        "Date32",
+        "Date64",
+        "Timestamp(ms)",
+        "Timestamp(Microsecond, Some(\"UTC\"))",
+        "Timestamp(Nanosecond, Some(\"+01:00\"))",
+        "Dictionary(Int32, Utf8)",
+    ];
+    let runner = memory().await;
+    append(runner.warehouse(), 1, &[("A", 2)]).await;
+    let context = runner.context();
+    let sales: TableName = "bronze.sales".parse().unwrap();
+    declare(&context, &sales, runner.warehouse().table(&sales).await.unwrap().provider().await.unwrap()).unwrap();
+    let plain = TYPES.iter().enumerate().map(|(at, name)| format!("arrow_cast(copies, '{name}') AS c{at}"));
+    let nested = ["make_array(arrow_cast(copies, 'UInt8')) AS numbers", "named_struct('a', arrow_cast(book, 'LargeUtf8')) AS pair"];
+    let columns: Vec<String> = plain.chain(nested.map(str::to_owned)).collect();
+    let view = view(&format!("CREATE MATERIALIZED VIEW gold.of_all_types AS SELECT {} FROM bronze.sales", columns.join(", ")));
+    let plan = plan_materialized_view(&context.state(), &view.definition).await.unwrap();
+    let table = runner.warehouse().create_table(&view.name, Arc::clone(plan.schema().inner()), &[]).await.unwrap();
+    let held = table.schema();
+    assert_eq!(held.fields().len(), columns.len());
+    for ((planned, held), column) in plan.schema().fields().iter().zip(held.fields()).zip(&columns) {
+        // Delta has one name for the elements of lists.
+        assert!(held.data_type().equals_datatype(planned.data_type()), "{column}: {planned} in the plan, {held} in the table");
+    }
+}

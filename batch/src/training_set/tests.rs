@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::Arc;
 
-use arrow::array::{Array, Int64Array, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use watershed_lake::{Commit, Warehouse};
 

@@ -37,9 +37,6 @@ use crate::{QueryError, Session};
 pub use counters::QueryCounters;
 use problem::Problem;
 
-/// The kind of the definitions that are panels, as the warehouse keeps it.
-pub const PANEL: &str = "panel";
-
 /// What one server may spend.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {

@@ -19,12 +19,13 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use watershed_dialect::{Chart, PanelDefinition, StatementKind};
 use watershed_lake::clock::now_ms;
+use watershed_lake::kind::PANEL;
 use watershed_lake::{Definitions, Warehouse};
 
 use super::encode::{Encoder, Format};
 use super::problem::Problem;
 use super::sql::slot;
-use super::{Lake, PANEL, Site};
+use super::{Lake, Site};
 use crate::{QueryError, Session};
 
 /// For how long the rows of a panel are not computed again.

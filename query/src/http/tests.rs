@@ -8,6 +8,7 @@ use arrow::array::{Int64Array, RecordBatch, StringArray};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use watershed_lake::kind::PANEL;
 use watershed_lake::{Commit, Definition, TableName, Warehouse};
 
 use super::*;

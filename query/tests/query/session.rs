@@ -137,11 +137,17 @@ async fn a_query_that_needs_too_much_memory_spills_or_ends_with_a_named_error() 
     let warehouse = warehouse().await;
     append(&warehouse, "silver.big", 1, rows(0, 200_000)).await;
     let options = SessionOptions { memory_limit_bytes: 16 << 20, ..SessionOptions::default() };
-    let session = Session::with_options(warehouse, options).unwrap();
+    let session = Session::with_options(warehouse.clone(), options).unwrap();
     // Sorting spills: about 11 MB of text, held more than once, do not fit.
     let sorted = session.query("SELECT n, name FROM big ORDER BY name DESC, n").await.unwrap();
     let rows: usize = sorted.stream.map_ok(|batch| batch.num_rows()).try_fold(0, |sum, rows| async move { Ok(sum + rows) }).await.unwrap();
     assert_eq!(rows, 200_000);
+    // Where there is no room to spill, either.
+    let options = SessionOptions { memory_limit_bytes: 16 << 20, spill_limit_bytes: 1 << 16, ..SessionOptions::default() };
+    let cramped = Session::with_options(warehouse, options).unwrap();
+    let sorted = cramped.query("SELECT n, name FROM big ORDER BY name DESC, n").await.unwrap();
+    let error = QueryError::from(sorted.stream.try_collect::<Vec<_>>().await.expect_err("it cannot spill"));
+    assert!(matches!(error, QueryError::OutOfMemory { .. }) && error.to_string().contains("query.spill_limit"), "{error}");
     // One giant value cannot spill.
     let result = session.query("SELECT length(string_agg(name || name || name, ',')) FROM big").await.unwrap();
     let failed = result.stream.try_collect::<Vec<_>>().await.expect_err("it cannot fit");

@@ -9,7 +9,7 @@ use watershed_lake::{TableName, Warehouse};
 use watershed_query::SystemTable;
 use watershed_stream::{Counters, EpochHistory, EpochSummary};
 
-use crate::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
+use super::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
 
 /// Records of each pipeline that are read: some minutes of the usual commit interval.
 const EPOCHS_EACH: usize = 60;

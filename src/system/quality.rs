@@ -12,7 +12,7 @@ use watershed_lake::Warehouse;
 use watershed_query::SystemTable;
 use watershed_stream::{ConstraintEpoch, EpochRecord, newest_epochs};
 
-use crate::columns::{count, counts, maybe, ratio, ratios, text, texts, time, times_ms};
+use super::columns::{count, counts, maybe, ratio, ratios, text, texts, time, times_ms};
 
 /// The table; reads the warehouse anew each time.
 #[derive(Debug)]

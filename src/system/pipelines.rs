@@ -13,8 +13,8 @@ use watershed_lake::clock::now_ms;
 use watershed_query::{SystemTable, shell};
 use watershed_stream::{Held, PipelineReport, reports};
 
-use crate::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
-use crate::live::span;
+use super::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
+use crate::say::span;
 
 /// The columns that fit a terminal.
 pub const SHOWN: &str = "pipeline, state, epoch, age, behind, lag_records AS lag, rows_in, rows_out, late, quarantined, deduplicated";

@@ -1,21 +1,17 @@
-//! Jobs as people see them: `system.jobs`, `system.job_runs`, and a few lines for a terminal. `watershed status` and `SHOW JOBS` read the tables.
+//! `system.jobs` and `system.job_runs`: how each materialized view's job stands, and each run on record. `watershed status` and `SHOW JOBS` read
+//! them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
-use watershed_batch::{JobStatus, RunRecord, RunStatus, Runs, Views, statuses};
-use watershed_lake::{TableName, Warehouse, clock};
+use watershed_batch::{JobStatus, RunRecord, RunStatus, Runs, statuses, versions};
+use watershed_lake::{TableName, Warehouse};
 use watershed_query::SystemTable;
-use watershed_query::shell::{Cell, Column, Layout, Style, duration, expanded, grouped};
 
-use crate::columns::{count, counts, maybe, text, texts, time, times_ms};
+use super::columns::{count, counts, maybe, text, texts, time, times_ms};
 use crate::project;
-use crate::terminal::{Terminal, terminal_width};
 
 /// The columns of `system.jobs` that fit a terminal.
 pub const SHOWN: &str = "job, schedule, status, started, took_ms, rows, runs, failed, error";
@@ -87,7 +83,7 @@ fn job_rows(schema: SchemaRef, jobs: &[JobStatus]) -> Result<RecordBatch, ArrowE
         texts(jobs, |job| Some(job.job.to_string())),
         texts(jobs, |job| Some(job.schedule.clone())),
         texts(jobs, |job| Some(names(&job.reads))),
-        texts(jobs, |job| Some(status(job.last.as_ref()))),
+        texts(jobs, |job| Some(job.last_status())),
         times_ms(jobs, |job| Some(last(job)?.started_ms)),
         counts(jobs, |job| last(job)?.took_ms()),
         counts(jobs, |job| Some(job.last_success.as_ref()?.rows)),
@@ -155,80 +151,8 @@ fn run_rows(schema: SchemaRef, runs: &[RunRecord]) -> Result<RecordBatch, ArrowE
     RecordBatch::try_new(schema, columns)
 }
 
-/// `a@1 b@2`
-pub fn versions(read: &BTreeMap<TableName, i64>) -> String {
-    read.iter().map(|(table, version)| format!("{table}@{version}")).collect::<Vec<_>>().join(" ")
-}
-
 fn names(tables: &[TableName]) -> String {
     tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-}
-
-fn status(last: Option<&RunRecord>) -> String {
-    last.map_or_else(|| "never run".to_owned(), |run| run.status.to_string())
-}
-
-/// The jobs as lines for a terminal, below the pipelines.
-pub struct Board {
-    views: Views,
-    runs: Runs,
-    terminal: Terminal,
-}
-
-impl Board {
-    /// Of these views.
-    pub fn new(views: Views, runs: Runs, terminal: Terminal) -> Self {
-        Self { views, runs, terminal }
-    }
-
-    /// How they stand now.
-    pub async fn statuses(&self) -> Result<Vec<JobStatus>> {
-        Ok(statuses(&self.views, &self.runs.all().await?))
-    }
-
-    /// The table; empty if there are no jobs or their records cannot be read just now.
-    pub async fn table(&self) -> String {
-        let Ok(jobs) = self.statuses().await else { return String::new() };
-        if jobs.is_empty() {
-            return String::new();
-        }
-        let number = |name: &str| Column { name: name.to_owned(), number: true, whole: true };
-        let words = |name: &str| Column { name: name.to_owned(), number: false, whole: true };
-        let columns = [
-            words("job"),
-            words("schedule"),
-            words("state"),
-            number("rows"),
-            number("took"),
-            number("ago"),
-            number("runs"),
-            number("failed"),
-        ];
-        let now_ms = clock::now().timestamp_millis();
-        let rows: Vec<Vec<Cell>> = jobs.iter().map(|job| cells(job, now_ms)).collect();
-        let width = if self.terminal.output { terminal_width() } else { None };
-        let style = Style { width, unicode: self.terminal.output, color: self.terminal.color_output() };
-        match Layout::fit(&columns, &rows, &style) {
-            Some(layout) => layout.head(&columns, &style) + &layout.rows(&columns, &rows, &style),
-            None => expanded(&columns, &rows, 1, &style),
-        }
-    }
-}
-
-fn cells(job: &JobStatus, now_ms: i64) -> Vec<Cell> {
-    let span = |ms: i64| duration(Duration::from_millis(ms.max(0) as u64));
-    let maybe = |text: Option<String>| Cell::Text(text.unwrap_or_else(|| "-".to_owned()));
-    let last = job.last.as_ref();
-    vec![
-        Cell::Text(job.job.to_string()),
-        Cell::Text(job.schedule.clone()),
-        Cell::Text(status(last)),
-        maybe(job.last_success.as_ref().map(|run| grouped(run.rows as usize))),
-        maybe(last.and_then(RunRecord::took_ms).map(span)),
-        maybe(last.map(|run| span((now_ms - run.started_ms) / 1000 * 1000))),
-        Cell::Text(grouped(job.runs)),
-        Cell::Text(grouped(job.failed)),
-    ]
 }
 
 #[cfg(test)]
@@ -239,7 +163,7 @@ mod tests {
     async fn tables_have_a_row_for_each_job_and_run() {
         let warehouse = Warehouse::open("memory://", &std::collections::HashMap::new()).await.unwrap();
         let sql = "CREATE MATERIALIZED VIEW gold.v SCHEDULE EVERY 1 HOUR AS SELECT 1 AS one".to_owned();
-        let item = watershed_lake::Definition { name: "gold.v".to_owned(), kind: project::VIEW.to_owned(), sql: sql.clone() };
+        let item = watershed_lake::Definition { name: "gold.v".to_owned(), kind: watershed_lake::kind::VIEW.to_owned(), sql: sql.clone() };
         let before = warehouse.definitions().await.unwrap();
         warehouse.save_definitions(&before, vec![item]).await.unwrap();
         let (jobs, runs) = (Jobs::new(warehouse.clone()), JobRuns::new(warehouse.clone()));
@@ -248,7 +172,7 @@ mod tests {
         assert!(never.contains("gold.v") && never.contains("every 1 hour") && never.contains("never run"), "{never}");
         assert_eq!(runs.rows().await.unwrap().num_rows(), 0);
 
-        let views = Views::parse([sql.as_str()]).unwrap();
+        let views = watershed_batch::Views::parse([sql.as_str()]).unwrap();
         let runner = watershed_batch::JobRunner::new(warehouse, watershed_batch::Limits::default()).unwrap();
         let (_sender, stop) = tokio::sync::watch::channel(false);
         let run = runner.run(views.iter().next().unwrap(), watershed_batch::Trigger::Manual, stop).await.unwrap();

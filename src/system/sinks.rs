@@ -9,7 +9,7 @@ use watershed_lake::Warehouse;
 use watershed_query::SystemTable;
 use watershed_stream::{EpochRecord, SinkEpoch, newest_epochs};
 
-use crate::columns::{count, counts, text, texts, time, times_ms};
+use super::columns::{count, counts, text, texts, time, times_ms};
 
 /// The table; reads the warehouse anew each time.
 #[derive(Debug)]

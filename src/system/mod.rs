@@ -1,0 +1,35 @@
+//! The schema `system`: what the warehouse knows of pipelines and jobs, as tables. Each is read anew when it is asked for; `SHOW` lists some.
+//!
+//! | table | file |
+//! |---|---|
+//! | `system.pipelines` | `pipelines.rs` |
+//! | `system.epochs` | `epochs.rs` |
+//! | `system.quality` | `quality.rs` |
+//! | `system.sinks` | `sinks.rs` |
+//! | `system.jobs`, `system.job_runs` | `jobs.rs` |
+//!
+//! What their columns are made of: `columns.rs`.
+
+mod columns;
+mod epochs;
+pub mod jobs;
+pub mod pipelines;
+mod quality;
+mod sinks;
+
+use std::sync::Arc;
+
+use watershed_lake::Warehouse;
+use watershed_query::SystemTable;
+
+/// All of them, over `warehouse`.
+pub fn tables(warehouse: &Warehouse) -> Vec<Arc<dyn SystemTable>> {
+    vec![
+        Arc::new(pipelines::Pipelines::new(warehouse.clone())),
+        Arc::new(epochs::Epochs::new(warehouse.clone())),
+        Arc::new(quality::Quality::new(warehouse.clone())),
+        Arc::new(sinks::Sinks::new(warehouse.clone())),
+        Arc::new(jobs::Jobs::new(warehouse.clone())),
+        Arc::new(jobs::JobRuns::new(warehouse.clone())),
+    ]
+}
