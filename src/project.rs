@@ -259,6 +259,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_cannot_partition_a_table_is_refused_at_its_place() {
+        let refused = async |columns: &str, query: &str| {
+            let table = format!("CREATE STREAMING TABLE silver.rides\nPARTITIONED BY ({columns})\nAS SELECT {query} FROM rides;");
+            mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", &table)]).await
+        };
+        for query in ["city, CAST(1 AS DOUBLE) AS x", "city, CAST(1 AS REAL) AS x", "city, CAST(city AS BYTEA) AS x"] {
+            let said = refused("x", query).await;
+            assert!(said.contains("cannot be partitioned by 'x'") && said.contains("b.sql:3:4"), "{query}\n{said}");
+        }
+        let said = refused("citty", "city, at").await;
+        assert!(said.contains("did you mean 'city'?") && said.contains("b.sql:3:4"), "{said}");
+        let said = refused("city", "city").await;
+        assert!(said.contains("leave at least one out"), "{said}");
+    }
+
+    #[tokio::test]
     async fn mistakes_in_constraints_and_sinks_are_shown_at_their_place_in_the_file() {
         let table = "CREATE STREAMING TABLE silver.rides (\n  CONSTRAINT known EXPECT (citty IS NOT NULL)\n) AS SELECT city FROM rides;";
         let said = mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", table)]).await;

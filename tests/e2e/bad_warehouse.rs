@@ -348,6 +348,12 @@ fn a_changed_query_over_old_state_is_refused_before_anything_changes() {
     assert!(refused.stdout.contains("rows and state are dropped, the topic is read anew"), "{}", refused.output());
     says(&refused, &["the query of bronze.a changed", "nothing was changed", "--rebuild"]);
     goes_on(&project, 30);
+    // What could not be made anew is not dropped either.
+    let impossible = changed.replacen("bronze.a WITH", "bronze.a PARTITIONED BY (fare) WITH", 1).replacen("cents,", "cents, fare,", 1);
+    let refused = project.applying("changed", &impossible, &["--rebuild"]).run();
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
+    says(&refused, &["a table cannot be partitioned by 'fare': it is Float64", "definitions.sql:"]);
+    goes_on(&project, 30);
     project.applying("changed", &changed, &["--rebuild"]).succeeds();
     goes_on(&project, 30);
     assert_eq!(project.ask("SELECT max(event_id) FROM bronze.a"), ["E-9"]);
