@@ -200,8 +200,8 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::pipelines::remove;
     use crate::project::Project;
-    use crate::runner::remove;
 
     async fn transact(shard: &ShardId, tables: &BTreeMap<Target, Table>, epoch: i64) {
         for (target, table) in tables {
