@@ -45,7 +45,8 @@ pub async fn rebuild(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<(),
 pub async fn remove(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), StreamError> {
     // Records go first: what then remains is a table without state, which is refused by name, never silently started over.
     warehouse.remove(&warehouse.list(&Path::from(epoch::folder(pipeline))).await?).await?;
-    for table in [pipeline.clone(), pipeline.side("late"), pipeline.side("violations")] {
+    let sides = tables::SIDES.map(|(_, side)| pipeline.side(side));
+    for table in std::iter::once(pipeline.clone()).chain(sides) {
         match warehouse.drop_table(&table).await {
             Ok(()) | Err(LakeError::NoSuchTable(_)) => {}
             Err(error) => return Err(error.into()),
