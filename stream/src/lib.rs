@@ -44,7 +44,7 @@ pub use error::StreamError;
 pub use history::{EpochHistory, EpochSummary};
 pub use holder::{Held, Vitals};
 pub use metrics::{COMMIT_BUCKETS_MS, CommitTimes, Metrics, Phase, PipelineMetrics};
-pub use pipelines::{PipelineReport, newest_epochs, prepare, rebuild, remove, reports};
+pub use pipelines::{PipelineReport, check_free, newest_epochs, prepare, rebuild, remove, reports};
 pub use plan::Blueprint;
 pub use project::Project;
 pub use runner::{Observer, RunOptions, Runner};

@@ -35,14 +35,23 @@ pub async fn prepare(warehouse: &Warehouse, project: &Project) -> Result<BTreeMa
 /// Errors: [`StreamError::Held`] while a process runs it.
 pub async fn rebuild(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<(), StreamError> {
     let shard = ShardId { pipeline: tables::main_name(blueprint)?, shard: 0 };
-    holder::check_free(warehouse, &shard).await?;
     remove(warehouse, &shard.pipeline).await?;
     tables::open(warehouse, blueprint, &shard, None).await?;
     Ok(())
 }
 
+/// Fails while a process runs the pipeline; passes where there is none of that name, as for a table that a job writes.
+///
+/// Errors: [`StreamError::Held`].
+pub async fn check_free(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), StreamError> {
+    holder::check_free(warehouse, &ShardId { pipeline: pipeline.clone(), shard: 0 }).await
+}
+
 /// Removes a pipeline's state and its table with the late and the violating rows; quarantined rows of the source stay.
+///
+/// Errors: [`StreamError::Held`] while a process runs it.
 pub async fn remove(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), StreamError> {
+    check_free(warehouse, pipeline).await?;
     // Records go first: what then remains is a table without state, which is refused by name, never silently started over.
     warehouse.remove(&warehouse.list(&Path::from(epoch::folder(pipeline))).await?).await?;
     let sides = tables::SIDES.map(|(_, side)| pipeline.side(side));
@@ -86,4 +95,35 @@ pub(crate) async fn shards(warehouse: &Warehouse) -> Result<Vec<ShardId>, Stream
     let listed = warehouse.store().list_with_delimiter(Some(&Path::from(epoch::PIPELINES))).await?;
     let names = listed.common_prefixes.iter().filter_map(|p| p.filename()?.parse().ok());
     Ok(names.map(|pipeline| ShardId { pipeline, shard: 0 }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::holder::Identity;
+
+    #[tokio::test]
+    async fn what_a_process_runs_is_not_removed() {
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true)]));
+        let (run, of_a_job): (TableName, TableName) = ("silver.rides".parse().unwrap(), "gold.by_day".parse().unwrap());
+        for table in [&run, &of_a_job] {
+            warehouse.create_table(table, schema.clone(), &[]).await.unwrap();
+        }
+        let (shard, me) = (ShardId { pipeline: run.clone(), shard: 0 }, Identity::of_this_process());
+        holder::say(&warehouse, &shard, &me, None, false).await;
+        let error = remove(&warehouse, &run).await.unwrap_err();
+        assert!(matches!(error, StreamError::Held { .. }), "{error}");
+        remove(&warehouse, &of_a_job).await.unwrap();
+        assert_eq!(warehouse.tables().await.unwrap(), [run.clone()]);
+
+        holder::say(&warehouse, &shard, &me, None, true).await;
+        remove(&warehouse, &run).await.unwrap();
+        assert!(warehouse.tables().await.unwrap().is_empty());
+    }
 }

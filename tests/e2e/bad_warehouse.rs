@@ -11,7 +11,7 @@ use crate::kafka::Kafka;
 use crate::project::{Project, TWINS, source, tables};
 use crate::serving::python;
 use crate::tools::{SmallDisk, delete_at_exit, folder};
-use crate::watershed::{Finished, LIMIT, Running};
+use crate::watershed::{Finished, LIMIT, Running, Watershed};
 
 fn produce(kafka: &Kafka, topic: &str, numbers: std::ops::Range<i64>) {
     let values = plain(numbers, 1);
@@ -361,12 +361,23 @@ fn a_changed_query_over_old_state_is_refused_before_anything_changes() {
 }
 
 #[test]
-fn a_pipeline_that_runs_is_not_rebuilt() {
+fn a_pipeline_that_runs_is_not_rebuilt_or_removed() {
     let (kafka, project) = twins("busy");
     let running = started(kafka, &project, "busy");
-    let refused = project.watershed(["rebuild", "bronze.a", "--yes"]).run();
-    assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
-    says(&refused, &[&format!("bronze.a is held by process {}", running.id())]);
+    let held = format!("bronze.a is held by process {}", running.id());
+    let is_refused = |command: Watershed| {
+        let refused = command.run();
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
+        says(&refused, &[&held]);
+    };
+    is_refused(project.watershed(["rebuild", "bronze.a", "--yes"]));
+    let all = format!("{}\n{TWINS}", source());
+    // Both change; neither is dropped if one cannot be.
+    is_refused(project.applying("busy", &all.replace("AS SELECT event_id,", "AS SELECT upper(event_id) AS event_id,"), &["--rebuild"]));
+    let without = &TWINS[TWINS.find("CREATE STREAMING TABLE bronze.b").expect("the second")..];
+    project.apply("busy", &format!("{}\n{without}", source()));
+    is_refused(project.watershed(["drop", "bronze.a", "--yes"]));
+    project.apply("busy", &all);
     running.signal(libc::SIGTERM);
     assert!(running.wait(LIMIT).status.success());
     let unknown = project.watershed(["rebuild", "bronze.nowhere", "--yes"]).run();
