@@ -1,11 +1,12 @@
 //! Runs pipelines side by side: each fails and recovers by itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use watershed_dialect::OnGap;
+use watershed_dialect::{OnGap, did_you_mean};
 use watershed_ingest::{IngestError, OpenSink, OpenSource};
 use watershed_lake::{TableName, Warehouse};
 
@@ -13,6 +14,7 @@ use crate::StreamError;
 use crate::epoch::ShardId;
 use crate::holder::Identity;
 use crate::metrics::{Metrics, Phase, PipelineMetrics};
+use crate::plan::Blueprint;
 use crate::project::Project;
 use crate::shard::{self, Ended, ShardSpec, Until};
 
@@ -59,14 +61,7 @@ impl Observer {
 impl Runner {
     /// Plans and starts the pipelines of a project.
     pub async fn start(warehouse: Warehouse, project: &Project, options: RunOptions) -> Result<Self, StreamError> {
-        let mut blueprints = project.plan_all().await?;
-        if !options.only.is_empty() {
-            if let Some(unknown) = options.only.iter().find(|name| !blueprints.contains_key(name)) {
-                let known: Vec<_> = blueprints.keys().map(ToString::to_string).collect();
-                return Err(StreamError::Unsupported(format!("there is no pipeline '{unknown}'; there are: {}", known.join(", "))));
-            }
-            blueprints.retain(|name, _| options.only.contains(name));
-        }
+        let blueprints = wanted(project.plan_all().await?, &options.only)?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let parallelism = options.parallelism.unwrap_or((cores / blueprints.len().max(1)).max(1));
         let (stop, stopped) = watch::channel(false);
@@ -122,6 +117,24 @@ impl Runner {
     }
 }
 
+/// Those of `blueprints` that are named, or all if none is.
+fn wanted(mut blueprints: BTreeMap<TableName, Blueprint>, only: &[TableName]) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
+    if only.is_empty() {
+        return Ok(blueprints);
+    }
+    if let Some(unknown) = only.iter().find(|name| !blueprints.contains_key(name)) {
+        let known: Vec<String> = blueprints.keys().map(ToString::to_string).collect();
+        let near = did_you_mean(&unknown.to_string(), known.iter().map(String::as_str));
+        return Err(StreamError::NoSuchPipeline {
+            name: unknown.to_string(),
+            known: known.join(", "),
+            hint: near.unwrap_or_else(|| "name one of these, or `watershed apply` a project that defines it".into()),
+        });
+    }
+    blueprints.retain(|name, _| only.contains(name));
+    Ok(blueprints)
+}
+
 /// Runs one shard, again and again while its errors are of the kind that passes.
 async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::Receiver<bool>) -> Result<(), StreamError> {
     let mut pause = RETRY_PAUSE_MIN;
@@ -169,4 +182,26 @@ fn passes(spec: &ShardSpec, error: &StreamError) -> bool {
     // A start goes on behind a gap if the source says so.
     let skips = matches!(error, StreamError::Ingest(IngestError::OffsetGone { wanted, low, .. }) if wanted < low);
     error.may_pass() || skips && spec.blueprint.source.on_gap == OnGap::Skip
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_unknown_pipeline_is_told_with_those_there_are_and_the_nearest() {
+        let text = "CREATE SOURCE rides (id VARCHAR) WITH (connector = 'kafka', topic = 'rides', format = 'json');
+                    CREATE STREAMING TABLE silver.rides AS SELECT id FROM rides;
+                    CREATE STREAMING TABLE silver.ids AS SELECT id FROM rides;";
+        let project = Project::parse([text]).unwrap();
+        let asked = async |name: &str| wanted(project.plan_all().await.unwrap(), &[name.parse().unwrap()]);
+        let names = asked("silver.ids").await.unwrap_or_else(|error| panic!("{error}")).into_keys().map(|name| name.to_string());
+        assert_eq!(names.collect::<Vec<_>>(), ["silver.ids"]);
+        let said = async |name: &str| asked(name).await.err().expect("an error").to_string();
+        assert_eq!(
+            said("silver.ridse").await,
+            "there is no pipeline silver.ridse: the applied definitions have silver.ids, silver.rides; did you mean 'silver.rides'?"
+        );
+        assert!(said("gold.demand").await.ends_with("; name one of these, or `watershed apply` a project that defines it"));
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 use futures::future::join_all;
-use watershed_dialect::LateRows;
+use watershed_dialect::{LateRows, SqlError};
 use watershed_lake::{Commit, LakeError, Table, TableName, Warehouse};
 
 use crate::StreamError;
@@ -14,12 +14,12 @@ use crate::sink::{Target, quarantine_schema};
 
 /// The name of the table that `blueprint` writes.
 pub fn main_name(blueprint: &Blueprint) -> Result<TableName, StreamError> {
-    TableName::new(&blueprint.table.schema, &blueprint.table.table).map_err(StreamError::Unsupported)
+    Ok(TableName::new(&blueprint.table.schema, &blueprint.table.table).map_err(SqlError::new)?)
 }
 
 /// Where the bad rows of a source go: beside the raw tables, split by pipeline, since each pipeline decodes only what it needs.
 pub fn quarantine_name(source: &str) -> Result<TableName, StreamError> {
-    TableName::new("bronze", format!("{source}$quarantine")).map_err(StreamError::Unsupported)
+    Ok(TableName::new("bronze", format!("{source}$quarantine")).map_err(SqlError::new)?)
 }
 
 /// What follows a table's name in that of its late rows: `<table>$late`.
