@@ -299,8 +299,14 @@ impl<'a> Shard<'a> {
             tokio::select! {
                 report = running.reports.recv() => match report {
                     Some(Report::Failed(error)) => return Err(error),
-                    Some(Report::Passed(passed)) => if let Some(epoch) = &mut in_flight { epoch.passed.push(*passed) },
-                    Some(Report::Staged(staged)) => if let Some(epoch) = &mut in_flight { epoch.staged = Some(*staged) },
+                    Some(Report::Passed(passed)) => if let Some(epoch) = &mut in_flight {
+                        debug_assert_eq!(passed.epoch, epoch.request.epoch, "a task has passed the barrier of another epoch");
+                        epoch.passed.push(*passed);
+                    },
+                    Some(Report::Staged(staged)) => if let Some(epoch) = &mut in_flight {
+                        debug_assert_eq!(staged.epoch, epoch.request.epoch, "the files are of another epoch");
+                        epoch.staged = Some(*staged);
+                    },
                     None => return Err(StreamError::TaskDied { pipeline: self.name(), what: "all of them".into() }),
                 },
                 _ = ticks.tick() => {}
@@ -417,6 +423,7 @@ impl<'a> Shard<'a> {
         let mut offsets = self.record.as_ref().map(|r| r.offsets.clone()).unwrap_or_default();
         epoch.passed.iter().for_each(|passed| offsets.extend(passed.offsets.clone()));
         let mut record = self.next_record(&offsets);
+        debug_assert_eq!(record.epoch, epoch.request.epoch, "an epoch is recorded under the number of its barrier");
         let mut deltas: Vec<TaskDelta> = Vec::new();
         let mut counted = Counters::default();
         let mut tallies: Vec<Tally> = Vec::new();
