@@ -37,6 +37,7 @@ pub mod state;
 pub mod tables;
 pub mod task;
 pub mod tasks;
+pub mod watermark;
 
 pub use control::StageName;
 pub use epoch::{ConstraintEpoch, Counters, EpochRecord, SinkEpoch};

@@ -25,11 +25,12 @@ use crate::StreamError;
 use crate::control::{BarrierRequest, Control, PartitionState, StageName};
 use crate::epoch::Counters;
 use crate::exchange::Exchange;
-use crate::hidden::{self, PartitionWatermark};
+use crate::hidden;
 use crate::limits::{TURN_BYTES_MAX, TURN_ROWS_MAX, TURN_WAIT};
-use crate::operator::{Chain, Output, Tally, Watermark, add_tallies};
+use crate::operator::{Chain, Output, Tally, add_tallies};
 use crate::sink::{SinkMessage, Staged, Target};
 use crate::state::{Stage, TaskDelta};
+use crate::watermark::{PartitionWatermark, Watermark};
 
 /// How long a task waits for a message before it looks whether it should stop.
 const STOP_CHECK: Duration = Duration::from_millis(100);

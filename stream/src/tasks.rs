@@ -13,7 +13,6 @@ use crate::StreamError;
 use crate::control::Control;
 use crate::epoch::EpochRecord;
 use crate::exchange::Exchange;
-use crate::hidden::PartitionWatermark;
 use crate::limits::CHANNEL_BATCHES_MAX;
 use crate::outlet::Outlet;
 use crate::shard::ShardSpec;
@@ -21,6 +20,7 @@ use crate::sink::{Sink, SinkMessage, Target};
 use crate::state::{self, Stage};
 use crate::tables;
 use crate::task::{Downstream, KeyedTask, LocalTask, Message, Report, spawn};
+use crate::watermark::PartitionWatermark;
 
 /// The tasks of one run.
 pub struct Running {

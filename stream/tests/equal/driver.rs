@@ -11,9 +11,10 @@ use arrow::datatypes::TimestampMicrosecondType;
 use arrow::ipc::reader::StreamReader;
 use watershed_stream::Blueprint;
 use watershed_stream::exchange::Exchange;
-use watershed_stream::hidden::{self, PartitionWatermark};
-use watershed_stream::operator::{Chain, Output, Tally, Watermark, add_tallies};
+use watershed_stream::hidden;
+use watershed_stream::operator::{Chain, Output, Tally, add_tallies};
 use watershed_stream::state::{self, Stage, TaskDelta};
+use watershed_stream::watermark::{PartitionWatermark, Watermark};
 
 /// How many tasks run.
 #[derive(Debug, Clone, Copy)]
