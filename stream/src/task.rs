@@ -128,7 +128,7 @@ pub struct LocalTask {
     /// Where the event time stands among the decoded columns.
     pub time_column: Option<usize>,
     /// Whether rows carry hidden columns.
-    pub uses_time: bool,
+    pub carries_hidden: bool,
     /// Rows that met and violated each expectation since the last barrier.
     pub tallies: Vec<Tally>,
     /// The watermark of each of its partitions.
@@ -215,7 +215,7 @@ impl LocalTask {
                 moved = Some(watermark.watermark_us);
             }
         }
-        if self.uses_time {
+        if self.carries_hidden {
             let schema = hidden::with_hidden(&rows.schema());
             let before = before.unwrap_or_else(|| Int64Array::from_value(i64::MIN, rows.num_rows()));
             rows = hidden::attach(rows, schema, partition, Arc::new(batch.decoded.offsets), before)?;

@@ -141,7 +141,7 @@ impl Starter<'_> {
                 reader: sources.open(&blueprint.source, &blueprint.wanted, &offsets, &name)?,
                 chain,
                 time_column: blueprint.time_column,
-                uses_time: blueprint.uses_time,
+                carries_hidden: blueprint.carries_hidden,
                 tallies: Vec::new(),
                 watermarks,
                 idle_timeout: blueprint.source.idle_timeout,

@@ -148,7 +148,7 @@ impl<'a> Driver<'a> {
         let before =
             self.blueprint.time_column.map(|column| watermark.fold(batch.column(column).as_primitive::<TimestampMicrosecondType>()));
         let input_us = watermark.watermark_us;
-        if let (true, Some(before)) = (self.blueprint.uses_time, before) {
+        if let (true, Some(before)) = (self.blueprint.carries_hidden, before) {
             batch = hidden::attach(batch.clone(), hidden::with_hidden(&batch.schema()), partition, Arc::new(offsets), before)
                 .expect("attached");
         }
