@@ -207,7 +207,7 @@ pub fn declared(project: &Project, blueprints: &BTreeMap<TableName, Blueprint>) 
     // What was quarantined stays when the last pipeline of its source goes.
     for source in project.sources.keys() {
         if let Ok(name) = pipeline_tables::quarantine_name(source) {
-            tables.insert(name, watershed_stream::sink::quarantine_schema());
+            tables.insert(name, watershed_stream::writer::quarantine_schema());
         }
     }
     tables

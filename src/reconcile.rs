@@ -19,7 +19,7 @@ use watershed_ingest::{KafkaSettings, kafka};
 use watershed_lake::{TableName, Warehouse};
 use watershed_query::Session;
 use watershed_query::shell::{Cell, Column, Layout, Style, grouped};
-use watershed_stream::sink::Target;
+use watershed_stream::writer::Target;
 use watershed_stream::{EpochRecord, Project, newest_epochs, tables};
 
 use crate::terminal::{Terminal, paint};

@@ -2,16 +2,16 @@
 //!
 //! ```text
 //!            task.rs, one thread a group of partitions          one thread a key range           one thread
-//! source ──► watermark ─► filter, project, windows, partials ──► exchange ──► merge, dedup ──► sink.rs ──► staged files
+//! source ──► watermark ─► filter, project, windows, partials ──► exchange ──► merge, dedup ──► writer.rs ──► staged files
 //!                                     │                                                           ▲
 //!                                     └──── late and quarantined rows ────────────────────────────┘
 //! shard.rs asks for a barrier each commit interval; when it has passed all tasks, one epoch record (epoch.rs) decides, and the
 //! tables commit what it names (tables.rs). After a crash the same commit is repeated from the newest record.
 //! ```
 //!
-//! Rows for sinks in Kafka leave `sink.rs` at once if each is made of one message, and else behind their epoch (delivery.rs).
+//! Rows for sinks in Kafka leave `writer.rs` at once if each is made of one message, and else behind their epoch (delivery.rs).
 //!
-//! Operators (`operators/`) are pure. Control flow, clocks and I/O live in `task.rs`, `sink.rs` and `shard.rs` only.
+//! Operators (`operators/`) are pure: no I/O, no clock, no channels.
 
 pub mod control;
 pub mod delivery;
@@ -31,13 +31,13 @@ pub mod plan;
 pub mod project;
 pub mod runner;
 pub mod shard;
-pub mod sink;
 pub mod sink_plan;
+pub mod start;
 pub mod state;
 pub mod tables;
 pub mod task;
-pub mod tasks;
 pub mod watermark;
+pub mod writer;
 
 pub use control::StageName;
 pub use epoch::{ConstraintEpoch, Counters, EpochRecord, SinkEpoch};

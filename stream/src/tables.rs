@@ -10,7 +10,7 @@ use watershed_lake::{Commit, LakeError, Table, TableName, Warehouse};
 use crate::StreamError;
 use crate::epoch::{EpochRecord, ShardId, TableEpoch};
 use crate::plan::Blueprint;
-use crate::sink::{Target, quarantine_schema};
+use crate::writer::{Target, quarantine_schema};
 
 /// The name of the table that `blueprint` writes.
 pub fn main_name(blueprint: &Blueprint) -> Result<TableName, StreamError> {
