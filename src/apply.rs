@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use watershed_lake::Warehouse;
+use watershed_lake::{TableName, Warehouse};
 
 use crate::changes::{self, Change};
 use crate::project::{self, Checked};
@@ -102,10 +102,14 @@ impl Difference {
 
     /// Makes it so: tables first, then the definitions, so that a failure leaves the old ones in force. Returns the revision.
     pub async fn carry_out(self, warehouse: &Warehouse) -> Result<u64> {
-        for table in changes::rebuilt(&self.changes) {
-            watershed_stream::remove(warehouse, &table).await.with_context(|| format!("cannot drop {table} to make it anew"))?;
-            // A view without runs is due at once.
-            watershed_batch::Runs::new(warehouse.clone()).forget(&table).await?;
+        let rebuilt = changes::rebuilt(&self.changes);
+        let cannot = |table: &TableName| format!("cannot drop {table} to make it anew");
+        // All before the first is dropped: none or all.
+        for table in &rebuilt {
+            watershed_stream::check_free(warehouse, table).await.with_context(|| cannot(table))?;
+        }
+        for table in &rebuilt {
+            warehouse::forget_table(warehouse, table).await.with_context(|| cannot(table))?;
         }
         watershed_stream::prepare(warehouse, &self.new.project).await.context("cannot make the tables")?;
         // So that views, too, can be queried before they have rows.

@@ -8,7 +8,8 @@ use crate::{Context, warehouse};
 /// Remove a streaming table or materialized view: its rows, and its pipeline's state or its job's runs
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The definition must be gone first: take it out of the project and apply that. Stop `watershed stream` before.
+The definition must be gone first: take it out of the project and apply that. Stop `watershed stream` before: \
+it is refused while a process runs the pipeline.
 
 Examples:
   watershed drop gold.city_demand
@@ -36,8 +37,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         say!("nothing was removed");
         return Ok(0);
     }
-    watershed_stream::remove(&warehouse, &args.table).await?;
-    watershed_batch::Runs::new(warehouse.clone()).forget(&args.table).await?;
+    warehouse::forget_table(&warehouse, &args.table).await?;
     say!("removed {name}");
     Ok(0)
 }

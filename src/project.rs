@@ -9,7 +9,7 @@ use watershed_batch::{View, Views};
 use watershed_dialect::{SqlError, Statement, StatementKind};
 use watershed_lake::kind::{PANEL, SINK, SOURCE, TABLE, VIEW};
 use watershed_lake::{Definition, Definitions, TableName};
-use watershed_stream::{Blueprint, Project, StreamError};
+use watershed_stream::{Blueprint, Project, StreamError, tables as pipeline_tables};
 
 use crate::report::Rendered;
 
@@ -190,16 +190,13 @@ fn shown(error: &SqlError, file: &SqlFile) -> String {
 
 /// The tables that pipelines write, side tables included, and their columns: what a view may read.
 pub fn declared(project: &Project, blueprints: &BTreeMap<TableName, Blueprint>) -> BTreeMap<TableName, SchemaRef> {
-    let mut tables = BTreeMap::new();
-    for (name, blueprint) in blueprints {
-        tables.insert(name.clone(), blueprint.schema.clone());
-        if let Some(schema) = &blueprint.late_schema {
-            tables.insert(name.side("late"), schema.clone());
-        }
-    }
+    let of_pipelines =
+        blueprints.values().filter_map(|blueprint| pipeline_tables::declared(blueprint).ok()).flat_map(BTreeMap::into_values);
+    let mut tables: BTreeMap<TableName, SchemaRef> = of_pipelines.map(|table| (table.name, table.schema)).collect();
+    // What was quarantined stays when the last pipeline of its source goes.
     for source in project.sources.keys() {
-        if let Ok(name) = watershed_stream::tables::quarantine_name(source) {
-            tables.insert(name, watershed_stream::sink::quarantine_schema());
+        if let Ok(name) = pipeline_tables::quarantine_name(source) {
+            tables.insert(name, watershed_stream::writer::quarantine_schema());
         }
     }
     tables
@@ -248,6 +245,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_cannot_partition_a_table_is_refused_at_its_place() {
+        let refused = async |columns: &str, query: &str| {
+            let table = format!("CREATE STREAMING TABLE silver.rides\nPARTITIONED BY ({columns})\nAS SELECT {query} FROM rides;");
+            mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", &table)]).await
+        };
+        for query in ["city, CAST(1 AS DOUBLE) AS x", "city, CAST(1 AS REAL) AS x", "city, CAST(city AS BYTEA) AS x"] {
+            let said = refused("x", query).await;
+            assert!(said.contains("cannot be partitioned by 'x'") && said.contains("b.sql:3:4"), "{query}\n{said}");
+        }
+        let said = refused("citty", "city, at").await;
+        assert!(said.contains("did you mean 'city'?") && said.contains("b.sql:3:4"), "{said}");
+        let said = refused("city", "city").await;
+        assert!(said.contains("leave at least one out"), "{said}");
+    }
+
+    #[tokio::test]
     async fn mistakes_in_constraints_and_sinks_are_shown_at_their_place_in_the_file() {
         let table = "CREATE STREAMING TABLE silver.rides (\n  CONSTRAINT known EXPECT (citty IS NOT NULL)\n) AS SELECT city FROM rides;";
         let said = mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", table)]).await;
@@ -274,6 +287,23 @@ mod tests {
         assert_eq!(order, ["gold.counts", "gold.top"]);
         assert_eq!(checked.view_schemas[&"gold.counts".parse().unwrap()].field(1).name(), "rides");
         assert_eq!(checked.definitions.iter().filter(|definition| definition.kind == VIEW).count(), 2);
+    }
+
+    #[tokio::test]
+    async fn views_read_the_side_tables_that_there_will_be() {
+        let window =
+            "SELECT window_start, count(*) AS n FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1 minute') GROUP BY window_start";
+        let table = |head: &str| file("b.sql", &format!("CREATE STREAMING TABLE gold.rides {head} AS {window};"));
+        let view = |side: &str| file("c.sql", &format!("CREATE MATERIALIZED VIEW gold.v AS SELECT count(*) AS n FROM gold.rides${side};"));
+        let constraint = "(CONSTRAINT many EXPECT (n > 1) ON VIOLATION QUARANTINE)";
+        for (head, side) in [("", "late"), (constraint, "violations")] {
+            let checked = check(&[file("a.sql", SOURCE_SQL), table(head), view(side)]).await;
+            assert!(checked.is_ok(), "{side}: {}", checked.err().map(|error| error.to_string()).unwrap_or_default());
+        }
+        for (head, side) in [("WITH (late_rows = 'drop')", "late"), ("", "violations")] {
+            let said = mistakes(&[file("a.sql", SOURCE_SQL), table(head), view(side)]).await;
+            assert!(said.contains(&format!("gold.rides${side}")) && said.contains("c.sql:1:"), "{said}");
+        }
     }
 
     #[tokio::test]

@@ -19,7 +19,8 @@ use watershed_ingest::{KafkaSettings, kafka};
 use watershed_lake::{TableName, Warehouse};
 use watershed_query::Session;
 use watershed_query::shell::{Cell, Column, Layout, Style, grouped};
-use watershed_stream::{EpochRecord, Project, newest_epochs};
+use watershed_stream::writer::Target;
+use watershed_stream::{EpochRecord, Project, newest_epochs, tables};
 
 use crate::terminal::{Terminal, paint};
 
@@ -98,11 +99,16 @@ pub async fn account(session: &Session, warehouse: &Warehouse, project: &Project
             continue;
         }
         let counters = records.get(name).map(|record| record.counters).unwrap_or_default();
-        let quarantine = watershed_stream::tables::quarantine_name(source)?;
+        let declared = tables::declared(&blueprint)?;
+        let quarantine = tables::quarantine_name(source)?;
         let pipeline = name.to_string().replace('\'', "''");
-        let late = name.side("late");
-        let has_late = blueprint.late_schema.is_some();
-        let violations = name.side("violations");
+        let late = match declared.get(&Target::Late) {
+            Some(late) => count(session, &format!("SELECT count(*) FROM {}", quoted(&late.name))).await?,
+            // Those that are dropped are in no table.
+            None => counters.rows_late,
+        };
+        // It stays when the definition no longer asks for it, and so do its rows.
+        let violations = name.side(tables::VIOLATIONS);
         let has_violations = stored.contains(&violations);
         let kept = if has_violations { count(session, &format!("SELECT count(*) FROM {}", quoted(&violations))).await? } else { 0 };
         lines.push(Line {
@@ -111,7 +117,7 @@ pub async fn account(session: &Session, warehouse: &Warehouse, project: &Project
             produced: produced.of(source),
             rows_in: counters.rows_in,
             in_table: count(session, &format!("SELECT count(*) FROM {}", quoted(name))).await?,
-            late: if has_late { count(session, &format!("SELECT count(*) FROM {}", quoted(&late))).await? } else { 0 },
+            late,
             quarantined: count(session, &format!("SELECT count(*) FROM {} WHERE pipeline = '{pipeline}'", quoted(&quarantine))).await?,
             deduplicated: counters.rows_deduplicated,
             violating: kept + counters.rows_dropped,
@@ -250,6 +256,21 @@ mod tests {
         let waiting = Line { in_table: 76, ..line(Kind::KeptLater) };
         assert_eq!((waiting.waiting(), waiting.holds()), (10, true));
         assert!(!Line { in_table: 87, ..line(Kind::KeptLater) }.holds());
+    }
+
+    #[tokio::test]
+    async fn late_rows_that_are_dropped_are_looked_for_in_no_table() {
+        let text = "CREATE SOURCE rides (id VARCHAR, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at - INTERVAL '1 second') \
+                    WITH (connector = 'kafka', topic = 'rides', format = 'json'); \
+                    CREATE STREAMING TABLE silver.rides WITH (late_rows = 'drop') AS \
+                    SELECT id FROM DEDUPLICATE(TABLE rides PARTITION BY id, DESCRIPTOR(at), INTERVAL '1 minute');";
+        let project = Project::parse([text]).unwrap();
+        let warehouse = Warehouse::open("memory://", &std::collections::HashMap::new()).await.unwrap();
+        watershed_stream::prepare(&warehouse, &project).await.unwrap();
+        let session = Session::new(warehouse.clone()).unwrap();
+        let produced = Produced { by_source: [("rides".to_owned(), ("rides".to_owned(), 0))].into() };
+        let account = account(&session, &warehouse, &project, &produced).await.unwrap_or_else(|error| panic!("{error:#}"));
+        assert!(account.holds() && account.lines.len() == 1);
     }
 
     #[tokio::test]

@@ -1,14 +1,14 @@
-//! Opens what the configuration names: the warehouse, the sources, a query session.
+//! Opens what the configuration names: the warehouse, the sources, a query session. Removes tables.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
-use watershed_batch::{JobRunner, Limits};
+use watershed_batch::{JobRunner, Limits, Runs};
 use watershed_ingest::files::OpenedFolder;
 use watershed_ingest::kafka::KafkaSettings;
 use watershed_ingest::{FileSources, Sources};
-use watershed_lake::{LakeError, Warehouse, open_folder};
+use watershed_lake::{LakeError, TableName, Warehouse, open_folder};
 use watershed_query::{Session, SessionOptions};
 
 use crate::config::Config;
@@ -23,6 +23,15 @@ pub async fn open(config: &Config) -> Result<Warehouse> {
 /// The warehouse in force, for commands that only read: it may be one that this user cannot write.
 pub fn open_to_read(config: &Config) -> Result<Warehouse> {
     Ok(Warehouse::open_to_read(config.text("warehouse"), &config.handed_on("storage"))?)
+}
+
+/// Removes a streaming table with its rows and its pipeline's state, or a materialized view with its rows and its job's runs.
+///
+/// Errors: a process runs the pipeline.
+pub async fn forget_table(warehouse: &Warehouse, name: &TableName) -> Result<()> {
+    watershed_stream::remove(warehouse, name).await?;
+    // A view without runs is due at once, should it be made anew.
+    Ok(Runs::new(warehouse.clone()).forget(name).await?)
 }
 
 /// How to reach Kafka.

@@ -62,7 +62,8 @@ pub(crate) fn with_stored_types(plan: LogicalPlan) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(plan).project(columns)?.build()
 }
 
-/// Fails if `PARTITIONED BY` names what the query does not give, or leaves no other column.
+/// Fails if `PARTITIONED BY` names what the query does not give or what no table can be partitioned by, or leaves no other column. What passes,
+/// `watershed_lake` can make.
 pub(crate) fn check_partitioning(partitioned_by: &[String], plan: &LogicalPlan) -> Result<(), SqlError> {
     let fields = plan.schema().fields();
     for column in partitioned_by {
@@ -72,9 +73,11 @@ pub(crate) fn check_partitioning(partitioned_by: &[String], plan: &LogicalPlan) 
                 .detail(format!("columns of the query: {}", names.join(", ")))
                 .maybe_hint(did_you_mean(column, names)));
         };
-        if field.data_type().is_nested() {
-            return Err(SqlError::new(format!("a table cannot be partitioned by '{column}': it is {}", field.data_type()))
-                .hint("partition by a column of one value, such as CAST(window_start AS DATE) AS day"));
+        // Values become texts of the log and names of folders: a float or bytes have none that all readers read alike.
+        let data_type = field.data_type();
+        if data_type.is_nested() || data_type.is_floating() || matches!(data_type, DataType::Binary) {
+            return Err(SqlError::new(format!("a table cannot be partitioned by '{column}': it is {data_type}"))
+                .hint("partition by text, whole numbers, decimals, booleans, dates or times, such as CAST(window_start AS DATE) AS day"));
         }
     }
     if !partitioned_by.is_empty() && partitioned_by.len() == fields.len() {

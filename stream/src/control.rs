@@ -51,7 +51,7 @@ pub enum StageName {
     Local,
     /// Behind the exchange.
     Keyed,
-    /// Rows to files.
+    /// Rows to files: the writer.
     Sink,
 }
 

@@ -132,8 +132,8 @@ mod tests {
     use crate::epoch::{Counters, TableEpoch, VERSION};
     use crate::holder::Identity;
     use crate::outlet::tests::{Recorders, blueprint};
-    use crate::sink::Target;
     use crate::tables;
+    use crate::writer::Target;
 
     #[tokio::test]
     async fn a_decided_epochs_rows_are_sent_again_under_the_same_ids() {

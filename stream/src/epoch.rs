@@ -21,6 +21,14 @@ use crate::sink_plan::SinkBlueprint;
 /// The layout of records that this version writes.
 pub const VERSION: u32 = 1;
 
+/// The folder of all pipelines' records and state, below the warehouse root.
+pub const PIPELINES: &str = "_watershed/pipelines";
+
+/// The folder of the records and state of all shards of a pipeline, below the warehouse root.
+pub fn folder(pipeline: &TableName) -> String {
+    format!("{PIPELINES}/{pipeline}")
+}
+
 /// Names the chain of epochs of one shard of a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId {
@@ -38,12 +46,17 @@ impl ShardId {
 
     /// The folder of its records and state, below the warehouse root.
     pub fn folder(&self) -> String {
-        format!("_watershed/pipelines/{}/{}", self.pipeline, self.shard)
+        format!("{}/{}", folder(&self.pipeline), self.shard)
+    }
+
+    /// The folder of its records.
+    pub fn records(&self) -> Path {
+        Path::from(format!("{}/epochs", self.folder()))
     }
 
     /// Where the record of an epoch lies.
     pub fn record_path(&self, epoch: u64) -> Path {
-        Path::from(format!("{}/epochs/{epoch:020}.json", self.folder()))
+        self.records().join(format!("{epoch:020}.json"))
     }
 }
 
@@ -280,11 +293,14 @@ pub async fn newest(warehouse: &Warehouse, shard: &ShardId) -> Result<Option<Epo
     }
 }
 
+/// The epoch whose record lies at `path`; `None` if it is no record.
+pub fn number(path: &Path) -> Option<u64> {
+    path.filename()?.strip_suffix(".json")?.parse().ok()
+}
+
 /// The numbers of all records that are kept, rising.
 pub async fn numbers(warehouse: &Warehouse, shard: &ShardId) -> Result<Vec<u64>, StreamError> {
-    let folder = Path::from(format!("{}/epochs", shard.folder()));
-    let paths = warehouse.list(&folder).await?;
-    let mut numbers: Vec<u64> = paths.iter().filter_map(|path| path.filename()?.strip_suffix(".json")?.parse().ok()).collect();
+    let mut numbers: Vec<u64> = warehouse.list(&shard.records()).await?.iter().filter_map(number).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }

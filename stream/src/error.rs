@@ -13,6 +13,16 @@ pub enum StreamError {
     /// An expectation does not work. Places count from the start of the text that defines the table. Who wrote it must act.
     #[error("{0}")]
     Constraint(SqlError),
+    /// A pipeline was asked for that the definitions do not have.
+    #[error("there is no pipeline {name}: the applied definitions have {known}; {hint}")]
+    NoSuchPipeline {
+        /// The name that was asked for.
+        name: String,
+        /// The pipelines there are.
+        known: String,
+        /// What to do: the nearest name, if one is near.
+        hint: String,
+    },
     /// Reading the source failed.
     #[error(transparent)]
     Ingest(#[from] IngestError),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
@@ -60,38 +60,6 @@ pub fn partition(batch: &RecordBatch) -> i32 {
     column.as_any().downcast_ref::<Int32Array>().map_or(0, |values| values.value(0))
 }
 
-/// The watermark of one partition: the running maximum of event time less the delay, or a floor that was set when it was idle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionWatermark {
-    /// Microseconds since 1970; `i64::MIN` before the first row.
-    pub watermark_us: i64,
-    delay_us: i64,
-}
-
-impl PartitionWatermark {
-    /// Starts at `watermark_us`, with rows expected to be at most `delay_us` behind the newest.
-    pub fn new(watermark_us: i64, delay_us: i64) -> Self {
-        Self { watermark_us, delay_us }
-    }
-
-    /// Folds the event times of the next rows in and returns the watermark as it stood before each.
-    pub fn fold(&mut self, times: &TimestampMicrosecondArray) -> Int64Array {
-        let mut before = Vec::with_capacity(times.len());
-        let mut watermark = self.watermark_us;
-        for &time in times.values() {
-            before.push(watermark);
-            watermark = watermark.max(time.saturating_sub(self.delay_us));
-        }
-        self.watermark_us = watermark;
-        before.into()
-    }
-
-    /// Never below `floor_us` from here on.
-    pub fn raise(&mut self, floor_us: i64) {
-        self.watermark_us = self.watermark_us.max(floor_us);
-    }
-}
-
 /// Puts the hidden columns behind `rows`.
 pub fn attach(
     rows: RecordBatch,
@@ -110,27 +78,4 @@ pub fn attach(
 /// The rows of `batch` at `rows`.
 pub fn take(batch: &RecordBatch, rows: &UInt32Array) -> Result<RecordBatch, StreamError> {
     Ok(arrow::compute::take_record_batch(batch, rows)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_watermark_before_a_row_depends_on_the_rows_before_it_only() {
-        let times = [100, 90, 150, 120, 149];
-        let fold = |cuts: &[usize]| {
-            let mut watermark = PartitionWatermark::new(i64::MIN, 10);
-            let (mut before, mut start) = (Vec::new(), 0);
-            for &end in cuts {
-                let part = TimestampMicrosecondArray::from(times[start..end].to_vec());
-                before.extend(watermark.fold(&part).values().to_vec());
-                start = end;
-            }
-            (before, watermark.watermark_us)
-        };
-        let whole = fold(&[5]);
-        assert_eq!(whole, (vec![i64::MIN, 90, 90, 140, 140], 140));
-        assert_eq!(fold(&[1, 2, 4, 5]), whole);
-    }
 }

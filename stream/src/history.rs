@@ -12,8 +12,8 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::StreamError;
-use crate::epoch::{Counters, EpochRecord};
-use crate::runner::shards;
+use crate::epoch::{self, Counters, EpochRecord};
+use crate::pipelines::shards;
 
 /// Records read at once.
 const READS_AT_ONCE: usize = 16;
@@ -80,10 +80,9 @@ impl EpochHistory {
     pub async fn newest(&self) -> Result<Vec<EpochSummary>, StreamError> {
         let mut wanted = Vec::new();
         for shard in shards(&self.warehouse).await? {
-            let folder = Path::from(format!("{}/epochs", shard.folder()));
-            let listed: Vec<ObjectMeta> = self.warehouse.store().list(Some(&folder)).try_collect().await?;
-            let number = |object: &ObjectMeta| object.location.filename()?.strip_suffix(".json")?.parse::<u64>().ok();
-            let mut numbered: Vec<(u64, ObjectMeta)> = listed.into_iter().filter_map(|object| Some((number(&object)?, object))).collect();
+            let listed: Vec<ObjectMeta> = self.warehouse.store().list(Some(&shard.records())).try_collect().await?;
+            let numbered = listed.into_iter().filter_map(|object| Some((epoch::number(&object.location)?, object)));
+            let mut numbered: Vec<(u64, ObjectMeta)> = numbered.collect();
             numbered.sort_unstable_by_key(|(number, _)| *number);
             let surplus = numbered.len().saturating_sub(self.count);
             wanted.extend(numbered.into_iter().skip(surplus).map(|(_, object)| (object.location, object.last_modified.timestamp_micros())));

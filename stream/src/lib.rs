@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!            task.rs, one thread a group of partitions          one thread a key range           one thread
-//! source ──► watermark ─► filter, project, windows, partials ──► exchange ──► merge, dedup ──► sink.rs ──► staged files
+//! source ──► watermark ─► filter, project, windows, partials ──► exchange ──► merge, dedup ──► writer.rs ──► staged files
 //!                                     │                                                           ▲
 //!                                     └──── late and quarantined rows ────────────────────────────┘
 //! shard.rs asks for a barrier each commit interval; when it has passed all tasks, one epoch record (epoch.rs) decides, and the
 //! tables commit what it names (tables.rs). After a crash the same commit is repeated from the newest record.
 //! ```
 //!
-//! Rows for sinks in Kafka leave `sink.rs` at once if each is made of one message, and else behind their epoch (delivery.rs).
+//! Rows for sinks in Kafka leave `writer.rs` at once if each is made of one message, and else behind their epoch (delivery.rs).
 //!
 //! Operators (`operators/`) are pure: no I/O, no clock, no channels.
 
@@ -26,16 +26,18 @@ pub mod metrics;
 pub mod operator;
 pub mod operators;
 pub mod outlet;
+pub mod pipelines;
 pub mod plan;
 pub mod project;
 pub mod runner;
 pub mod shard;
-pub mod sink;
 pub mod sink_plan;
+pub mod start;
 pub mod state;
 pub mod tables;
 pub mod task;
-pub mod tasks;
+pub mod watermark;
+pub mod writer;
 
 pub use control::StageName;
 pub use epoch::{ConstraintEpoch, Counters, EpochRecord, SinkEpoch};
@@ -43,8 +45,9 @@ pub use error::StreamError;
 pub use history::{EpochHistory, EpochSummary};
 pub use holder::{Held, Vitals};
 pub use metrics::{COMMIT_BUCKETS_MS, CommitTimes, Metrics, Phase, PipelineMetrics};
+pub use pipelines::{PipelineReport, check_free, newest_epochs, prepare, rebuild, remove, reports};
 pub use plan::Blueprint;
 pub use project::Project;
-pub use runner::{Observer, PipelineReport, RunOptions, Runner, newest_epochs, prepare, rebuild, remove, reports};
+pub use runner::{Observer, RunOptions, Runner};
 pub use shard::Until;
 pub use sink_plan::SinkBlueprint;

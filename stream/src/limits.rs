@@ -25,5 +25,5 @@ pub const HOLDER_SILENT_MAX: Duration = Duration::from_secs(15);
 pub const EPOCH_RECORDS_KEPT: u64 = 1_000;
 /// How often a running pipeline looks for partitions that were added to its topic, and whether it is still the same topic.
 pub const SOURCE_REFRESH: Duration = Duration::from_secs(10);
-/// Bytes of encoded rows a sink may buffer for one table before it closes files early.
-pub const SINK_BUFFER_BYTES_MAX: usize = 64 << 20;
+/// Bytes of encoded rows a writer may buffer for one table before it closes files early.
+pub const WRITER_BUFFER_BYTES_MAX: usize = 64 << 20;

@@ -7,17 +7,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
-
-/// A lower bound on event times still expected, as one task sees it after one of its inputs moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Watermark {
-    /// Which input moved: the Kafka partition in the partition-local stage, the upstream task in the keyed stage.
-    pub input: i32,
-    /// That input's watermark, in microseconds since 1970.
-    pub input_us: i64,
-    /// The least watermark over all inputs of this task, in microseconds since 1970.
-    pub merged_us: i64,
-}
+use crate::watermark::Watermark;
 
 /// What an operator hands on.
 #[derive(Debug, Default)]

@@ -74,7 +74,7 @@ pub struct Blueprint {
     /// Where the event time stands among the wanted columns, if the source declares one.
     pub time_column: Option<usize>,
     /// Whether rows carry hidden columns: only if some step asks for their place in event time or in the source.
-    pub uses_time: bool,
+    pub carries_hidden: bool,
     /// Whether rows go to sinks before their epoch is decided: those that are each made of one message. They then carry hidden columns
     /// to the end.
     pub at_once: bool,
@@ -105,10 +105,10 @@ impl Blueprint {
     ) -> Result<Self, StreamError> {
         let row_by_row = !uses_time(plan);
         let names_places = table.expectations.iter().any(|e| e.action >= OnViolation::Quarantine);
-        let uses_time = !row_by_row || ends.has_sinks || names_places;
+        let carries_hidden = !row_by_row || ends.has_sinks || names_places;
         let mut builder = Builder {
             source,
-            hidden: uses_time,
+            hidden: carries_hidden,
             props,
             planning: PhysicalPlanningContext::default(),
             wanted: Vec::new(),
@@ -132,7 +132,7 @@ impl Blueprint {
             table: table.clone(),
             wanted: builder.wanted,
             time_column: builder.time_column,
-            uses_time,
+            carries_hidden,
             at_once,
             sinks: Vec::new(),
             local: builder.local,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::prelude::SessionContext;
 use watershed_dialect::{
     SinkDefinition, SourceDefinition, SourceTable, SqlError, StatementKind, StreamingTableDefinition, did_you_mean, parse,
-    plan_expectation, plan_sink, plan_streaming, session_config, session_state,
+    plan_expectation, plan_sink, plan_streaming_table, session_config, session_state,
 };
 use watershed_lake::TableName;
 
@@ -82,7 +82,7 @@ impl Project {
             ctx.register_table(source.name.as_str(), Arc::new(SourceTable::new(source.clone())))?;
         }
         let state = ctx.state();
-        let plan = plan_streaming(&state, &table.query).await?;
+        let plan = plan_streaming_table(&state, table).await?;
         let name = source_of(&plan).ok_or_else(|| SqlError::new("the query reads no source"))?;
         let source = self.sources.get(&name).ok_or_else(|| SqlError::new(format!("'{name}' is not a source")))?;
         let result = plan.schema().as_arrow();
@@ -96,16 +96,7 @@ impl Project {
         let predicates = table.expectations.iter().map(|e| plan_expectation(&state, e, result).map_err(StreamError::Constraint));
         let ends =
             Ends { predicates: predicates.collect::<Result<_, _>>()?, has_sinks: self.sinks.values().any(|sink| follows(sink, table)) };
-        let blueprint = Blueprint::new(source, table, &plan, state.execution_props(), ends)?;
-        for column in &table.partitioned_by {
-            if blueprint.schema.column_with_name(column).is_none() {
-                let known: Vec<_> = blueprint.schema.fields().iter().map(|f| f.name().as_str()).collect();
-                return Err(SqlError::new(format!("PARTITIONED BY names '{column}', which is no column of the result"))
-                    .hint(format!("the result has: {}", known.join(", ")))
-                    .into());
-            }
-        }
-        Ok(blueprint)
+        Blueprint::new(source, table, &plan, state.execution_props(), ends)
     }
 
     /// Plans a sink and lets it follow its table, which is planned already. Errors point into the sink's query text.

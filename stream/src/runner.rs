@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use watershed_dialect::OnGap;
+use watershed_dialect::{OnGap, did_you_mean};
 use watershed_ingest::{IngestError, OpenSink, OpenSource};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::StreamError;
-use crate::epoch::{self, EpochRecord, ShardId};
-use crate::holder::{self, Held, Identity, Vitals};
+use crate::epoch::ShardId;
+use crate::holder::Identity;
 use crate::metrics::{Metrics, Phase, PipelineMetrics};
 use crate::plan::Blueprint;
 use crate::project::Project;
 use crate::shard::{self, Ended, ShardSpec, Until};
-use crate::tables;
 
 /// The first pause before a failed pipeline starts again; each further one is twice as long.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -62,14 +61,7 @@ impl Observer {
 impl Runner {
     /// Plans and starts the pipelines of a project.
     pub async fn start(warehouse: Warehouse, project: &Project, options: RunOptions) -> Result<Self, StreamError> {
-        let mut blueprints = project.plan_all().await?;
-        if !options.only.is_empty() {
-            if let Some(unknown) = options.only.iter().find(|name| !blueprints.contains_key(name)) {
-                let known: Vec<_> = blueprints.keys().map(ToString::to_string).collect();
-                return Err(StreamError::Unsupported(format!("there is no pipeline '{unknown}'; there are: {}", known.join(", "))));
-            }
-            blueprints.retain(|name, _| options.only.contains(name));
-        }
+        let blueprints = wanted(project.plan_all().await?, &options.only)?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let parallelism = options.parallelism.unwrap_or((cores / blueprints.len().max(1)).max(1));
         let (stop, stopped) = watch::channel(false);
@@ -125,6 +117,24 @@ impl Runner {
     }
 }
 
+/// Those of `blueprints` that are named, or all if none is.
+fn wanted(mut blueprints: BTreeMap<TableName, Blueprint>, only: &[TableName]) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
+    if only.is_empty() {
+        return Ok(blueprints);
+    }
+    if let Some(unknown) = only.iter().find(|name| !blueprints.contains_key(name)) {
+        let known: Vec<String> = blueprints.keys().map(ToString::to_string).collect();
+        let near = did_you_mean(&unknown.to_string(), known.iter().map(String::as_str));
+        return Err(StreamError::NoSuchPipeline {
+            name: unknown.to_string(),
+            known: known.join(", "),
+            hint: near.unwrap_or_else(|| "name one of these, or `watershed apply` a project that defines it".into()),
+        });
+    }
+    blueprints.retain(|name, _| only.contains(name));
+    Ok(blueprints)
+}
+
 /// Runs one shard, again and again while its errors are of the kind that passes.
 async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::Receiver<bool>) -> Result<(), StreamError> {
     let mut pause = RETRY_PAUSE_MIN;
@@ -174,78 +184,24 @@ fn passes(spec: &ShardSpec, error: &StreamError) -> bool {
     error.may_pass() || skips && spec.blueprint.source.on_gap == OnGap::Skip
 }
 
-/// Makes the tables of all pipelines, so that they can be queried before their first row.
-pub async fn prepare(warehouse: &Warehouse, project: &Project) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
-    let blueprints = project.plan_all().await?;
-    for (name, blueprint) in &blueprints {
-        let shard = ShardId { pipeline: name.clone(), shard: 0 };
-        match tables::open(warehouse, blueprint, &shard, epoch::newest(warehouse, &shard).await?.as_ref()).await {
-            Ok(_) => {}
-            // Its pipeline will say so when it runs; that is no reason to keep other definitions from coming into force.
-            Err(error @ StreamError::Inconsistent { .. }) => tracing::warn!(%error, "a table is not as its pipeline left it"),
-            Err(error) => return Err(error),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_unknown_pipeline_is_told_with_those_there_are_and_the_nearest() {
+        let text = "CREATE SOURCE rides (id VARCHAR) WITH (connector = 'kafka', topic = 'rides', format = 'json');
+                    CREATE STREAMING TABLE silver.rides AS SELECT id FROM rides;
+                    CREATE STREAMING TABLE silver.ids AS SELECT id FROM rides;";
+        let project = Project::parse([text]).unwrap();
+        let asked = async |name: &str| wanted(project.plan_all().await.unwrap(), &[name.parse().unwrap()]);
+        let names = asked("silver.ids").await.unwrap_or_else(|error| panic!("{error}")).into_keys().map(|name| name.to_string());
+        assert_eq!(names.collect::<Vec<_>>(), ["silver.ids"]);
+        let said = async |name: &str| asked(name).await.err().expect("an error").to_string();
+        assert_eq!(
+            said("silver.ridse").await,
+            "there is no pipeline silver.ridse: the applied definitions have silver.ids, silver.rides; did you mean 'silver.rides'?"
+        );
+        assert!(said("gold.demand").await.ends_with("; name one of these, or `watershed apply` a project that defines it"));
     }
-    Ok(blueprints)
-}
-
-/// Drops the rows and the state of one pipeline and makes its tables anew, empty: the next run reads its source from the beginning.
-///
-/// Errors: [`StreamError::Held`] while a process runs it.
-pub async fn rebuild(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<(), StreamError> {
-    let shard = ShardId { pipeline: tables::main_name(blueprint)?, shard: 0 };
-    holder::check_free(warehouse, &shard).await?;
-    remove(warehouse, &shard.pipeline).await?;
-    tables::open(warehouse, blueprint, &shard, None).await?;
-    Ok(())
-}
-
-/// Removes a pipeline's state and its table with the late and the violating rows; quarantined rows of the source stay.
-pub async fn remove(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), StreamError> {
-    // Records go first: what then remains is a table without state, which is refused by name, never silently started over.
-    let folder = object_store::path::Path::from(format!("_watershed/pipelines/{pipeline}"));
-    warehouse.remove(&warehouse.list(&folder).await?).await?;
-    for table in [pipeline.clone(), pipeline.side("late"), pipeline.side("violations")] {
-        match warehouse.drop_table(&table).await {
-            Ok(()) | Err(watershed_lake::LakeError::NoSuchTable(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// A pipeline as the warehouse knows it, whoever runs it.
-#[derive(Debug)]
-pub struct PipelineReport {
-    /// Its newest epoch.
-    pub record: EpochRecord,
-    /// Whether somebody runs it.
-    pub held: Held,
-    /// What they last said of it.
-    pub vitals: Option<Vitals>,
-}
-
-/// All pipelines of the warehouse that have an epoch, in name order.
-pub async fn reports(warehouse: &Warehouse) -> Result<Vec<PipelineReport>, StreamError> {
-    use futures::TryStreamExt;
-    let read = shards(warehouse).await?.into_iter().map(|shard| async move {
-        let (newest, (held, vitals)) = tokio::join!(epoch::newest(warehouse, &shard), holder::look(warehouse, &shard));
-        Ok::<_, StreamError>(newest?.map(|record| PipelineReport { record, held, vitals }))
-    });
-    let reports: Vec<Option<PipelineReport>> = futures::stream::FuturesOrdered::from_iter(read).try_collect().await?;
-    Ok(reports.into_iter().flatten().collect())
-}
-
-/// The newest epoch record of each pipeline of the warehouse, in name order.
-pub async fn newest_epochs(warehouse: &Warehouse) -> Result<Vec<EpochRecord>, StreamError> {
-    Ok(reports(warehouse).await?.into_iter().map(|report| report.record).collect())
-}
-
-/// All that have run.
-pub(crate) async fn shards(warehouse: &Warehouse) -> Result<Vec<ShardId>, StreamError> {
-    use object_store::ObjectStore;
-    let folder = object_store::path::Path::from("_watershed/pipelines");
-    let listed = warehouse.store().list_with_delimiter(Some(&folder)).await?;
-    let names = listed.common_prefixes.iter().filter_map(|p| p.filename()?.parse().ok());
-    Ok(names.map(|pipeline| ShardId { pipeline, shard: 0 }).collect())
 }

@@ -1,6 +1,6 @@
 //! One shard of a pipeline: starts its tasks from the newest epoch record, ends an epoch each commit interval, and decides it.
 //!
-//! 1. A barrier passes all tasks; each says what of its state changed, the sink stages its files.
+//! 1. A barrier passes all tasks; each says what of its state changed, the writer stages its files.
 //! 2. State files are written.
 //! 3. The epoch record is written with create-if-absent: the moment the epoch happens.
 //! 4. All tables commit their files with the epoch as Delta transaction. Rows that had to wait for this leave for sinks (delivery.rs).
@@ -28,11 +28,11 @@ use crate::metrics::{Metrics, Phase};
 use crate::operator::{Tally, add_tallies};
 use crate::outlet::Outlet;
 use crate::plan::Blueprint;
-use crate::sink::{Staged, Target};
+use crate::start::{self, Running};
 use crate::state::{self, TaskDelta};
 use crate::tables;
 use crate::task::{Passed, Report};
-use crate::tasks::{self, Running};
+use crate::writer::{Staged, Target};
 
 /// When a pipeline ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +126,7 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
         }
         shard.decide(opening).await?;
     }
-    let running = tasks::start(spec, shard.record.as_ref(), &shard.tables, &offsets, &segments, outlets)?;
+    let running = start::start(spec, shard.record.as_ref(), &shard.tables, &offsets, &segments, outlets)?;
     shard.keyed_tasks = running.keyed_tasks;
     metrics.run(running.control.clone(), shard.record.as_ref());
     let result = shard.drive(running, stop, targets).await;
@@ -299,8 +299,14 @@ impl<'a> Shard<'a> {
             tokio::select! {
                 report = running.reports.recv() => match report {
                     Some(Report::Failed(error)) => return Err(error),
-                    Some(Report::Passed(passed)) => if let Some(epoch) = &mut in_flight { epoch.passed.push(*passed) },
-                    Some(Report::Staged(staged)) => if let Some(epoch) = &mut in_flight { epoch.staged = Some(*staged) },
+                    Some(Report::Passed(passed)) => if let Some(epoch) = &mut in_flight {
+                        debug_assert_eq!(passed.epoch, epoch.request.epoch, "a task has passed the barrier of another epoch");
+                        epoch.passed.push(*passed);
+                    },
+                    Some(Report::Staged(staged)) => if let Some(epoch) = &mut in_flight {
+                        debug_assert_eq!(staged.epoch, epoch.request.epoch, "the files are of another epoch");
+                        epoch.staged = Some(*staged);
+                    },
                     None => return Err(StreamError::TaskDied { pipeline: self.name(), what: "all of them".into() }),
                 },
                 _ = ticks.tick() => {}
@@ -417,6 +423,7 @@ impl<'a> Shard<'a> {
         let mut offsets = self.record.as_ref().map(|r| r.offsets.clone()).unwrap_or_default();
         epoch.passed.iter().for_each(|passed| offsets.extend(passed.offsets.clone()));
         let mut record = self.next_record(&offsets);
+        debug_assert_eq!(record.epoch, epoch.request.epoch, "an epoch is recorded under the number of its barrier");
         let mut deltas: Vec<TaskDelta> = Vec::new();
         let mut counted = Counters::default();
         let mut tallies: Vec<Tally> = Vec::new();

@@ -4,22 +4,66 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 use futures::future::join_all;
-use watershed_dialect::LateRows;
+use watershed_dialect::{LateRows, SqlError};
 use watershed_lake::{Commit, LakeError, Table, TableName, Warehouse};
 
 use crate::StreamError;
 use crate::epoch::{EpochRecord, ShardId, TableEpoch};
 use crate::plan::Blueprint;
-use crate::sink::{Target, quarantine_schema};
+use crate::writer::{Target, quarantine_schema};
 
 /// The name of the table that `blueprint` writes.
 pub fn main_name(blueprint: &Blueprint) -> Result<TableName, StreamError> {
-    TableName::new(&blueprint.table.schema, &blueprint.table.table).map_err(StreamError::Unsupported)
+    Ok(TableName::new(&blueprint.table.schema, &blueprint.table.table).map_err(SqlError::new)?)
 }
 
 /// Where the bad rows of a source go: beside the raw tables, split by pipeline, since each pipeline decodes only what it needs.
 pub fn quarantine_name(source: &str) -> Result<TableName, StreamError> {
-    TableName::new("bronze", format!("{source}$quarantine")).map_err(StreamError::Unsupported)
+    Ok(TableName::new("bronze", format!("{source}$quarantine")).map_err(SqlError::new)?)
+}
+
+/// What follows a table's name in that of its late rows: `<table>$late`.
+pub const LATE: &str = "late";
+/// What follows a table's name in that of the rows that violate an expectation.
+pub const VIOLATIONS: &str = "violations";
+/// The side tables that a pipeline may have of its own.
+pub const SIDES: [(Target, &str); 2] = [(Target::Late, LATE), (Target::Violations, VIOLATIONS)];
+
+/// A table that a pipeline writes.
+#[derive(Debug, Clone)]
+pub struct DeclaredTable {
+    /// Its name.
+    pub name: TableName,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// The columns that its files are parted by.
+    pub partitioned_by: Vec<String>,
+}
+
+/// The tables that a pipeline writes: its own, those of the rows that are set aside, as far as its definition asks for them, and the
+/// quarantine of its source.
+pub fn declared(blueprint: &Blueprint) -> Result<BTreeMap<Target, DeclaredTable>, StreamError> {
+    let main = main_name(blueprint)?;
+    let table = |name: TableName, schema: &SchemaRef, partitioned_by: &[String]| DeclaredTable {
+        name,
+        schema: schema.clone(),
+        partitioned_by: partitioned_by.to_vec(),
+    };
+    let mut tables = BTreeMap::new();
+    for (target, side) in SIDES {
+        let schema = match target {
+            // Late rows that are dropped need no table.
+            Target::Late => blueprint.late_schema.as_ref().filter(|_| blueprint.table.late_rows == LateRows::Divert),
+            _ => blueprint.violations_schema.as_ref(),
+        };
+        if let Some(schema) = schema {
+            tables.insert(target, table(main.side(side), schema, &[]));
+        }
+    }
+    let quarantine = quarantine_name(&blueprint.source.name)?;
+    tables.insert(Target::Quarantine, table(quarantine, &quarantine_schema(), &["pipeline".to_string()]));
+    tables.insert(Target::Main, table(main, &blueprint.schema, &blueprint.table.partitioned_by));
+    Ok(tables)
 }
 
 /// Opens the tables of a pipeline; makes those that are not there yet, but none that its newest record names: such a one is gone, and
@@ -30,34 +74,30 @@ pub async fn open(
     shard: &ShardId,
     newest: Option<&EpochRecord>,
 ) -> Result<BTreeMap<Target, Table>, StreamError> {
-    let make = async |name: &TableName, schema: &SchemaRef, partitioned_by: &[String]| {
-        if let Some(record) = newest.filter(|record| record.tables.iter().any(|t| t.table == *name))
-            && let Err(LakeError::NoSuchTable(_)) = warehouse.table(name).await
+    let make = async |table: &DeclaredTable| {
+        if let Some(record) = newest.filter(|record| record.tables.iter().any(|t| t.table == table.name))
+            && let Err(LakeError::NoSuchTable(_)) = warehouse.table(&table.name).await
         {
-            return Err(gone(shard, name, record.epoch));
+            return Err(gone(shard, &table.name, record.epoch));
         }
-        Ok(warehouse.create_table(name, schema.clone(), partitioned_by).await?)
+        Ok(warehouse.create_table(&table.name, table.schema.clone(), &table.partitioned_by).await?)
     };
-    let main = main_name(blueprint)?;
     let mut tables = BTreeMap::new();
-    tables.insert(Target::Main, make(&main, &blueprint.schema, &blueprint.table.partitioned_by).await?);
-    let late = blueprint.late_schema.as_ref().filter(|_| blueprint.table.late_rows == LateRows::Divert);
-    for (target, side, schema) in [(Target::Late, "late", late), (Target::Violations, "violations", blueprint.violations_schema.as_ref())] {
-        let name = main.side(side);
-        match schema {
-            Some(schema) => {
-                tables.insert(target, make(&name, schema, &[]).await?);
-            }
-            // Of a definition that no longer asks for it: its last epoch may still have to be carried out.
-            None => match warehouse.table(&name).await {
-                Ok(table) => drop(tables.insert(target, table)),
-                Err(LakeError::NoSuchTable(_)) => {}
-                Err(error) => return Err(error.into()),
-            },
+    for (target, table) in declared(blueprint)? {
+        tables.insert(target, make(&table).await?);
+    }
+    let main = main_name(blueprint)?;
+    for (target, side) in SIDES {
+        if tables.contains_key(&target) {
+            continue;
+        }
+        // Of a definition that no longer asks for it: its last epoch may still have to be carried out.
+        match warehouse.table(&main.side(side)).await {
+            Ok(table) => drop(tables.insert(target, table)),
+            Err(LakeError::NoSuchTable(_)) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    let quarantine = quarantine_name(&blueprint.source.name)?;
-    tables.insert(Target::Quarantine, make(&quarantine, &quarantine_schema(), &["pipeline".to_string()]).await?);
     Ok(tables)
 }
 
@@ -200,8 +240,8 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::pipelines::remove;
     use crate::project::Project;
-    use crate::runner::remove;
 
     async fn transact(shard: &ShardId, tables: &BTreeMap<Target, Table>, epoch: i64) {
         for (target, table) in tables {
@@ -240,6 +280,45 @@ mod tests {
         assert!(tables.contains_key(&Target::Late), "the last epoch may have files for it");
         assert!(!written(&tables, dropping.table.late_rows).contains_key(&Target::Late), "new late rows are dropped");
         assert!(written(&tables, diverting.table.late_rows).contains_key(&Target::Late));
+    }
+
+    #[tokio::test]
+    async fn what_is_declared_is_what_is_made_and_all_of_it_is_removed() {
+        let table = |head: &str| {
+            format!(
+                "CREATE SOURCE rides (id VARCHAR, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '1 second')
+                 WITH (connector = 'kafka', topic = 'rides', format = 'json');
+                 CREATE STREAMING TABLE gold.rides {head} AS SELECT window_start, count(*) AS n
+                 FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1 minute') GROUP BY window_start, window_end;"
+            )
+        };
+        let constraint = "(CONSTRAINT many EXPECT (n > 1) ON VIOLATION QUARANTINE)";
+        let (main, late, violations, quarantine) = ("gold.rides", "gold.rides$late", "gold.rides$violations", "bronze.rides$quarantine");
+        let cases = [
+            (String::new(), vec![quarantine, main, late]),
+            ("WITH (late_rows = 'drop')".to_string(), vec![quarantine, main]),
+            (format!("{constraint} WITH (late_rows = 'drop')"), vec![quarantine, main, violations]),
+            (constraint.to_string(), vec![quarantine, main, late, violations]),
+        ];
+        for (head, expected) in cases {
+            let project = Project::parse([table(&head).as_str()]).unwrap();
+            let blueprint = project.plan(project.tables.values().next().unwrap()).await.unwrap();
+            let mut names: Vec<String> = declared(&blueprint).unwrap().values().map(|table| table.name.to_string()).collect();
+            names.sort();
+            assert_eq!(names, expected, "{head}");
+
+            let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+            let shard = ShardId { pipeline: main_name(&blueprint).unwrap(), shard: 0 };
+            open(&warehouse, &blueprint, &shard, None).await.unwrap();
+            let stored = async || {
+                let mut names: Vec<String> = warehouse.tables().await.unwrap().iter().map(ToString::to_string).collect();
+                names.sort();
+                names
+            };
+            assert_eq!(stored().await, expected, "{head}");
+            remove(&warehouse, &shard.pipeline).await.unwrap();
+            assert_eq!(stored().await, [quarantine], "{head}");
+        }
     }
 
     #[tokio::test]

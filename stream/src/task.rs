@@ -1,7 +1,7 @@
 //! The threads of a shard and how they pass rows, watermarks and barriers on.
 //!
 //! ```text
-//! local task ──rows, watermark, barrier──► keyed task ──rows, barrier──► sink
+//! local task ──rows, watermark, barrier──► keyed task ──rows, barrier──► writer
 //!      └──────────────late, quarantined, barrier─────────────────────────▲
 //! ```
 //!
@@ -25,11 +25,12 @@ use crate::StreamError;
 use crate::control::{BarrierRequest, Control, PartitionState, StageName};
 use crate::epoch::Counters;
 use crate::exchange::Exchange;
-use crate::hidden::{self, PartitionWatermark};
+use crate::hidden;
 use crate::limits::{TURN_BYTES_MAX, TURN_ROWS_MAX, TURN_WAIT};
-use crate::operator::{Chain, Output, Tally, Watermark, add_tallies};
-use crate::sink::{SinkMessage, Staged, Target};
+use crate::operator::{Chain, Output, Tally, add_tallies};
 use crate::state::{Stage, TaskDelta};
+use crate::watermark::{PartitionWatermark, Watermark};
+use crate::writer::{Staged, Target, WriterMessage};
 
 /// How long a task waits for a message before it looks whether it should stop.
 const STOP_CHECK: Duration = Duration::from_millis(100);
@@ -57,7 +58,7 @@ pub enum Message {
 pub enum Report {
     /// A task has passed a barrier.
     Passed(Box<Passed>),
-    /// The sink has staged the files of an epoch.
+    /// The writer has staged the files of an epoch.
     Staged(Box<Staged>),
     /// A task cannot go on.
     Failed(StreamError),
@@ -110,8 +111,8 @@ fn send<T>(sender: &Sender<T>, message: T) -> bool {
 
 /// Where the rows of a local task go.
 pub enum Downstream {
-    /// Straight to the sink.
-    Sink,
+    /// Straight to the writer.
+    Writer,
     /// To keyed tasks, by key.
     Keyed(Exchange, Vec<Sender<Message>>),
 }
@@ -127,7 +128,7 @@ pub struct LocalTask {
     /// Where the event time stands among the decoded columns.
     pub time_column: Option<usize>,
     /// Whether rows carry hidden columns.
-    pub uses_time: bool,
+    pub carries_hidden: bool,
     /// Rows that met and violated each expectation since the last barrier.
     pub tallies: Vec<Tally>,
     /// The watermark of each of its partitions.
@@ -139,7 +140,7 @@ pub struct LocalTask {
     /// Where rows go.
     pub downstream: Downstream,
     /// Where late and quarantined rows go.
-    pub sink: Sender<SinkMessage>,
+    pub writer: Sender<WriterMessage>,
     /// Shared with the coordinator.
     pub control: Arc<Control>,
 }
@@ -195,7 +196,7 @@ impl LocalTask {
         self.offsets.insert(partition, batch.next_offset);
         if let Some(quarantined) = batch.decoded.quarantined {
             counters.rows_quarantined += quarantined.num_rows() as u64;
-            if !send(&self.sink, SinkMessage::Rows(Target::Quarantine, quarantined)) {
+            if !send(&self.writer, WriterMessage::Rows(Target::Quarantine, quarantined)) {
                 return Ok(false);
             }
         }
@@ -214,7 +215,7 @@ impl LocalTask {
                 moved = Some(watermark.watermark_us);
             }
         }
-        if self.uses_time {
+        if self.carries_hidden {
             let schema = hidden::with_hidden(&rows.schema());
             let before = before.unwrap_or_else(|| Int64Array::from_value(i64::MIN, rows.num_rows()));
             rows = hidden::attach(rows, schema, partition, Arc::new(batch.decoded.offsets), before)?;
@@ -248,13 +249,13 @@ impl LocalTask {
     }
 
     fn emit(&mut self, mut out: Output, counters: &mut Counters) -> Result<bool, StreamError> {
-        if !set_aside(&mut out, &self.sink, counters, &mut self.tallies) {
+        if !set_aside(&mut out, &self.writer, counters, &mut self.tallies) {
             return Ok(false);
         }
         for rows in out.rows {
             self.control.passed(StageName::Local, 0, rows.num_rows());
             let alive = match &self.downstream {
-                Downstream::Sink => send(&self.sink, SinkMessage::Rows(Target::Main, rows)),
+                Downstream::Writer => send(&self.writer, WriterMessage::Rows(Target::Main, rows)),
                 Downstream::Keyed(exchange, senders) => {
                     exchange.split(rows)?.into_iter().all(|(task, part)| send(&senders[task], Message::Rows(part)))
                 }
@@ -286,7 +287,7 @@ impl LocalTask {
         }
         let delta = snapshot(Stage::Local, self.index, &mut self.chain)?;
         let (epoch, last) = (request.epoch, request.last);
-        let mut alive = send(&self.sink, SinkMessage::Barrier { epoch, last });
+        let mut alive = send(&self.writer, WriterMessage::Barrier { epoch, last });
         if let Downstream::Keyed(_, senders) = &self.downstream {
             alive &= senders.iter().all(|sender| send(sender, Message::Barrier { epoch, last }));
         }
@@ -320,7 +321,7 @@ impl LocalTask {
 }
 
 /// Counts the rows that do not go on and sends them to their side tables. False if nobody listens any more.
-fn set_aside(out: &mut Output, sink: &Sender<SinkMessage>, counters: &mut Counters, tallies: &mut Vec<Tally>) -> bool {
+fn set_aside(out: &mut Output, writer: &Sender<WriterMessage>, counters: &mut Counters, tallies: &mut Vec<Tally>) -> bool {
     counters.rows_deduplicated += out.deduplicated;
     counters.rows_dropped += out.dropped;
     counters.rows_late += out.late.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
@@ -328,7 +329,7 @@ fn set_aside(out: &mut Output, sink: &Sender<SinkMessage>, counters: &mut Counte
     add_tallies(tallies, &out.tallies);
     let late = out.late.drain(..).map(|rows| (Target::Late, rows));
     let violating = out.violating.drain(..).map(|rows| (Target::Violations, rows));
-    late.chain(violating).all(|(target, rows)| send(sink, SinkMessage::Rows(target, rows)))
+    late.chain(violating).all(|(target, rows)| send(writer, WriterMessage::Rows(target, rows)))
 }
 
 /// The keyed stage over one range of keys.
@@ -342,7 +343,7 @@ pub struct KeyedTask {
     /// One input for each local task.
     pub inputs: Vec<Receiver<Message>>,
     /// Where results go.
-    pub sink: Sender<SinkMessage>,
+    pub writer: Sender<WriterMessage>,
     /// Shared with the coordinator.
     pub control: Arc<Control>,
 }
@@ -379,7 +380,7 @@ impl KeyedTask {
                         continue;
                     }
                     let delta = snapshot(Stage::Keyed, self.index, &mut self.chain)?;
-                    if !send(&self.sink, SinkMessage::Barrier { epoch, last }) {
+                    if !send(&self.writer, WriterMessage::Barrier { epoch, last }) {
                         return Ok(());
                     }
                     let passed = Passed {
@@ -398,14 +399,14 @@ impl KeyedTask {
                 }
             }
             let mut counted = Counters::default();
-            if !set_aside(&mut out, &self.sink, &mut counted, &mut self.tallies) {
+            if !set_aside(&mut out, &self.writer, &mut counted, &mut self.tallies) {
                 return Ok(());
             }
             counters.add(counted);
             self.control.count(counted);
             for rows in out.rows {
                 self.control.passed(StageName::Keyed, 0, rows.num_rows());
-                if !send(&self.sink, SinkMessage::Rows(Target::Main, rows)) {
+                if !send(&self.writer, WriterMessage::Rows(Target::Main, rows)) {
                     return Ok(());
                 }
             }

@@ -11,7 +11,7 @@ use crate::kafka::Kafka;
 use crate::project::{Project, TWINS, source, tables};
 use crate::serving::python;
 use crate::tools::{SmallDisk, delete_at_exit, folder};
-use crate::watershed::{Finished, LIMIT, Running};
+use crate::watershed::{Finished, LIMIT, Running, Watershed};
 
 fn produce(kafka: &Kafka, topic: &str, numbers: std::ops::Range<i64>) {
     let values = plain(numbers, 1);
@@ -348,6 +348,12 @@ fn a_changed_query_over_old_state_is_refused_before_anything_changes() {
     assert!(refused.stdout.contains("rows and state are dropped, the topic is read anew"), "{}", refused.output());
     says(&refused, &["the query of bronze.a changed", "nothing was changed", "--rebuild"]);
     goes_on(&project, 30);
+    // What could not be made anew is not dropped either.
+    let impossible = changed.replacen("bronze.a WITH", "bronze.a PARTITIONED BY (fare) WITH", 1).replacen("cents,", "cents, fare,", 1);
+    let refused = project.applying("changed", &impossible, &["--rebuild"]).run();
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
+    says(&refused, &["a table cannot be partitioned by 'fare': it is Float64", "definitions.sql:"]);
+    goes_on(&project, 30);
     project.applying("changed", &changed, &["--rebuild"]).succeeds();
     goes_on(&project, 30);
     assert_eq!(project.ask("SELECT max(event_id) FROM bronze.a"), ["E-9"]);
@@ -355,12 +361,23 @@ fn a_changed_query_over_old_state_is_refused_before_anything_changes() {
 }
 
 #[test]
-fn a_pipeline_that_runs_is_not_rebuilt() {
+fn a_pipeline_that_runs_is_not_rebuilt_or_removed() {
     let (kafka, project) = twins("busy");
     let running = started(kafka, &project, "busy");
-    let refused = project.watershed(["rebuild", "bronze.a", "--yes"]).run();
-    assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
-    says(&refused, &[&format!("bronze.a is held by process {}", running.id())]);
+    let held = format!("bronze.a is held by process {}", running.id());
+    let is_refused = |command: Watershed| {
+        let refused = command.run();
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
+        says(&refused, &[&held]);
+    };
+    is_refused(project.watershed(["rebuild", "bronze.a", "--yes"]));
+    let all = format!("{}\n{TWINS}", source());
+    // Both change; neither is dropped if one cannot be.
+    is_refused(project.applying("busy", &all.replace("AS SELECT event_id,", "AS SELECT upper(event_id) AS event_id,"), &["--rebuild"]));
+    let without = &TWINS[TWINS.find("CREATE STREAMING TABLE bronze.b").expect("the second")..];
+    project.apply("busy", &format!("{}\n{without}", source()));
+    is_refused(project.watershed(["drop", "bronze.a", "--yes"]));
+    project.apply("busy", &all);
     running.signal(libc::SIGTERM);
     assert!(running.wait(LIMIT).status.success());
     let unknown = project.watershed(["rebuild", "bronze.nowhere", "--yes"]).run();

@@ -173,7 +173,9 @@ async fn results_have_types_and_names_that_a_table_holds() {
 async fn partition_columns_are_among_the_result() {
     let ctx = session();
     let partitioned = |by: &str| {
-        let text = format!("CREATE STREAMING TABLE a.b PARTITIONED BY ({by}) AS SELECT city, fare, pickup FROM rides");
+        let text = format!(
+            "CREATE STREAMING TABLE a.b PARTITIONED BY ({by}) AS SELECT city, fare, pickup, CAST(fare AS DOUBLE) AS dear FROM rides"
+        );
         let state = ctx.state();
         async move {
             let StatementKind::CreateStreamingTable(table) = parse(&text).unwrap().remove(0).kind else { panic!("not a table") };
@@ -181,7 +183,9 @@ async fn partition_columns_are_among_the_result() {
         }
     };
     assert!(partitioned("city").await.is_ok());
+    assert!(partitioned("city, fare").await.is_ok());
     assert!(partitioned("citty").await.unwrap_err().contains("did you mean 'city'?"));
     assert!(partitioned("pickup").await.unwrap_err().contains("cannot be partitioned by 'pickup'"));
+    assert!(partitioned("dear").await.unwrap_err().contains("cannot be partitioned by 'dear': it is Float64"));
     assert!(partitioned("city, fare, pickup").await.unwrap_err().contains("pickup"));
 }

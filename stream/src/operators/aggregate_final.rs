@@ -17,7 +17,8 @@ use arrow::record_batch::RecordBatch;
 
 use super::group_table::{GroupSpec, GroupTable};
 use crate::StreamError;
-use crate::operator::{Operator, Output, StateDelta, StateSnapshot, Watermark};
+use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::watermark::Watermark;
 
 /// Where a column of the result comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::group_table::{GroupSpec, GroupTable};
 use crate::StreamError;
 use crate::hidden;
-use crate::operator::{Operator, Output, StateDelta, StateSnapshot, Watermark};
+use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::watermark::Watermark;
 
 /// Name of the column that says which slot a partial came from.
 pub const SLOT: &str = "__slot";

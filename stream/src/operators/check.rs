@@ -8,7 +8,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::util::pretty::pretty_format_batches;
 
-use crate::operator::{Chain, Operator, Output, StateSnapshot, Watermark};
+use crate::operator::{Chain, Operator, Output, StateSnapshot};
+use crate::watermark::Watermark;
 
 /// One step of a script.
 pub(crate) enum Step {

@@ -18,7 +18,8 @@ use watershed_dialect::deduplicate::{is_first, order};
 
 use crate::StreamError;
 use crate::hidden;
-use crate::operator::{Operator, Output, StateDelta, StateSnapshot, Watermark};
+use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::watermark::Watermark;
 
 /// Drops rows that repeat a key within an interval.
 pub struct Deduplicate {

@@ -14,7 +14,8 @@ use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
 use crate::hidden;
-use crate::operator::{Operator, Output, StateDelta, StateSnapshot, Watermark};
+use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::watermark::Watermark;
 
 /// Width of a segment: a snapshot writes the seconds that rows came into, and no others.
 const SEGMENT_US: i64 = 1_000_000;

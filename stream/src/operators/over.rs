@@ -32,7 +32,8 @@ use self::frames::{Frames, Function};
 use self::history::History;
 use crate::StreamError;
 use crate::hidden;
-use crate::operator::{Operator, Output, StateDelta, StateSnapshot, Watermark};
+use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::watermark::Watermark;
 
 /// What the operator does; never changes.
 #[derive(Debug, Clone)]

@@ -11,9 +11,10 @@ use arrow::datatypes::TimestampMicrosecondType;
 use arrow::ipc::reader::StreamReader;
 use watershed_stream::Blueprint;
 use watershed_stream::exchange::Exchange;
-use watershed_stream::hidden::{self, PartitionWatermark};
-use watershed_stream::operator::{Chain, Output, Tally, Watermark, add_tallies};
+use watershed_stream::hidden;
+use watershed_stream::operator::{Chain, Output, Tally, add_tallies};
 use watershed_stream::state::{self, Stage, TaskDelta};
+use watershed_stream::watermark::{PartitionWatermark, Watermark};
 
 /// How many tasks run.
 #[derive(Debug, Clone, Copy)]
@@ -147,7 +148,7 @@ impl<'a> Driver<'a> {
         let before =
             self.blueprint.time_column.map(|column| watermark.fold(batch.column(column).as_primitive::<TimestampMicrosecondType>()));
         let input_us = watermark.watermark_us;
-        if let (true, Some(before)) = (self.blueprint.uses_time, before) {
+        if let (true, Some(before)) = (self.blueprint.carries_hidden, before) {
             batch = hidden::attach(batch.clone(), hidden::with_hidden(&batch.schema()), partition, Arc::new(offsets), before)
                 .expect("attached");
         }

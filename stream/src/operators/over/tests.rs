@@ -153,7 +153,7 @@ fn what_no_frame_reaches_is_forgotten() {
         chain.process(crate::operators::check::rows(&events(), csv), &mut out).expect("rows are taken");
         let now_us = second * SECOND_US;
         chain
-            .on_watermark(crate::operator::Watermark { input: 0, input_us: now_us, merged_us: now_us }, &mut out)
+            .on_watermark(crate::watermark::Watermark { input: 0, input_us: now_us, merged_us: now_us }, &mut out)
             .expect("the watermark is taken");
         let (_, over) = chain.operators_mut().nth(1).expect("three operators");
         let delta = over.snapshot().expect("a snapshot is made");

@@ -1,4 +1,4 @@
-//! The sink: writes rows of the table and its side tables to Parquet files that nobody sees until their epoch is decided, and sends rows
+//! The writer: puts rows of the table and its side tables into Parquet files that nobody sees until their epoch is decided, and sends rows
 //! that need not wait for that to sinks in Kafka.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::control::{Control, StageName};
 use crate::delivery::Delivered;
 use crate::epoch::Counters;
 use crate::hidden;
-use crate::limits::SINK_BUFFER_BYTES_MAX;
+use crate::limits::WRITER_BUFFER_BYTES_MAX;
 use crate::outlet::Outlet;
 use crate::task::{Aligner, Report};
 
@@ -34,8 +34,8 @@ pub enum Target {
     Violations,
 }
 
-/// What flows into the sink.
-pub enum SinkMessage {
+/// What flows into the writer.
+pub enum WriterMessage {
     /// Rows for a table.
     Rows(Target, RecordBatch),
     /// The cut of an epoch.
@@ -59,10 +59,10 @@ pub struct Staged {
     pub rows_out: u64,
 }
 
-/// The sink of one shard.
-pub struct Sink {
+/// The last task of a shard.
+pub struct Writer {
     /// One input for each task before it.
-    pub inputs: Vec<Receiver<SinkMessage>>,
+    pub inputs: Vec<Receiver<WriterMessage>>,
     /// The tables that take rows; rows for one that is not here are dropped (late rows with `late_rows = 'drop'`).
     pub tables: BTreeMap<Target, Table>,
     /// The pipeline's name, noted with each quarantined row.
@@ -77,7 +77,7 @@ pub struct Sink {
     pub origin: String,
 }
 
-impl Sink {
+impl Writer {
     /// Runs until told to stop, or behind the last barrier.
     pub fn run(mut self, reports: &mpsc::Sender<Report>) -> Result<(), StreamError> {
         let mut aligner = Aligner::new(std::mem::take(&mut self.inputs));
@@ -88,8 +88,8 @@ impl Sink {
             }
             let Some((input, message)) = aligner.receive()? else { continue };
             match message {
-                SinkMessage::Rows(target, rows) => self.write(&mut open, target, rows)?,
-                SinkMessage::Barrier { epoch, last } => {
+                WriterMessage::Rows(target, rows) => self.write(&mut open, target, rows)?,
+                WriterMessage::Barrier { epoch, last } => {
                     if !aligner.block(input) {
                         continue;
                     }
@@ -152,7 +152,7 @@ impl Sink {
         }
         let writer = open.writers.entry(target).or_insert_with(|| table.writer(&self.pipeline));
         self.runtime.block_on(writer.write(rows))?;
-        if writer.buffered_bytes() > SINK_BUFFER_BYTES_MAX
+        if writer.buffered_bytes() > WRITER_BUFFER_BYTES_MAX
             && let Some(writer) = open.writers.remove(&target)
         {
             open.files.entry(target).or_default().extend(self.runtime.block_on(writer.finish())?);

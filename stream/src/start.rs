@@ -13,14 +13,14 @@ use crate::StreamError;
 use crate::control::Control;
 use crate::epoch::EpochRecord;
 use crate::exchange::Exchange;
-use crate::hidden::PartitionWatermark;
 use crate::limits::CHANNEL_BATCHES_MAX;
 use crate::outlet::Outlet;
 use crate::shard::ShardSpec;
-use crate::sink::{Sink, SinkMessage, Target};
 use crate::state::{self, Stage};
 use crate::tables;
 use crate::task::{Downstream, KeyedTask, LocalTask, Message, Report, spawn};
+use crate::watermark::PartitionWatermark;
+use crate::writer::{Target, Writer, WriterMessage};
 
 /// The tasks of one run.
 pub struct Running {
@@ -28,7 +28,7 @@ pub struct Running {
     pub control: Arc<Control>,
     /// What they say.
     pub reports: mpsc::Receiver<Report>,
-    /// How many pass each barrier, the sink not counted.
+    /// How many pass each barrier, the writer not counted.
     pub task_count: usize,
     /// How many of them are keyed; 1 if there is no keyed stage.
     pub keyed_tasks: usize,
@@ -52,7 +52,7 @@ pub fn start(
     let keyed_tasks = keyed_tasks(spec, record);
     let (report, reports) = mpsc::channel(64);
     let mut starter =
-        Starter { spec, record, segments, control: Arc::new(Control::default()), report, threads: Vec::new(), sink_inputs: Vec::new() };
+        Starter { spec, record, segments, control: Arc::new(Control::default()), report, threads: Vec::new(), writer_inputs: Vec::new() };
     let has_keyed_stage = spec.blueprint.exchange.is_some();
     let mut keyed_inputs: Vec<Vec<Receiver<Message>>> = (0..if has_keyed_stage { keyed_tasks } else { 0 }).map(|_| Vec::new()).collect();
     for index in 0..local_tasks {
@@ -63,7 +63,7 @@ pub fn start(
     for (index, inputs) in keyed_inputs.into_iter().enumerate() {
         starter.keyed(index, inputs)?;
     }
-    starter.sink(tables, outlets)?;
+    starter.writer(tables, outlets)?;
     Ok(Running { control: starter.control, reports, task_count, keyed_tasks, threads: starter.threads })
 }
 
@@ -83,13 +83,13 @@ struct Starter<'a> {
     control: Arc<Control>,
     report: mpsc::Sender<Report>,
     threads: Vec<JoinHandle<()>>,
-    sink_inputs: Vec<Receiver<SinkMessage>>,
+    writer_inputs: Vec<Receiver<WriterMessage>>,
 }
 
 impl Starter<'_> {
-    fn sink_sender(&mut self) -> Sender<SinkMessage> {
+    fn writer_sender(&mut self) -> Sender<WriterMessage> {
         let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
-        self.sink_inputs.push(receiver);
+        self.writer_inputs.push(receiver);
         sender
     }
 
@@ -118,7 +118,7 @@ impl Starter<'_> {
             slot % of == index
         })?;
         let downstream = match &blueprint.exchange {
-            None => Downstream::Sink,
+            None => Downstream::Writer,
             Some(keys) => {
                 let exchange = Exchange::new(keys, &chain.schema(), keyed_inputs.len())?;
                 let mut senders = Vec::new();
@@ -133,7 +133,7 @@ impl Starter<'_> {
         let delay_us = blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
         let watermarks = offsets.keys().map(|&p| (p, PartitionWatermark::new(self.watermark_us(p), delay_us))).collect();
         let (sources, name) = (self.spec.sources.clone(), self.spec.id.app_id().replace('/', "-"));
-        let (sink, control) = (self.sink_sender(), self.control.clone());
+        let (writer, control) = (self.writer_sender(), self.control.clone());
         self.thread(format!("local{index}"), move |reports| {
             let task = LocalTask {
                 index,
@@ -141,13 +141,13 @@ impl Starter<'_> {
                 reader: sources.open(&blueprint.source, &blueprint.wanted, &offsets, &name)?,
                 chain,
                 time_column: blueprint.time_column,
-                uses_time: blueprint.uses_time,
+                carries_hidden: blueprint.carries_hidden,
                 tallies: Vec::new(),
                 watermarks,
                 idle_timeout: blueprint.source.idle_timeout,
                 offsets,
                 downstream,
-                sink,
+                writer,
                 control,
             };
             task.run(reports)
@@ -158,13 +158,14 @@ impl Starter<'_> {
     fn keyed(&mut self, index: usize, inputs: Vec<Receiver<Message>>) -> Result<(), StreamError> {
         let mut chain = self.spec.blueprint.keyed_chain()?;
         state::restore(Stage::Keyed, chain.operators_mut(), self.segments, |task, _| task == index)?;
-        let task = KeyedTask { index, chain, tallies: Vec::new(), inputs, sink: self.sink_sender(), control: self.control.clone() };
+        let task = KeyedTask { index, chain, tallies: Vec::new(), inputs, writer: self.writer_sender(), control: self.control.clone() };
         self.thread(format!("keyed{index}"), move |reports| task.run(reports))
     }
 
-    fn sink(&mut self, tables: &BTreeMap<Target, Table>, outlets: Vec<Outlet>) -> Result<(), StreamError> {
-        let sink = Sink {
-            inputs: std::mem::take(&mut self.sink_inputs),
+    /// The task behind all others.
+    fn writer(&mut self, tables: &BTreeMap<Target, Table>, outlets: Vec<Outlet>) -> Result<(), StreamError> {
+        let writer = Writer {
+            inputs: std::mem::take(&mut self.writer_inputs),
             tables: tables::written(tables, self.spec.blueprint.table.late_rows),
             pipeline: self.spec.id.pipeline.to_string(),
             control: self.control.clone(),
@@ -172,7 +173,7 @@ impl Starter<'_> {
             outlets,
             origin: self.spec.blueprint.source.name.clone(),
         };
-        self.thread("sink".into(), move |reports| sink.run(reports))
+        self.thread("writer".into(), move |reports| writer.run(reports))
     }
 
     /// Where a partition's watermark starts. One that was added later starts where the others already closed windows: what it holds

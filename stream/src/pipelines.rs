@@ -1,0 +1,129 @@
+//! The pipelines of a warehouse, whoever runs them: makes and removes their tables, and tells how they stand.
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt;
+use futures::stream::FuturesOrdered;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use watershed_lake::{LakeError, TableName, Warehouse};
+
+use crate::StreamError;
+use crate::epoch::{self, EpochRecord, ShardId};
+use crate::holder::{self, Held, Vitals};
+use crate::plan::Blueprint;
+use crate::project::Project;
+use crate::tables;
+
+/// Makes the tables of all pipelines, so that they can be queried before their first row.
+pub async fn prepare(warehouse: &Warehouse, project: &Project) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
+    let blueprints = project.plan_all().await?;
+    for (name, blueprint) in &blueprints {
+        let shard = ShardId { pipeline: name.clone(), shard: 0 };
+        match tables::open(warehouse, blueprint, &shard, epoch::newest(warehouse, &shard).await?.as_ref()).await {
+            Ok(_) => {}
+            // Its pipeline will say so when it runs; that is no reason to keep other definitions from coming into force.
+            Err(error @ StreamError::Inconsistent { .. }) => tracing::warn!(%error, "a table is not as its pipeline left it"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(blueprints)
+}
+
+/// Drops the rows and the state of one pipeline and makes its tables anew, empty: the next run reads its source from the beginning.
+///
+/// Errors: [`StreamError::Held`] while a process runs it.
+pub async fn rebuild(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<(), StreamError> {
+    let shard = ShardId { pipeline: tables::main_name(blueprint)?, shard: 0 };
+    remove(warehouse, &shard.pipeline).await?;
+    tables::open(warehouse, blueprint, &shard, None).await?;
+    Ok(())
+}
+
+/// Fails while a process runs the pipeline; passes where there is none of that name, as for a table that a job writes.
+///
+/// Errors: [`StreamError::Held`].
+pub async fn check_free(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), StreamError> {
+    holder::check_free(warehouse, &ShardId { pipeline: pipeline.clone(), shard: 0 }).await
+}
+
+/// Removes a pipeline's state and its table with the late and the violating rows; quarantined rows of the source stay.
+///
+/// Errors: [`StreamError::Held`] while a process runs it.
+pub async fn remove(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), StreamError> {
+    check_free(warehouse, pipeline).await?;
+    // Records go first: what then remains is a table without state, which is refused by name, never silently started over.
+    warehouse.remove(&warehouse.list(&Path::from(epoch::folder(pipeline))).await?).await?;
+    let sides = tables::SIDES.map(|(_, side)| pipeline.side(side));
+    for table in std::iter::once(pipeline.clone()).chain(sides) {
+        match warehouse.drop_table(&table).await {
+            Ok(()) | Err(LakeError::NoSuchTable(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// A pipeline as the warehouse knows it, whoever runs it.
+#[derive(Debug)]
+pub struct PipelineReport {
+    /// Its newest epoch.
+    pub record: EpochRecord,
+    /// Whether somebody runs it.
+    pub held: Held,
+    /// What they last said of it.
+    pub vitals: Option<Vitals>,
+}
+
+/// All pipelines of the warehouse that have an epoch, in name order.
+pub async fn reports(warehouse: &Warehouse) -> Result<Vec<PipelineReport>, StreamError> {
+    let read = shards(warehouse).await?.into_iter().map(|shard| async move {
+        let (newest, (held, vitals)) = tokio::join!(epoch::newest(warehouse, &shard), holder::look(warehouse, &shard));
+        Ok::<_, StreamError>(newest?.map(|record| PipelineReport { record, held, vitals }))
+    });
+    let reports: Vec<Option<PipelineReport>> = FuturesOrdered::from_iter(read).try_collect().await?;
+    Ok(reports.into_iter().flatten().collect())
+}
+
+/// The newest epoch record of each pipeline of the warehouse, in name order.
+pub async fn newest_epochs(warehouse: &Warehouse) -> Result<Vec<EpochRecord>, StreamError> {
+    Ok(reports(warehouse).await?.into_iter().map(|report| report.record).collect())
+}
+
+/// All that have run.
+pub(crate) async fn shards(warehouse: &Warehouse) -> Result<Vec<ShardId>, StreamError> {
+    let listed = warehouse.store().list_with_delimiter(Some(&Path::from(epoch::PIPELINES))).await?;
+    let names = listed.common_prefixes.iter().filter_map(|p| p.filename()?.parse().ok());
+    Ok(names.map(|pipeline| ShardId { pipeline, shard: 0 }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::holder::Identity;
+
+    #[tokio::test]
+    async fn what_a_process_runs_is_not_removed() {
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true)]));
+        let (run, of_a_job): (TableName, TableName) = ("silver.rides".parse().unwrap(), "gold.by_day".parse().unwrap());
+        for table in [&run, &of_a_job] {
+            warehouse.create_table(table, schema.clone(), &[]).await.unwrap();
+        }
+        let (shard, me) = (ShardId { pipeline: run.clone(), shard: 0 }, Identity::of_this_process());
+        holder::say(&warehouse, &shard, &me, None, false).await;
+        let error = remove(&warehouse, &run).await.unwrap_err();
+        assert!(matches!(error, StreamError::Held { .. }), "{error}");
+        remove(&warehouse, &of_a_job).await.unwrap();
+        assert_eq!(warehouse.tables().await.unwrap(), [run.clone()]);
+
+        holder::say(&warehouse, &shard, &me, None, true).await;
+        remove(&warehouse, &run).await.unwrap();
+        assert!(warehouse.tables().await.unwrap().is_empty());
+    }
+}
