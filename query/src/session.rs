@@ -34,8 +34,8 @@ use crate::explain;
 use crate::pauses::with_pauses;
 use crate::{QueryError, SystemTable, workers};
 
-/// `SHOW PIPELINES`, `SHOW JOBS`: tables of the schema `system`, their main columns.
-const LISTED: [&str; 3] = ["pipelines", "epochs", "jobs"];
+/// Tables of the schema `system` that the binary hands to every session over a warehouse: `SHOW <name>` lists the main columns of each.
+pub(crate) const LISTED: [&str; 6] = ["epochs", "job_runs", "jobs", "pipelines", "quality", "sinks"];
 /// How many memory consumers an out-of-memory message names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 
@@ -202,7 +202,7 @@ impl Session {
         Ok(watershed_dialect::plan(&self.context, &statements[0]).await?)
     }
 
-    /// `SHOW TABLES` without the dozen tables about the session itself, and what is [`LISTED`]; `None` for all else.
+    /// `SHOW TABLES` without the dozen tables about the session itself, and `SHOW <name>` of each table in `system`; `None` for all else.
     fn rewrite_show(&self, statement: &DfStatement) -> Result<Option<String>, QueryError> {
         let DfStatement::Statement(statement) = statement else { return Ok(None) };
         match statement.as_ref() {
@@ -214,10 +214,13 @@ impl Session {
                 ))
             }
             SqlStatement::ShowVariable { variable } if variable.len() == 1 => {
-                let Some(listed) = LISTED.into_iter().find(|name| variable[0].value.eq_ignore_ascii_case(name)) else { return Ok(None) };
-                match self.catalog.shown(listed) {
-                    Some(columns) => Ok(Some(format!("SELECT {columns} FROM {SYSTEM}.{listed}"))),
-                    None => Err(refused(&format!("this session knows nothing of {listed}"), "run `watershed status`")),
+                let name = variable[0].value.to_ascii_lowercase();
+                match self.catalog.shown(&name) {
+                    Some(columns) => Ok(Some(format!("SELECT {columns} FROM {SYSTEM}.{name}"))),
+                    None if LISTED.contains(&name.as_str()) => {
+                        Err(refused(&format!("this session knows nothing of {name}"), "run `watershed status`"))
+                    }
+                    None => Ok(None),
                 }
             }
             _ => Ok(None),
