@@ -60,6 +60,7 @@ mod syntax;
 mod violations;
 
 pub use as_of::{AsOfJoin, as_of_columns, as_of_join, check_side};
+pub use column_type::sql_type;
 pub use create_sink::plan_sink;
 pub use definition::*;
 pub use error::SqlError;
