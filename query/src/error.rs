@@ -66,6 +66,8 @@ impl From<DataFusionError> for QueryError {
         };
         match error.find_root() {
             DataFusionError::ResourcesExhausted(detail) => Self::OutOfMemory { detail: reason(detail).to_owned() },
+            // An error of the lake's that a scan met. It says all there is to say.
+            DataFusionError::External(inner) if inner.is::<LakeError>() => Self::Failed(inner.to_string()),
             root => Self::Failed(root.strip_backtrace()),
         }
     }
@@ -75,4 +77,18 @@ impl From<DataFusionError> for QueryError {
 fn reason(text: &str) -> &str {
     let line = text.lines().next().unwrap_or_default();
     line.split_once(" with top memory consumers").map_or(line, |(reason, _)| reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_lake_speak_for_themselves() {
+        let gone = LakeError::DataFileGone { table: "a.b".parse().unwrap(), path: "a/b/x.parquet".to_owned(), version: 3 };
+        let met = DataFusionError::from(gone).context("while scanning");
+        let shown = QueryError::from(met).render("SELECT 1", None);
+        assert!(shown.starts_with("error: the query failed: file 'a/b/x.parquet' of table a.b is gone"), "{shown}");
+        assert!(shown.contains("\n  hint: ask a newer version"), "{shown}");
+    }
 }
