@@ -53,12 +53,6 @@ fn not_run(what: &str, statement: &Statement) -> SqlError {
         .at(statement.line, statement.column)
 }
 
-/// Says what DataFusion's error about a statement means, and where in the text it lies if that can be told: for errors that come up only when a plan
-/// is optimised or run.
-pub fn explain(state: &SessionState, statement: &Statement, error: &DataFusionError) -> SqlError {
-    from_datafusion(error, state, Excerpt { text: &statement.text, line: statement.line, column: statement.column })
-}
-
 /// Parses and plans a text that holds one statement.
 pub async fn plan_text(ctx: &SessionContext, text: &str) -> Result<LogicalPlan, SqlError> {
     plan(ctx, &one_statement(text)?).await

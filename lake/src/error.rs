@@ -48,6 +48,10 @@ pub enum LakeError {
     #[error("table {0} does not exist in the warehouse")]
     NoSuchTable(TableName),
 
+    /// The table has no such version.
+    #[error("table {table} has no version {wanted}: its newest is {newest}; ask for one up to that")]
+    NoSuchVersion { table: TableName, wanted: i64, newest: i64 },
+
     /// A scan of a version met a data file of it that is not there any more.
     #[error(
         "file '{path}' of table {table} is gone, which version {version} has: newer versions have replaced it longer than lake.vacuum_retention \
@@ -178,11 +182,6 @@ impl LakeError {
                 | Self::StagedTooLong { .. }
                 | Self::DataFileGone { .. }
         )
-    }
-
-    /// Whether the outcome of the failed operation is unknown, so that repeating it later is right.
-    pub fn is_unclear(&self) -> bool {
-        matches!(self, Self::Unclear { .. })
     }
 }
 

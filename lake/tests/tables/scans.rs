@@ -102,7 +102,10 @@ async fn a_provider_is_pinned_and_a_name_is_live() {
     empty.register_table("t", table.provider_at(0).await.unwrap()).unwrap();
     assert_eq!(number(&empty, "SELECT count(*) FROM t").await, 0);
     let error = table.provider_at(9).await.unwrap_err();
-    assert!(matches!(error, LakeError::Unsupported { .. }) && error.to_string().contains("the newest is 2"), "{error}");
+    assert!(
+        matches!(error, LakeError::NoSuchVersion { wanted: 9, newest: 2, .. }) && error.to_string().contains("no version 9"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
