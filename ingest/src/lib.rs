@@ -13,8 +13,10 @@
 
 mod client;
 mod consume;
+mod coordinates;
 pub mod embedded;
 pub mod error;
+mod event_time;
 pub mod files;
 pub mod json;
 pub mod kafka;
