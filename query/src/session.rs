@@ -26,7 +26,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
-use watershed_dialect::{Statement, StatementKind};
+use watershed_dialect::{Statement, StatementKind, one_statement};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM};
@@ -299,16 +299,6 @@ impl Ready {
             execute_stream(self.plan, self.task)?
         };
         Ok(QueryResult { stream: workers::compute(&self.workers, adapt(stream)), has_rows: self.has_rows })
-    }
-}
-
-/// Parses a text of exactly one statement.
-pub(crate) fn one_statement(text: &str) -> Result<Statement, QueryError> {
-    let mut statements = watershed_dialect::parse(text)?;
-    match statements.len() {
-        1 => Ok(statements.remove(0)),
-        0 => Err(refused("there is no statement here", "write one, such as SELECT 1")),
-        several => Err(refused(&format!("{several} statements in one query"), "send one statement at a time")),
     }
 }
 

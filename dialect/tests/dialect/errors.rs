@@ -98,6 +98,12 @@ fn statements_that_do_not_parse() {
         ("CREATE MATERIALIZED VIEW a.b TRIGGER ON UPDATE SCHEDULE EVERY 1 DAY AS SELECT 1", "SCHEDULE", "refreshed in one way"),
         ("CREATE MATERIALIZED VIEW a.b EVERY 1 DAY AS SELECT 1", "EVERY", "write SCHEDULE EVERY"),
         ("CREATE MATERIALIZED VIEW a.b SHEDULE EVERY 1 DAY AS SELECT 1", "SHEDULE", "did you mean 'SCHEDULE'?"),
+        (
+            "CREATE STREAMING TABLE silver.größe AS SELECT 1",
+            "größe",
+            "'größe' cannot name a table or its schema (line 1, column 31); use letters a-z",
+        ),
+        ("CREATE MATERIALIZED VIEW städte.a AS SELECT 1", "städte.a", "use letters a-z, digits, '_' and '-'"),
         ("CREATE MATERIALIZED VIEW a.b WITH (timout = '1 s') AS SELECT 1", "timout", "did you mean 'timeout'?"),
         ("CREATE MATERIALIZED VIEW a.b PARTITIONED BY (x) PARTITIONED BY (x) AS SELECT 1", "PARTITIONED", "stands twice"),
         ("CREATE MATERIALIZED VIEW a.b AS INSERT INTO x VALUES (1)", "INSERT", "expected a query"),
