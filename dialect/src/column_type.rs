@@ -1,4 +1,5 @@
-//! SQL types of source columns to Arrow: `DECIMAL(10, 2)`, `STRUCT<lat DOUBLE, lon DOUBLE>`, `LIST<VARCHAR>`, `INT[]`, …
+//! SQL types of source columns to Arrow: `DECIMAL(10, 2)`, `STRUCT<lat DOUBLE, lon DOUBLE>`, `LIST<VARCHAR>`, `INT[]`, …; and Arrow types to their
+//! names in SQL.
 
 use std::sync::Arc;
 
@@ -170,19 +171,74 @@ fn parse_struct(cursor: &mut Cursor, depth: usize) -> Result<Fields, SqlError> {
     Ok(fields.into())
 }
 
-/// The SQL name of a type that [`parse_type`] makes.
-pub(crate) fn sql_name(data_type: &DataType) -> String {
+/// The SQL name of an Arrow type, as errors, listings and servers show it. The dialect reads the names of the types it makes, whose fields may be
+/// NULL and have names in lower case, as these types.
+pub fn sql_type(data_type: &DataType) -> String {
     match data_type {
-        DataType::Utf8 => "VARCHAR".into(),
-        DataType::Int32 => "INT".into(),
-        DataType::Int64 => "BIGINT".into(),
-        DataType::Binary => "BINARY".into(),
-        DataType::Timestamp(..) => "TIMESTAMP".into(),
-        DataType::List(item) => format!("LIST<{}>", sql_name(item.data_type())),
+        DataType::Boolean => "BOOLEAN".to_owned(),
+        DataType::Int8 => "TINYINT".to_owned(),
+        DataType::Int16 => "SMALLINT".to_owned(),
+        DataType::Int32 => "INT".to_owned(),
+        DataType::Int64 => "BIGINT".to_owned(),
+        DataType::UInt8 => "TINYINT UNSIGNED".to_owned(),
+        DataType::UInt16 => "SMALLINT UNSIGNED".to_owned(),
+        DataType::UInt32 => "INT UNSIGNED".to_owned(),
+        DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
+        DataType::Float32 => "REAL".to_owned(),
+        DataType::Float64 => "DOUBLE".to_owned(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR".to_owned(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BINARY".to_owned(),
+        DataType::Date32 | DataType::Date64 => "DATE".to_owned(),
+        DataType::Timestamp(_, _) => "TIMESTAMP".to_owned(),
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::List(item) | DataType::LargeList(item) => format!("{}[]", sql_type(item.data_type())),
         DataType::Struct(fields) => {
-            let fields: Vec<String> = fields.iter().map(|f| format!("{} {}", f.name(), sql_name(f.data_type()))).collect();
+            let fields: Vec<String> = fields.iter().map(|field| format!("{} {}", field.name(), sql_type(field.data_type()))).collect();
             format!("STRUCT<{}>", fields.join(", "))
         }
-        other => other.to_string().to_uppercase(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    use super::*;
+    use crate::syntax::WatershedDialect;
+
+    fn parsed(text: &str) -> DataType {
+        let mut parser = Parser::new(&WatershedDialect).try_with_sql(text).unwrap();
+        let mut cursor = Cursor::new(&mut parser);
+        let parsed = parse_type(&mut cursor).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(parser.peek_token_ref().token, Token::EOF, "{text}");
+        parsed
+    }
+
+    #[test]
+    fn types_are_named_as_they_are_written() {
+        for (text, name) in [
+            ("STRING", "VARCHAR"),
+            ("CHAR(3)", "VARCHAR"),
+            ("BOOL", "BOOLEAN"),
+            ("TINYINT", "TINYINT"),
+            ("SMALLINT", "SMALLINT"),
+            ("INTEGER", "INT"),
+            ("LONG", "BIGINT"),
+            ("FLOAT", "REAL"),
+            ("DOUBLE PRECISION", "DOUBLE"),
+            ("NUMERIC", "DECIMAL(38, 10)"),
+            ("DECIMAL(10, 2)", "DECIMAL(10, 2)"),
+            ("DATE", "DATE"),
+            ("TIMESTAMP(3) WITH TIME ZONE", "TIMESTAMP"),
+            ("BYTEA", "BINARY"),
+            ("LIST<LIST<SMALLINT>>", "SMALLINT[][]"),
+            ("ROW(lat DOUBLE, stops: LIST<STRUCT<at TIMESTAMP>>)", "STRUCT<lat DOUBLE, stops STRUCT<at TIMESTAMP>[]>"),
+            ("STRUCT<a STRUCT<b STRUCT<c DATE>>>", "STRUCT<a STRUCT<b STRUCT<c DATE>>>"),
+        ] {
+            let data_type = parsed(text);
+            assert_eq!(sql_type(&data_type), name, "{text}");
+            assert_eq!(parsed(name), data_type, "{name}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use croner::Cron;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::SqlError;
-use crate::create_streaming_table::{names_constraints, parse_partitioning, parse_table_name};
+use crate::clauses::{names_constraints, parse_partitioning, parse_table_name};
 use crate::cursor::{Cursor, error_at};
 use crate::definition::{OnViolation, Schedule};
 use crate::expectation::{Parsed, parse_expectations};

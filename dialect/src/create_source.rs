@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 use crate::SqlError;
-use crate::column_type::{parse_type, sql_name};
+use crate::column_type::{parse_type, sql_type};
 use crate::cursor::{Cursor, error_at};
 use crate::definition::{Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
 use crate::nearest::did_you_mean;
@@ -179,7 +179,7 @@ fn parse_column(cursor: &mut Cursor) -> Result<(SourceColumn, Location), SqlErro
                     .maybe_hint(did_you_mean(&key, METADATA.map(|(known, _)| known)))
             })?;
             check_metadata_type(what, &data_type).map_err(|wanted| {
-                error_at(type_place, format!("metadata '{key}' is {wanted}, not {}", sql_name(&data_type)))
+                error_at(type_place, format!("metadata '{key}' is {wanted}, not {}", sql_type(&data_type)))
                     .hint(format!("write {name} {wanted}"))
             })?;
             metadata = Some(what);
@@ -247,7 +247,7 @@ fn check_watermark(watermark: WatermarkDefinition, place: Location, columns: &[S
             let all: Vec<&str> = times().collect();
             Err(error_at(
                 place,
-                format!("the watermark column must be TIMESTAMP, but '{}' is {}", watermark.column, sql_name(column.field.data_type())),
+                format!("the watermark column must be TIMESTAMP, but '{}' is {}", watermark.column, sql_type(column.field.data_type())),
             )
             .maybe_hint((!all.is_empty()).then(|| format!("columns of type TIMESTAMP: {}", all.join(", ")))))
         }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use datafusion::sql::sqlparser::tokenizer::{Location, Token};
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::SqlError;
+use crate::clauses::{names_constraints, parse_partitioning, parse_table_name};
 use crate::cursor::{Cursor, error_at};
 use crate::definition::LateRows;
 use crate::expectation::{Parsed, parse_expectations};
-use crate::nearest::nearest;
 use crate::options::Options;
 
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
@@ -68,54 +68,4 @@ pub(crate) fn parse_head(cursor: &mut Cursor, text: &str) -> Result<Head, SqlErr
     let late_rows = options.take_word("late_rows", &[("divert", LateRows::Divert), ("drop", LateRows::Drop)], LateRows::Divert)?;
     options.finish("a streaming table", &[])?;
     Ok(Head { schema, table, expectations, partitioned_by, commit_interval, late_rows })
-}
-
-/// Whether the parentheses that open here hold constraints (or something meant as such) and not columns.
-pub(crate) fn names_constraints(cursor: &Cursor) -> bool {
-    let [_, first, _, third] = cursor.parser.peek_tokens_ref::<4>();
-    let is = |token: &Token, words: &[&str]| matches!(token, Token::Word(w) if nearest(&w.value, words.iter().copied()).is_some());
-    is(&first.token, &["constraint", "expect"]) || is(&third.token, &["expect"])
-}
-
-/// `schema.table`, both of them names that a folder can have; `what` is to be named.
-pub(crate) fn parse_table_name(cursor: &mut Cursor, what: &str) -> Result<(String, String), SqlError> {
-    let (schema, place) = cursor.name("schema.table")?;
-    if !cursor.take_token(&Token::Period) {
-        return Err(error_at(place, format!("'{schema}' names no schema")).hint(format!("write schema.table, such as silver.{schema}")));
-    }
-    let (table, table_place) = cursor.name("a table's name")?;
-    check_name(&schema, place)?;
-    check_name(&table, table_place)?;
-    if cursor.parser.peek_token_ref().token == Token::Period {
-        return Err(cursor.error(format!("{what}'s name has two parts")).hint(format!("write {schema}.{table}")));
-    }
-    Ok((schema, table))
-}
-
-/// `(column, …)`, what stands behind `PARTITIONED BY`.
-pub(crate) fn parse_partitioning(cursor: &mut Cursor) -> Result<Vec<String>, SqlError> {
-    let mut columns: Vec<String> = vec![];
-    cursor.expect_token(&Token::LParen)?;
-    cursor.list(|cursor| {
-        let (column, place) = cursor.name("a column's name")?;
-        if columns.contains(&column) {
-            return Err(error_at(place, format!("column '{column}' stands twice in PARTITIONED BY")));
-        }
-        columns.push(column);
-        Ok(())
-    })?;
-    Ok(columns)
-}
-
-fn check_name(name: &str, place: Location) -> Result<(), SqlError> {
-    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-    if !name.is_empty() && !name.starts_with('_') && name.chars().all(allowed) {
-        return Ok(());
-    }
-    let error = error_at(place, format!("'{name}' cannot name a table or its schema"));
-    Err(if name.contains('$') {
-        error.hint("'$' is for side tables, which come by themselves: t$late")
-    } else {
-        error.hint("use letters, digits, '_' and '-', not starting with '_'")
-    })
 }

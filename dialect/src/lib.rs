@@ -16,7 +16,8 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs`, `create_sink.rs`, `create_panel.rs`, `expectation.rs` |
+//! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs`, `create_sink.rs`, `create_panel.rs`, `expectation.rs`, `clauses.rs` |
+//! | how a text becomes a plan | `plan.rs`, `plan_sink.rs` |
 //! | which rows violate expectations | `violations.rs` |
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
@@ -36,6 +37,7 @@ pub mod stages;
 pub mod window;
 
 mod as_of;
+mod clauses;
 mod column_type;
 mod create_materialized_view;
 mod create_panel;
@@ -47,11 +49,13 @@ mod diagnose;
 mod error;
 mod expectation;
 mod functions;
+mod interval;
 mod locate;
 mod nearest;
 mod options;
 mod parameter;
 mod plan;
+mod plan_sink;
 mod relation;
 mod session;
 mod source_table;
@@ -62,15 +66,15 @@ mod syntax;
 mod violations;
 
 pub use as_of::{AsOfJoin, as_of_columns, as_of_join, check_side};
-pub use create_sink::plan_sink;
+pub use column_type::sql_type;
 pub use definition::*;
 pub use error::SqlError;
 pub use expectation::plan_expectation;
 pub use nearest::{did_you_mean, nearest};
-pub use plan::{explain, plan, plan_materialized_view, plan_streaming, plan_streaming_table, plan_text, tables_read};
+pub use plan::{one_statement, plan, plan_materialized_view, plan_streaming, plan_streaming_table, plan_text, tables_read};
+pub use plan_sink::plan_sink;
 pub use session::{session_config, session_state};
 pub use source_table::SourceTable;
 pub use statement::{Statement, StatementKind, ViewName, parse};
 pub use streamable::check_streamable;
-pub use syntax::WatershedDialect;
 pub use violations::{Rule, Violations, row_shown};

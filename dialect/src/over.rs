@@ -9,6 +9,7 @@ use datafusion::logical_expr::expr::{NullTreatment, WindowFunction, WindowFuncti
 use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits};
 
 use crate::SqlError;
+use crate::interval::{NoLength, interval_us};
 use crate::streamable::{placed, unaliased};
 
 /// Aggregates that can take back a row that has left the frame; the others would be computed anew over the whole frame for each row.
@@ -69,18 +70,12 @@ fn micros(interval: &ScalarValue) -> Result<i64, SqlError> {
     let refused = |why: &str| {
         Err(SqlError::new(format!("the frame of OVER {why}")).hint("write it as days, hours, minutes or seconds: INTERVAL '10 minutes'"))
     };
-    let (days, nanoseconds) = match interval {
-        ScalarValue::IntervalMonthDayNano(Some(interval)) if interval.months != 0 => {
-            return refused("is in months, which differ in length");
-        }
-        ScalarValue::IntervalMonthDayNano(Some(interval)) => (interval.days, interval.nanoseconds),
-        _ => return refused("is not an interval"),
-    };
-    let us = i64::from(days).checked_mul(86_400_000_000).and_then(|us| us.checked_add(nanoseconds / 1_000));
-    match us {
-        Some(us) if us >= 0 && nanoseconds % 1_000 == 0 => Ok(us),
-        Some(us) if us >= 0 => refused("is finer than a microsecond"),
-        _ => refused("is negative or too long"),
+    match interval_us(interval) {
+        Ok(us) if us >= 0 => Ok(us),
+        Ok(_) | Err(NoLength::TooLong) => refused("is negative or too long"),
+        Err(NoLength::Months) => refused("is in months, which differ in length"),
+        Err(NoLength::Fraction) => refused("is finer than a microsecond"),
+        Err(NoLength::NoInterval) => refused("is not an interval"),
     }
 }
 

@@ -53,12 +53,6 @@ fn not_run(what: &str, statement: &Statement) -> SqlError {
         .at(statement.line, statement.column)
 }
 
-/// Says what DataFusion's error about a statement means, and where in the text it lies if that can be told: for errors that come up only when a plan
-/// is optimised or run.
-pub fn explain(state: &SessionState, statement: &Statement, error: &DataFusionError) -> SqlError {
-    from_datafusion(error, state, Excerpt { text: &statement.text, line: statement.line, column: statement.column })
-}
-
 /// Parses and plans a text that holds one statement.
 pub async fn plan_text(ctx: &SessionContext, text: &str) -> Result<LogicalPlan, SqlError> {
     plan(ctx, &one_statement(text)?).await
@@ -174,13 +168,14 @@ pub(crate) fn streaming_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     ]
 }
 
-pub(crate) fn one_statement(text: &str) -> Result<Statement, SqlError> {
+/// Parses a text that holds one statement.
+pub fn one_statement(text: &str) -> Result<Statement, SqlError> {
     let mut statements = parse(text)?.into_iter();
     match (statements.next(), statements.next()) {
         (Some(only), None) => Ok(only),
         (None, _) => Err(SqlError::new("there is no statement here").hint("write one, such as SELECT 1")),
         (_, Some(second)) => {
-            Err(SqlError::new("there is more than one statement here").hint("give them one by one").at(second.line, second.column))
+            Err(SqlError::new("there is more than one statement here").hint("give one statement at a time").at(second.line, second.column))
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{Column, DFSchema, DataFusionError, Diagnostic, Result, ScalarValue, Span};
+use datafusion::common::{Column, DFSchema, DataFusionError, Diagnostic, Result, Span};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::deduplicate::Deduplicate;
+use crate::interval::{NoLength, interval_us};
 use crate::nearest::did_you_mean;
 use crate::syntax::{WINDOW_FUNCTIONS, as_table_argument, window_function};
 use crate::window::{Us, WindowAssign, WindowKind};
@@ -264,48 +265,27 @@ impl Call {
         let value = match context.sql_to_expr(expr, &DFSchema::empty()) {
             Ok(Expr::Literal(value, _)) => interval_us(&value),
             Ok(Expr::Negative(inner)) => match *inner {
-                Expr::Literal(value, _) => interval_us(&value).map(|us| us.map(|us| -us)),
+                Expr::Literal(value, _) => interval_us(&value).map(|us| -us),
                 other => return Err(not_constant(other.to_string())),
             },
             Ok(other) => return Err(not_constant(other.to_string())),
             Err(_) => return Err(not_constant(shown)),
         };
-        match value {
-            None => Err(not_constant(shown)),
-            Some(Ok(us)) => Ok(us),
-            Some(Err(why)) => Err(self.error(
-                format!("the {argument} of {name} must have a fixed length in microseconds: {why}"),
-                whole,
-                "use days, hours, minutes, seconds or milliseconds",
-            )),
-        }
+        let why = match value {
+            Ok(us) => return Ok(us),
+            Err(NoLength::NoInterval) => return Err(not_constant(shown)),
+            Err(NoLength::Months) => "months and years have none",
+            Err(NoLength::Fraction) => "it has a fraction of a microsecond",
+            Err(NoLength::TooLong) => "it is too long",
+        };
+        Err(self.error(
+            format!("the {argument} of {name} must have a fixed length in microseconds: {why}"),
+            whole,
+            "use days, hours, minutes, seconds or milliseconds",
+        ))
     }
 }
 
 fn is_named(name: &ObjectName, wanted: &str) -> bool {
     matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(|i| i.value.eq_ignore_ascii_case(wanted)))
-}
-
-/// `None` if it is no interval; an error if it has no fixed length.
-fn interval_us(value: &ScalarValue) -> Option<std::result::Result<i64, &'static str>> {
-    const DAY_US: i64 = 86_400_000_000;
-    let total = |months: i32, days: i32, nanoseconds: i64| {
-        if months != 0 {
-            return Err("months and years have none");
-        }
-        if nanoseconds % 1000 != 0 {
-            return Err("it has a fraction of a microsecond");
-        }
-        i64::from(days).checked_mul(DAY_US).and_then(|us| us.checked_add(nanoseconds / 1000)).ok_or("it is too long")
-    };
-    match value {
-        ScalarValue::IntervalMonthDayNano(Some(v)) => Some(total(v.months, v.days, v.nanoseconds)),
-        ScalarValue::IntervalDayTime(Some(v)) => Some(total(0, v.days, i64::from(v.milliseconds) * 1_000_000)),
-        ScalarValue::IntervalYearMonth(Some(months)) => Some(total(*months, 0, 0)),
-        ScalarValue::DurationSecond(Some(s)) => Some(s.checked_mul(1_000_000).ok_or("it is too long")),
-        ScalarValue::DurationMillisecond(Some(ms)) => Some(ms.checked_mul(1000).ok_or("it is too long")),
-        ScalarValue::DurationMicrosecond(Some(us)) => Some(Ok(*us)),
-        ScalarValue::DurationNanosecond(Some(ns)) => Some(total(0, 0, *ns)),
-        _ => None,
-    }
 }

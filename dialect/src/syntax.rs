@@ -22,7 +22,7 @@ pub(crate) const WINDOW_FUNCTIONS: [&str; 5] = ["tumble", "hop", "cumulate", "se
 
 /// Generic SQL with `TABLE t` as an argument.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct WatershedDialect;
+pub(crate) struct WatershedDialect;
 
 macro_rules! same_as_generic {
     ($($flag:ident)*) => { $(fn $flag(&self) -> bool { GenericDialect.$flag() })* };

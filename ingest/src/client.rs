@@ -76,6 +76,7 @@ impl Context {
     }
 
     /// False while no broker can be reached.
+    #[cfg(test)]
     pub(crate) fn is_connected(&self) -> bool {
         self.contact().connected
     }

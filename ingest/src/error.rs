@@ -109,7 +109,9 @@ pub enum IngestError {
     },
     /// A file is not what it was when it was put in order.
     #[error(
-        "source '{source_name}': file '{file}' has changed since it was first seen ({was}, now {now}): its rows may have been read already, so          neither reading it again nor leaving it would be right; put the old file back and the new rows into a file of another name, or drop          the streaming tables over this source and the folder {ledger} and start anew"
+        "source '{source_name}': file '{file}' has changed since it was first seen ({was}, now {now}): its rows may have been read already, so \
+         neither reading it again nor leaving it would be right; put the old file back and the new rows into a file of another name, or drop \
+         the streaming tables over this source and the folder {ledger} and start anew"
     )]
     FileChanged {
         /// Name of the source.
@@ -125,7 +127,8 @@ pub enum IngestError {
     },
     /// A file has gone before all of it was read.
     #[error(
-        "source '{source_name}': file '{file}' is gone, but rows of it were still to be read; put it back, or drop the streaming tables over          this source and the folder {ledger} and start anew"
+        "source '{source_name}': file '{file}' is gone, but rows of it were still to be read; put it back, or drop the streaming tables over \
+         this source and the folder {ledger} and start anew"
     )]
     FileGone {
         /// Name of the source.
@@ -137,7 +140,8 @@ pub enum IngestError {
     },
     /// The list of files that gives a folder its order does not fit.
     #[error(
-        "source '{source_name}': {reason}; restore {ledger} in the warehouse from a backup, or drop the streaming tables over this source and          that folder and start anew"
+        "source '{source_name}': {reason}; restore {ledger} in the warehouse from a backup, or drop the streaming tables over this source and \
+         that folder and start anew"
     )]
     Ledger {
         /// Name of the source.
@@ -149,7 +153,8 @@ pub enum IngestError {
     },
     /// A row of a file was not accepted and the source says `on_error = 'fail'`.
     #[error(
-        "source '{source_name}' cannot accept row {row} of '{file}': {reason}; files must not be changed once they were seen: let such rows          aside with on_error = 'quarantine'"
+        "source '{source_name}' cannot accept row {row} of '{file}': {reason}; files must not be changed once they were seen: let such rows \
+         aside with on_error = 'quarantine'"
     )]
     BadFileRow {
         /// Name of the source.
@@ -237,5 +242,24 @@ impl IngestError {
                 | Self::Authorization { .. }
                 | Self::FolderUnreachable { .. }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_no_gaps() {
+        let text = || "x".to_owned();
+        for error in [
+            IngestError::FileChanged { source_name: text(), file: text(), was: text(), now: text(), ledger: text() },
+            IngestError::FileGone { source_name: text(), file: text(), ledger: text() },
+            IngestError::Ledger { source_name: text(), reason: text(), ledger: text() },
+            IngestError::BadFileRow { source_name: text(), file: text(), row: 1, reason: text() },
+        ] {
+            let message = error.to_string();
+            assert!(!message.contains("  "), "{message}");
+        }
     }
 }

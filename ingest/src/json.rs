@@ -23,7 +23,6 @@
 //! A row that is refused never touches its neighbours: the columns are cut back to where they were before it.
 
 mod column;
-pub(crate) mod coordinates;
 mod cursor;
 mod number;
 mod record;
@@ -37,19 +36,17 @@ use arrow::record_batch::RecordBatch;
 use watershed_dialect::definition::{Connector, SourceDefinition};
 
 use self::column::Column;
-use self::coordinates::Coordinate;
 use self::cursor::{Cursor, Reject};
 use self::record::Record;
+pub(crate) use self::time::days_from_civil;
+use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};
+use crate::event_time::{self, EventTime};
 use crate::quarantine::Quarantine;
 use crate::source::{Decode, Decoded, RawBatch};
 
 const TYPES: &str =
     "JSON fills BOOLEAN, integers, FLOAT, DOUBLE, DECIMAL up to 38 digits, VARCHAR, BINARY, DATE, TIMESTAMP, STRUCT and LIST";
-
-/// Event times before the year 2 and from the year 9999 on are mistakes: such a row would move a watermark to where nobody follows.
-pub(crate) const EVENT_TIME_US: std::ops::Range<i64> =
-    time::days_from_civil(2, 1, 1) * 86_400_000_000..time::days_from_civil(9999, 1, 1) * 86_400_000_000;
 
 /// Decodes one source's messages. State: column builders, empty between batches, and the order of keys seen last.
 #[derive(Debug)]
@@ -71,12 +68,6 @@ enum Output {
     Value(usize),
     /// The message's coordinates.
     Coordinate(Coordinate),
-}
-
-#[derive(Debug)]
-struct EventTime {
-    column: usize,
-    max_skew_us: i64,
 }
 
 impl JsonDecode {
@@ -108,14 +99,8 @@ impl JsonDecode {
                 })),
             });
         }
-        let mut event_time = None;
-        if let Some(watermark) = &definition.watermark {
-            let found = definition.columns.iter().position(|column| *column.field.name() == watermark.column && column.metadata.is_none());
-            let Some(index) = found.filter(|&index| matches!(definition.columns[index].field.data_type(), DataType::Timestamp(..))) else {
-                let reason =
-                    format!("WATERMARK FOR names '{}', which is not a TIMESTAMP column of the message; declare it so", watermark.column);
-                return Err(IngestError::Definition { source_name, reason });
-            };
+        let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..));
+        let event_time = event_time::column_of(definition, is_time, "the message; declare it so")?.map(|index| {
             let position = *position_of.entry(index).or_insert_with(|| {
                 fields.push(definition.columns[index].field.clone());
                 fields.len() - 1
@@ -123,9 +108,8 @@ impl JsonDecode {
             // A row without event time belongs nowhere, whatever the column allows.
             let field = &mut fields[position];
             *field = Field::clone(field).with_nullable(false).into();
-            let max_skew_us = i64::try_from(definition.max_skew.as_micros()).unwrap_or(i64::MAX);
-            event_time = Some(EventTime { column: position, max_skew_us });
-        }
+            EventTime::new(definition, position)
+        });
         let columns: Result<Vec<_>, _> = fields.into_iter().map(Column::new).collect();
         let columns = columns.map_err(|(column, data_type)| IngestError::UnsupportedType {
             source_name: source_name.clone(),
@@ -180,29 +164,12 @@ impl JsonDecode {
         if cursor.peek().is_some() {
             return Err(cursor.unexpected("the end of the message"));
         }
-        match &self.event_time {
-            Some(event_time) => event_time.check(&self.record, raw.timestamps_ms[index]),
-            None => Ok(()),
-        }
-    }
-}
-
-impl EventTime {
-    fn check(&self, record: &Record, kafka_timestamp_ms: i64) -> Result<(), Reject> {
-        let column = &record.columns()[self.column];
-        let reject = |reason: String| Err(Reject::new(reason).within(column.name()));
-        let Some(time_us) = column.last_timestamp_us().filter(|time_us| EVENT_TIME_US.contains(time_us)) else {
-            return reject("absurd event time (not in the years 2 to 9998)".into());
-        };
-        if kafka_timestamp_ms < 0 {
-            return Ok(());
-        }
-        let ahead_us = time_us.saturating_sub(kafka_timestamp_ms.saturating_mul(1000));
-        if ahead_us <= self.max_skew_us {
-            return Ok(());
-        }
-        let (ahead_s, max_skew_s) = (ahead_us / 1_000_000, self.max_skew_us / 1_000_000);
-        reject(format!("event time is {ahead_s} s ahead of the Kafka timestamp, more than max_skew ({max_skew_s} s)"))
+        let Some(event_time) = &self.event_time else { return Ok(()) };
+        let column = &self.record.columns()[event_time.column];
+        let written_ms = Some(raw.timestamps_ms[index]).filter(|&ms| ms >= 0);
+        // A time that 64 bits cannot hold is as absurd as the first one they can.
+        let time_us = column.last_timestamp_us().unwrap_or(i64::MIN);
+        event_time.check(time_us, written_ms, "the Kafka timestamp").map_err(|reason| Reject::new(reason).within(column.name()))
     }
 }
 

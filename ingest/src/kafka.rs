@@ -92,7 +92,8 @@ impl KafkaFetch {
     }
 
     /// False while no broker can be reached; librdkafka keeps trying.
-    pub fn is_connected(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_connected(&self) -> bool {
         self.client.context().is_connected()
     }
 

@@ -1,20 +1,22 @@
 //! Sources (Kafka, folders of files), formats, the embedded broker and the producer. Only this crate knows Kafka.
 //!
 //! ```text
-//!  kafka.rs ── RawBatch ──► json.rs ── Decoded ──► pipelines      reader.rs glues the two
-//!  (Fetch)                  (Decode)
-//!
-//!  files/  a folder as a source of one partition, put in order by a ledger
+//!  kafka.rs ── RawBatch ──► json.rs ── Decoded ──┐  reader.rs glues the two
+//!  (Fetch)                  (Decode)             ├──► sources.rs ── OpenSource, SourceRead ──► pipelines
+//!  files/ ─────────────────────────── Decoded ──┘  a folder as a source of one partition, put in order by a ledger
 //!
 //!  sink.rs ── JSON ──► producer.rs ──► embedded.rs, or any Kafka
 //! ```
 //!
-//! To add a transport or a format, implement one side of the seam in [`source`].
+//! To add a transport, implement [`OpenSource`] and [`SourceRead`] and give `Sources::of` in `sources.rs` an arm for it; the connector and
+//! its options are `dialect/`'s. A format of messages in Kafka is a [`source::Decode`], which [`KafkaReader`] chooses.
 
 mod client;
 mod consume;
+mod coordinates;
 pub mod embedded;
 pub mod error;
+mod event_time;
 pub mod files;
 pub mod json;
 pub mod kafka;
@@ -33,7 +35,7 @@ pub use error::IngestError;
 pub use files::FileSources;
 pub use kafka::KafkaSettings;
 pub use producer::Producer;
-pub use reader::SourceReader;
+pub use reader::KafkaReader;
 pub use sink::{OpenSink, SinkWrite};
 pub use source::{OpenSource, PartitionRange, SourceBatch, SourceRead};
 pub use sources::Sources;

@@ -11,7 +11,7 @@ use crate::embedded::{EmbeddedBroker, EmbeddedSettings};
 use crate::json::JsonDecode;
 use crate::kafka::{KafkaFetch, KafkaSettings};
 use crate::producer::{Producer, ensure_topics};
-use crate::reader::SourceReader;
+use crate::reader::KafkaReader;
 use crate::source::SourceRead;
 use crate::source::{Decode, Fetch, FetchLimits, Positions, RawBatch};
 
@@ -105,7 +105,7 @@ fn measure_broker() {
     report("fetch", RECORDS, started);
     drop(fetch);
 
-    let mut reader = SourceReader::open(&bids(), &settings, &[0, 2, 5], &positions).unwrap();
+    let mut reader = KafkaReader::open(&bids(), &settings, &[0, 2, 5], &positions).unwrap();
     let (started, mut records) = (Instant::now(), 0);
     while records < RECORDS {
         records += reader.poll(LIMITS, Duration::from_secs(5)).unwrap().iter().map(|batch| batch.records).sum::<usize>();

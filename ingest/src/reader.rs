@@ -1,4 +1,4 @@
-//! A source, read: fetch and decode glued together for the pipelines.
+//! A source in Kafka, read: fetch and decode glued together for the pipelines.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::source::{
     Decode, Fetch, FetchLimits, OpenSource, PartitionProgress, PartitionRange, Positions, RawBatch, SourceBatch, SourceRead,
 };
 
-/// Reads some partitions of a source from given positions. Blocking; one instance for each thread.
+/// Reads some partitions of a source in Kafka from given positions. Blocking; one instance for each thread.
 ///
 /// State: the transport's positions and the decoder's builders; dropped with it, nothing is kept outside.
-pub struct SourceReader {
+pub struct KafkaReader {
     source_name: String,
     topic: String,
     on_error: OnError,
@@ -25,7 +25,7 @@ pub struct SourceReader {
     decode: JsonDecode,
 }
 
-impl SourceReader {
+impl KafkaReader {
     /// Connects and assigns the partitions in `positions`, each from the offset given there (the next one to be read).
     ///
     /// `wanted` are indices into the definition's columns; rows come out in that order. Settings of the definition go over those of
@@ -73,7 +73,7 @@ impl SourceReader {
     }
 }
 
-impl SourceRead for SourceReader {
+impl SourceRead for KafkaReader {
     /// With `on_error = 'fail'` the first record that is not accepted is an error that names its coordinates.
     fn poll(&mut self, limits: FetchLimits, timeout: Duration) -> Result<Vec<SourceBatch>> {
         let raw = self.fetch.fetch(limits, timeout)?;
@@ -116,7 +116,7 @@ impl OpenSource for KafkaSettings {
     fn open(&self, definition: &SourceDefinition, wanted: &[usize], positions: &Positions, reader: &str) -> Result<Box<dyn SourceRead>> {
         let mut settings = self.clone();
         settings.properties.entry("group.id".into()).or_insert(format!("watershed-{reader}"));
-        Ok(Box::new(SourceReader::open(definition, &settings, wanted, positions)?))
+        Ok(Box::new(KafkaReader::open(definition, &settings, wanted, positions)?))
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    fn poll_until(reader: &mut SourceReader, records: usize) -> Result<Vec<SourceBatch>> {
+    fn poll_until(reader: &mut KafkaReader, records: usize) -> Result<Vec<SourceBatch>> {
         let (mut batches, started) = (Vec::new(), Instant::now());
         while batches.iter().map(|batch: &SourceBatch| batch.records).sum::<usize>() < records {
             assert!(started.elapsed() < Duration::from_secs(30), "{batches:?}");
@@ -171,7 +171,7 @@ mod tests {
         producer.flush(Duration::from_secs(30)).unwrap();
         let positions = Positions::from([(0, 0), (1, 1)]);
 
-        let mut reader = SourceReader::open(&definition(OnError::Quarantine), &kafka, &[1, 0], &positions).unwrap();
+        let mut reader = KafkaReader::open(&definition(OnError::Quarantine), &kafka, &[1, 0], &positions).unwrap();
         let batches = poll_until(&mut reader, 3).unwrap();
         let rows: Vec<_> = batches.iter().map(|batch| &batch.decoded.rows).collect();
         let column = |index: usize| rows.iter().flat_map(move |rows| rows.column(index).as_primitive::<Int64Type>().values().to_vec());
@@ -185,7 +185,7 @@ mod tests {
             assert!(reader.poll(LIMITS, Duration::from_millis(100)).unwrap().is_empty());
         }
 
-        let mut reader = SourceReader::open(&definition(OnError::Fail), &kafka, &[0], &positions).unwrap();
+        let mut reader = KafkaReader::open(&definition(OnError::Fail), &kafka, &[0], &positions).unwrap();
         let error = poll_until(&mut reader, 3).unwrap_err();
         let IngestError::BadRow { topic, partition, offset, reason, .. } = error else { panic!("{error}") };
         assert_eq!((topic.as_str(), partition, offset), ("numbers", 1, 2));

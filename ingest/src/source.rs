@@ -1,7 +1,8 @@
-//! The seam between a transport and the pipelines: fetch raw records, decode them to Arrow.
+//! The seam between a transport and the pipelines: [`OpenSource`] and [`SourceRead`]. Kafka and folders of files are behind it;
+//! [`crate::Sources`] chooses by a definition's connector.
 //!
-//! A transport ([`Fetch`]) knows nothing of formats, a format ([`Decode`]) nothing of transports; a much faster one of either can take the
-//! other's place without the rest noticing.
+//! Within Kafka, [`Fetch`] knows nothing of formats and [`Decode`] nothing of Kafka: a much faster one of either can take the other's place
+//! without the rest noticing. Decoders also serve files of messages.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -139,7 +140,7 @@ impl PartitionProgress {
     }
 }
 
-/// Takes raw records from a transport. One instance serves one thread and a fixed set of partitions.
+/// Takes raw records from Kafka. One instance serves one thread and a fixed set of partitions.
 pub trait Fetch: Send {
     /// Waits up to `timeout` for the first record, then takes what has arrived, up to `limits`.
     /// At most one batch a partition; empty if nothing came.

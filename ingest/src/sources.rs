@@ -17,6 +17,7 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// The one place that knows all transports.
     fn of(&self, definition: &SourceDefinition) -> &dyn OpenSource {
         match definition.connector {
             Connector::Kafka { .. } => &self.kafka,

@@ -48,6 +48,19 @@ pub enum LakeError {
     #[error("table {0} does not exist in the warehouse")]
     NoSuchTable(TableName),
 
+    /// The table has no such version.
+    #[error("table {table} has no version {wanted}: its newest is {newest}; ask for one up to that")]
+    NoSuchVersion { table: TableName, wanted: i64, newest: i64 },
+
+    /// A scan of a version met a data file of it that is not there any more.
+    #[error(
+        "file '{path}' of table {table} is gone, which version {version} has: newer versions have replaced it longer than lake.vacuum_retention \
+         ago and a vacuum has deleted it, or someone else has deleted it; ask a newer version (a query that is run again reads the newest), or \
+         raise lake.vacuum_retention where queries take longer; if the newest has it, restore the file from a copy, or make the table anew \
+         (`watershed rebuild TABLE` if a pipeline writes it)"
+    )]
+    DataFileGone { table: TableName, path: String, version: i64 },
+
     /// The table was created before with another schema or partitioning.
     #[error(
         "table {table} exists with a different {what}: it has {existing}, the definition wants {wanted}; name another one, drop this one, or \
@@ -155,7 +168,8 @@ fn version_or_none(version: Option<i64>) -> String {
 }
 
 impl LakeError {
-    /// Whether trying again later may help, without anybody changing anything: the store was away, slow or overtaken.
+    /// Whether trying again later may help, without anybody changing anything: the store was away, slow or overtaken, or
+    /// the newest version is to be read.
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
@@ -166,12 +180,8 @@ impl LakeError {
                 | Self::TooBusy { .. }
                 | Self::Overtaken { .. }
                 | Self::StagedTooLong { .. }
+                | Self::DataFileGone { .. }
         )
-    }
-
-    /// Whether the outcome of the failed operation is unknown, so that repeating it later is right.
-    pub fn is_unclear(&self) -> bool {
-        matches!(self, Self::Unclear { .. })
     }
 }
 

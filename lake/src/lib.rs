@@ -36,6 +36,7 @@ mod ordered;
 mod overwrite;
 mod partition;
 mod provider;
+mod reader;
 mod scan_statistics;
 mod schema;
 mod selectivity;

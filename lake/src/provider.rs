@@ -19,6 +19,7 @@ use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
@@ -32,6 +33,7 @@ use crate::error::{LakeError, Result};
 use crate::files::{Chunk, DataFile, FileSet, Layout};
 use crate::limits::FILTER_WHILE_READING_MAX;
 use crate::log::Protocol;
+use crate::reader::DataFileReaders;
 use crate::scan_statistics;
 use crate::selectivity;
 use crate::state::Identity;
@@ -131,6 +133,17 @@ impl Snapshot {
         pruned.collect()
     }
 
+    /// The same scan with readers that know which table and version they read.
+    fn with_readers(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        let scan = plan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.downcast_to_file_source::<ParquetSource>());
+        let Some((config, source)) = scan else { return plan };
+        let Some(inner) = source.parquet_file_reader_factory().cloned() else { return plan };
+        let (store, table) = (self.store.clone(), self.identity.name.clone());
+        let readers = DataFileReaders { inner, store, table, version: self.version };
+        let source = source.clone().with_parquet_file_reader_factory(Arc::new(readers));
+        DataSourceExec::from_data_source(FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build())
+    }
+
     fn partitioned_file(&self, file: &DataFile) -> Result<PartitionedFile> {
         let meta = ObjectMeta {
             location: below(&self.identity.folder, &file.path)?,
@@ -193,7 +206,7 @@ impl TableProvider for Snapshot {
             .with_limit(limit)
             .build();
         let format = ParquetFormat::default().with_options(state.default_table_options().parquet);
-        format.create_physical_plan(state, config).await
+        Ok(self.with_readers(format.create_physical_plan(state, config).await?))
     }
 }
 

@@ -138,13 +138,14 @@ impl Table {
         Ok((version, Snapshot::provider(shared, shared.identity.clone(), &protocol, version, files, texts)?))
     }
 
-    /// A scan pinned to an older version, read from the log each time.
+    /// A scan pinned to an older version, read from the log each time. For tests: statements read the newest.
+    ///
+    /// Errors: [`LakeError::NoSuchVersion`].
+    #[doc(hidden)]
     pub async fn provider_at(&self, version: i64) -> Result<Arc<dyn TableProvider>> {
         let shared = &self.shared;
         if version > self.refresh().await? || version < 0 {
-            let feature = format!("version {version}, which it does not have (the newest is {})", self.version());
-            let hint = "ask for an existing version";
-            return Err(LakeError::Unsupported { table: self.name().clone(), action: "read", feature, hint });
+            return Err(LakeError::NoSuchVersion { table: self.name().clone(), wanted: version, newest: self.version() });
         }
         let (identity, protocol) = state::identity_at(&shared.access, self.name(), version).await?;
         let files = state::files_at(&shared.access, &identity, version).await?;

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -110,17 +109,6 @@ impl Warehouse {
 
     pub(crate) fn access(&self) -> &Access {
         &self.shared.access
-    }
-
-    /// The URL under which scans find the store in a session.
-    pub fn object_store_url(&self) -> &ObjectStoreUrl {
-        &self.shared.store_url
-    }
-
-    /// Makes the store known to a query session. Scans planned here do so themselves; a process that runs plans made
-    /// elsewhere must call it.
-    pub fn register(&self, runtime: &RuntimeEnv) {
-        runtime.register_object_store(self.shared.store_url.as_ref(), self.shared.access.store.clone());
     }
 
     /// All tables, in order of their names.

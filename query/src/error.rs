@@ -67,9 +67,27 @@ impl From<DataFusionError> for QueryError {
             },
             other => other,
         };
-        match out_of_memory(&error) {
-            Some(detail) => Self::OutOfMemory { detail },
-            None => Self::Failed(error.find_root().strip_backtrace()),
+        if let Some(detail) = out_of_memory(&error) {
+            return Self::OutOfMemory { detail };
         }
+        match error.find_root() {
+            // An error of the lake's that a scan met. It says all there is to say.
+            DataFusionError::External(inner) if inner.is::<LakeError>() => Self::Failed(inner.to_string()),
+            root => Self::Failed(root.strip_backtrace()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_lake_speak_for_themselves() {
+        let gone = LakeError::DataFileGone { table: "a.b".parse().unwrap(), path: "a/b/x.parquet".to_owned(), version: 3 };
+        let met = DataFusionError::from(gone).context("while scanning");
+        let shown = QueryError::from(met).render("SELECT 1", None);
+        assert!(shown.starts_with("error: the query failed: file 'a/b/x.parquet' of table a.b is gone"), "{shown}");
+        assert!(shown.contains("\n  hint: ask a newer version"), "{shown}");
     }
 }

@@ -19,7 +19,6 @@ pub mod listen;
 mod pauses;
 mod session;
 pub mod shell;
-mod sql_type;
 mod system;
 mod workers;
 

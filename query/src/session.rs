@@ -24,7 +24,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use watershed_dialect::compute::environment;
-use watershed_dialect::{Statement, StatementKind};
+use watershed_dialect::{Statement, StatementKind, one_statement};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM};
@@ -32,8 +32,8 @@ use crate::explain;
 use crate::pauses::with_pauses;
 use crate::{QueryError, SystemTable, workers};
 
-/// `SHOW PIPELINES`, `SHOW JOBS`: tables of the schema `system`, their main columns.
-const LISTED: [&str; 3] = ["pipelines", "epochs", "jobs"];
+/// Tables of the schema `system` that the binary hands to every session over a warehouse: `SHOW <name>` lists the main columns of each.
+pub(crate) const LISTED: [&str; 6] = ["epochs", "job_runs", "jobs", "pipelines", "quality", "sinks"];
 
 /// What a session may use.
 #[derive(Debug, Clone)]
@@ -189,7 +189,7 @@ impl Session {
         Ok(watershed_dialect::plan(&self.context, &statements[0]).await?)
     }
 
-    /// `SHOW TABLES` without the dozen tables about the session itself, and what is [`LISTED`]; `None` for all else.
+    /// `SHOW TABLES` without the dozen tables about the session itself, and `SHOW <name>` of each table in `system`; `None` for all else.
     fn rewrite_show(&self, statement: &DfStatement) -> Result<Option<String>, QueryError> {
         let DfStatement::Statement(statement) = statement else { return Ok(None) };
         match statement.as_ref() {
@@ -201,10 +201,13 @@ impl Session {
                 ))
             }
             SqlStatement::ShowVariable { variable } if variable.len() == 1 => {
-                let Some(listed) = LISTED.into_iter().find(|name| variable[0].value.eq_ignore_ascii_case(name)) else { return Ok(None) };
-                match self.catalog.shown(listed) {
-                    Some(columns) => Ok(Some(format!("SELECT {columns} FROM {SYSTEM}.{listed}"))),
-                    None => Err(refused(&format!("this session knows nothing of {listed}"), "run `watershed status`")),
+                let name = variable[0].value.to_ascii_lowercase();
+                match self.catalog.shown(&name) {
+                    Some(columns) => Ok(Some(format!("SELECT {columns} FROM {SYSTEM}.{name}"))),
+                    None if LISTED.contains(&name.as_str()) => {
+                        Err(refused(&format!("this session knows nothing of {name}"), "run `watershed status`"))
+                    }
+                    None => Ok(None),
                 }
             }
             _ => Ok(None),
@@ -283,16 +286,6 @@ impl Ready {
             execute_stream(self.plan, self.task)?
         };
         Ok(QueryResult { stream: workers::compute(&self.workers, adapt(stream)), has_rows: self.has_rows })
-    }
-}
-
-/// Parses a text of exactly one statement.
-pub(crate) fn one_statement(text: &str) -> Result<Statement, QueryError> {
-    let mut statements = watershed_dialect::parse(text)?;
-    match statements.len() {
-        1 => Ok(statements.remove(0)),
-        0 => Err(refused("there is no statement here", "write one, such as SELECT 1")),
-        several => Err(refused(&format!("{several} statements in one query"), "send one statement at a time")),
     }
 }
 

@@ -137,6 +137,11 @@ def types(connection):
         "SHOW TABLES",
         "DESCRIBE gold.by_minute",
         "SHOW PIPELINES",
+        "SHOW EPOCHS",
+        "SHOW JOBS",
+        "SHOW JOB_RUNS",
+        "SHOW QUALITY",
+        "SHOW SINKS",
     ]:
         with connection.cursor() as cursor:
             cursor.execute(sql)

@@ -14,9 +14,9 @@ use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use watershed_dialect::definition::SourceDefinition;
 
+use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};
-use crate::json::EVENT_TIME_US;
-use crate::json::coordinates::Coordinate;
+use crate::event_time::{self, EventTime};
 use crate::quarantine::Quarantine;
 use crate::source::{Decoded, RawBatch};
 
@@ -36,11 +36,6 @@ pub(crate) struct Shape {
 enum Output {
     Value(usize),
     Coordinate(Coordinate),
-}
-
-struct EventTime {
-    value: usize,
-    max_skew_us: i64,
 }
 
 /// Columns of the declared types, and the rows that do not fit, by their number in the batch.
@@ -73,19 +68,16 @@ impl Shape {
                 })?),
             });
         }
-        let mut event_time = None;
-        if let Some(watermark) = &definition.watermark {
-            let column = definition.columns.iter().find(|column| *column.field.name() == watermark.column && column.metadata.is_none());
-            let utc = |field: &&FieldRef| matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _));
-            let Some(field) = column.map(|column| &column.field).filter(utc) else {
-                let reason = format!("WATERMARK FOR names '{}', which is not a TIMESTAMP column of the files", watermark.column);
-                return Err(IngestError::Definition { source_name, reason });
-            };
-            let value = value_of(field);
+        let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _));
+        let event_time = event_time::column_of(definition, is_time, "the files")?.map(|index| {
+            let field = &definition.columns[index].field;
+            (value_of(field), Field::clone(field).with_nullable(false))
+        });
+        let event_time = event_time.map(|(value, field)| {
             // A row without event time belongs nowhere, whatever the column allows.
-            values[value] = Arc::new(Field::clone(field).with_nullable(false));
-            event_time = Some(EventTime { value, max_skew_us: i64::try_from(definition.max_skew.as_micros()).unwrap_or(i64::MAX) });
-        }
+            values[value] = Arc::new(field);
+            EventTime::new(definition, value)
+        });
         Ok(Self { source_name, schema: Schema::new(fields).into(), outputs, values, event_time })
     }
 
@@ -143,7 +135,14 @@ impl Shape {
             checked.columns.push(cast);
         }
         if let Some(event_time) = &self.event_time {
-            event_time.check(&mut checked, self.values[event_time.value].name(), modified_ms);
+            let Checked { columns, bad } = &mut checked;
+            let times = columns[event_time.column].as_primitive::<TimestampMicrosecondType>();
+            let name = self.values[event_time.column].name();
+            for (row, &time_us) in times.values().iter().enumerate().filter(|&(row, _)| times.is_valid(row)) {
+                if let Err(reason) = event_time.check(time_us, Some(modified_ms), "when the file was written") {
+                    bad.entry(row).or_insert_with(|| format!("column '{name}': {reason}"));
+                }
+            }
         }
         Ok(checked)
     }
@@ -180,27 +179,6 @@ impl Shape {
         let quarantined = quarantine.finish(&self.source_name, file, raw)?;
         let offsets = accepted.iter().map(|&place| raw.offsets[place]).collect::<Vec<_>>().into();
         Ok(Decoded { rows, offsets, quarantined })
-    }
-}
-
-impl EventTime {
-    fn check(&self, checked: &mut Checked, name: &str, modified_ms: i64) {
-        let latest_us = modified_ms.saturating_mul(1_000).saturating_add(self.max_skew_us);
-        let times = checked.columns[self.value].as_primitive::<TimestampMicrosecondType>();
-        for (row, time_us) in times.values().iter().enumerate() {
-            let reason = if times.is_null(row) {
-                continue;
-            } else if !EVENT_TIME_US.contains(time_us) {
-                "absurd event time (not in the years 2 to 9998)".to_string()
-            } else if *time_us > latest_us {
-                let ahead_s = (time_us - modified_ms.saturating_mul(1_000)) / 1_000_000;
-                let max_skew_s = self.max_skew_us / 1_000_000;
-                format!("event time is {ahead_s} s ahead of when the file was written, more than max_skew ({max_skew_s} s)")
-            } else {
-                continue;
-            };
-            checked.bad.entry(row).or_insert_with(|| format!("column '{name}': {reason}"));
-        }
     }
 }
 

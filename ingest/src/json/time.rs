@@ -69,7 +69,7 @@ pub(super) fn date_days(text: &[u8]) -> Option<i64> {
 
 /// Days since 1970 in the proleptic Gregorian calendar. Years begin in March here, so that the leap day comes last and months follow a
 /// simple rule (five months have 153 days).
-pub(super) const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use watershed_lake::LakeError;
 
@@ -101,7 +102,36 @@ async fn a_provider_is_pinned_and_a_name_is_live() {
     empty.register_table("t", table.provider_at(0).await.unwrap()).unwrap();
     assert_eq!(number(&empty, "SELECT count(*) FROM t").await, 0);
     let error = table.provider_at(9).await.unwrap_err();
-    assert!(matches!(error, LakeError::Unsupported { .. }) && error.to_string().contains("the newest is 2"), "{error}");
+    assert!(
+        matches!(error, LakeError::NoSuchVersion { wanted: 9, newest: 2, .. }) && error.to_string().contains("no version 9"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_file_that_is_gone_is_named() {
+    let (folder, warehouse) = local().await;
+    let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
+    append(&table, "p/0", 1, vec![rows(0..10, None)]).await.unwrap();
+    let mut entries = std::fs::read_dir(folder.path().join("s/t")).unwrap().map(|entry| entry.unwrap().path());
+    let file = entries.find(|path| path.extension().is_some_and(|ending| ending == "parquet")).unwrap();
+    append(&table, "p/0", 2, vec![rows(10..20, None)]).await.unwrap();
+    // One session has read the file's footer before, the other has not.
+    let before = session(&warehouse);
+    assert_eq!(number(&before, "SELECT sum(id) FROM t").await, 190);
+    std::fs::remove_file(&file).unwrap();
+    for context in [before, session(&stranger(&warehouse))] {
+        let error = context.sql("SELECT id FROM t").await.unwrap().collect().await.unwrap_err();
+        let DataFusionError::External(root) = error.find_root() else { panic!("{error}") };
+        let root = root.downcast_ref::<LakeError>().unwrap();
+        let LakeError::DataFileGone { path, version: 2, .. } = root else { panic!("{root}") };
+        assert!(file.ends_with(path), "{path}");
+        assert!(root.may_pass() && root.to_string().contains("lake.vacuum_retention"), "{root}");
+    }
+    // Other errors stay what they are.
+    std::fs::write(&file, "not Parquet").unwrap();
+    let error = session(&stranger(&warehouse)).sql("SELECT id FROM t").await.unwrap().collect().await.unwrap_err();
+    assert!(!error.to_string().contains("is gone"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

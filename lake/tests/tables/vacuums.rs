@@ -72,7 +72,8 @@ async fn what_was_replaced_goes_after_its_retention() {
     // What was there before is told as missing, not as empty.
     let older = datafusion::prelude::SessionContext::new();
     older.register_table("t", table.provider_at(3).await.unwrap()).unwrap();
-    assert!(older.sql("SELECT id FROM t").await.unwrap().collect().await.is_err());
+    let error = older.sql("SELECT id FROM t").await.unwrap().collect().await.unwrap_err().to_string();
+    assert!(error.contains("is gone, which version 3 has"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

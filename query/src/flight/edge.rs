@@ -13,8 +13,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, stream};
-
-use crate::sql_type::sql_type;
+use watershed_dialect::sql_type;
 
 /// Rows of one message are halved until they take no more than this. Clients refuse messages of more than 4 MiB unless told otherwise.
 const MESSAGE_BYTES_TARGET: usize = 1 << 20;

@@ -53,10 +53,11 @@ use tokio::task::JoinHandle;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
+use watershed_dialect::one_statement;
 
 pub use client::Remote;
 
-use crate::session::{one_statement, refuse_parameters, refused};
+use crate::session::{refuse_parameters, refused};
 use crate::{QueryError, Session};
 use connection::Client;
 use limits::{KEEPALIVE_EVERY, REQUEST_BYTES_MAX, STOP_TIMEOUT, SWEEP_EVERY};

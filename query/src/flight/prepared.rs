@@ -14,11 +14,11 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use uuid::Uuid;
-use watershed_dialect::SqlError;
+use watershed_dialect::{SqlError, one_statement};
 
 use super::edge;
 use super::limits::{PARAMETERS_MAX, PREPARED_KEPT, PREPARED_MAX};
-use crate::session::{one_statement, refused};
+use crate::session::refused;
 use crate::{QueryError, Session};
 
 /// A prepared statement's name on the wire.

@@ -154,7 +154,7 @@ mod tests {
 
     async fn endless(session: &Session) -> Ready {
         let text = "SELECT max(a.value * b.value % 1003) FROM generate_series(1, 1000000) a, generate_series(1, 100000000) b";
-        let statement = crate::session::one_statement(text).unwrap();
+        let statement = watershed_dialect::one_statement(text).unwrap();
         session.ready(session.plan(&statement).await.unwrap()).await.unwrap()
     }
 
@@ -199,7 +199,7 @@ mod tests {
         let session = session().await;
         let mut ids = Vec::new();
         for _ in 0..=PLANNED_MAX {
-            let statement = crate::session::one_statement("SELECT 1").unwrap();
+            let statement = watershed_dialect::one_statement("SELECT 1").unwrap();
             let ready = session.ready(session.plan(&statement).await.unwrap()).await.unwrap();
             let schema = ready.schema();
             ids.push(queries.add(ready, schema));

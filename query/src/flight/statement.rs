@@ -12,11 +12,12 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use futures::{StreamExt, TryStreamExt};
 use tonic::{Response, Status};
+use watershed_dialect::one_statement;
 
 use super::queries::{Queries, QueryId};
 use super::status::told;
 use super::{Service, edge, wire};
-use crate::session::{one_statement, refuse_parameters};
+use crate::session::refuse_parameters;
 use crate::{QueryError, Session};
 
 /// What DoGet answers.

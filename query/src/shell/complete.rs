@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-/// Words of SQL worth completing.
+use crate::session::LISTED;
+
+/// Words of SQL worth completing, beside `SHOW` with what is [`LISTED`].
 const KEYWORDS: &[&str] = &[
     "ALL",
     "ANALYZE",
@@ -57,9 +59,6 @@ const KEYWORDS: &[&str] = &[
     "SELECT",
     "SET",
     "SHOW",
-    "SHOW EPOCHS",
-    "SHOW JOBS",
-    "SHOW PIPELINES",
     "SHOW TABLES",
     "TABLE",
     "THEN",
@@ -123,8 +122,11 @@ pub fn complete(text: &str, at: usize, names: &Names, columns: &HashMap<String, 
         found.extend(bare.filter(|name| !word.is_empty() && starts(name, word)).filter_map(|name| names.table(name)).map(str::to_owned));
         if !word.is_empty() && !wants_table {
             let lower = word.chars().all(|c| !c.is_uppercase());
-            let keyword = |keyword: &&str| if lower { keyword.to_lowercase() } else { (*keyword).to_owned() };
-            found.extend(KEYWORDS.iter().filter(|keyword| starts(keyword, word)).map(keyword));
+            let shows = LISTED.iter().map(|name| format!("SHOW {}", name.to_uppercase()));
+            let mut keywords: Vec<String> =
+                KEYWORDS.iter().map(|&keyword| keyword.to_owned()).chain(shows).filter(|keyword| starts(keyword, word)).collect();
+            keywords.sort();
+            found.extend(keywords.into_iter().map(|keyword| if lower { keyword.to_lowercase() } else { keyword }));
             found.extend(names.functions.iter().filter(|name| starts(name, word)).map(|name| format!("{name}(")));
         }
     }
@@ -235,6 +237,10 @@ mod tests {
         assert_eq!(offered("sele"), ["select"]);
         assert_eq!(offered("SELE"), ["SELECT"]);
         assert_eq!(offered("select cou"), ["count("]);
+        let shows = ["SHOW", "SHOW EPOCHS", "SHOW JOB_RUNS", "SHOW JOBS", "SHOW PIPELINES", "SHOW QUALITY", "SHOW SINKS", "SHOW TABLES"];
+        let mut shows = shows.map(str::to_owned);
+        shows.sort();
+        assert_eq!(offered("SHO"), shows);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use watershed_dialect::sql_type;
+
 use super::command::HELP;
 use super::output::Look;
 use super::table::{Cell, Column, Layout, Style, expanded, visible};
 use super::{Backend, HostCommand};
 use crate::QueryError;
-use crate::sql_type::sql_type;
 
 /// Names and what is known of them, to be shown as a table.
 pub(super) struct Listing {

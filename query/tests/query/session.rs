@@ -103,13 +103,17 @@ async fn a_session_only_reads_and_says_what_to_do_instead() {
         ("CREATE STREAMING TABLE a.b AS SELECT 1", "watershed apply"),
         ("SHOW PIPELINES", "watershed status"),
         ("SHOW JOBS", "watershed status"),
+        ("SHOW QUALITY", "watershed status"),
+        ("SHOW Sinks", "watershed status"),
+        ("SHOW JOB_RUNS", "watershed status"),
         ("CREATE PANEL p WITH (chart = 'table') AS SELECT 1", "watershed apply"),
-        ("SELECT 1; SELECT 2", "one statement at a time"),
     ] {
         let error = refusal(&session, sql).await;
         assert!(matches!(error, QueryError::Refused { .. }) && error.to_string().contains(hint), "{sql}: {error}");
     }
     assert_eq!(number(&session, "SELECT count(*) FROM rides").await, 1);
+    let error = refusal(&session, "SELECT 1; SELECT 2").await;
+    assert!(matches!(error, QueryError::Sql(_)) && error.to_string().contains("one statement at a time"), "{error}");
 }
 
 #[tokio::test]
@@ -156,12 +160,16 @@ async fn a_query_that_needs_too_much_memory_spills_or_ends_with_a_named_error() 
 }
 
 #[derive(Debug)]
-struct Answer;
+struct Answer(&'static str);
 
 #[async_trait::async_trait]
 impl SystemTable for Answer {
     fn name(&self) -> &str {
-        "pipelines"
+        self.0
+    }
+
+    fn shown(&self) -> &str {
+        if self.0 == "quality" { "n + 1 AS n" } else { "*" }
     }
 
     fn schema(&self) -> arrow::datatypes::SchemaRef {
@@ -175,10 +183,14 @@ impl SystemTable for Answer {
 
 #[tokio::test]
 async fn system_tables_are_made_up_when_asked() {
-    let options = SessionOptions { system_tables: vec![Arc::new(Answer)], ..SessionOptions::default() };
+    const NAMES: [&str; 4] = ["pipelines", "quality", "sinks", "of_a_kind_to_come"];
+    let system_tables = NAMES.map(|name| Arc::new(Answer(name)) as Arc<dyn SystemTable>).to_vec();
+    let options = SessionOptions { system_tables, ..SessionOptions::default() };
     let session = Session::with_options(warehouse().await, options).unwrap();
     assert_eq!(number(&session, "SELECT max(n) FROM system.pipelines").await, 42);
-    assert_eq!(number(&session, "SHOW PIPELINES").await, 41);
+    for (sql, first) in [("SHOW PIPELINES", 41), ("SHOW QUALITY", 42), ("show sinks", 41), ("SHOW of_a_kind_to_come", 41)] {
+        assert_eq!(number(&session, sql).await, first, "{sql}");
+    }
 }
 
 /// Whether a person can still press Ctrl-C: the caller's only thread must stay free while a query computes without a pause.

@@ -1,0 +1,57 @@
+//! Which event times are accepted. One that is absurd, or far ahead of when its record was written, would move a watermark to where nobody
+//! follows.
+
+use std::ops::Range;
+
+use arrow::datatypes::DataType;
+use watershed_dialect::definition::SourceDefinition;
+
+use crate::error::{IngestError, Result};
+use crate::json::days_from_civil;
+
+/// Event times before the year 2 and from the year 9999 on are mistakes.
+const ACCEPTED_US: Range<i64> = days_from_civil(2, 1, 1) * 86_400_000_000..days_from_civil(9999, 1, 1) * 86_400_000_000;
+
+/// The index of the watermark's column among the definition's columns; `None` if there is no watermark. Fails if it is not a column of the
+/// record whose type `fits`; `whose` says of what.
+pub(crate) fn column_of(definition: &SourceDefinition, fits: impl Fn(&DataType) -> bool, whose: &str) -> Result<Option<usize>> {
+    let Some(watermark) = &definition.watermark else { return Ok(None) };
+    let found = definition.columns.iter().position(|column| *column.field.name() == watermark.column && column.metadata.is_none());
+    match found.filter(|&index| fits(definition.columns[index].field.data_type())) {
+        Some(index) => Ok(Some(index)),
+        None => {
+            let reason = format!("WATERMARK FOR names '{}', which is not a TIMESTAMP column of {whose}", watermark.column);
+            Err(IngestError::Definition { source_name: definition.name.clone(), reason })
+        }
+    }
+}
+
+/// The check of a source's event times.
+#[derive(Debug)]
+pub(crate) struct EventTime {
+    /// Where they stand among the columns that are read.
+    pub(crate) column: usize,
+    max_skew_us: i64,
+}
+
+impl EventTime {
+    pub(crate) fn new(definition: &SourceDefinition, column: usize) -> Self {
+        Self { column, max_skew_us: i64::try_from(definition.max_skew.as_micros()).unwrap_or(i64::MAX) }
+    }
+
+    /// Why a row with this event time is not accepted. `written_ms` is when its record was written, as far as that is known, and `when` how
+    /// people call that time.
+    #[inline]
+    pub(crate) fn check(&self, time_us: i64, written_ms: Option<i64>, when: &str) -> Result<(), String> {
+        if !ACCEPTED_US.contains(&time_us) {
+            return Err("absurd event time (not in the years 2 to 9998)".into());
+        }
+        let Some(written_ms) = written_ms else { return Ok(()) };
+        let ahead_us = time_us.saturating_sub(written_ms.saturating_mul(1000));
+        if ahead_us <= self.max_skew_us {
+            return Ok(());
+        }
+        let (ahead_s, max_skew_s) = (ahead_us / 1_000_000, self.max_skew_us / 1_000_000);
+        Err(format!("event time is {ahead_s} s ahead of {when}, more than max_skew ({max_skew_s} s)"))
+    }
+}
