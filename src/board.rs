@@ -9,6 +9,9 @@ use watershed_query::shell::{Cell, Column, duration, grouped};
 
 use crate::terminal::Terminal;
 
+/// Columns of the table in narrow windows.
+const NARROW: [&[usize]; 2] = [&[0, 2, 3, 4, 5], &[0, 2]];
+
 /// One line about a run that succeeded.
 pub fn done(record: &RunRecord) -> String {
     let rows = if record.rows == 1 { "row" } else { "rows" };
@@ -58,7 +61,7 @@ impl Board {
         ];
         let now_ms = clock::now().timestamp_millis();
         let rows: Vec<Vec<Cell>> = jobs.iter().map(|job| cells(job, now_ms)).collect();
-        self.terminal.table(&columns, &rows)
+        self.terminal.table_of(&columns, &rows, &NARROW)
     }
 }
 

@@ -378,12 +378,12 @@ fn suggestions(context: &Context) -> String {
     let warehouse = context.config.text("warehouse");
     format!(
         "{}\n  SELECT event_type, count(*) FROM bronze.ride_events GROUP BY 1 ORDER BY 2 DESC;\n  \
-         SELECT city, state, count(*) FROM bronze.driver_locations GROUP BY 1, 2 ORDER BY 1, 3 DESC;\n  \
+         SELECT city, state, count(*) FROM bronze.driver_locations GROUP BY 1, 2;\n  \
          SELECT reason, count(*) FROM bronze.ride_events$quarantine GROUP BY 1;\n  \
-         SHOW JOBS;   SELECT * FROM gold.book_totals;   SELECT * FROM gold.trips_by_cell ORDER BY trips DESC LIMIT 9;\n  \
-         SELECT event_time, city, amount, declined, window_end FROM gold.payment_training ORDER BY 1 DESC LIMIT 9;   -- what was known then\n  \
-         SELECT * FROM gold.city_demand ORDER BY window_start DESC, requests DESC LIMIT 9;   -- once the first minute is over\n  \
-         \\d lists tables, \\status shows pipelines and jobs again, \\? all commands, \\q ends the demo\n\
+         SELECT * FROM gold.trips_by_cell ORDER BY trips DESC LIMIT 9;\n  \
+         SELECT * FROM gold.city_demand ORDER BY window_start DESC LIMIT 9;   -- in two minutes\n  \
+         SHOW JOBS;\n  \
+         \\d lists tables, \\status shows this picture live, \\? all commands, \\q ends the demo\n\
          From another terminal: watershed shell --warehouse {warehouse}\n",
         paint("Try", "1", color)
     )

@@ -11,10 +11,8 @@ use watershed_stream::{Phase, PipelineMetrics};
 use crate::say::span;
 use crate::terminal::{Terminal, paint, terminal_size};
 
-/// Columns of the table in a wide window, and in narrow ones.
-const ALL: [usize; 11] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
-const NARROW: [usize; 6] = [0, 1, 3, 4, 8, 9];
-const NARROWER: [usize; 3] = [0, 1, 3];
+/// Columns of the table in narrow windows.
+const NARROW: [&[usize]; 2] = [&[0, 1, 3, 4, 8, 9], &[0, 1, 3]];
 
 /// Shows metrics again and again. State: the last counts (for rates), what was said, how many lines stand on the screen.
 pub struct Live {
@@ -68,14 +66,7 @@ impl Live {
             number("epoch"),
         ];
         let rows: Vec<Vec<Cell>> = metrics.iter().zip(rates).map(|(pipeline, rate)| row(pipeline, rate)).collect();
-        for shown in [&ALL[..], &NARROW, &NARROWER] {
-            let columns: Vec<Column> = shown.iter().map(|&at| columns[at].clone()).collect();
-            let rows: Vec<Vec<Cell>> = rows.iter().map(|row| shown.iter().map(|&at| row[at].clone()).collect()).collect();
-            if let Some(table) = self.terminal.fit(&columns, &rows) {
-                return table;
-            }
-        }
-        self.terminal.table(&columns, &rows)
+        self.terminal.table_of(&columns, &rows, &NARROW)
     }
 
     /// Everything in one line, for logs and pipes.
@@ -167,8 +158,8 @@ impl Live {
 /// As many lines of `text` as fit a window, so that they can be written over.
 fn cut_to(text: &str, height: Option<usize>) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    // The cursor stands in a line of its own below.
-    let room = height.map_or(usize::MAX, |height| height.saturating_sub(1).max(2));
+    // The cursor stands in a line of its own below; and some terminals keep what was there when their whole window is cleared.
+    let room = height.map_or(usize::MAX, |height| height.saturating_sub(2).max(2));
     if lines.len() <= room {
         return text.to_owned();
     }
@@ -202,8 +193,8 @@ mod tests {
     #[test]
     fn a_text_is_cut_to_the_window() {
         let text = "1\n2\n3\n4\n5\n";
-        assert_eq!([None, Some(6), Some(9)].map(|height| cut_to(text, height)), [text; 3]);
-        assert_eq!(cut_to(text, Some(4)), "1\n2\n… 3 more lines in a higher window\n");
+        assert_eq!([None, Some(7), Some(9)].map(|height| cut_to(text, height)), [text; 3]);
+        assert_eq!(cut_to(text, Some(5)), "1\n2\n… 3 more lines in a higher window\n");
         assert_eq!(cut_to(text, Some(1)).lines().count(), 2);
     }
 }

@@ -208,18 +208,25 @@ impl Account {
             cells.push(verdict);
             rows.push(cells.into_iter().map(Cell::Text).collect::<Vec<_>>());
         }
-        let Some(layout) = Layout::fit(&columns, &rows, &style) else { return String::new() };
+        // What holds for no table says nothing: of late rows on, only what there is.
+        let counted = |at: usize| rows.iter().any(|row: &Vec<Cell>| !matches!(&row[at], Cell::Text(text) if text == "0"));
+        let kept: Vec<usize> = (0..columns.len()).filter(|&at| !(4..9).contains(&at) || counted(at)).collect();
+        let columns: Vec<Column> = kept.iter().map(|&at| columns[at].clone()).collect();
+        let rows: Vec<Vec<Cell>> = rows.iter().map(|row| kept.iter().map(|&at| row[at].clone()).collect()).collect();
+        let without_topic = || terminal.fit(&columns[1..], &rows.iter().map(|row| row[1..].to_vec()).collect::<Vec<_>>());
+        let wide =
+            || Layout::fit(&columns, &rows, &style).map(|layout| layout.head(&columns, &style) + &layout.rows(&columns, &rows, &style));
+        let table = terminal.fit(&columns, &rows).or_else(without_topic).or_else(wide).unwrap_or_default();
         let verdict = if self.holds() {
             paint(
-                "reconciled: every row produced is in a table, late, quarantined, a duplicate, in violation of a constraint, or waiting for \
-                 the watermark",
+                "reconciled: every row produced is in a table, late, quarantined, a duplicate,\nin violation of a constraint, or waiting for the watermark",
                 "1;32",
                 color,
             )
         } else {
             paint("NOT reconciled: not as many rows were found as produced", "1;31", color)
         };
-        format!("{}{}\n{verdict}\n", layout.head(&columns, &style), layout.rows(&columns, &rows, &style))
+        format!("{table}\n{verdict}\n")
     }
 }
 

@@ -84,6 +84,16 @@ impl Terminal {
         Some(layout.head(columns, &style) + &layout.rows(columns, rows, &style))
     }
 
+    /// The same; in a window that is too narrow, with the first of `narrower` that fits: which columns are left.
+    pub fn table_of(&self, columns: &[Column], rows: &[Vec<Cell>], narrower: &[&[usize]]) -> String {
+        let left = |shown: &&[usize]| {
+            let columns: Vec<Column> = shown.iter().map(|&at| columns[at].clone()).collect();
+            let rows: Vec<Vec<Cell>> = rows.iter().map(|row| shown.iter().map(|&at| row[at].clone()).collect()).collect();
+            self.fit(&columns, &rows)
+        };
+        self.fit(columns, rows).or_else(|| narrower.iter().find_map(left)).unwrap_or_else(|| self.table(columns, rows))
+    }
+
     /// The same; in a window that is too narrow, each value has a line of its own.
     pub fn table(&self, columns: &[Column], rows: &[Vec<Cell>]) -> String {
         self.fit(columns, rows).unwrap_or_else(|| expanded(columns, rows, 1, &self.style()))

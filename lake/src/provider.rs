@@ -198,14 +198,16 @@ impl TableProvider for Snapshot {
         let scan_schema = self.scan_schema();
         let positions = projection.iter().map(|index| scan_schema.index_of(self.schema.field(*index).name()));
         let few = selectivity::of(filters, &scan_schema, &statistics.column_statistics) <= FILTER_WHILE_READING_MAX;
-        let source = ParquetSource::new(columns).with_pushdown_filters(few);
-        let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
+        let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(ParquetSource::new(columns)))
             .with_file_groups(FileGroup::new(files).split_files(state.config().target_partitions().max(1)))
             .with_statistics(statistics)
             .with_projection_indices(Some(positions.collect::<Result<_, _>>()?))?
             .with_limit(limit)
             .build();
-        let format = ParquetFormat::default().with_options(state.default_table_options().parquet);
+        // The format's options replace those of the source.
+        let mut options = state.default_table_options().parquet;
+        options.global.pushdown_filters |= few;
+        let format = ParquetFormat::default().with_options(options);
         Ok(self.with_readers(format.create_physical_plan(state, config).await?))
     }
 }

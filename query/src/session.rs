@@ -143,6 +143,12 @@ impl Session {
                 "write it to a .sql file of the project and run `watershed apply`",
             ));
         }
+        // Before its values are looked at: no values would do.
+        if let StatementKind::Other(DfStatement::Statement(statement)) = &statement.kind
+            && let SqlStatement::Insert(_) | SqlStatement::Update(_) | SqlStatement::Delete(_) | SqlStatement::Merge(_) = statement.as_ref()
+        {
+            return Err(written_by_pipelines());
+        }
         let planned = {
             let _one_at_a_time = self.planning.lock().await;
             self.catalog.refresh().await?;
@@ -293,13 +299,17 @@ pub(crate) fn refused(what: &str, hint: &str) -> QueryError {
     QueryError::Refused { what: what.to_owned(), hint: hint.to_owned() }
 }
 
+fn written_by_pipelines() -> QueryError {
+    refused(
+        "INSERT, UPDATE and DELETE are not for a query session: tables are written by their pipelines only",
+        "write the rows to the pipeline's topic",
+    )
+}
+
 /// A session reads: tables change through pipelines only. `COPY … TO` writes files elsewhere and is allowed.
 fn refuse_writes(plan: &LogicalPlan) -> Result<(), QueryError> {
     match plan {
-        LogicalPlan::Dml(_) => Err(refused(
-            "INSERT, UPDATE and DELETE are not for a query session: tables are written by their pipelines only",
-            "write the rows to the pipeline's topic",
-        )),
+        LogicalPlan::Dml(_) => Err(written_by_pipelines()),
         LogicalPlan::Ddl(_) => Err(refused(
             "a query session defines nothing",
             "define tables in the project's .sql files and run `watershed apply`; for one query, WITH name AS (…) does",

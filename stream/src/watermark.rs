@@ -1,6 +1,6 @@
 //! Watermarks: how far event time has come, in one partition and for a task.
 
-use arrow::array::{Array, Int64Array, TimestampMicrosecondArray};
+use arrow::array::{Int64Array, TimestampMicrosecondArray};
 
 /// A lower bound on event times still expected, as one task sees it after one of its inputs moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

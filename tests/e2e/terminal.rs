@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::watershed::{LIMIT, Watershed};
@@ -14,7 +15,9 @@ use crate::watershed::{LIMIT, Watershed};
 pub struct Terminal {
     child: Child,
     keys: File,
-    shown: Arc<Mutex<String>>,
+    shown: Arc<Mutex<Vec<u8>>>,
+    /// Reads what is shown, until the program has left the terminal.
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -44,16 +47,16 @@ impl Terminal {
         let child = command.spawn().expect("the binary starts");
         drop(command);
         drop(slave);
-        let shown = Arc::new(Mutex::new(String::new()));
+        let shown = Arc::new(Mutex::new(Vec::new()));
         let (sink, mut screen) = (Arc::clone(&shown), master.try_clone().expect("a second handle"));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 8192];
             // An error says that the program has left the terminal.
             while let Ok(read) = screen.read(&mut buffer) {
-                sink.lock().expect("not poisoned").push_str(&String::from_utf8_lossy(&buffer[..read]));
+                sink.lock().expect("not poisoned").extend_from_slice(&buffer[..read]);
             }
         });
-        Self { child, keys: master, shown }
+        Self { child, keys: master, shown, reader }
     }
 
     /// Types.
@@ -63,7 +66,7 @@ impl Terminal {
 
     /// Everything shown so far, escape sequences included.
     pub fn shown(&self) -> String {
-        self.shown.lock().expect("not poisoned").clone()
+        String::from_utf8_lossy(&self.shown.lock().expect("not poisoned")).into_owned()
     }
 
     /// Waits until `text` is shown behind the first `from` bytes; gives where it ends.
@@ -103,11 +106,13 @@ impl Terminal {
         unsafe { libc::kill(id, signal) };
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until all is read that it has shown.
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
+            if let Some(status) = self.child.try_wait().expect("a child")
+                && self.reader.is_finished()
+            {
                 return status;
             }
             assert!(start.elapsed() < LIMIT, "it did not end within {LIMIT:?}\n{}", self.shown());

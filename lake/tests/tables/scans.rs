@@ -135,17 +135,23 @@ async fn a_data_file_that_is_gone_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scans_heed_the_settings_of_the_session() {
+async fn filters_go_first_for_few_rows_or_where_the_session_says_so() {
     let (_folder, warehouse) = local().await;
     let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
     append(&table, "p/0", 1, vec![rows(0..100, Some("Graz"))]).await.unwrap();
     let context = session(&warehouse);
-    let plan = "EXPLAIN FORMAT INDENT SELECT city FROM t WHERE id = 7";
-    assert!(query(&context, plan).await.contains("FilterExec"));
-    context.sql("SET datafusion.execution.parquet.pushdown_filters = true").await.unwrap();
-    let pushed = query(&context, plan).await;
-    assert!(!pushed.contains("FilterExec") && pushed.contains("predicate=id"), "{pushed}");
+    let explain = |filter: &str| format!("EXPLAIN FORMAT INDENT SELECT city FROM t WHERE {filter}");
+    let (few, many) = (explain("id = 7"), explain("id >= 50"));
+    let first = |plan: &str| !plan.contains("FilterExec") && plan.contains("predicate=id");
+    let plan = query(&context, &few).await;
+    assert!(first(&plan), "{plan}");
     assert_eq!(number(&context, "SELECT count(*) FROM t WHERE id = 7").await, 1);
+    let plan = query(&context, &many).await;
+    assert!(plan.contains("FilterExec"), "{plan}");
+    context.sql("SET datafusion.execution.parquet.pushdown_filters = true").await.unwrap();
+    let plan = query(&context, &many).await;
+    assert!(first(&plan), "{plan}");
+    assert_eq!(number(&context, "SELECT count(*) FROM t WHERE id >= 50").await, 50);
 }
 
 // A single-threaded runtime: queries work, only listings need more.

@@ -12,10 +12,10 @@ use rustyline::completion::{Completer, Pair};
 use rustyline::config::Configurer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
-use rustyline::hint::HistoryHinter;
+use rustyline::hint::{Hint, Hinter, HistoryHinter};
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{ColorMode, CompletionType, Config, Context, Editor, Helper, Hinter};
+use rustyline::{ColorMode, CompletionType, Config, Context, Editor, Helper};
 use tokio::runtime::Handle;
 
 use super::complete::{Names, complete, tables_named};
@@ -87,7 +87,7 @@ impl Shell {
             names: Names::default(),
             backend: self.backend.clone(),
             columns: Mutex::default(),
-            hinter: HistoryHinter::new(),
+            history: HistoryHinter::new(),
             color: self.options.color,
         };
         editor.set_helper(Some(assistant));
@@ -122,14 +122,13 @@ impl Shell {
 }
 
 /// What rustyline asks while a line is typed.
-#[derive(Helper, Hinter)]
+#[derive(Helper)]
 struct Assistant {
     names: Names,
     backend: Backend,
     /// Columns by table, asked for when Tab needs them.
     columns: Mutex<HashMap<String, Vec<String>>>,
-    #[rustyline(Hinter)]
-    hinter: HistoryHinter,
+    history: HistoryHinter,
     color: bool,
 }
 
@@ -163,6 +162,39 @@ impl Completer for Assistant {
             Pair { replacement: candidate.clone() + space, display: candidate }
         };
         Ok((start, found.into_iter().map(pair).collect()))
+    }
+}
+
+/// What stands behind the cursor.
+enum Shown {
+    /// The rest of an earlier statement; the right arrow takes it.
+    Earlier(String),
+    /// Why nothing happened.
+    NotYet,
+}
+
+impl Hint for Shown {
+    fn display(&self) -> &str {
+        match self {
+            Self::Earlier(rest) => rest,
+            Self::NotYet => "a semicolon ends the statement",
+        }
+    }
+
+    fn completion(&self) -> Option<&str> {
+        match self {
+            Self::Earlier(rest) => Some(rest),
+            Self::NotYet => None,
+        }
+    }
+}
+
+impl Hinter for Assistant {
+    type Hint = Shown;
+
+    fn hint(&self, line: &str, pos: usize, context: &Context<'_>) -> Option<Shown> {
+        let earlier = self.history.hint(line, pos, context).map(Shown::Earlier);
+        earlier.or_else(|| (pos == line.len() && line.ends_with('\n')).then_some(Shown::NotYet))
     }
 }
 

@@ -95,6 +95,7 @@ async fn a_session_only_reads_and_says_what_to_do_instead() {
     let session = Session::new(warehouse).unwrap();
     for (sql, hint) in [
         ("INSERT INTO silver.rides VALUES (1, 'x')", "write the rows to the pipeline's topic"),
+        ("INSERT INTO silver.rides VALUES ('too few')", "write the rows to the pipeline's topic"),
         ("DELETE FROM silver.rides", "write the rows to the pipeline's topic"),
         ("CREATE VIEW v AS SELECT 1", "watershed apply"),
         ("CREATE TABLE t AS SELECT 1", "watershed apply"),
