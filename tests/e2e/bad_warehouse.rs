@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::dashboard::address_said;
 use crate::disturbed::committed;
+use crate::http;
 use crate::input::{CHUNKS, Input, PARTITIONS, plain};
 use crate::kafka::Kafka;
 use crate::project::{Project, TWINS, source, tables};
-use crate::serving::python;
+use crate::serving::{python, url_in};
 use crate::tools::{SmallDisk, delete_at_exit, folder};
 use crate::watershed::{Finished, LIMIT, Running, Watershed};
 
@@ -152,6 +154,12 @@ fn a_warehouse_that_cannot_be_written_is_named_and_can_still_be_read() {
     let asked = project.watershed(["shell", "--output", "csv", "-c", "SELECT count(*) FROM bronze.a"]).heeding_permissions().succeeds();
     assert_eq!(asked.lines().last(), Some("32"), "{asked}");
     assert!(project.watershed(["status"]).heeding_permissions().succeeds().contains("bronze.a"));
+    let mut server = project.watershed(["serve"]).heeding_permissions().start();
+    let url = server.until("it serves", |server| url_in(&server.output()));
+    let query = "SELECT count(*) AS n FROM bronze.a";
+    let asked = Watershed::new(["shell", "--url", &url, "--output", "csv", "-c", query]).succeeds();
+    assert_eq!(asked.lines().last(), Some("32"), "{asked}");
+    assert_eq!(http::sql(address_said(&mut server), query).json(), serde_json::json!([{ "n": 32 }]));
     let refused = project.applying("read-only", &format!("{} -- changed\n{TWINS}", source()), &[]).heeding_permissions().run();
     assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
     says(&refused, &["error: the warehouse cannot be written: ", "hint: check that this user may write there"]);
