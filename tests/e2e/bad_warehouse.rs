@@ -282,6 +282,35 @@ fn a_table_dropped_under_a_running_pipeline_stops_it_alone() {
 }
 
 #[test]
+fn another_table_in_the_place_of_one_is_named_and_not_written_to() {
+    let (kafka, project) = twins("replaced");
+    // The same columns and rows, but a Delta table of its own.
+    let other = Project::of(kafka.bootstrap(), "replaced", TWINS);
+    other.stream_to_end(false).succeeds();
+    let (table, kept) = (project.files.join("bronze/a"), folder("kept-"));
+    copy(&table, kept.path());
+    let place = |from: &Path| {
+        fs::remove_dir_all(&table).expect("removed");
+        copy(from, &table);
+    };
+    place(&other.files.join("bronze/a"));
+    let versions = || fs::read_dir(log_of(&project, "bronze.a")).expect("a folder").count();
+    let before = versions();
+    produce(kafka, "replaced", 30..40);
+    let hint = "hint: restore the table, or start anew with `watershed rebuild bronze.a`";
+    fails_alone(&project, 40, &["table bronze.a was dropped or replaced since epoch", "(its Delta id was ", hint]);
+    assert_eq!(versions(), before, "it was written to");
+    assert_eq!(project.places("bronze.a"), first(30), "bronze.a");
+
+    // Both ways out.
+    place(kept.path());
+    goes_on(&project, 40);
+    place(&other.files.join("bronze/a"));
+    rebuild(&project);
+    goes_on(&project, 40);
+}
+
+#[test]
 fn a_schema_changed_under_a_running_pipeline_stops_it_alone() {
     let (kafka, project) = twins("widened");
     let mut running = started(kafka, &project, "widened");
