@@ -20,11 +20,21 @@ fn produce(kafka: &Kafka, topic: &str, numbers: std::ops::Range<i64>) {
     kafka.produce(topic, values.iter().map(|(partition, value)| (*partition, value.as_slice())));
 }
 
-/// The twins over a topic of one partition, in several epochs; `rows` of them.
+/// The twins over a topic of one partition, in several epochs; 30 rows of them.
 fn twins(topic: &str) -> (&'static Kafka, Project) {
+    begun(topic, TWINS)
+}
+
+/// The same, the first of which remembers what it has seen: its pipeline keeps state.
+fn remembering(topic: &str) -> (&'static Kafka, Project) {
+    let seen = "FROM DEDUPLICATE(TABLE events_in PARTITION BY event_id, DESCRIPTOR(event_time), INTERVAL '10 minutes')";
+    begun(topic, &TWINS.replacen("FROM events_in", seen, 1))
+}
+
+fn begun(topic: &str, definitions: &str) -> (&'static Kafka, Project) {
     let kafka = Kafka::shared();
     kafka.create_topic(topic, 1);
-    let project = Project::of(kafka.bootstrap(), topic, TWINS);
+    let project = Project::of(kafka.bootstrap(), topic, definitions);
     for step in 0..3 {
         produce(kafka, topic, step * 10..step * 10 + 10);
         project.stream_to_end(false).succeeds();
@@ -370,6 +380,42 @@ fn state_deleted_or_damaged_under_a_live_table_is_named() {
     restore();
     goes_on(&project, 40);
 
+    fs::remove_dir_all(&state).expect("removed");
+    rebuild(&project);
+    goes_on(&project, 40);
+}
+
+#[test]
+fn what_a_pipeline_remembers_is_named_when_it_is_gone_or_damaged() {
+    let (kafka, project) = remembering("forgotten");
+    let state = project.files.join("_watershed/pipelines/bronze.a/0/state");
+    let kept = folder("kept-");
+    copy(&state, kept.path());
+    produce(kafka, "forgotten", 30..40);
+    let damages: [(&str, fn(Vec<u8>) -> Option<Vec<u8>>); 3] = [
+        ("it is gone", |_| None),
+        ("it ends at byte", |bytes| Some(bytes[..bytes.len() / 2].to_vec())),
+        ("", |bytes| Some(vec![0; bytes.len()])),
+    ];
+    for (reason, damage) in damages {
+        let files: Vec<PathBuf> = fs::read_dir(&state).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+        assert!(!files.is_empty(), "there is nothing to damage");
+        for file in files {
+            match damage(fs::read(&file).expect("state")) {
+                Some(bytes) => fs::write(&file, bytes).expect("written"),
+                None => fs::remove_file(&file).expect("removed"),
+            }
+        }
+        let named = format!(".arrow cannot be read as pipeline state: {reason}");
+        let hint = "hint: if it was damaged, restore it from a backup of the warehouse, or start the table anew with `watershed rebuild";
+        fails_alone(&project, 40, &["_watershed/pipelines/bronze.a/0/state/", &named, hint]);
+        assert_eq!(project.places("bronze.a"), first(30), "bronze.a");
+        fs::remove_dir_all(&state).expect("removed");
+        copy(kept.path(), &state);
+    }
+    goes_on(&project, 40);
+
+    // Without a copy there is still a way out.
     fs::remove_dir_all(&state).expect("removed");
     rebuild(&project);
     goes_on(&project, 40);
