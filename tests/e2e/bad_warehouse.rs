@@ -444,6 +444,37 @@ fn a_changed_query_over_old_state_is_refused_before_anything_changes() {
 }
 
 #[test]
+fn a_query_changed_past_apply_is_refused_by_the_pipeline_that_has_state() {
+    let (kafka, project) = remembering("slipped-in");
+    let applied = newest_in(&project.files.join("_watershed/definitions"));
+    let text = fs::read_to_string(&applied).expect("definitions");
+    let mut definitions: serde_json::Value = serde_json::from_str(&text.replace("'10 minutes'", "'20 minutes'")).expect("JSON");
+    let next = definitions["revision"].as_u64().expect("a number") + 1;
+    definitions["revision"] = next.into();
+    let slipped_in = applied.with_file_name(format!("{next:020}.json"));
+    let slip_in = || fs::write(&slipped_in, definitions.to_string()).expect("written");
+    slip_in();
+    produce(kafka, "slipped-in", 30..40);
+    fails_alone(
+        &project,
+        40,
+        &[
+            "bronze.a: the query was changed since epoch",
+            "whose state it does not fit",
+            "hint: put the old text back, or start anew with `watershed rebuild bronze.a`",
+        ],
+    );
+    assert_eq!(project.places("bronze.a"), first(30), "bronze.a");
+
+    // Both ways out.
+    fs::remove_file(&slipped_in).expect("removed");
+    goes_on(&project, 40);
+    slip_in();
+    rebuild(&project);
+    goes_on(&project, 40);
+}
+
+#[test]
 fn a_pipeline_that_runs_is_not_rebuilt_or_removed() {
     let (kafka, project) = twins("busy");
     let running = started(kafka, &project, "busy");
