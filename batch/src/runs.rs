@@ -333,6 +333,8 @@ mod tests {
         assert_eq!(statuses().await, [RunStatus::Running, RunStatus::Lost, RunStatus::Succeeded]);
         runs.ended(&ended(&third)).await.unwrap();
         assert_eq!(statuses().await, [RunStatus::Succeeded, RunStatus::Lost, RunStatus::Succeeded]);
+        // Set back while one runs: it ends before it started, and no time is less than none.
+        assert_eq!(RunRecord { ended_ms: Some(400), ..ended(&third) }.took_ms(), Some(0));
         runs.forget(&view.name).await.unwrap();
         assert_eq!(statuses().await, []);
     }

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::dashboard::address_said;
 use crate::disturbed::committed;
+use crate::http;
 use crate::input::{CHUNKS, Input, PARTITIONS, plain};
 use crate::kafka::Kafka;
 use crate::project::{Project, TWINS, source, tables};
-use crate::serving::python;
+use crate::serving::{python, url_in};
 use crate::tools::{SmallDisk, delete_at_exit, folder};
 use crate::watershed::{Finished, LIMIT, Running, Watershed};
 
@@ -18,11 +20,21 @@ fn produce(kafka: &Kafka, topic: &str, numbers: std::ops::Range<i64>) {
     kafka.produce(topic, values.iter().map(|(partition, value)| (*partition, value.as_slice())));
 }
 
-/// The twins over a topic of one partition, in several epochs; `rows` of them.
+/// The twins over a topic of one partition, in several epochs; 30 rows of them.
 fn twins(topic: &str) -> (&'static Kafka, Project) {
+    begun(topic, TWINS)
+}
+
+/// The same, the first of which remembers what it has seen: its pipeline keeps state.
+fn remembering(topic: &str) -> (&'static Kafka, Project) {
+    let seen = "FROM DEDUPLICATE(TABLE events_in PARTITION BY event_id, DESCRIPTOR(event_time), INTERVAL '10 minutes')";
+    begun(topic, &TWINS.replacen("FROM events_in", seen, 1))
+}
+
+fn begun(topic: &str, definitions: &str) -> (&'static Kafka, Project) {
     let kafka = Kafka::shared();
     kafka.create_topic(topic, 1);
-    let project = Project::of(kafka.bootstrap(), topic, TWINS);
+    let project = Project::of(kafka.bootstrap(), topic, definitions);
     for step in 0..3 {
         produce(kafka, topic, step * 10..step * 10 + 10);
         project.stream_to_end(false).succeeds();
@@ -152,6 +164,12 @@ fn a_warehouse_that_cannot_be_written_is_named_and_can_still_be_read() {
     let asked = project.watershed(["shell", "--output", "csv", "-c", "SELECT count(*) FROM bronze.a"]).heeding_permissions().succeeds();
     assert_eq!(asked.lines().last(), Some("32"), "{asked}");
     assert!(project.watershed(["status"]).heeding_permissions().succeeds().contains("bronze.a"));
+    let mut server = project.watershed(["serve"]).heeding_permissions().start();
+    let url = server.until("it serves", |server| url_in(&server.output()));
+    let query = "SELECT count(*) AS n FROM bronze.a";
+    let asked = Watershed::new(["shell", "--url", &url, "--output", "csv", "-c", query]).succeeds();
+    assert_eq!(asked.lines().last(), Some("32"), "{asked}");
+    assert_eq!(http::sql(address_said(&mut server), query).json(), serde_json::json!([{ "n": 32 }]));
     let refused = project.applying("read-only", &format!("{} -- changed\n{TWINS}", source()), &[]).heeding_permissions().run();
     assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
     says(&refused, &["error: the warehouse cannot be written: ", "hint: check that this user may write there"]);
@@ -274,6 +292,35 @@ fn a_table_dropped_under_a_running_pipeline_stops_it_alone() {
 }
 
 #[test]
+fn another_table_in_the_place_of_one_is_named_and_not_written_to() {
+    let (kafka, project) = twins("replaced");
+    // The same columns and rows, but a Delta table of its own.
+    let other = Project::of(kafka.bootstrap(), "replaced", TWINS);
+    other.stream_to_end(false).succeeds();
+    let (table, kept) = (project.files.join("bronze/a"), folder("kept-"));
+    copy(&table, kept.path());
+    let place = |from: &Path| {
+        fs::remove_dir_all(&table).expect("removed");
+        copy(from, &table);
+    };
+    place(&other.files.join("bronze/a"));
+    let versions = || fs::read_dir(log_of(&project, "bronze.a")).expect("a folder").count();
+    let before = versions();
+    produce(kafka, "replaced", 30..40);
+    let hint = "hint: restore the table, or start anew with `watershed rebuild bronze.a`";
+    fails_alone(&project, 40, &["table bronze.a was dropped or replaced since epoch", "(its Delta id was ", hint]);
+    assert_eq!(versions(), before, "it was written to");
+    assert_eq!(project.places("bronze.a"), first(30), "bronze.a");
+
+    // Both ways out.
+    place(kept.path());
+    goes_on(&project, 40);
+    place(&other.files.join("bronze/a"));
+    rebuild(&project);
+    goes_on(&project, 40);
+}
+
+#[test]
 fn a_schema_changed_under_a_running_pipeline_stops_it_alone() {
     let (kafka, project) = twins("widened");
     let mut running = started(kafka, &project, "widened");
@@ -339,6 +386,42 @@ fn state_deleted_or_damaged_under_a_live_table_is_named() {
 }
 
 #[test]
+fn what_a_pipeline_remembers_is_named_when_it_is_gone_or_damaged() {
+    let (kafka, project) = remembering("forgotten");
+    let state = project.files.join("_watershed/pipelines/bronze.a/0/state");
+    let kept = folder("kept-");
+    copy(&state, kept.path());
+    produce(kafka, "forgotten", 30..40);
+    let damages: [(&str, fn(Vec<u8>) -> Option<Vec<u8>>); 3] = [
+        ("it is gone", |_| None),
+        ("it ends at byte", |bytes| Some(bytes[..bytes.len() / 2].to_vec())),
+        ("", |bytes| Some(vec![0; bytes.len()])),
+    ];
+    for (reason, damage) in damages {
+        let files: Vec<PathBuf> = fs::read_dir(&state).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+        assert!(!files.is_empty(), "there is nothing to damage");
+        for file in files {
+            match damage(fs::read(&file).expect("state")) {
+                Some(bytes) => fs::write(&file, bytes).expect("written"),
+                None => fs::remove_file(&file).expect("removed"),
+            }
+        }
+        let named = format!(".arrow cannot be read as pipeline state: {reason}");
+        let hint = "hint: if it was damaged, restore it from a backup of the warehouse, or start the table anew with `watershed rebuild";
+        fails_alone(&project, 40, &["_watershed/pipelines/bronze.a/0/state/", &named, hint]);
+        assert_eq!(project.places("bronze.a"), first(30), "bronze.a");
+        fs::remove_dir_all(&state).expect("removed");
+        copy(kept.path(), &state);
+    }
+    goes_on(&project, 40);
+
+    // Without a copy there is still a way out.
+    fs::remove_dir_all(&state).expect("removed");
+    rebuild(&project);
+    goes_on(&project, 40);
+}
+
+#[test]
 fn a_changed_query_over_old_state_is_refused_before_anything_changes() {
     let (_, project) = twins("changed");
     let changed = format!("{}\n{}", source(), TWINS.replacen("event_id, event_time,", "upper(event_id) AS event_id, event_time,", 1));
@@ -358,6 +441,37 @@ fn a_changed_query_over_old_state_is_refused_before_anything_changes() {
     goes_on(&project, 30);
     assert_eq!(project.ask("SELECT max(event_id) FROM bronze.a"), ["E-9"]);
     assert_eq!(project.ask("SELECT max(event_id) FROM bronze.b"), ["e-9"]);
+}
+
+#[test]
+fn a_query_changed_past_apply_is_refused_by_the_pipeline_that_has_state() {
+    let (kafka, project) = remembering("slipped-in");
+    let applied = newest_in(&project.files.join("_watershed/definitions"));
+    let text = fs::read_to_string(&applied).expect("definitions");
+    let mut definitions: serde_json::Value = serde_json::from_str(&text.replace("'10 minutes'", "'20 minutes'")).expect("JSON");
+    let next = definitions["revision"].as_u64().expect("a number") + 1;
+    definitions["revision"] = next.into();
+    let slipped_in = applied.with_file_name(format!("{next:020}.json"));
+    let slip_in = || fs::write(&slipped_in, definitions.to_string()).expect("written");
+    slip_in();
+    produce(kafka, "slipped-in", 30..40);
+    fails_alone(
+        &project,
+        40,
+        &[
+            "bronze.a: the query was changed since epoch",
+            "whose state it does not fit",
+            "hint: put the old text back, or start anew with `watershed rebuild bronze.a`",
+        ],
+    );
+    assert_eq!(project.places("bronze.a"), first(30), "bronze.a");
+
+    // Both ways out.
+    fs::remove_file(&slipped_in).expect("removed");
+    goes_on(&project, 40);
+    slip_in();
+    rebuild(&project);
+    goes_on(&project, 40);
 }
 
 #[test]

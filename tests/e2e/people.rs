@@ -129,7 +129,8 @@ fn a_line_typed_while_the_window_changes_is_whole() {
     shell.type_in("typed on' AS x, ");
     at = shell.until("x", at);
     shell.resize(160, 50);
-    shell.type_in("6 * 7 AS answer;\r");
+    // Such a row fits this window alone: the one at the start was too narrow, too.
+    shell.type_in("6 * 7 AS answer, repeat('-', 50) AS more;\r");
     shell.until("42", at);
     let shown = shell.shown();
     assert!(shown.contains("a text that is longer than the narrow window is wide, typed on │"), "{shown}");
@@ -161,7 +162,9 @@ fn the_live_table_keeps_to_its_window() {
     let project = Project::of(kafka.bootstrap(), topic, &format!("{}{more}", tables()));
     let mut stream = Terminal::start(project.stream(), 160, 40);
     stream.until("running", 0);
+    let mut width = 160;
     for (columns, lines) in [(160, 40), (60, 10), (160, 40)] {
+        let earlier = pictures(&stream.shown()).len();
         stream.resize(columns, lines);
         let before = pictures(&stream.shown()).len();
         let drawn = wait_for(
@@ -173,7 +176,12 @@ fn the_live_table_keeps_to_its_window() {
                 (drawn.len() > before + 2).then_some(drawn)
             },
         );
-        // The first one after the change stands below the old one; from the next on each is drawn over the one before.
+        // The first one after a change stands below the old one, which is left alone: no cursor goes up between them.
+        let below = |(_, text): &&(usize, String)| text.matches("bronze.events").count() == 2;
+        let seen = &drawn[earlier.saturating_sub(1)..];
+        let changed = std::mem::replace(&mut width, columns) != columns;
+        assert_eq!(seen.iter().filter(below).count(), usize::from(changed), "pictures below the one before, {columns} wide: {seen:#?}");
+        // From the next on each is drawn over the one before.
         let ((_, picture), (up, _)) = (&drawn[before + 1], &drawn[before + 2]);
         let picture: Vec<&str> = picture.lines().map(str::trim_end).collect();
         assert_eq!(*up, picture.len(), "the next picture does not begin where this one did: {picture:#?}");

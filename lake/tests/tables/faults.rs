@@ -5,7 +5,7 @@ use object_store::path::Path;
 use watershed_lake::faults::{Fault, Operation, Outcome};
 use watershed_lake::{Commit, LakeError, PutOutcome};
 
-use crate::support::{append, faulty, name, number, rows, schema, session, stranger};
+use crate::support::{append, faulty, impatient, name, number, rows, schema, session, stranger};
 
 const LIES: [Outcome; 7] = [
     Outcome::FailBefore,
@@ -94,6 +94,32 @@ async fn an_unclear_commit_is_repeated_without_harm() {
         assert_eq!((committed.version, committed.already_there), (2, was_there), "{lie:?}");
         assert!(table.commit(commit).await.unwrap().already_there);
         assert_eq!(number(&session(&stranger(&warehouse)), "SELECT count(*) FROM t").await, 5, "{lie:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unclear_commit_is_looked_for_in_the_table() {
+    for (lie, is_there) in [(Outcome::FailAfter, true), (Outcome::HangAfter, true), (Outcome::FailBefore, false)] {
+        let (store, warehouse) = faulty();
+        let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
+        append(&table, "p/0", 1, vec![rows(0..3, None)]).await.unwrap();
+        let commit = Commit {
+            app_id: "p/0".to_owned(),
+            app_version: 2,
+            previous_app_version: Some(1),
+            files: vec![],
+            operation: "WRITE".to_owned(),
+        };
+        store.plan(Fault::new(Operation::Put, "_delta_log", lie));
+        // The looks before the write pass. The store is back once reading what was written has been given up.
+        let tries = impatient().attempts as usize;
+        store.plan(Fault::new(Operation::Get, "_delta_log", Outcome::FailBefore).after(2).times(tries));
+        let outcome = table.commit(commit).await;
+        assert_eq!(store.fired(), 1 + tries, "{lie:?}");
+        match outcome {
+            Ok(committed) => assert_eq!((is_there, committed.version, committed.already_there), (true, 2, false), "{lie:?}"),
+            Err(error) => assert!(!is_there && matches!(error, LakeError::Unclear { .. }), "{lie:?}: {error}"),
+        }
     }
 }
 
