@@ -24,7 +24,7 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 use watershed_dialect::compute::{environment, workers};
 use watershed_dialect::stages::{JOB_TASKS_MIN, Stage, as_of_stages, refresh_stages};
-use watershed_dialect::{AsOfJoin, as_of_join, plan_materialized_view, session_config, session_state};
+use watershed_dialect::{AsOfJoin, CountsBesideDistinct, as_of_join, plan_materialized_view, session_config, session_state};
 use watershed_lake::{LakeError, Overwrite, TableName, Texts, Warehouse, step};
 
 use crate::as_of::joined;
@@ -277,7 +277,9 @@ impl JobRunner {
     pub(crate) fn context(&self) -> SessionContext {
         let tasks = self.limits.tasks.or_else(|| std::thread::available_parallelism().ok().map(NonZeroUsize::get)).unwrap_or(JOB_TASKS_MIN);
         let config = session_config().with_target_partitions(tasks.max(JOB_TASKS_MIN));
-        SessionContext::new_with_state(session_state(config, Some(self.environment.clone())))
+        let context = SessionContext::new_with_state(session_state(config, Some(self.environment.clone())));
+        context.add_optimizer_rule(Arc::new(CountsBesideDistinct));
+        context
     }
 
     async fn planned(&self, view: &View) -> Result<Planned, BatchError> {

@@ -27,6 +27,7 @@
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
 //! | what queries and jobs are computed with: settings, memory, threads | `session.rs`, `compute.rs` |
 //! | what EXPLAIN calls the stages of a plan | `stages.rs` |
+//! | how counts beside distinct ones are computed by all threads | `counts.rs` |
 //! | how errors find their words and places | `diagnose.rs`, `nearest.rs`, `locate.rs` |
 
 pub mod compute;
@@ -39,6 +40,7 @@ pub mod window;
 mod as_of;
 mod clauses;
 mod column_type;
+mod counts;
 mod create_materialized_view;
 mod create_panel;
 mod create_sink;
@@ -67,6 +69,7 @@ mod violations;
 
 pub use as_of::{AsOfJoin, as_of_columns, as_of_join, check_side};
 pub use column_type::sql_type;
+pub use counts::CountsBesideDistinct;
 pub use definition::*;
 pub use error::SqlError;
 pub use expectation::plan_expectation;

@@ -24,7 +24,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use watershed_dialect::compute::environment;
-use watershed_dialect::{Statement, StatementKind, one_statement};
+use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, one_statement};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM};
@@ -106,6 +106,7 @@ impl Session {
             .with_default_catalog_and_schema(CATALOG, HOME)
             .with_create_default_catalog_and_schema(false);
         let context = SessionContext::new_with_state(watershed_dialect::session_state(config, Some(runtime)));
+        context.add_optimizer_rule(Arc::new(CountsBesideDistinct));
         let catalog = Arc::new(catalog);
         context.register_catalog(CATALOG, Arc::clone(&catalog) as _);
         Self { context, catalog, for_others: false, workers, planning: Arc::default() }

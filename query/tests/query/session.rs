@@ -67,6 +67,44 @@ async fn a_statement_reads_one_version_and_the_next_one_the_newest() {
 }
 
 #[tokio::test]
+async fn counts_beside_a_distinct_one_are_computed_in_two_steps() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.rides", 1, rows(0, 100)).await;
+    append(&warehouse, "silver.rides", 2, rows(50, 100)).await;
+    let session = Session::new(warehouse).unwrap();
+    // As DataFusion computes it where another distinct value keeps it from grouping by one first.
+    let as_ever = |query: &str| query.replacen("count(DISTINCT name) AS d", "count(DISTINCT name) AS d, count(DISTINCT n + 1) AS e", 1);
+    let shown = async |query: &str| -> Vec<String> {
+        let batches: Vec<RecordBatch> = session.query(query).await.unwrap().stream.try_collect().await.unwrap();
+        let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| batch.slice(row, 1)));
+        let cell = |row: &RecordBatch, name: &str| format!("{:?}", row.column_by_name(name).unwrap());
+        rows.map(|row| ["k", "a", "b", "c", "s", "m", "d"].map(|name| cell(&row, name)).join(" ")).collect()
+    };
+    let aggregates = "count(*) AS a, count(nullif(n % 3, 0)) AS b, count(1) AS c, sum(1) AS s, max(n) AS m, count(DISTINCT name) AS d";
+    for query in [
+        format!("SELECT 0 AS k, {aggregates} FROM rides"),
+        format!("SELECT 0 AS k, {aggregates} FROM rides WHERE n < 0"),
+        format!("SELECT n % 7 AS k, {aggregates} FROM rides GROUP BY n % 7 ORDER BY k"),
+        format!("SELECT n % 7 AS k, {aggregates} FROM rides GROUP BY n % 7 HAVING count(*) > 28 ORDER BY count(*), k"),
+    ] {
+        let (found, expected) = (shown(&query).await, shown(&as_ever(&query)).await);
+        assert_eq!(found, expected, "{query}");
+        assert!(!found.is_empty());
+        let plan = shown_plan(&session, &query).await;
+        assert!(plan.contains("count(alias1)") && plan.matches("AggregateExec").count() >= 2, "{plan}");
+    }
+    // Sums of decimals would change their type.
+    let decimals = "SELECT count(*), sum(CAST(n AS DECIMAL(10, 2))), count(DISTINCT name) FROM rides";
+    assert_eq!(number(&session, decimals).await, 200);
+}
+
+async fn shown_plan(session: &Session, query: &str) -> String {
+    let explain = format!("EXPLAIN FORMAT INDENT {query}");
+    let batches: Vec<RecordBatch> = session.query(&explain).await.unwrap().stream.try_collect().await.unwrap();
+    arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string()
+}
+
+#[tokio::test]
 async fn side_tables_can_be_named_without_quotes() {
     let warehouse = warehouse().await;
     append(&warehouse, "silver.rides$late", 1, rows(0, 2)).await;
