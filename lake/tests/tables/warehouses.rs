@@ -81,3 +81,28 @@ fn names_are_folders_anywhere() {
     }
     assert_eq!(name("silver.city_demand").side("late").to_string(), "silver.city_demand$late");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lost_its_first_version_is_not_taken_for_the_remains_of_a_drop() {
+    let (folder, warehouse) = local().await;
+    let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
+    append(&table, "p/0", 1, vec![rows(0..5, None)]).await.unwrap();
+    let files = || walk(folder.path());
+    std::fs::remove_file(folder.path().join("s/t/_delta_log/00000000000000000000.json")).unwrap();
+    let left = files();
+    let error = stranger(&warehouse).create_table(&name("s.t"), schema(), &[]).await.unwrap_err();
+    assert!(matches!(error, LakeError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("no drop was begun"), "{error}");
+    assert_eq!(files(), left, "nothing was removed");
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for path in found.clone() {
+        if path.is_dir() {
+            found.extend(walk(&path));
+        }
+    }
+    found.sort();
+    found
+}
