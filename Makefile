@@ -7,8 +7,10 @@ export WATERSHED_CACHE ?= $(CACHE_HOME)/watershed
 export CARGO_TARGET_DIR ?= $(WATERSHED_CACHE)/target
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
+PREFIX ?= $(HOME)/.local
+
 .DEFAULT_GOAL := help
-.PHONY: help demo build release bench bench-stream bench-query soak test unit e2e fmt lint audit clean clean-tools
+.PHONY: help demo build release install bench bench-stream bench-query soak test unit e2e fmt lint audit clean clean-tools
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +25,10 @@ build: ## Build the binary as `make demo` does
 
 release: ## Build the optimised binary
 	cargo build --locked --release --bin watershed
+
+install: release ## Build the optimised binary and copy it to PREFIX/bin (PREFIX=~/.local)
+	install -d "$(PREFIX)/bin"
+	install -m 755 "$(CARGO_TARGET_DIR)/release/watershed" "$(PREFIX)/bin/watershed"
 
 test: ## Install what tests need, then formatting, lints, all tests, the end-to-end ones included: what CI runs
 	@scripts/setup.sh test

@@ -376,6 +376,8 @@ async fn catch_up(runner: &Runner, produced: &reconcile::Produced) -> bool {
 fn suggestions(context: &Context) -> String {
     let color = context.terminal.color_output();
     let warehouse = context.config.text("warehouse");
+    // As it was typed: `make demo` runs it from where it was built.
+    let program = std::env::args().next().unwrap_or_else(|| "watershed".to_owned());
     format!(
         "{}\n  SELECT event_type, count(*) FROM bronze.ride_events GROUP BY 1 ORDER BY 2 DESC;\n  \
          SELECT city, state, count(*) FROM bronze.driver_locations GROUP BY 1, 2;\n  \
@@ -384,7 +386,7 @@ fn suggestions(context: &Context) -> String {
          SELECT * FROM gold.city_demand ORDER BY window_start DESC LIMIT 9;   -- in two minutes\n  \
          SHOW JOBS;\n  \
          \\d lists tables, \\status shows this picture live, \\? all commands, \\q ends the demo\n\
-         From another terminal: watershed shell --warehouse {warehouse}\n",
+         From another terminal: {program} shell --warehouse {warehouse}\n",
         paint("Try", "1", color)
     )
 }
