@@ -377,7 +377,7 @@ fn suggestions(context: &Context) -> String {
     let color = context.terminal.color_output();
     let warehouse = context.config.text("warehouse");
     // As it was typed: `make demo` runs it from where it was built.
-    let program = std::env::args().next().unwrap_or_else(|| "watershed".to_owned());
+    let program = std::env::args_os().next().map_or_else(|| "watershed".to_owned(), |typed| typed.to_string_lossy().into_owned());
     format!(
         "{}\n  SELECT event_type, count(*) FROM bronze.ride_events GROUP BY 1 ORDER BY 2 DESC;\n  \
          SELECT city, state, count(*) FROM bronze.driver_locations GROUP BY 1, 2;\n  \

@@ -22,7 +22,7 @@ use watershed_query::shell::{Cell, Column, Layout, Style, grouped};
 use watershed_stream::writer::Target;
 use watershed_stream::{EpochRecord, Project, newest_epochs, tables};
 
-use crate::terminal::{Terminal, paint};
+use crate::terminal::{Terminal, paint, picked};
 
 /// Rows in the topics, by source.
 pub struct Produced {
@@ -211,9 +211,11 @@ impl Account {
         // What holds for no table says nothing: of late rows on, only what there is.
         let counted = |at: usize| rows.iter().any(|row: &Vec<Cell>| !matches!(&row[at], Cell::Text(text) if text == "0"));
         let kept: Vec<usize> = (0..columns.len()).filter(|&at| !(4..9).contains(&at) || counted(at)).collect();
-        let columns: Vec<Column> = kept.iter().map(|&at| columns[at].clone()).collect();
-        let rows: Vec<Vec<Cell>> = rows.iter().map(|row| kept.iter().map(|&at| row[at].clone()).collect()).collect();
-        let without_topic = || terminal.fit(&columns[1..], &rows.iter().map(|row| row[1..].to_vec()).collect::<Vec<_>>());
+        let without_topic = || {
+            let (columns, rows) = picked(&columns, &rows, &kept[1..]);
+            terminal.fit(&columns, &rows)
+        };
+        let (columns, rows) = picked(&columns, &rows, &kept);
         let wide =
             || Layout::fit(&columns, &rows, &style).map(|layout| layout.head(&columns, &style) + &layout.rows(&columns, &rows, &style));
         let table = terminal.fit(&columns, &rows).or_else(without_topic).or_else(wide).unwrap_or_default();

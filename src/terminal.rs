@@ -87,8 +87,7 @@ impl Terminal {
     /// The same; in a window that is too narrow, with the first of `narrower` that fits: which columns are left.
     pub fn table_of(&self, columns: &[Column], rows: &[Vec<Cell>], narrower: &[&[usize]]) -> String {
         let left = |shown: &&[usize]| {
-            let columns: Vec<Column> = shown.iter().map(|&at| columns[at].clone()).collect();
-            let rows: Vec<Vec<Cell>> = rows.iter().map(|row| shown.iter().map(|&at| row[at].clone()).collect()).collect();
+            let (columns, rows) = picked(columns, rows, shown);
             self.fit(&columns, &rows)
         };
         self.fit(columns, rows).or_else(|| narrower.iter().find_map(left)).unwrap_or_else(|| self.table(columns, rows))
@@ -98,6 +97,12 @@ impl Terminal {
     pub fn table(&self, columns: &[Column], rows: &[Vec<Cell>]) -> String {
         self.fit(columns, rows).unwrap_or_else(|| expanded(columns, rows, 1, &self.style()))
     }
+}
+
+/// Some columns of a table, in this order.
+pub fn picked(columns: &[Column], rows: &[Vec<Cell>], shown: &[usize]) -> (Vec<Column>, Vec<Vec<Cell>>) {
+    let of_row = |row: &Vec<Cell>| shown.iter().map(|&at| row[at].clone()).collect();
+    (shown.iter().map(|&at| columns[at].clone()).collect(), rows.iter().map(of_row).collect())
 }
 
 /// `text` in an ANSI style such as `"1;31"`, or as it is.

@@ -97,19 +97,18 @@ async fn an_unclear_commit_is_repeated_without_harm() {
     }
 }
 
+/// What follows the first append of `p/0`; adds no files.
+fn second() -> Commit {
+    Commit { app_id: "p/0".to_owned(), app_version: 2, previous_app_version: Some(1), files: vec![], operation: "WRITE".to_owned() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unclear_commit_is_looked_for_in_the_table() {
     for (lie, is_there) in [(Outcome::FailAfter, true), (Outcome::HangAfter, true), (Outcome::FailBefore, false)] {
         let (store, warehouse) = faulty();
         let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
         append(&table, "p/0", 1, vec![rows(0..3, None)]).await.unwrap();
-        let commit = Commit {
-            app_id: "p/0".to_owned(),
-            app_version: 2,
-            previous_app_version: Some(1),
-            files: vec![],
-            operation: "WRITE".to_owned(),
-        };
+        let commit = second();
         store.plan(Fault::new(Operation::Put, "_delta_log", lie));
         // The looks before the write pass. The store is back once reading what was written has been given up.
         let tries = impatient().attempts as usize;
@@ -150,13 +149,7 @@ async fn a_drop_in_the_middle_of_a_commit_is_noticed() {
         let (store, warehouse) = faulty();
         let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
         append(&table, "p/0", 1, vec![rows(0..1, None)]).await.unwrap();
-        let commit = Commit {
-            app_id: "p/0".to_owned(),
-            app_version: 2,
-            previous_app_version: Some(1),
-            files: vec![],
-            operation: "WRITE".to_owned(),
-        };
+        let commit = second();
         store.plan(Fault::new(Operation::Put, "_delta_log", Outcome::HangBefore));
         let ours = tokio::spawn({
             let table = table.clone();
