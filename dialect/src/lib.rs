@@ -24,6 +24,7 @@
 //! | which rows a frame of OVER reaches | `over.rs` |
 //! | how facts are joined with features as of their times | `as_of.rs` |
 //! | which scalar functions there are beside DataFusion's | `functions.rs`, a file each |
+//! | how subqueries become joins | `subquery.rs`, `dependent.rs`, `one_value.rs` |
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
 //! | what queries and jobs are computed with: settings, memory, threads | `session.rs`, `compute.rs` |
 //! | what EXPLAIN calls the stages of a plan | `stages.rs` |
@@ -47,6 +48,7 @@ mod create_sink;
 mod create_source;
 mod create_streaming_table;
 mod cursor;
+mod dependent;
 mod diagnose;
 mod error;
 mod expectation;
@@ -54,6 +56,7 @@ mod functions;
 mod interval;
 mod locate;
 mod nearest;
+mod one_value;
 mod options;
 mod parameter;
 mod plan;
@@ -64,6 +67,7 @@ mod source_table;
 mod statement;
 mod storable;
 mod streamable;
+mod subquery;
 mod syntax;
 mod violations;
 

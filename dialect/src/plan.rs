@@ -25,6 +25,7 @@ use crate::diagnose::from_datafusion;
 use crate::locate::{Excerpt, placed_by_message};
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
+use crate::subquery::with_subqueries_joined;
 use crate::{MaterializedViewDefinition, SourceTable, SqlError, Statement, StatementKind, StreamingTableDefinition, parse};
 
 /// Plans a query or command for batch. Places in errors count from the start of the text that the statement was parsed from.
@@ -68,7 +69,7 @@ pub async fn plan_text(ctx: &SessionContext, text: &str) -> Result<LogicalPlan, 
 pub async fn plan_streaming(state: &SessionState, query: &str) -> Result<LogicalPlan, SqlError> {
     let parsed = query_of(query, "a streaming table")?;
     let whole = Excerpt::whole(query);
-    let plan = plan_parsed(state, parsed, whole).await?;
+    let plan = plan_as_written(state, parsed, whole).await?;
     check_clockless(&plan).map_err(|e| placed_by_message(e, whole))?;
     let failed = |e: DataFusionError| from_datafusion(&e, state, whole).at_least(1, 1);
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failed)?;
@@ -181,6 +182,12 @@ pub fn one_statement(text: &str) -> Result<Statement, SqlError> {
 }
 
 pub(crate) async fn plan_parsed(state: &SessionState, statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
+    let plan = plan_as_written(state, statement, text).await?;
+    with_subqueries_joined(plan).map_err(|e| from_datafusion(&e, state, text))
+}
+
+/// The plan with its subqueries where the text has them: no stream has one, and says so.
+pub(crate) async fn plan_as_written(state: &SessionState, statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
     state.statement_to_plan(statement).await.map_err(|e| from_datafusion(&e, state, text))
 }
 

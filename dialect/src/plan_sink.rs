@@ -21,7 +21,7 @@ use crate::definition::SinkDefinition;
 use crate::diagnose::{from_datafusion, from_parser};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::nearest::did_you_mean;
-use crate::plan::{check_clockless, plan_parsed, streaming_rules};
+use crate::plan::{check_clockless, plan_as_written, streaming_rules};
 use crate::storable::{check_columns, with_stored_types};
 use crate::streamable::check_expressions;
 use crate::syntax::WatershedDialect;
@@ -46,7 +46,7 @@ pub async fn plan_sink(state: &SessionState, sink: &SinkDefinition, table: Schem
     let schema = state.schema_for_ref(name).map_err(failed)?;
     schema.register_table(sink.table.clone(), Arc::new(EmptyTable::new(table))).map_err(failed)?;
 
-    let plan = plan_parsed(state, DfStatement::Statement(Box::new(SqlStatement::Query(query))), whole).await?;
+    let plan = plan_as_written(state, DfStatement::Statement(Box::new(SqlStatement::Query(query))), whole).await?;
     check_clockless(&plan).map_err(|e| placed_by_message(e, whole))?;
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failed)?;
     check_row_by_row(&plan).and_then(|()| check_columns(&plan)).map_err(|e| placed_by_message(e, whole).at_least(1, 1))?;

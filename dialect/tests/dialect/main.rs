@@ -6,6 +6,8 @@ mod functions;
 mod panels;
 mod project;
 mod shared;
+mod small_tables;
 mod statements;
 mod streaming;
+mod subqueries;
 mod views;
