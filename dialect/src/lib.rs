@@ -24,6 +24,7 @@
 //! | which rows a frame of OVER reaches | `over.rs` |
 //! | how facts are joined with features as of their times | `as_of.rs` |
 //! | which scalar functions there are beside DataFusion's | `functions.rs`, a file each |
+//! | which forms of SQL are rewritten before they are planned | `forms.rs`, `using.rs` |
 //! | how subqueries become joins | `subquery.rs`, `dependent.rs`, `one_value.rs` |
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
 //! | what queries and jobs are computed with: settings, memory, threads | `session.rs`, `compute.rs` |
@@ -52,6 +53,7 @@ mod dependent;
 mod diagnose;
 mod error;
 mod expectation;
+mod forms;
 mod functions;
 mod interval;
 mod locate;
@@ -69,6 +71,7 @@ mod storable;
 mod streamable;
 mod subquery;
 mod syntax;
+mod using;
 mod violations;
 
 pub use as_of::{AsOfJoin, as_of_columns, as_of_join, check_side};

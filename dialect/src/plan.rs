@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use crate::as_of::as_of_join;
 use crate::diagnose::from_datafusion;
+use crate::forms::{self, with_headings};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
@@ -35,7 +36,9 @@ pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<Logical
     match &statement.kind {
         StatementKind::Other(parsed) => {
             let excerpt = Excerpt { text: &statement.text, line: statement.line, column: statement.column };
-            plan_parsed(&ctx.state(), parsed.clone(), excerpt).await.map_err(|e| e.at_least(statement.line, statement.column))
+            let mut parsed = parsed.clone();
+            with_headings(&mut parsed);
+            plan_parsed(&ctx.state(), parsed, excerpt).await.map_err(|e| e.at_least(statement.line, statement.column))
         }
         StatementKind::CreateSource(_) => Err(not_run("a source", statement)),
         StatementKind::CreateStreamingTable(_) => Err(not_run("a streaming table", statement)),
@@ -187,7 +190,8 @@ pub(crate) async fn plan_parsed(state: &SessionState, statement: DfStatement, te
 }
 
 /// The plan with its subqueries where the text has them: no stream has one, and says so.
-pub(crate) async fn plan_as_written(state: &SessionState, statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
+pub(crate) async fn plan_as_written(state: &SessionState, mut statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
+    forms::rewrite(&mut statement)?;
     state.statement_to_plan(statement).await.map_err(|e| from_datafusion(&e, state, text))
 }
 

@@ -1,0 +1,344 @@
+//! Forms of SQL that DataFusion has no plan for, as others that mean the same: done to the syntax tree before it is planned.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, CaseWhen, Expr, Ident, ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, Statement as SqlStatement, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
+};
+use datafusion::sql::sqlparser::parser::Parser;
+
+use crate::SqlError;
+use crate::syntax::{WatershedDialect, normalised};
+use crate::using;
+
+/// Rewrites every query of a statement.
+pub(crate) fn rewrite(statement: &mut DfStatement) -> Result<(), SqlError> {
+    let visited = match statement {
+        DfStatement::Statement(inner) => inner.visit(&mut Forms),
+        DfStatement::Explain(explain) => return rewrite(&mut explain.statement),
+        DfStatement::CopyTo(copy) => match &mut copy.source {
+            CopyToSource::Query(query) => query.visit(&mut Forms),
+            CopyToSource::Relation(_) => return Ok(()),
+        },
+        DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => return Ok(()),
+    };
+    match visited {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// Gives the columns of a query's answer the text that they are written as, where DataFusion's own heading would say of which type a constant is.
+pub(crate) fn with_headings(statement: &mut DfStatement) {
+    if let DfStatement::Statement(inner) = statement
+        && let SqlStatement::Query(query) = inner.as_mut()
+    {
+        head(&mut query.body);
+        order_by_headings(query);
+    }
+}
+
+/// `SELECT DISTINCT k + 1 … ORDER BY k + 1` orders by the column that now has a name.
+fn order_by_headings(query: &mut Query) {
+    let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &mut query.order_by else { return };
+    let SetExpr::Select(select) = query.body.as_ref() else { return };
+    for key in keys {
+        let heading = select.projection.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias } if alias.value == expr.to_string() && alias.value == key.expr.to_string() => {
+                Some(alias.clone())
+            }
+            _ => None,
+        });
+        if let Some(heading) = heading {
+            key.expr = Expr::Identifier(heading);
+        }
+    }
+}
+
+fn head(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => {
+            let mut headings: Vec<String> = Vec::new();
+            for item in &mut select.projection {
+                let SelectItem::UnnamedExpr(expr) = item else { continue };
+                let heading = expr.to_string();
+                if !has_constant(expr) || headings.contains(&heading) {
+                    continue;
+                }
+                let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+                headings.push(heading.clone());
+                *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', heading) };
+            }
+        }
+        SetExpr::SetOperation { left, .. } => head(left),
+        SetExpr::Query(query) => head(&mut query.body),
+        _ => {}
+    }
+}
+
+/// True if there is a constant outside of subqueries.
+fn has_constant(expr: &mut Expr) -> bool {
+    struct Constants {
+        depth: usize,
+    }
+    impl VisitorMut for Constants {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Value(value) if self.depth == 0 && !matches!(value.value, Value::Placeholder(_)) => ControlFlow::Break(()),
+                Expr::TypedString(_) | Expr::Interval(_) if self.depth == 0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    expr.visit(&mut Constants { depth: 0 }).is_break()
+}
+
+struct Forms;
+
+impl VisitorMut for Forms {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        if let Err(error) = using::rewrite(query) {
+            return ControlFlow::Break(error);
+        }
+        order_by_names(query);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        qualify_stars(select);
+        if let Some(condition) = &mut select.selection {
+            tuples_in_conditions(condition);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        match expr {
+            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+                if let Some(escape) = escape_char {
+                    match with_backslashes(pattern, &escape.value) {
+                        Ok(()) => *escape_char = None,
+                        Err(error) => return ControlFlow::Break(error),
+                    }
+                }
+            }
+            Expr::InSubquery { expr: left, .. } if matches!(left.as_ref(), Expr::Tuple(_)) => tuple_in_value(expr),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `a.*` where the table is `s.a`: DataFusion knows it by its whole name only.
+fn qualify_stars(select: &mut Select) {
+    let factors = select.from.iter().flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
+    let mut tables: Vec<ObjectName> = Vec::new();
+    let mut aliases: Vec<String> = Vec::new();
+    for factor in factors {
+        match factor {
+            TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
+                aliases.push(normalised(&alias.name))
+            }
+            TableFactor::Table { name, args: None, .. } => tables.push(name.clone()),
+            _ => {}
+        }
+    }
+    for item in &mut select.projection {
+        if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item
+            && let [part] = name.0.as_slice()
+            && let Some(wanted) = part.as_ident().map(normalised)
+            && !aliases.contains(&wanted)
+        {
+            let same = |table: &&ObjectName| table.0.last().and_then(|part| part.as_ident()).map(normalised).as_deref() == Some(&wanted);
+            let mut found = tables.iter().filter(same);
+            if let (Some(table), None) = (found.next(), found.next()) {
+                *name = table.clone();
+            }
+        }
+    }
+}
+
+/// `ORDER BY 3` where the third column is a window function: by its name, which it gets if it has none.
+fn order_by_names(query: &mut Query) {
+    let Some(order) = &mut query.order_by else { return };
+    let OrderByKind::Expressions(keys) = &mut order.kind else { return };
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    for key in keys {
+        let Expr::Value(value) = &key.expr else { continue };
+        let Value::Number(number, _) = &value.value else { continue };
+        let Some(item) = number.parse::<usize>().ok().and_then(|at| select.projection.get_mut(at.checked_sub(1)?)) else { continue };
+        let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = &mut *item else { continue };
+        if !is_over(expr) {
+            continue;
+        }
+        let alias = match item {
+            SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
+            SelectItem::UnnamedExpr(expr) => {
+                let alias = Ident::with_quote('"', expr.to_string());
+                let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+                *item = SelectItem::ExprWithAlias { expr, alias: alias.clone() };
+                alias
+            }
+            _ => continue,
+        };
+        key.expr = Expr::Identifier(alias);
+    }
+}
+
+fn is_over(expr: &mut Expr) -> bool {
+    struct Over;
+    impl VisitorMut for Over {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Function(function) if function.over.is_some() => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    expr.visit(&mut Over).is_break()
+}
+
+/// A pattern that is escaped by another character, with backslashes, which are what is computed with.
+fn with_backslashes(pattern: &mut Expr, escape: &Value) -> Result<(), SqlError> {
+    let refused = |why: &str| SqlError::new(format!("LIKE … ESCAPE {why}")).hint("write the pattern with backslashes: LIKE 'a\\_%'");
+    let Some(escape) = escape.clone().into_string() else { return Err(refused("takes a text of one character")) };
+    let mut chars = escape.chars();
+    let (Some(escape), None) = (chars.next(), chars.next()) else { return Err(refused("takes a text of one character")) };
+    if escape == '\\' {
+        return Ok(());
+    }
+    let text = match pattern {
+        Expr::Value(value) => match &mut value.value {
+            Value::SingleQuotedString(text)
+            | Value::EscapedStringLiteral(text)
+            | Value::DollarQuotedString(datafusion::sql::sqlparser::ast::DollarQuotedString { value: text, .. }) => text,
+            _ => return Err(refused("takes a constant text for a pattern")),
+        },
+        _ => return Err(refused("takes a constant text for a pattern")),
+    };
+    let mut escaped = String::new();
+    let mut rest = text.chars();
+    while let Some(next) = rest.next() {
+        match next {
+            next if next == escape => {
+                let Some(literal) = rest.next() else { return Err(refused("has a pattern that ends with the escape character")) };
+                if matches!(literal, '%' | '_' | '\\') {
+                    escaped.push('\\');
+                }
+                escaped.push(literal);
+            }
+            '\\' => escaped.push_str("\\\\"),
+            next => escaped.push(next),
+        }
+    }
+    *text = escaped;
+    Ok(())
+}
+
+/// `(a, b) IN (subquery)` as a condition of WHERE: a row for which it is not true goes, so EXISTS will do.
+fn tuples_in_conditions(condition: &mut Expr) {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            tuples_in_conditions(left);
+            tuples_in_conditions(right);
+        }
+        Expr::Nested(inner) => tuples_in_conditions(inner),
+        Expr::InSubquery { expr, subquery, negated } => {
+            if let Expr::Tuple(values) = expr.as_ref() {
+                let same = same_tuple(values);
+                let found = if *negated { Expr::IsNotFalse(Box::new(same)) } else { same };
+                *condition = exists(subquery, values.len(), found, *negated);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `(a, b) IN (subquery)` anywhere: unknown if NULL may hide the row that is looked for.
+fn tuple_in_value(expr: &mut Expr) {
+    let Expr::InSubquery { expr: left, subquery, negated } = expr else { return };
+    let Expr::Tuple(values) = left.as_ref() else { return };
+    let same = same_tuple(values);
+    let when = |found: Expr, result: Value| CaseWhen {
+        condition: exists(subquery, values.len(), found, false),
+        result: Expr::Value(result.into()),
+    };
+    let conditions =
+        vec![when(same.clone(), Value::Boolean(!*negated)), when(Expr::IsNull(Box::new(Expr::Nested(Box::new(same)))), Value::Null)];
+    let Ok(Expr::Case { case_token, end_token, .. }) = parsed("CASE WHEN true THEN true END") else { return };
+    let else_result = Some(Box::new(Expr::Value(Value::Boolean(*negated).into())));
+    *expr = Expr::Case { case_token, end_token, operand: None, conditions, else_result };
+}
+
+const TUPLE: &str = "__tuple";
+
+fn tuple_column(at: usize) -> Ident {
+    Ident::new(format!("__tuple_{}", at + 1))
+}
+
+/// A row of the subquery has the values.
+fn same_tuple(values: &[Expr]) -> Expr {
+    let column = |at: usize| Expr::CompoundIdentifier(vec![Ident::new(TUPLE), tuple_column(at)]);
+    let same = values.iter().enumerate().map(|(at, value)| equal(value.clone(), column(at)));
+    Expr::Nested(Box::new(same.reduce(both).unwrap_or(Expr::Value(Value::Boolean(true).into()))))
+}
+
+fn exists(subquery: &Query, width: usize, condition: Expr, negated: bool) -> Expr {
+    let columns = (0..width).map(|at| TableAliasColumnDef { name: tuple_column(at), data_type: None }).collect();
+    let alias = TableAlias { explicit: true, name: Ident::new(TUPLE), columns, at: None };
+    let relation = TableFactor::Derived { lateral: false, subquery: Box::new(subquery.clone()), alias: Some(alias), sample: None };
+    let mut outer = Parser::new(&WatershedDialect).try_with_sql("SELECT 1 FROM t").and_then(|mut parser| parser.parse_query());
+    if let Ok(query) = &mut outer
+        && let SetExpr::Select(select) = query.body.as_mut()
+    {
+        select.from[0].relation = relation;
+        select.selection = Some(condition);
+    }
+    let subquery = outer.unwrap_or_else(|_| Box::new(subquery.clone()));
+    Expr::Exists { subquery, negated }
+}
+
+pub(crate) fn equal(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::Eq, right: Box::new(right) }
+}
+
+pub(crate) fn both(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::And, right: Box::new(right) }
+}
+
+/// The first of two values that is there.
+pub(crate) fn coalesce(left: Expr, right: Expr) -> Expr {
+    let condition = Expr::IsNotNull(Box::new(left.clone()));
+    match parsed("CASE WHEN true THEN true END") {
+        Ok(Expr::Case { case_token, end_token, .. }) => Expr::Case {
+            case_token,
+            end_token,
+            operand: None,
+            conditions: vec![CaseWhen { condition, result: left }],
+            else_result: Some(Box::new(right)),
+        },
+        _ => left,
+    }
+}
+
+fn parsed(text: &str) -> Result<Expr, datafusion::sql::sqlparser::parser::ParserError> {
+    Parser::new(&WatershedDialect).try_with_sql(text)?.parse_expr()
+}
