@@ -81,6 +81,7 @@ pub use definition::*;
 pub use error::SqlError;
 pub use expectation::plan_expectation;
 pub use nearest::{did_you_mean, nearest};
+pub use parameter::with_values;
 pub use plan::{one_statement, plan, plan_materialized_view, plan_streaming, plan_streaming_table, plan_text, tables_read};
 pub use plan_sink::plan_sink;
 pub use session::{session_config, session_state};

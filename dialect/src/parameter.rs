@@ -1,8 +1,14 @@
-//! Parameters of a statement: `?` becomes `$1`, `$2`, … in the order of the text, so that planning sees one form.
+//! Parameters of a statement: `?` becomes `$1`, `$2`, … in the order of the text, so that planning sees one form; values go in their place
+//! before the statement is planned, so that a value means what it means written into the text.
 
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::{Expr, Statement as SqlStatement, Value, ValueWithSpan, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use crate::SqlError;
+use crate::{SqlError, Statement, StatementKind};
 
 /// Numbers each `?` within its statement. A statement that also writes `$1` itself is refused: which is which could not be told.
 pub(crate) fn number(tokens: &mut [TokenWithSpan]) -> Result<(), SqlError> {
@@ -29,9 +35,60 @@ pub(crate) fn number(tokens: &mut [TokenWithSpan]) -> Result<(), SqlError> {
     Ok(())
 }
 
+/// Puts `values`, by parameter (`$1`, `$name`), in place of the parameters of a query. One without a value is left as it is.
+pub fn with_values(statement: &mut Statement, values: &HashMap<String, Expr>) -> Result<(), SqlError> {
+    let StatementKind::Other(parsed) = &mut statement.kind else { return Ok(()) };
+    let Some(inner) = explained(parsed) else { return Ok(()) };
+    match inner.visit(&mut Put(values)) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// The statement itself, or the one below EXPLAIN.
+fn explained(statement: &mut DfStatement) -> Option<&mut SqlStatement> {
+    match statement {
+        DfStatement::Statement(inner) => Some(inner),
+        DfStatement::Explain(explain) => explained(&mut explain.statement),
+        _ => None,
+    }
+}
+
+struct Put<'a>(&'a HashMap<String, Expr>);
+
+impl VisitorMut for Put<'_> {
+    type Break = SqlError;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if let Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) = expr
+            && let Some(value) = self.0.get(name)
+        {
+            *expr = value.clone();
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// What is left here is no expression of its own, but part of a clause.
+    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<SqlError> {
+        match &value.value {
+            Value::Placeholder(name) if self.0.contains_key(name) => {
+                let place = value.span.start;
+                let error = SqlError::new(format!("parameter {name} stands where only a value itself can"));
+                ControlFlow::Break(error.at(place.line, place.column).hint("write the value into the statement"))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::{StatementKind, parse};
+    use std::collections::HashMap;
+
+    use datafusion::sql::sqlparser::ast::{Expr, Value};
+
+    use super::with_values;
+    use crate::{StatementKind, one_statement, parse};
 
     fn written(text: &str) -> Vec<String> {
         let shown = |statement: crate::Statement| match statement.kind {
@@ -55,5 +112,23 @@ mod tests {
     fn two_kinds_in_one_statement_are_refused_at_their_place() {
         let error = parse("SELECT $1,\n ?").unwrap_err();
         assert_eq!((error.line, error.column), (Some(2), Some(2)), "{error}");
+    }
+
+    #[test]
+    fn values_stand_where_parameters_stood() {
+        let values = HashMap::from([
+            ("$1".to_owned(), Expr::value(Value::SingleQuotedString("it's $2".to_owned()))),
+            ("$city".to_owned(), Expr::value(Value::Null)),
+        ]);
+        for (text, expected) in [
+            ("SELECT $1, $2 FROM t WHERE a = $1 ORDER BY f($city)", "SELECT 'it''s $2', $2 FROM t WHERE a = 'it''s $2' ORDER BY f(NULL)"),
+            ("WITH c AS (SELECT $1) SELECT (SELECT $city) LIMIT $1", "WITH c AS (SELECT 'it''s $2') SELECT (SELECT NULL) LIMIT 'it''s $2'"),
+            ("EXPLAIN SELECT '$1', $1", "EXPLAIN SELECT '$1', 'it''s $2'"),
+        ] {
+            let mut statement = one_statement(text).unwrap();
+            with_values(&mut statement, &values).unwrap();
+            let StatementKind::Other(parsed) = statement.kind else { panic!("{text}") };
+            assert_eq!(parsed.to_string(), expected);
+        }
     }
 }

@@ -151,6 +151,7 @@ fn clients_and_readers_agree_on_a_table_with_everything_in_it() {
         let (_, rest) = server.output().split_once("dashboard  http://").map(|(a, b)| (a.to_owned(), b.to_owned()))?;
         rest.split_once("/\n")?.0.parse().ok()
     });
+    jdbc_parameters(&flight);
     let texts: Vec<&str> = QUERIES.iter().map(|(_, sql)| *sql).collect();
     let adbc: Vec<Answer> = serde_json::from_str(&python("clients.py", &[&[flight.as_str()], texts.as_slice()].concat())).expect("JSON");
     let jdbc: Vec<Answer> = with_jdbc(&flight, &texts);
@@ -167,6 +168,33 @@ fn clients_and_readers_agree_on_a_table_with_everything_in_it() {
         let answer = http::get(page, &format!("{}&format=csv", http::target_of(sql)));
         assert_eq!(answer.status, 200, "{name}: {}", answer.body);
         check_csv(name, adbc, &answer.body);
+    }
+}
+
+/// Parameters as the JDBC driver writes them mean what they mean written into the statement.
+fn jdbc_parameters(flight: &str) {
+    let cases: [(&str, &str, &str); 11] = [
+        ("city = ?", "text:Berlin", "city = 'Berlin'"),
+        ("remark LIKE ?", "text:%東京%", "remark LIKE '%東京%'"),
+        ("upper(city) IN (?)", "text:BERLIN", "upper(city) IN ('BERLIN')"),
+        ("id < ?", "long:100", "id < 100"),
+        ("steps = ?", "long:-9223372036854775807", "steps = -9223372036854775807"),
+        ("ratio < ?", "double:0.5", "ratio < CAST('0.5' AS DOUBLE)"),
+        ("CAST(guests AS DOUBLE) < ?", "double:1.5", "guests < 1.5"),
+        ("price < ?", "decimal:100.500", "price < 100.5"),
+        ("event_time >= ?", "instant:2024-06-03T00:00:00.250Z", "event_time >= TIMESTAMP '2024-06-03 00:00:00.25'"),
+        ("paid = ?", "boolean:true", "paid = true"),
+        ("city IS NOT DISTINCT FROM ?", "null:", "city IS NULL"),
+    ];
+    let count = |condition: &str| format!("SELECT count(*) AS n FROM bronze.visits WHERE {condition}");
+    let bound: Vec<String> = cases.iter().map(|(condition, value, _)| format!("{}\t{value}", count(condition))).collect();
+    let written: Vec<String> = cases.iter().map(|(_, _, condition)| count(condition)).collect();
+    let bound = with_jdbc(flight, &bound.iter().map(String::as_str).collect::<Vec<_>>());
+    let written = with_jdbc(flight, &written.iter().map(String::as_str).collect::<Vec<_>>());
+    for (((condition, value, _), bound), written) in cases.iter().zip(&bound).zip(&written) {
+        assert_eq!(bound.rows, written.rows, "{condition} with {value}");
+        let rows = written.rows[0][0].as_i64().expect("a number");
+        assert!((1..VISITS).contains(&rows), "{condition} tells nothing: {rows} rows");
     }
 }
 

@@ -166,6 +166,7 @@ def prepared(connection):
     for value in ["text", 7, 2.5, True, None, datetime.datetime(2024, 6, 1, 10, tzinfo=utc), b"\x00\xff", decimal.Decimal("1.50")]:
         assert rows(connection, "SELECT ? AS x", (value,)) == [(value,)], repr(value)
     assert rows(connection, "SELECT sum(value) FROM generate_series(1, 10) WHERE value BETWEEN $1 AND $2", (2, 4)) == [(9,)]
+    values_are_not_cut(connection)
     # The columns of a query that is not run.
     with connection.cursor() as cursor:
         columns = cursor.adbc_execute_schema("SELECT city, sum(cents) AS cents FROM bronze.events GROUP BY city")
@@ -173,8 +174,46 @@ def prepared(connection):
     assert rows(connection, "SELECT ? + ?, abs(?), upper(?)", (1, 2, -3, "a")) == [(3, 3, "A")]
     few = error_of(connection, "SELECT ? + ?", (1,))
     assert isinstance(few, adbc_driver_manager.ProgrammingError) and "2 parameters" in str(few), few
-    assert "cannot be Int64" in str(error_of(connection, "SELECT * FROM bronze.events WHERE cents = ?", ("many",)))
+    assert "'many' is not a BIGINT" in str(error_of(connection, "SELECT * FROM bronze.events WHERE cents = ?", ("many",)))
     assert "no values were bound" in str(error_of(connection, "SELECT $1"))
+
+
+def values_are_not_cut(connection):
+    """A value means what it means written into the statement, whatever stands beside its parameter."""
+    utc = datetime.timezone.utc
+    series = "FROM (SELECT value AS n, CAST(value AS DECIMAL(12, 2)) AS m, CAST(value AS VARCHAR) AS s FROM generate_series(0, 99)) AS t"
+    for condition, value, expected in [
+        ("n < ?", 10.5, 11),
+        ("n = ?", 10.5, 0),
+        ("n BETWEEN ? AND 20", 10.5, 10),
+        ("n < ?", 1e300, 100),
+        ("m = ?", decimal.Decimal("5.004"), 0),
+        ("m = ?", decimal.Decimal("5.0"), 1),
+        ("m = ?", 5.004, 0),
+        ("m < ?", decimal.Decimal("0.004"), 1),
+        ("n % 7 = ?", 3.5, 0),
+        ("n * ? = 4.5", 1.5, 1),
+        ("n / ? = 2.5", 4.0, 1),
+        ("s = ?", "7", 1),
+        ("s LIKE ?", "7%", 11),
+        ("n = ?", "7", 1),
+        ("n = ?", None, 0),
+        ("s = ?", None, 0),
+        ("m = ?", None, 0),
+        ("nullif(n, 5) IS NOT DISTINCT FROM ?", None, 1),
+    ]:
+        assert rows(connection, f"SELECT count(*) {series} WHERE {condition}", (value,)) == [(expected,)], (condition, value)
+    events = rows(connection, "SELECT count(*) FROM bronze.events")[0][0]
+    at = rows(connection, "SELECT min(event_time) FROM bronze.events")[0][0]
+    for moment, expected in [(at, events), (at - datetime.timedelta(microseconds=1), events), (datetime.datetime(9999, 1, 1, tzinfo=utc), 0)]:
+        assert rows(connection, "SELECT count(*) FROM bronze.events WHERE event_time >= ?", (moment,)) == [(expected,)], moment
+    later = rows(connection, "SELECT count(*) FROM bronze.events WHERE event_time >= ?", (at + datetime.timedelta(microseconds=1),))[0][0]
+    assert later < events, (later, events)
+    afternoon = at.replace(hour=16, minute=10, second=0, microsecond=0)
+    assert rows(connection, "SELECT count(*) FROM bronze.events WHERE CAST(event_time AS DATE) = ?", (afternoon,)) == [(0,)]
+    assert rows(connection, "SELECT count(*) FROM bronze.events WHERE event_time < ?", (None,)) == [(0,)]
+    assert "LIMIT" in str(error_of(connection, "SELECT 1 LIMIT ?", (1.9,)))
+    assert "is not a BIGINT" in str(error_of(connection, f"SELECT n {series} WHERE n = ?", ("10.5",)))
 
 
 def refusals(connection):

@@ -4,6 +4,14 @@ use std::time::Duration;
 
 /// Connections; each has settings of its own.
 pub(super) const CONNECTIONS_MAX: usize = 256;
+/// Connections beyond that, which are told so.
+pub(super) const CROWDED_MAX: usize = 32;
+/// For how long those are kept.
+pub(super) const CROWDED_KEPT: Duration = Duration::from_secs(5);
+/// Connections that have not spoken yet.
+pub(super) const SILENT_MAX: usize = 64;
+/// For how long a connection may say nothing.
+pub(super) const SILENT_KEPT: Duration = Duration::from_secs(10);
 /// Planned queries whose result nobody has fetched yet. Each holds the lists of files of the versions it reads.
 pub(super) const PLANNED_MAX: usize = 256;
 /// How long a result waits to be fetched.
@@ -12,6 +20,8 @@ pub(super) const PLANNED_KEPT: Duration = Duration::from_secs(10 * 60);
 pub(super) const RUNNING_MAX: usize = 64;
 /// Prepared statements of all clients.
 pub(super) const PREPARED_MAX: usize = 1024;
+/// Texts and values of all prepared statements, and texts of all queries that wait to be fetched. Beyond that, too, the oldest goes.
+pub(super) const KEPT_BYTES_MAX: usize = 64 << 20;
 /// How long a prepared statement is kept after it was last used.
 pub(super) const PREPARED_KEPT: Duration = Duration::from_secs(60 * 60);
 /// Parameters of one statement.

@@ -17,6 +17,7 @@ mod edge;
 mod front;
 mod info;
 mod limits;
+mod literal;
 mod metadata;
 mod prepared;
 mod queries;

@@ -1,4 +1,5 @@
-//! Prepared statements: planned once to tell their columns and parameters, planned anew each time they run, so that they see the newest rows.
+//! Prepared statements: planned once to tell their columns and parameters, planned again each time they run, with the values in the place of
+//! the parameters: so they see the newest rows, and a value means what it means written into the text.
 //!
 //! State: by handle, the text, the session of whoever prepared it, and the values bound last. What nobody used for long is let go.
 
@@ -7,18 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::metadata::ScalarAndMetadata;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
 use uuid::Uuid;
-use watershed_dialect::{SqlError, one_statement};
+use watershed_dialect::{SqlError, one_statement, with_values};
 
 use super::edge;
-use super::limits::{PARAMETERS_MAX, PREPARED_KEPT, PREPARED_MAX};
-use crate::session::refused;
+use super::limits::{KEPT_BYTES_MAX, PARAMETERS_MAX, PREPARED_KEPT, PREPARED_MAX};
+use super::literal::literal;
+use crate::session::{refuse_parameters, refused};
 use crate::{QueryError, Session};
 
 /// A prepared statement's name on the wire.
@@ -33,9 +34,20 @@ pub(super) struct Prepared {
 struct Statement {
     session: Session,
     text: String,
+    /// In order.
+    parameters: Arc<[Parameter]>,
     /// One row: a column for each parameter.
     values: Option<RecordBatch>,
     used: Instant,
+}
+
+/// A parameter: `$1`, `$2`, … are named by their number.
+pub(super) struct Parameter {
+    name: String,
+    /// The type of what it stands beside, if anything tells.
+    beside: Option<DataType>,
+    /// The type that it is cast to by the statement itself.
+    cast_to: Option<DataType>,
 }
 
 /// What a client learns of a statement when it prepares it.
@@ -43,7 +55,7 @@ pub(super) struct Description {
     pub(super) handle: Handle,
     /// Columns of the result; none for statements without one.
     pub(super) columns: SchemaRef,
-    /// Parameters in order.
+    /// Parameters in order, of types that clients write well.
     pub(super) parameters: SchemaRef,
 }
 
@@ -53,12 +65,10 @@ impl Prepared {
         let (columns, parameters) = describe(&session, &text).await?;
         let handle = Handle::new_v4();
         let mut statements = self.lock();
-        statements.insert(handle, Statement { session, text, values: None, used: Instant::now() });
-        while statements.len() > PREPARED_MAX {
-            let oldest = statements.iter().min_by_key(|(_, statement)| statement.used).map(|(handle, _)| *handle);
-            oldest.and_then(|handle| statements.remove(&handle));
-        }
-        Ok(Description { handle, columns, parameters })
+        let announced = announced(&parameters);
+        statements.insert(handle, Statement { session, text, parameters, values: None, used: Instant::now() });
+        make_room(&mut statements, handle);
+        Ok(Description { handle, columns, parameters: announced })
     }
 
     /// Keeps the values of the parameters for the next run.
@@ -68,22 +78,34 @@ impl Prepared {
         if rows.next().is_some() || values.as_ref().is_some_and(|batch| batch.num_rows() > 1) {
             return Err(unbound("more than one row of parameters was bound to a query".to_owned(), "run it once for each row"));
         }
-        self.with(handle, |statement| statement.values = values)
+        self.with(handle, |statement| statement.values = values)?;
+        make_room(&mut self.lock(), handle);
+        Ok(())
     }
 
     /// The statement's plan against the newest versions with the bound values in it, and the session to run it in.
     pub(super) async fn plan(&self, handle: Handle) -> Result<(Session, LogicalPlan), QueryError> {
-        let (session, text, values) =
-            self.with(handle, |statement| (statement.session.clone(), statement.text.clone(), statement.values.clone()))?;
-        let plan = session.plan(&one_statement(&text)?).await?;
-        let parameters = parameters(&plan)?;
-        let plan = if parameters.fields().is_empty() { plan } else { plan.with_param_values(bound(&parameters, values.as_ref())?)? };
+        let known = |statement: &mut Statement| {
+            (statement.session.clone(), statement.text.clone(), Arc::clone(&statement.parameters), statement.values.clone())
+        };
+        let (session, text, parameters, values) = self.with(handle, known)?;
+        let mut statement = one_statement(&text)?;
+        if !parameters.is_empty() {
+            with_values(&mut statement, &bound(&parameters, values.as_ref())?)?;
+        }
+        let plan = session.plan(&statement).await?;
+        refuse_parameters(&plan)?;
         Ok((session, plan))
     }
 
     /// The statement's text, and the session it was prepared in.
     pub(super) fn text(&self, handle: Handle) -> Result<(Session, String), QueryError> {
         self.with(handle, |statement| (statement.session.clone(), statement.text.clone()))
+    }
+
+    /// What its text and values take.
+    pub(super) fn bytes(&self, handle: Handle) -> Result<usize, QueryError> {
+        self.with(handle, |statement| statement.bytes())
     }
 
     /// Lets go of a statement; false if it was not there.
@@ -114,13 +136,29 @@ impl Prepared {
     }
 }
 
+impl Statement {
+    fn bytes(&self) -> usize {
+        self.text.len() + self.values.as_ref().map_or(0, RecordBatch::get_array_memory_size)
+    }
+}
+
+/// Lets go of those unused for longest, until the rest are within the bounds; never of `newest`.
+fn make_room(statements: &mut HashMap<Handle, Statement>, newest: Handle) {
+    let mut bytes: usize = statements.values().map(Statement::bytes).sum();
+    while statements.len() > PREPARED_MAX || bytes > KEPT_BYTES_MAX {
+        let others = statements.iter().filter(|(handle, _)| **handle != newest);
+        let Some(oldest) = others.min_by_key(|(_, statement)| statement.used).map(|(handle, _)| *handle) else { return };
+        bytes -= statements.remove(&oldest).map_or(0, |statement| statement.bytes());
+    }
+}
+
 /// Columns and parameters of a statement, which is not run.
-pub(super) async fn describe(session: &Session, text: &str) -> Result<(SchemaRef, SchemaRef), QueryError> {
+pub(super) async fn describe(session: &Session, text: &str) -> Result<(SchemaRef, Arc<[Parameter]>), QueryError> {
     let plan = session.plan(&one_statement(text)?).await?;
     let parameters = parameters(&plan)?;
     let columns = match &plan {
         LogicalPlan::Statement(_) => Arc::new(Schema::empty()),
-        plan if parameters.fields().is_empty() => edge::schema(&session.ready(plan.clone()).await?.schema()),
+        plan if parameters.is_empty() => edge::schema(&session.ready(plan.clone()).await?.schema()),
         plan => edge::schema(&session.columns_expected(plan)),
     };
     Ok((columns, parameters))
@@ -131,52 +169,60 @@ pub(super) fn handle_of(bytes: &[u8]) -> Result<Handle, QueryError> {
     Handle::from_slice(bytes).map_err(|_| refused("this handle is not one of this server's", "prepare the statement again"))
 }
 
-/// The parameters of a plan, in order: `$1`, `$2`, … by number, `$name`s by name. Types are those of what they are compared with or cast to;
-/// text where nothing tells.
-pub(super) fn parameters(plan: &LogicalPlan) -> Result<SchemaRef, QueryError> {
-    let mut types: HashMap<String, Option<DataType>> = plan.get_parameter_types()?;
-    for (id, found) in types_by_use(plan)? {
-        types.entry(id).and_modify(|known| *known = known.take().or(Some(found)));
-    }
-    let mut numbered: BTreeMap<usize, Option<DataType>> = BTreeMap::new();
-    let mut named: BTreeMap<String, Option<DataType>> = BTreeMap::new();
-    for (id, known) in types {
-        let name = id.trim_start_matches('$');
-        match name.parse() {
-            Ok(number) => drop(numbered.insert(number, known)),
-            Err(_) => drop(named.insert(name.to_owned(), known)),
+/// The parameters of a plan, in order: `$1`, `$2`, … by number, `$name`s by name.
+fn parameters(plan: &LogicalPlan) -> Result<Arc<[Parameter]>, QueryError> {
+    let mut numbered: BTreeMap<usize, Parameter> = BTreeMap::new();
+    let mut named: BTreeMap<String, Parameter> = BTreeMap::new();
+    for (id, parameter) in found_in(plan)? {
+        match parameter.name.parse() {
+            Ok(number) => drop(numbered.insert(number, parameter)),
+            Err(_) => drop(named.insert(id, parameter)),
         }
     }
     let count = numbered.keys().next_back().copied().unwrap_or(0);
-    if count + named.len() > PARAMETERS_MAX {
+    if count.saturating_add(named.len()) > PARAMETERS_MAX {
         return Err(refused(&format!("a statement has {PARAMETERS_MAX} parameters at most"), "write some of the values themselves"));
     }
-    // Two parameters that stand beside each other only are Null for DataFusion.
-    let known = |found: Option<DataType>| found.filter(|kind| *kind != DataType::Null).unwrap_or(DataType::Utf8);
-    let field = |name: String, found: Option<DataType>| Field::new(name, known(found), true);
-    let in_order = (1..=count).map(|number| field(number.to_string(), numbered.remove(&number).flatten()));
-    let fields: Vec<Field> = in_order.collect();
-    let fields = fields.into_iter().chain(named.into_iter().map(|(name, known)| field(name, known)));
-    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    let unused = |number: usize| Parameter { name: number.to_string(), beside: None, cast_to: None };
+    let in_order = (1..=count).map(|number| numbered.remove(&number).unwrap_or_else(|| unused(number)));
+    let in_order: Vec<Parameter> = in_order.collect();
+    Ok(in_order.into_iter().chain(named.into_values()).collect())
 }
 
-/// Types that DataFusion leaves open and the text does not: `CAST($1 AS t)`, `LIMIT $1`.
-fn types_by_use(plan: &LogicalPlan) -> Result<Vec<(String, DataType)>, QueryError> {
-    let mut found = Vec::new();
+/// Parameters as they stand in a plan; beside several types, the one that all are compared in.
+fn found_in(plan: &LogicalPlan) -> Result<HashMap<String, Parameter>, QueryError> {
+    let mut found: HashMap<String, Parameter> = HashMap::new();
+    let mut note = |id: &str, beside: Option<DataType>, cast_to: Option<DataType>| {
+        let name = id.trim_start_matches('$').to_owned();
+        let parameter = found.entry(id.to_owned()).or_insert(Parameter { name, beside: None, cast_to: None });
+        // Two parameters that stand beside each other only are Null for DataFusion.
+        let beside = beside.filter(|kind| *kind != DataType::Null);
+        parameter.beside = match (parameter.beside.take(), beside) {
+            (Some(one), Some(other)) => Some(comparison_coercion(&one, &other).unwrap_or(DataType::Utf8)),
+            (one, other) => one.or(other),
+        };
+        parameter.cast_to = parameter.cast_to.take().or(cast_to);
+    };
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Limit(limit) = node {
             for expr in limit.skip.iter().chain(&limit.fetch) {
                 if let Expr::Placeholder(parameter) = expr.as_ref() {
-                    found.push((parameter.id.clone(), DataType::Int64));
+                    note(&parameter.id, None, Some(DataType::Int64));
                 }
             }
         }
         node.apply_expressions(|expr| {
             expr.apply(|part| {
-                if let Expr::Cast(cast) = part
-                    && let Expr::Placeholder(parameter) = cast.expr.as_ref()
-                {
-                    found.push((parameter.id.clone(), cast.field.data_type().clone()));
+                match part {
+                    Expr::Placeholder(parameter) => {
+                        note(&parameter.id, parameter.field.as_ref().map(|field| field.data_type().clone()), None);
+                    }
+                    Expr::Cast(cast) => {
+                        if let Expr::Placeholder(parameter) = cast.expr.as_ref() {
+                            note(&parameter.id, None, Some(cast.field.data_type().clone()));
+                        }
+                    }
+                    _ => {}
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
@@ -185,39 +231,44 @@ fn types_by_use(plan: &LogicalPlan) -> Result<Vec<(String, DataType)>, QueryErro
     Ok(found)
 }
 
-/// The values for the parameters: named ones by the names of the columns, others by position.
-fn bound(parameters: &SchemaRef, values: Option<&RecordBatch>) -> Result<ParamValues, QueryError> {
-    let wanted = match parameters.fields().len() {
+/// What clients are told of the parameters: types that every client knows, text where nothing tells. The JDBC driver writes milliseconds whatever
+/// unit it is told, so that is the unit it is told; clients that know better send microseconds all the same.
+fn announced(parameters: &[Parameter]) -> SchemaRef {
+    let field = |parameter: &Parameter| {
+        let kind = match parameter.beside.as_ref().or(parameter.cast_to.as_ref()) {
+            Some(DataType::Timestamp(_, zone)) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
+            Some(kind) => kind.clone(),
+            None => DataType::Utf8,
+        };
+        Field::new(&parameter.name, kind, true)
+    };
+    edge::schema(&Schema::new(parameters.iter().map(field).collect::<Vec<_>>()))
+}
+
+/// The values for the parameters, as they would be written: named ones by the names of the columns, others by position.
+fn bound(parameters: &[Parameter], values: Option<&RecordBatch>) -> Result<HashMap<String, SqlExpr>, QueryError> {
+    let wanted = match parameters.len() {
         1 => "1 parameter".to_owned(),
         several => format!("{several} parameters"),
     };
     let Some(values) = values else {
         return Err(unbound(format!("the statement has {wanted} and no values were bound"), "bind one row of values"));
     };
-    if values.num_columns() != parameters.fields().len() {
+    if values.num_columns() != parameters.len() {
         let given = values.num_columns();
         return Err(unbound(format!("the statement has {wanted}, and the row that was bound has {given}"), "bind one value for each"));
     }
     let mut bound = HashMap::new();
-    for (at, parameter) in parameters.fields().iter().enumerate() {
-        let name = parameter.name();
+    for (at, parameter) in parameters.iter().enumerate() {
+        let name = &parameter.name;
         // Clients name the columns of positional values as they like, some "0", "1", ….
         let by_name = if name.parse::<usize>().is_ok() { None } else { values.column_by_name(name) };
         let given = by_name.unwrap_or_else(|| values.column(at));
-        let unfit = |why: &dyn std::fmt::Display| {
-            let (from, to) = (given.data_type(), parameter.data_type());
-            unbound(format!("the value of parameter ${name} does not fit: {from} cannot be {to} ({why})"), "bind a value of that type")
-        };
-        // Where the type was a guess, the value's own is better.
-        let untyped = parameter.data_type() == &DataType::Utf8;
-        let column = if untyped { Arc::clone(given) } else { cast(given, parameter.data_type()).map_err(|why| unfit(&why))? };
-        if given.is_valid(0) && column.is_null(0) {
-            return Err(unfit(&"it is out of range or not in that form"));
-        }
-        let value = ScalarValue::try_from_array(&column, 0).map_err(|why| unfit(&why.strip_backtrace()))?;
-        bound.insert(name.clone(), ScalarAndMetadata::from(value));
+        let value = literal(given, 0, parameter.beside.as_ref())
+            .map_err(|why| unbound(format!("the value of parameter ${name} cannot be used: {why}"), "bind a value that fits"))?;
+        bound.insert(format!("${name}"), value);
     }
-    Ok(ParamValues::Map(bound))
+    Ok(bound)
 }
 
 fn unbound(what: String, hint: &str) -> QueryError {
@@ -287,7 +338,7 @@ mod tests {
         assert!(said(number(&prepared, handle).await.unwrap_err()).contains("no values were bound"));
         prepared.bind(handle, one(vec![("a", Arc::new(StringArray::from(vec!["many"])) as _)])).unwrap();
         let unfit = said(number(&prepared, handle).await.unwrap_err());
-        assert!(unfit.contains("parameter $1") && unfit.contains("Int64"), "{unfit}");
+        assert!(unfit.contains("parameter $1") && unfit.contains("'many' is not a BIGINT"), "{unfit}");
         let two = one(vec![("a", Arc::new(Int64Array::from(vec![1, 2])) as _)]);
         assert!(said(prepared.bind(handle, two).unwrap_err()).contains("more than one row"));
         assert!(prepared.close(handle) && !prepared.close(handle));
@@ -317,5 +368,21 @@ mod tests {
         let handle = prepared.prepare(session().await, "SELECT 1".to_owned()).await.unwrap().handle;
         prepared.sweep_older_than(Duration::ZERO);
         assert!(prepared.plan(handle).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded_in_bytes() {
+        let prepared = Prepared::default();
+        let session = session().await;
+        let first = prepared.prepare(session.clone(), "SELECT upper(?)".to_owned()).await.unwrap().handle;
+        let large = "x".repeat(KEPT_BYTES_MAX / 3);
+        let mut last = first;
+        for _ in 0..4 {
+            last = prepared.prepare(session.clone(), "SELECT upper(?)".to_owned()).await.unwrap().handle;
+            prepared.bind(last, one(vec![("a", Arc::new(StringArray::from(vec![large.as_str()])) as _)])).unwrap();
+        }
+        assert!(prepared.text(first).is_err() && prepared.text(last).is_ok());
+        let kept: usize = prepared.lock().values().map(Statement::bytes).sum();
+        assert!(kept <= KEPT_BYTES_MAX, "{kept}");
     }
 }

@@ -1,4 +1,5 @@
 //! Sessions and the Flight SQL server over a real warehouse in memory, as those who use them see them.
 
 mod flight;
+mod parameters;
 mod session;
