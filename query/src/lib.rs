@@ -10,6 +10,7 @@
 //! see is [`http`].
 
 mod catalog;
+mod counters;
 mod csv;
 mod error;
 mod explain;
@@ -17,11 +18,13 @@ pub mod flight;
 pub mod http;
 pub mod listen;
 mod pauses;
+mod pieces;
 mod session;
 pub mod shell;
 mod system;
 mod workers;
 
+pub use counters::ServerCounters;
 pub use error::QueryError;
 pub use session::{QueryResult, Session, SessionOptions};
 pub use system::SystemTable;

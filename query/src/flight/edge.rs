@@ -15,8 +15,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, stream};
 use watershed_dialect::sql_type;
 
-/// Rows of one message are halved until they take no more than this. Clients refuse messages of more than 4 MiB unless told otherwise.
-const MESSAGE_BYTES_TARGET: usize = 1 << 20;
+use crate::pieces::{PIECE_BYTES_TARGET, pieces};
 
 /// Flight SQL's names for what is known of a column.
 const TYPE_NAME: &str = "ARROW:FLIGHT:SQL:TYPE_NAME";
@@ -68,7 +67,7 @@ pub(super) fn batches(rows: SendableRecordBatchStream, schema: SchemaRef) -> Sen
     let pieces = rows.flat_map(move |batch| {
         let converted = batch.and_then(|batch| Ok(convert(&batch, &outside)?));
         let pieces: Vec<Result<RecordBatch, DataFusionError>> = match converted {
-            Ok(batch) => pieces(batch, MESSAGE_BYTES_TARGET).into_iter().map(Ok).collect(),
+            Ok(batch) => pieces(batch, PIECE_BYTES_TARGET).into_iter().map(Ok).collect(),
             Err(error) => vec![Err(error)],
         };
         stream::iter(pieces)
@@ -91,28 +90,9 @@ fn convert(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Arrow
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
 }
 
-/// Halves of halves of `batch`, each of about `bytes_target` at most or of one row. Nothing is copied.
-fn pieces(batch: RecordBatch, bytes_target: usize) -> Vec<RecordBatch> {
-    let rows = batch.num_rows();
-    if rows < 2 || bytes(&batch) <= bytes_target {
-        return vec![batch];
-    }
-    let mut all = pieces(batch.slice(0, rows / 2), bytes_target);
-    all.extend(pieces(batch.slice(rows / 2, rows - rows / 2), bytes_target));
-    all
-}
-
-/// Bytes of these rows alone, even if they are a part of something larger.
-fn bytes(batch: &RecordBatch) -> usize {
-    let of_column = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size());
-    batch.columns().iter().map(of_column).sum()
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow::array::{
-        Decimal64Array, DictionaryArray, Int32Array, LargeListArray, ListArray, StringArray, StringViewArray, StructArray, builder,
-    };
+    use arrow::array::{Decimal64Array, DictionaryArray, Int32Array, LargeListArray, ListArray, StringViewArray, StructArray, builder};
     use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::Int32Type;
 
@@ -170,17 +150,6 @@ mod tests {
         let columns: Vec<ArrayRef> = vec![Arc::new(StringViewArray::from(vec!["x"])), Arc::new(Int32Array::from(vec![None]))];
         let batch = RecordBatch::try_new(Arc::new(inside), columns).unwrap();
         assert_eq!(convert(&batch, &outside).unwrap().schema(), outside);
-    }
-
-    #[test]
-    fn messages_are_small_even_if_rows_differ_in_size() {
-        let texts: Vec<String> = (0..1000).map(|n| "x".repeat(if n < 10 { 100_000 } else { 10 })).collect();
-        let batch = RecordBatch::try_from_iter([("text", Arc::new(StringArray::from(texts)) as _)]).unwrap();
-        let parts = pieces(batch.slice(1, 998), 250_000);
-        assert!(parts.iter().all(|part| bytes(part) <= 250_000), "{:?}", parts.iter().map(bytes).collect::<Vec<_>>());
-        assert_eq!(parts.iter().map(RecordBatch::num_rows).sum::<usize>(), 998);
-        assert!(parts.len() < 30, "{} parts", parts.len());
-        assert_eq!(pieces(batch.slice(0, 1), 10).len(), 1, "one row stays whole");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Batches to the bytes of an answer, one batch at a time.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
@@ -8,6 +9,7 @@ use arrow::error::ArrowError;
 use arrow::json::writer::{JsonArray, Writer, WriterBuilder};
 use bytes::Bytes;
 
+use super::exact::ExactNumbers;
 use super::problem::Problem;
 use crate::{QueryError, csv};
 
@@ -15,15 +17,26 @@ use crate::{QueryError, csv};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     /// An array of one object a row; NULL is `null`. Timestamps are ISO 8601, in UTC.
-    Json,
+    Json(Numbers),
     /// With a header.
     Csv,
+}
+
+/// How JSON tells numbers that its readers would round, and those that it has no form for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbers {
+    /// As numbers with all digits; NaN and the infinities are `null`.
+    Plain,
+    /// Long ones as text; NaN and the infinities are `null`.
+    Exact,
+    /// Long ones as text, and `"NaN"`, `"Infinity"`, `"-Infinity"`.
+    ExactOrNot,
 }
 
 impl Format {
     pub(super) fn content_type(self) -> &'static str {
         match self {
-            Format::Json => "application/json",
+            Format::Json(_) => "application/json",
             Format::Csv => "text/csv; charset=utf-8; header=present",
         }
     }
@@ -41,14 +54,23 @@ impl Encoder {
     pub(super) fn new(format: Format, schema: &Schema) -> Result<Self, Problem> {
         match format {
             Format::Csv => Ok(Self::Csv(Some(csv::head(schema)))),
-            Format::Json => {
+            Format::Json(numbers) => {
                 let mut names = HashSet::new();
                 match schema.fields().iter().find(|field| !names.insert(field.name())) {
                     Some(twice) => Err(Problem::request(
                         &format!("two columns of the result are named '{}', and a JSON object holds a name once", twice.name()),
                         "give one of them another name with AS, or ask for format=csv",
                     )),
-                    None => Ok(Self::Json(WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new()))),
+                    None => {
+                        let exact = |not_finite| Arc::new(ExactNumbers { not_finite });
+                        let builder = WriterBuilder::new().with_explicit_nulls(true);
+                        let builder = match numbers {
+                            Numbers::Plain => builder,
+                            Numbers::Exact => builder.with_encoder_factory(exact(false)),
+                            Numbers::ExactOrNot => builder.with_encoder_factory(exact(true)),
+                        };
+                        Ok(Self::Json(builder.build::<_, JsonArray>(Vec::new())))
+                    }
                 }
             }
         }
@@ -63,7 +85,7 @@ impl Encoder {
         written.map(Bytes::from).map_err(failed)
     }
 
-    /// What stands behind the last row.
+    /// What follows the last row.
     pub(super) fn end(&mut self) -> Result<Bytes, QueryError> {
         match self {
             Self::Json(writer) => {

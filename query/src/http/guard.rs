@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -21,19 +21,27 @@ const HEADERS: [(HeaderName, &str); 4] = [
 
 /// Refuses strangers, passes all others on.
 pub(super) async fn guard(request: Request, next: Next) -> Response {
-    let mut response = match refusal(request.headers(), request.uri().path()) {
+    with_headers(match refusal(request.headers(), request.uri()) {
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
-    };
+    })
+}
+
+/// An answer with what every answer says.
+pub(super) fn with_headers(mut response: Response) -> Response {
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }
 
-fn refusal(headers: &HeaderMap, path: &str) -> Option<Problem> {
+fn refusal(headers: &HeaderMap, uri: &Uri) -> Option<Problem> {
+    let path = uri.path();
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let host = text(header::HOST).unwrap_or("");
+    // HTTP/2 names the host in the address; where both do, they say the same or one of them is a lie.
+    let named = headers.get_all(header::HOST).iter().map(|value| value.to_str().unwrap_or("?"));
+    let named: Vec<&str> = uri.authority().map(|authority| authority.as_str()).into_iter().chain(named).collect();
+    let host = named.iter().find(|host| !is_loopback(host)).or(named.first()).copied().unwrap_or("");
     if !is_loopback(host) {
         return Some(Problem::stranger(
             &format!("requests for host '{host}' are not answered"),
@@ -105,7 +113,26 @@ mod tests {
         for (name, value) in headers {
             map.insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        refusal(&map, path).is_some()
+        refusal(&map, &path.parse().unwrap()).is_some()
+    }
+
+    #[test]
+    fn every_host_that_is_named_is_looked_at() {
+        let refused = |uri: &str, hosts: &[&'static str]| {
+            let map = HeaderMap::from_iter(hosts.iter().map(|host| (header::HOST, HeaderValue::from_static(host))));
+            refusal(&map, &uri.parse().unwrap()).is_some()
+        };
+        assert!(!refused("http://127.0.0.1:1/sql", &[]), "as HTTP/2 does");
+        assert!(!refused("http://localhost:1/sql", &["localhost:1"]));
+        for (uri, hosts) in [
+            ("/sql", &[][..]),
+            ("http://evil.example/sql", &[]),
+            ("http://evil.example/sql", &["localhost:1"]),
+            ("http://localhost:1/sql", &["evil.example"]),
+            ("/sql", &["localhost:1", "evil.example"]),
+        ] {
+            assert!(refused(uri, hosts), "{uri} {hosts:?}");
+        }
     }
 
     #[test]

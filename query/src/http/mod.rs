@@ -3,20 +3,23 @@
 //! | address | answer |
 //! |---|---|
 //! | `/` | the dashboard: one page, drawn in the browser; needs nothing from elsewhere |
-//! | `/sql?q=…` | the rows of a query as JSON or CSV |
-//! | `/panels`, `/panels/<name>` | what the dashboard shows: the panels the project defines, the rows of one |
+//! | `/sql?q=…`, `POST /sql` | the rows of a query as JSON or CSV |
+//! | `/panels`, `/panels/<name>`, `/pipelines` | what the dashboard shows: the panels the project defines, the rows of one, the state of the pipelines |
 //! | `/healthz`, `/readyz` | whether the process lives; whether it can do its work |
 //! | `/metrics` | Prometheus' text format |
 //!
 //! There is no access control, so [`crate::listen::listen`] takes loopback addresses only, and `guard.rs` keeps out the one stranger who can
 //! reach those: a web page in a browser on this machine.
 
-mod counters;
+mod connections;
 mod encode;
+mod exact;
 mod guard;
+mod head;
 mod page;
 mod panels;
 mod problem;
+mod slots;
 mod sql;
 mod status;
 
@@ -29,13 +32,13 @@ use axum::http::Uri;
 use axum::middleware::from_fn;
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use watershed_lake::Warehouse;
 
-use crate::{QueryError, Session};
-pub use counters::QueryCounters;
+use crate::{QueryError, ServerCounters, Session};
+pub use connections::ConnectionLimits;
 use problem::Problem;
+use slots::Slots;
 
 /// What one server may spend.
 #[derive(Debug, Clone, Copy)]
@@ -44,13 +47,23 @@ pub struct HttpLimits {
     pub rows_max: usize,
     /// From the request to the last byte.
     pub query_time_max: Duration,
-    /// Queries at once; further ones wait a moment, then are sent away.
+    /// Queries at once over `/sql`; further ones wait a moment, then are sent away.
     pub queries_max: usize,
+    /// Panels that are computed at once; further ones wait.
+    pub panels_max: usize,
+    /// Connections.
+    pub connections: ConnectionLimits,
 }
 
 impl Default for HttpLimits {
     fn default() -> Self {
-        Self { rows_max: 10_000_000, query_time_max: Duration::from_secs(300), queries_max: 8 }
+        Self {
+            rows_max: 10_000_000,
+            query_time_max: Duration::from_secs(300),
+            queries_max: 8,
+            panels_max: 4,
+            connections: ConnectionLimits::default(),
+        }
     }
 }
 
@@ -59,7 +72,7 @@ impl Default for HttpLimits {
 pub struct Lake {
     /// Where the panels are defined.
     pub warehouse: Warehouse,
-    /// What queries run in.
+    /// Whose memory and threads queries share; each has a session of its own.
     pub session: Session,
 }
 
@@ -72,8 +85,8 @@ pub struct HttpParts {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Why the process cannot do its work now; nothing if it can.
     pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// Counts queries, for `metrics` to tell.
-    pub counters: Arc<QueryCounters>,
+    /// Counts queries and connections, for `metrics` to tell.
+    pub counters: Arc<ServerCounters>,
     /// What it may spend.
     pub limits: HttpLimits,
 }
@@ -89,13 +102,8 @@ impl HttpServer {
     /// Serves `parts` on `listener`, which [`crate::listen::listen`] gave.
     pub fn start(listener: TcpListener, parts: HttpParts) -> Result<Self, QueryError> {
         let address = listener.local_addr().map_err(|why| QueryError::Setup(format!("the HTTP server has no address: {why}")))?;
-        let router = router(parts);
-        let task = tokio::spawn(async move {
-            // It only ends when it is dropped: failed connections are its own business.
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%address, %error, "the HTTP server ended");
-            }
-        });
+        let (limits, counters) = (parts.limits.connections, Arc::clone(&parts.counters));
+        let task = tokio::spawn(connections::serve(listener, router(parts), limits, counters));
         tracing::info!(%address, "serving HTTP");
         Ok(Self { address, task })
     }
@@ -120,20 +128,24 @@ impl Drop for HttpServer {
 /// Shared by all requests.
 struct Site {
     parts: HttpParts,
-    /// One permit for each query that runs.
-    slots: Arc<Semaphore>,
+    /// Places of queries over `/sql`.
+    slots: Slots,
+    /// Places of panels.
+    panel_slots: Slots,
     panels: panels::Cache,
 }
 
 fn router(parts: HttpParts) -> Router {
-    let site = Arc::new(Site { slots: Arc::new(Semaphore::new(parts.limits.queries_max)), parts, panels: panels::Cache::default() });
+    let (slots, panel_slots) = (Slots::new(parts.limits.queries_max), Slots::new(parts.limits.panels_max));
+    let site = Arc::new(Site { slots, panel_slots, parts, panels: panels::Cache::default() });
     let mut router =
         Router::new().route("/healthz", get(status::health)).route("/readyz", get(status::ready)).route("/metrics", get(status::metrics));
     if site.parts.lake.is_some() {
         router = router
             .route("/", get(page::index))
             .route("/assets/{name}", get(page::asset))
-            .route("/sql", get(sql::get))
+            .route("/sql", get(sql::get).post(sql::post))
+            .route("/pipelines", get(panels::pipelines))
             .route("/panels", get(panels::list))
             .route("/panels/{name}", get(panels::rows));
     }

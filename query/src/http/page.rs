@@ -1,12 +1,16 @@
 //! The page and what it loads: all of it is part of the binary, nothing comes from elsewhere.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, LazyLock};
+use std::io::Write;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::task::spawn_blocking;
 
 use super::Site;
 use super::problem::Problem;
@@ -22,16 +26,34 @@ struct Asset {
     name: &'static str,
     content_type: &'static str,
     body: Bytes,
+    /// Compressed when it is first asked for so.
+    gzip: OnceLock<Bytes>,
+}
+
+impl Asset {
+    fn new(name: &'static str, content_type: &'static str, body: Bytes) -> Self {
+        Self { name, content_type, body, gzip: OnceLock::new() }
+    }
+
+    fn gzip(&self) -> Bytes {
+        let compressed = || {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            // Writing to memory does not fail; if it did, an empty body that is none of gzip's is noticed.
+            let _ = encoder.write_all(&self.body);
+            Bytes::from(encoder.finish().unwrap_or_default())
+        };
+        self.gzip.get_or_init(compressed).clone()
+    }
 }
 
 static ASSETS: LazyLock<[Asset; 4]> = LazyLock::new(|| {
     let script = "text/javascript; charset=utf-8";
     let text = |text: &'static str| Bytes::from_static(text.as_bytes());
     [
-        Asset { name: "dashboard.css", content_type: "text/css; charset=utf-8", body: text(include_str!("page/dashboard.css")) },
-        Asset { name: "dashboard.js", content_type: script, body: text(include_str!("page/dashboard.js")) },
-        Asset { name: "charts.js", content_type: script, body: text(include_str!("page/charts.js")) },
-        Asset { name: "plotly.js", content_type: script, body: plotly() },
+        Asset::new("dashboard.css", "text/css; charset=utf-8", text(include_str!("page/dashboard.css"))),
+        Asset::new("dashboard.js", script, text(include_str!("page/dashboard.js"))),
+        Asset::new("charts.js", script, text(include_str!("page/charts.js"))),
+        Asset::new("plotly.js", script, plotly()),
     ]
 });
 
@@ -66,11 +88,27 @@ pub(super) async fn index(State(_): State<Arc<Site>>) -> Response {
 }
 
 /// Answers `GET /assets/<name>`.
-pub(super) async fn asset(Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
     let found = ASSETS.iter().find(|asset| asset.name == name);
     let asset = found.ok_or_else(|| Problem::not_found(&format!("there is no asset '{name}'"), "load the page again"))?;
-    let headers = [(header::CONTENT_TYPE, asset.content_type), (header::CACHE_CONTROL, KEEP)];
-    Ok((headers, asset.body.clone()).into_response())
+    let kept = [(header::CONTENT_TYPE, asset.content_type), (header::CACHE_CONTROL, KEEP), (header::VARY, "accept-encoding")];
+    if takes_gzip(&headers)
+        && let Ok(body) = spawn_blocking(|| asset.gzip()).await
+    {
+        return Ok((kept, [(header::CONTENT_ENCODING, "gzip")], body).into_response());
+    }
+    Ok((kept, asset.body.clone()).into_response())
+}
+
+/// True if the client takes gzip: it names it, and not with `q=0`.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    codings.flat_map(|value| value.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        named
+            && !parts.any(|part| part.strip_prefix("q=").is_some_and(|quality| quality.parse::<f32>().is_ok_and(|quality| quality == 0.0)))
+    })
 }
 
 #[cfg(test)]
@@ -84,6 +122,13 @@ mod tests {
         assert!(text.starts_with("/**\n* plotly.js v"), "{}", &text[..80]);
         assert!(text.trim_end().ends_with("}));"), "{}", &text[text.len() - 80..]);
         assert!(!text.contains("MathJax.loader"), "the formula renderer came along");
+    }
+
+    #[test]
+    fn gzip_is_for_who_takes_it() {
+        let takes = |value: &'static str| takes_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]));
+        assert!(takes("gzip, deflate, br") && takes("br;q=1.0, GZIP;q=0.5"));
+        assert!(!takes("br") && !takes("gzip;q=0") && !takes("identity") && !takes_gzip(&HeaderMap::new()));
     }
 
     #[test]

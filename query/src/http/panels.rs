@@ -1,55 +1,118 @@
 //! The dashboard's panels: what the applied project defines with `CREATE PANEL`, and the rows of each.
 //!
-//! Rows are computed at most once in [`FRESH_FOR`] however many people look. A panel whose tables do not exist yet is no error.
+//! Rows are computed at most once in [`FRESH_FOR`] however many people look, and less often if that takes long; while they are computed, older
+//! ones are shown. So a slow panel is old, and no other is. Panels have places of their own among the queries: long ones over `/sql` turn none
+//! off. A panel whose tables do not exist yet is no error.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use datafusion::common::TableReference;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::sql::resolve::resolve_table_references;
 use futures::StreamExt;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use watershed_dialect::{Chart, PanelDefinition, StatementKind};
 use watershed_lake::clock::now_ms;
 use watershed_lake::kind::PANEL;
 use watershed_lake::{Definitions, Warehouse};
 
-use super::encode::{Encoder, Format};
+use super::encode::{Encoder, Format, Numbers};
 use super::problem::Problem;
-use super::sql::slot;
 use super::{Lake, Site};
+use crate::counters::{self, Asked, Who};
 use crate::{QueryError, Session};
 
 /// For how long the rows of a panel are not computed again.
 const FRESH_FOR: Duration = Duration::from_secs(2);
+/// Rows that took long are not computed again for so many times as long.
+const REST: u32 = 3;
+/// How long someone waits for new rows where older ones can be shown.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a panel's query may take.
 const QUERY_TIME_MAX: Duration = Duration::from_secs(15);
+/// How long a panel waits for others before it.
+const SLOT_WAIT: Duration = Duration::from_secs(15);
 /// Rows of a panel: a picture of more shows nothing more.
 const ROWS_MAX: usize = 5_000;
+/// What the page says of the pipelines, above the panels.
+const PIPELINES: &str = "SELECT pipeline, state, watermark_lag_ms, lag_records, late, quarantined, age_ms FROM system.pipelines";
 
-/// The newest answer of each panel, and the query it belongs to.
+/// The newest answer of each panel.
 #[derive(Default)]
-pub(super) struct Cache(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Fresh>>>>>);
+pub(super) struct Cache(Mutex<HashMap<String, Arc<Cached>>>);
 
-struct Fresh {
-    until: Instant,
-    query: String,
-    body: Bytes,
+/// A panel as it is defined now, and its answer.
+struct Cached {
+    panel: PanelDefinition,
+    answer: watch::Sender<Option<Computed>>,
+    at_work: AtomicBool,
+}
+
+#[derive(Clone)]
+struct Computed {
+    fresh_until: Instant,
+    body: Result<Bytes, Problem>,
 }
 
 impl Cache {
-    /// One caller at a time computes a panel; the others wait for what it finds.
-    fn of(&self, name: &str) -> Arc<tokio::sync::Mutex<Option<Fresh>>> {
-        let mut panels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(panels.entry(name.to_owned()).or_default())
+    /// What there is of a panel of just this definition.
+    fn of(&self, panel: PanelDefinition) -> Arc<Cached> {
+        let mut panels = self.lock();
+        match panels.get(&panel.name) {
+            Some(cached) if cached.panel == panel => Arc::clone(cached),
+            _ => {
+                let name = panel.name.clone();
+                let cached = Arc::new(Cached { panel, answer: watch::Sender::new(None), at_work: AtomicBool::new(false) });
+                panels.insert(name, Arc::clone(&cached));
+                cached
+            }
+        }
+    }
+
+    /// Forgets panels that are not defined any more.
+    fn keep(&self, panels: &[PanelDefinition]) {
+        self.lock().retain(|name, _| name.is_empty() || panels.iter().any(|panel| panel.name == *name));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Cached>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The one who computes a panel. Whatever ends it, those who wait get an answer.
+struct AtWork {
+    cached: Arc<Cached>,
+    started: Instant,
+    body: Result<Bytes, Problem>,
+}
+
+impl AtWork {
+    /// `None` if another one is at it.
+    fn begin(cached: &Arc<Cached>) -> Option<Self> {
+        let body = Err(Problem::request("the panel's query ended without an answer", "look at the log of the server"));
+        let free = !cached.at_work.swap(true, Ordering::AcqRel);
+        free.then(|| Self { cached: Arc::clone(cached), started: Instant::now(), body })
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        let body = std::mem::replace(&mut self.body, Ok(Bytes::new()));
+        let rest = FRESH_FOR.max(self.started.elapsed() * REST);
+        self.cached.answer.send_replace(Some(Computed { fresh_until: Instant::now() + rest, body }));
+        self.cached.at_work.store(false, Ordering::Release);
     }
 }
 
@@ -57,7 +120,9 @@ impl Cache {
 pub(super) async fn list(State(site): State<Arc<Site>>) -> Result<Response, Problem> {
     let lake = lake(&site)?;
     let definitions = lake.warehouse.definitions().await.map_err(QueryError::from)?;
-    let panels: Vec<Value> = panels(&definitions).iter().map(described).collect();
+    let panels = panels(&definitions);
+    site.panels.keep(&panels);
+    let panels: Vec<Value> = panels.iter().map(described).collect();
     Ok(axum::Json(json!({ "warehouse": place(&lake.warehouse), "revision": definitions.revision, "panels": panels })).into_response())
 }
 
@@ -67,21 +132,71 @@ pub(super) async fn rows(State(site): State<Arc<Site>>, Path(name): Path<String>
     let definitions = lake.warehouse.definitions().await.map_err(QueryError::from)?;
     let found = panels(&definitions).into_iter().find(|panel| panel.name == name);
     let panel = found.ok_or_else(|| Problem::not_found(&format!("there is no panel '{name}'"), "/panels lists all"))?;
-    let cached = site.panels.of(&name);
-    let mut cached = cached.lock().await;
-    if let Some(fresh) = cached.as_ref().filter(|fresh| fresh.until > Instant::now() && fresh.query == panel.query) {
-        return Ok(respond(fresh.body.clone()));
-    }
-    let _slot = slot(&site).await?;
-    let mut counted = site.parts.counters.begin();
-    let computed = match timeout(QUERY_TIME_MAX, compute(lake, &panel)).await {
-        Ok(computed) => computed,
-        Err(_) => Err(Problem::too_long(QUERY_TIME_MAX.as_secs())),
+    Ok(respond(answer(&site, panel).await?))
+}
+
+/// Answers `GET /pipelines`: what the page says above the panels, as a panel of its own.
+pub(super) async fn pipelines(State(site): State<Arc<Site>>) -> Result<Response, Problem> {
+    let panel = PanelDefinition {
+        name: String::new(),
+        title: String::new(),
+        about: None,
+        chart: Chart::Table,
+        x: None,
+        y: None,
+        series: None,
+        size: None,
+        label: None,
+        unit: None,
+        position: 0,
+        wide: false,
+        query: PIPELINES.to_owned(),
     };
-    counted.end(computed.is_ok());
-    let body = computed?;
-    *cached = Some(Fresh { until: Instant::now() + FRESH_FOR, query: panel.query, body: body.clone() });
-    Ok(respond(body))
+    Ok(respond(answer(&site, panel).await?))
+}
+
+/// The rows of a panel: new ones, or older ones if those take long.
+async fn answer(site: &Arc<Site>, panel: PanelDefinition) -> Result<Bytes, Problem> {
+    let cached = site.panels.of(panel);
+    let mut answers = cached.answer.subscribe();
+    let known = answers.borrow_and_update().clone();
+    if let Some(known) = &known
+        && known.fresh_until > Instant::now()
+    {
+        return known.body.clone();
+    }
+    if let Some(at_work) = AtWork::begin(&cached) {
+        tokio::spawn(work(Arc::clone(site), at_work));
+    }
+    let older = known.and_then(|known| known.body.ok());
+    let patience = if older.is_some() { PATIENCE } else { SLOT_WAIT + QUERY_TIME_MAX };
+    if timeout(patience, answers.changed()).await.is_err()
+        && let Some(older) = older
+    {
+        return Ok(older);
+    }
+    let newest = answers.borrow().clone();
+    newest.map_or_else(|| Err(Problem::too_long(QUERY_TIME_MAX.as_secs())), |newest| newest.body)
+}
+
+/// Computes a panel, once there is a place for it.
+async fn work(site: Arc<Site>, mut at_work: AtWork) {
+    let computed = async {
+        let lake = lake(&site)?;
+        let _slot = site.panel_slots.take(SLOT_WAIT).await?;
+        at_work.started = Instant::now();
+        // Whoever looks at the page: what is asked is the project's.
+        let asked = Asked::new(Who::new(counters::PANEL, None, None), &at_work.cached.panel.query);
+        let mut counted = site.parts.counters.begin(asked);
+        let computed = match timeout(QUERY_TIME_MAX, compute(lake, &at_work.cached.panel)).await {
+            Ok(computed) => computed,
+            Err(_) => Err(Problem::too_long(QUERY_TIME_MAX.as_secs())),
+        };
+        counted.end(computed.is_ok());
+        computed
+    };
+    let body = computed.await;
+    at_work.body = body;
 }
 
 fn lake(site: &Site) -> Result<&Lake, Problem> {
@@ -130,10 +245,11 @@ fn place(warehouse: &Warehouse) -> String {
 
 async fn compute(lake: &Lake, panel: &PanelDefinition) -> Result<Bytes, Problem> {
     let started = Instant::now();
-    let result = match lake.session.query(&panel.query).await {
+    let session = lake.session.for_client();
+    let result = match session.query(&panel.query).await {
         Ok(result) => result,
         Err(error) => {
-            let missing = missing_tables(&lake.session, &panel.query).await?;
+            let missing = missing_tables(&session, &panel.query).await?;
             if missing.is_empty() {
                 return Err(error.into());
             }
@@ -149,34 +265,49 @@ async fn compute(lake: &Lake, panel: &PanelDefinition) -> Result<Bytes, Problem>
             &format!("its query has: {}", columns.join(", ")),
         ));
     }
-    let (mut batches, mut rows, mut stream) = (Vec::<RecordBatch>::new(), 0, result.stream);
-    while rows <= ROWS_MAX
-        && let Some(batch) = stream.next().await
-    {
-        let batch = batch.map_err(QueryError::from)?;
-        rows += batch.num_rows();
-        batches.push(batch);
-    }
-    drop(stream);
-    let all = concat_batches(&schema, &batches).map_err(|why| QueryError::Failed(why.to_string()))?;
-    let mut encoder = Encoder::new(Format::Json, &schema)?;
-    let shown = [encoder.rows(&all.slice(0, rows.min(ROWS_MAX)))?, encoder.end()?].concat();
+    // Of a time line the newest rows matter, which come last; of all else those that come first.
+    let of_time = matches!(panel.chart, Chart::Line | Chart::Area);
+    let (shown, truncated) = shown(&schema, result.stream, of_time).await?;
+    let numbers = if panel.chart == Chart::Table { Numbers::ExactOrNot } else { Numbers::Exact };
+    let mut encoder = Encoder::new(Format::Json(numbers), &schema)?;
+    let rows = [encoder.rows(&shown)?, encoder.end()?].concat();
     let columns: Vec<Value> = schema
         .fields()
         .iter()
         .map(|field| json!({ "name": field.name(), "number": field.data_type().is_numeric(), "time": field.data_type().is_temporal() }))
         .collect();
     let about = json!({
-        "state": if rows == 0 { "empty" } else { "ready" }, "truncated": rows > ROWS_MAX, "columns": columns,
+        "state": if shown.num_rows() == 0 { "empty" } else { "ready" }, "columns": columns,
+        "truncated": truncated, "kept": if of_time { "last" } else { "first" },
         "took_ms": started.elapsed().as_millis() as u64, "as_of_ms": now_ms(),
     });
     // The rows are JSON already: they become the last member.
     let mut body = about.to_string().into_bytes();
     body.pop();
     body.extend_from_slice(b",\"rows\":");
-    body.extend_from_slice(&shown);
+    body.extend_from_slice(&rows);
     body.push(b'}');
     Ok(body.into())
+}
+
+/// The first rows of a result, or the last ones, and whether there are more.
+async fn shown(schema: &SchemaRef, mut stream: SendableRecordBatchStream, last: bool) -> Result<(RecordBatch, bool), Problem> {
+    let (mut batches, mut rows, mut truncated) = (VecDeque::<RecordBatch>::new(), 0, false);
+    while (last || rows <= ROWS_MAX)
+        && let Some(batch) = stream.next().await
+    {
+        let batch = batch.map_err(QueryError::from)?;
+        rows += batch.num_rows();
+        batches.push_back(batch);
+        while last && batches.front().is_some_and(|first| rows - first.num_rows() >= ROWS_MAX) {
+            let first = batches.pop_front().map_or(0, |first| first.num_rows());
+            rows -= first;
+            truncated |= first > 0;
+        }
+    }
+    let all = concat_batches(schema, batches.iter()).map_err(|why| QueryError::Failed(why.to_string()))?;
+    let from = if last { rows.saturating_sub(ROWS_MAX) } else { 0 };
+    Ok((all.slice(from, rows.min(ROWS_MAX)), truncated || rows > ROWS_MAX))
 }
 
 /// Tables (with their schema) that a query names and the lake does not have.

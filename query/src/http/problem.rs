@@ -32,7 +32,8 @@ impl Problem {
     }
 
     pub(super) fn method() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered", Some("nothing here can be changed over HTTP"), "use GET")
+        let why = "nothing here can be changed over HTTP";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered, and POST by /sql", Some(why), "use GET")
     }
 
     /// The one who asks may not.
@@ -40,9 +41,52 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, what, Some(why), next)
     }
 
-    pub(super) fn busy(queries_max: usize) -> Self {
-        let why = format!("{queries_max} queries run already");
+    /// No place for a query came free in time.
+    pub(super) fn busy(queries_max: usize, waiting: usize) -> Self {
+        let others = match waiting {
+            0 => String::new(),
+            1 => ", and another one waits".to_owned(),
+            several => format!(", and {several} others wait"),
+        };
+        let why = format!("{queries_max} queries run already{others}");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the query was not started", Some(&why), "try again in a moment")
+    }
+
+    /// No place for a connection.
+    pub(super) fn crowded(connections_max: usize) -> Self {
+        let why = format!("{connections_max} connections are at work already");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the connection was not taken", Some(&why), "try again in a moment")
+    }
+
+    /// No request came.
+    pub(super) fn silent(seconds: u64) -> Self {
+        let why = format!("it did not come within {seconds} s");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "there was no whole request", Some(&why), "connect when there is something to ask")
+    }
+
+    pub(super) fn long_address(bytes_max: usize) -> Self {
+        let why = format!("it is longer than {bytes_max} bytes");
+        Self::new(StatusCode::URI_TOO_LONG, "the address was not read", Some(&why), "send a long query as the body: POST /sql")
+    }
+
+    pub(super) fn long_headers(bytes_max: usize, count_max: usize) -> Self {
+        let why = format!("they have more than {count_max} lines or {bytes_max} bytes");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers were not read", Some(&why), "send fewer and shorter ones")
+    }
+
+    /// A body that is none of SQL: only a program sends such a one, never a page of another site.
+    pub(super) fn not_sql(content_type: &str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            &format!("the body was not read: its type is '{content_type}'"),
+            None,
+            "send the query as it is, with the header Content-Type: application/sql",
+        )
+    }
+
+    pub(super) fn long_body(bytes_max: usize) -> Self {
+        let why = format!("it is longer than {bytes_max} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the query was not read", Some(&why), "write a shorter one")
     }
 
     pub(super) fn too_long(seconds: u64) -> Self {
@@ -65,6 +109,7 @@ impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         let status = match &error {
             QueryError::Lake(_) | QueryError::Setup(_) => StatusCode::SERVICE_UNAVAILABLE,
+            QueryError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
         if let QueryError::Sql(sql) = error {

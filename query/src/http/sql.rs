@@ -1,14 +1,17 @@
-//! `GET /sql?q=…[&format=json|csv][&limit=…]`: the rows of one query.
+//! `GET /sql?q=…[&format=json|csv][&limit=…][&numbers=exact]`, or `POST /sql` with the query as its body: the rows of one query.
 //!
 //! Small results are held back until they are complete, so that whatever goes wrong is told as an error. Of larger ones the rows are
 //! sent as they are computed, in flat memory; if something then goes wrong, the transfer is broken off, so that nobody takes a part for
-//! the whole. A client that goes away ends its query.
+//! the whole. A client that goes away ends its query. Every request has a session of its own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
+use arrow::array::RecordBatch;
+use axum::Extension;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -21,11 +24,13 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use watershed_dialect::{StatementKind, did_you_mean};
 
-use super::counters::Counted;
-use super::encode::{Encoder, Format};
+use super::connections::Peer;
+use super::encode::{Encoder, Format, Numbers};
 use super::problem::Problem;
 use super::{HttpLimits, Lake, Site};
 use crate::QueryError;
+use crate::counters::{self, Counted, HTTP, Who};
+use crate::pieces::{PIECE_BYTES_TARGET, pieces};
 
 /// How much of a result is held back.
 const HELD_BACK_BYTES: usize = 256 << 10;
@@ -33,8 +38,14 @@ const HELD_BACK_BYTES: usize = 256 << 10;
 const CHUNKS_AHEAD: usize = 2;
 /// How long a request waits for another query to end.
 const SLOT_WAIT: Duration = Duration::from_secs(2);
+/// A query as a body.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// How long it may take to come.
+const BODY_WAIT: Duration = Duration::from_secs(10);
+/// What a body of SQL is called. A web page cannot send it to another site without asking, and is not answered.
+const SQL_TYPE: &str = "application/sql";
 /// Parameters there are.
-const PARAMETERS: [&str; 3] = ["q", "format", "limit"];
+const PARAMETERS: [&str; 4] = ["q", "format", "limit", "numbers"];
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,36 +57,51 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
+    /// `body` is the query, unless it stands in the address.
+    fn read(uri: &Uri, headers: &HeaderMap, body: Option<String>) -> Result<Self, Problem> {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|why| {
             Problem::request(&format!("the address cannot be read: {why}"), "encode the query: curl -G --data-urlencode 'q=…'")
         })?;
-        let (mut sql, mut format, mut limit) = (None, None, None);
+        let (mut sql, mut format, mut limit, mut numbers) = (body, None, None, None);
         for (name, value) in pairs {
             let twice = match name.as_str() {
                 "q" => sql.replace(value).is_some(),
                 "format" => format.replace(format_named(&value)?).is_some(),
                 "limit" => limit.replace(number(&value)?).is_some(),
+                "numbers" => numbers.replace(numbers_named(&value)?).is_some(),
                 _ => {
                     let next = did_you_mean(&name, PARAMETERS).unwrap_or_else(|| format!("parameters are {}", PARAMETERS.join(", ")));
                     return Err(Problem::request(&format!("there is no parameter '{name}'"), &next));
                 }
             };
             if twice {
-                return Err(Problem::request(&format!("parameter '{name}' stands twice"), "give it once"));
+                let next = if name == "q" { "give one query, in the address or as the body" } else { "give it once" };
+                return Err(Problem::request(&format!("parameter '{name}' stands twice"), next));
             }
         }
         let sql = sql.filter(|text| !text.trim().is_empty());
         let sql = sql.ok_or_else(|| Problem::request("there is no query", "add ?q=SELECT… to the address, with spaces as %20 or +"))?;
-        Ok(Self { sql, format: format.unwrap_or_else(|| accepted(headers)), limit })
+        let format = match (format.unwrap_or_else(|| accepted(headers)), numbers) {
+            (Format::Json(_), Some(numbers)) => Format::Json(numbers),
+            (format, _) => format,
+        };
+        Ok(Self { sql, format, limit })
     }
 }
 
 fn format_named(name: &str) -> Result<Format, Problem> {
     match name {
-        "json" => Ok(Format::Json),
+        "json" => Ok(Format::Json(Numbers::Plain)),
         "csv" => Ok(Format::Csv),
         other => Err(Problem::request(&format!("there is no format '{other}'"), "use json or csv")),
+    }
+}
+
+fn numbers_named(name: &str) -> Result<Numbers, Problem> {
+    match name {
+        "plain" => Ok(Numbers::Plain),
+        "exact" => Ok(Numbers::ExactOrNot),
+        other => Err(Problem::request(&format!("numbers cannot be '{other}'"), "use plain, or exact for text in place of what is rounded")),
     }
 }
 
@@ -97,21 +123,55 @@ fn accepted(headers: &HeaderMap) -> Format {
             _ => {}
         }
     }
-    if csv > json { Format::Csv } else { Format::Json }
+    if csv > json { Format::Csv } else { Format::Json(Numbers::Plain) }
 }
 
 /// Answers `GET /sql`.
-pub(super) async fn get(State(site): State<Arc<Site>>, uri: Uri, headers: HeaderMap) -> Response {
-    match answer(&site, &uri, &headers).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
-    }
+pub(super) async fn get(State(site): State<Arc<Site>>, peer: Option<Extension<Peer>>, uri: Uri, headers: HeaderMap) -> Response {
+    answer(&site, peer, &uri, &headers, None).await.unwrap_or_else(Problem::into_response)
 }
 
-async fn answer(site: &Site, uri: &Uri, headers: &HeaderMap) -> Result<Response, Problem> {
-    let asked = Asked::read(uri, headers)?;
+/// Answers `POST /sql`.
+pub(super) async fn post(
+    State(site): State<Arc<Site>>,
+    peer: Option<Extension<Peer>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answered = async {
+        let text = text_of(&headers, body).await?;
+        answer(&site, peer, &uri, &headers, Some(text)).await
+    };
+    answered.await.unwrap_or_else(Problem::into_response)
+}
+
+async fn text_of(headers: &HeaderMap, body: Body) -> Result<String, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or("?"));
+    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SQL_TYPE) {
+        return Err(Problem::not_sql(kind));
+    }
+    let bytes = match timeout(BODY_WAIT, to_bytes(body, BODY_BYTES_MAX)).await {
+        Ok(Ok(bytes)) => bytes,
+        // The client has broken it off, then nobody hears this, or it is too long.
+        Ok(Err(_)) => return Err(Problem::long_body(BODY_BYTES_MAX)),
+        Err(_) => return Err(Problem::silent(BODY_WAIT.as_secs())),
+    };
+    String::from_utf8(bytes.into()).map_err(|_| Problem::request("the query is not text in UTF-8", "send it in UTF-8"))
+}
+
+async fn answer(
+    site: &Site,
+    peer: Option<Extension<Peer>>,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: Option<String>,
+) -> Result<Response, Problem> {
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let who = Who::new(HTTP, peer.map(|Extension(Peer(address))| address), agent);
+    let asked = Asked::read(uri, headers, body)?;
     let Some(lake) = &site.parts.lake else { return Err(Problem::not_found("there are no tables here", "ask `watershed serve`")) };
-    let mut running = Running::start(site, lake, &asked).await?;
+    let mut running = Running::start(site, lake, who, &asked).await?;
     let mut held = Vec::new();
     loop {
         match running.next().await? {
@@ -140,21 +200,27 @@ pub(super) struct Running {
     /// Rows asked for.
     limit: Option<usize>,
     rows: usize,
+    /// Of the newest batch, what is not written yet.
+    pieces: VecDeque<RecordBatch>,
     deadline: Instant,
+    /// No rows follow those in `pieces`.
+    rows_ended: bool,
+    /// All is written.
     ended: bool,
     counted: Counted,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Running {
-    async fn start(site: &Site, lake: &Lake, asked: &Asked) -> Result<Self, Problem> {
+    async fn start(site: &Site, lake: &Lake, who: Who, asked: &Asked) -> Result<Self, Problem> {
         let limits = site.parts.limits;
         let deadline = Instant::now() + limits.query_time_max;
-        let slot = slot(site).await?;
-        let mut counted = site.parts.counters.begin();
+        let slot = site.slots.take(SLOT_WAIT).await?;
+        let mut counted = site.parts.counters.begin(counters::Asked::new(who, &asked.sql));
         let planned = async {
             only_reads(&asked.sql)?;
-            let result = timeout_at(deadline, lake.session.query(&asked.sql)).await;
+            let session = lake.session.for_client();
+            let result = timeout_at(deadline, session.query(&asked.sql)).await;
             let stream = result.map_err(|_| Problem::too_long(limits.query_time_max.as_secs()))??.stream;
             let encoder = Encoder::new(asked.format, &stream.schema())?;
             Ok::<_, Problem>((stream, encoder))
@@ -162,10 +228,12 @@ impl Running {
         let planned = planned.await;
         counted_if_failed(&planned, &mut counted);
         let (stream, encoder) = planned?;
-        Ok(Self { stream, encoder, limits, limit: asked.limit, rows: 0, deadline, ended: false, counted, _slot: slot })
+        let pieces = VecDeque::new();
+        let limit = asked.limit;
+        Ok(Self { stream, encoder, limits, limit, rows: 0, pieces, deadline, rows_ended: false, ended: false, counted, _slot: slot })
     }
 
-    /// The next bytes of the answer; `None` behind the last.
+    /// The next bytes of the answer; `None` after the last.
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         let next = self.take().await;
         if let Ok(None) = next {
@@ -176,32 +244,41 @@ impl Running {
     }
 
     async fn take(&mut self) -> Result<Option<Bytes>, Problem> {
-        while !self.ended {
-            let next = timeout_at(self.deadline, self.stream.next()).await;
-            let bytes = match next.map_err(|_| Problem::too_long(self.limits.query_time_max.as_secs()))? {
-                Some(batch) => {
-                    let batch = batch.map_err(QueryError::from)?;
-                    let limit = self.limit.filter(|limit| *limit <= self.limits.rows_max);
-                    let room = limit.unwrap_or(self.limits.rows_max) - self.rows;
-                    if limit.is_none() && batch.num_rows() > room {
-                        return Err(Problem::too_many_rows(self.limits.rows_max));
-                    }
-                    let batch = batch.slice(0, batch.num_rows().min(room));
-                    self.rows += batch.num_rows();
-                    let bytes = self.encoder.rows(&batch)?;
-                    self.ended = limit == Some(self.rows);
-                    if self.ended { [bytes, self.encoder.end()?].concat().into() } else { bytes }
+        loop {
+            if let Some(piece) = self.pieces.pop_front() {
+                let bytes = self.encoder.rows(&piece)?;
+                if !bytes.is_empty() {
+                    return Ok(Some(bytes));
                 }
-                None => {
-                    self.ended = true;
-                    self.encoder.end()?
-                }
-            };
-            if !bytes.is_empty() {
-                return Ok(Some(bytes));
+            } else if self.ended {
+                return Ok(None);
+            } else if self.rows_ended {
+                self.ended = true;
+                return Ok(Some(self.encoder.end()?));
+            } else {
+                self.take_batch().await?;
             }
         }
-        Ok(None)
+    }
+
+    async fn take_batch(&mut self) -> Result<(), Problem> {
+        let next = timeout_at(self.deadline, self.stream.next()).await;
+        let Some(batch) = next.map_err(|_| Problem::too_long(self.limits.query_time_max.as_secs()))? else {
+            self.rows_ended = true;
+            return Ok(());
+        };
+        let batch = batch.map_err(QueryError::from)?;
+        let limit = self.limit.filter(|limit| *limit <= self.limits.rows_max);
+        let room = limit.unwrap_or(self.limits.rows_max) - self.rows;
+        if limit.is_none() && batch.num_rows() > room {
+            return Err(Problem::too_many_rows(self.limits.rows_max));
+        }
+        let batch = batch.slice(0, batch.num_rows().min(room));
+        self.rows += batch.num_rows();
+        self.counted.sent(batch.num_rows());
+        self.rows_ended = limit == Some(self.rows);
+        self.pieces.extend(pieces(batch, PIECE_BYTES_TARGET));
+        Ok(())
     }
 
     /// A body of the bytes held back and all that follow. It is filled beside the connection, so that a client that stops reading
@@ -248,21 +325,13 @@ impl Running {
     }
 }
 
-/// A place among the queries that may run at once.
-pub(super) async fn slot(site: &Site) -> Result<OwnedSemaphorePermit, Problem> {
-    match timeout(SLOT_WAIT, Arc::clone(&site.slots).acquire_owned()).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(Problem::busy(site.parts.limits.queries_max)),
-    }
-}
-
 fn counted_if_failed<T>(result: &Result<T, Problem>, counted: &mut Counted) {
     if result.is_err() {
         counted.end(false);
     }
 }
 
-/// A request must change nothing: neither settings, which all requests share, nor files, which `COPY … TO` writes.
+/// A request must change nothing: neither settings, which would end with it, nor files, which `COPY … TO` writes.
 fn only_reads(text: &str) -> Result<(), Problem> {
     let statements = watershed_dialect::parse(text).map_err(QueryError::from)?;
     let reads = |statement: &watershed_dialect::Statement| match &statement.kind {

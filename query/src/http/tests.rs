@@ -14,9 +14,11 @@ use watershed_lake::{Commit, Definition, TableName, Warehouse};
 use super::*;
 use crate::listen::listen;
 
+mod connections;
+
 struct Site {
     server: HttpServer,
-    counters: Arc<QueryCounters>,
+    counters: Arc<ServerCounters>,
     warehouse: Warehouse,
 }
 
@@ -54,7 +56,7 @@ async fn site(limits: HttpLimits) -> Site {
     let files = writer.finish().await.unwrap();
     let commit = Commit { app_id: "test/0".to_owned(), app_version: 1, previous_app_version: None, files, operation: "WRITE".to_owned() };
     table.commit(commit).await.unwrap();
-    let counters = Arc::new(QueryCounters::default());
+    let counters = Arc::new(ServerCounters::default());
     let parts = HttpParts {
         lake: Some(Lake { warehouse: warehouse.clone(), session: Session::new(warehouse.clone()).unwrap() }),
         metrics: Arc::new(|| "# EOF\n".to_owned()),
@@ -76,15 +78,17 @@ impl Site {
     }
 
     async fn get_with(&self, target: &str, headers: &str) -> Answer {
-        let mut bytes = Vec::new();
-        let mut stream = self.send(target, headers).await;
-        let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut bytes)).await;
-        read.expect("an answer in time").expect("an answer");
-        let text = String::from_utf8(bytes).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let (body, whole) = if head.contains("transfer-encoding: chunked") { unchunked(body) } else { (body.to_owned(), true) };
-        Answer { status, head: head.to_owned(), body, whole }
+        answer(self.send(target, headers).await).await
+    }
+
+    /// `POST /sql` with a body.
+    async fn post(&self, target: &str, headers: &str, body: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.server.address()).await.unwrap();
+        let length = body.len();
+        let request =
+            format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        answer(stream).await
     }
 
     async fn get(&self, target: &str) -> Answer {
@@ -95,7 +99,7 @@ impl Site {
         self.get(&format!("/sql?q={}{more}", encoded(query))).await
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(&QueryCounters) -> bool) {
+    async fn until(&self, what: &str, holds: impl Fn(&ServerCounters) -> bool) {
         for _ in 0..500 {
             if holds(&self.counters) {
                 return;
@@ -104,6 +108,18 @@ impl Site {
         }
         panic!("{what}: {:?}", self.counters);
     }
+}
+
+/// Reads to the end of a connection that ends with its first answer.
+async fn answer(mut stream: TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut bytes)).await;
+    read.expect("an answer in time").expect("an answer");
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let (body, whole) = if head.contains("transfer-encoding: chunked") { unchunked(body) } else { (body.to_owned(), true) };
+    Answer { status, head: head.to_owned(), body, whole }
 }
 
 fn encoded(text: &str) -> String {
@@ -188,7 +204,7 @@ async fn mistakes_are_told_with_what_why_and_what_next() {
     }
     assert!(!std::path::Path::new("/tmp/watershed-http-test.csv").exists());
     let mut stream = TcpStream::connect(site.server.address()).await.unwrap();
-    stream.write_all(b"POST /sql?q=SELECT+1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await.unwrap();
+    stream.write_all(b"POST /panels HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("use GET"), "{answer}");
@@ -251,6 +267,59 @@ async fn a_client_that_goes_away_ends_its_query_and_makes_room() {
     assert_eq!(site.sql("SELECT 1 AS one", "").await.body, "[{\"one\":1}]\n");
 }
 
+#[tokio::test]
+async fn a_long_query_is_sent_as_a_body() {
+    let site = site(HttpLimits::default()).await;
+    let sql = "Content-Type: application/sql; charset=utf-8\r\n";
+    let query =
+        format!("SELECT count(*) AS n FROM rides WHERE n IN ({})", (0..20_000).map(|n| n.to_string()).collect::<Vec<_>>().join(", "));
+    assert!(query.len() > 100_000);
+    assert_eq!(site.post("/sql", sql, &query).await.body, "[{\"n\":20000}]\n");
+    assert_eq!(site.post("/sql?format=csv&limit=1", sql, "SELECT n FROM rides ORDER BY n").await.body, "n\n0\n");
+    // What a form of another site can send without asking is not read.
+    for kind in ["", "Content-Type: text/plain\r\n", "Content-Type: application/x-www-form-urlencoded\r\n"] {
+        let refused = site.post("/sql", kind, "SELECT 1").await;
+        assert!(refused.status == 415 && refused.error().contains("application/sql"), "{kind}: {}", refused.body);
+    }
+    let both = site.post("/sql?q=SELECT+1", sql, "SELECT 2").await;
+    assert!(both.status == 400 && both.error().contains("one query"), "{}", both.body);
+    let long = site.post("/sql", sql, &format!("SELECT '{}'", "x".repeat(2 << 20))).await;
+    assert!(long.status == 413 && long.error().contains("longer than"), "{}", long.body);
+    let foreign = site.post("/sql", &format!("{sql}Origin: https://evil.example\r\n"), "SELECT 1").await;
+    assert_eq!(foreign.status, 403);
+}
+
+#[tokio::test]
+async fn numbers_that_readers_round_are_text_if_asked() {
+    let site = site(HttpLimits::default()).await;
+    let query = "SELECT 9007199254740993 AS big, -5 AS small, CAST('12345678901234567.89' AS DECIMAL(19, 2)) AS long, \
+                 CAST('1.50' AS DECIMAL(3, 2)) AS short, CAST('NaN' AS DOUBLE) AS nan, CAST('-Infinity' AS DOUBLE) AS low, \
+                 CAST('0.5' AS DOUBLE) AS half, CAST(NULL AS BIGINT) AS nothing, make_array(9007199254740993, 1) AS list";
+    let plain = site.sql(query, "").await.body;
+    assert_eq!(
+        plain.trim(),
+        "[{\"big\":9007199254740993,\"small\":-5,\"long\":12345678901234567.89,\"short\":1.50,\"nan\":null,\"low\":null,\"half\":0.5,\
+         \"nothing\":null,\"list\":[9007199254740993,1]}]"
+    );
+    let exact = site.sql(query, "&numbers=exact").await.body;
+    assert_eq!(
+        exact.trim(),
+        "[{\"big\":\"9007199254740993\",\"small\":-5,\"long\":\"12345678901234567.89\",\"short\":1.50,\"nan\":\"NaN\",\
+         \"low\":\"-Infinity\",\"half\":0.5,\"nothing\":null,\"list\":[\"9007199254740993\",1]}]"
+    );
+    assert!(site.sql("SELECT 1", "&numbers=odd").await.error().contains("exact"));
+}
+
+#[tokio::test]
+async fn whoever_is_at_fault_is_told_so() {
+    let site = site(HttpLimits::default()).await;
+    for query in ["SELECT 1 / (n - n) FROM rides", "SELECT CAST(text AS BIGINT) FROM rides", "SELECT CAST(n * 1000 AS TINYINT) FROM rides"]
+    {
+        let answer = site.sql(query, "").await;
+        assert_eq!(answer.status, 400, "{query}: {}", answer.body);
+    }
+}
+
 async fn define(site: &Site, panels: &[(&str, &str)]) {
     let before = site.warehouse.definitions().await.unwrap();
     let items = panels.iter().map(|(name, sql)| Definition { name: (*name).to_owned(), kind: PANEL.to_owned(), sql: (*sql).to_owned() });
@@ -288,10 +357,51 @@ async fn panels_are_those_of_the_applied_project() {
 }
 
 #[tokio::test]
+async fn of_a_time_line_the_newest_rows_are_kept() {
+    let site = site(HttpLimits::default()).await;
+    define(&site, &[("line", "CREATE PANEL line WITH (chart = 'line', x = 'n', y = 'n') AS SELECT n FROM rides ORDER BY n")]).await;
+    let line = site.get("/panels/line").await.json();
+    let rows = line["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["n"], &rows[4_999]["n"]), (5_000, &serde_json::json!(15_000), &serde_json::json!(19_999)));
+    assert_eq!((line["truncated"].as_bool(), line["kept"].as_str()), (Some(true), Some("last")));
+}
+
+#[tokio::test]
+async fn a_panel_is_answered_as_it_is_defined_now() {
+    let site = site(HttpLimits::default()).await;
+    let defined =
+        |column: &str| format!("CREATE PANEL p WITH (chart = 'line', x = '{column}', y = 'n') AS SELECT n FROM rides WHERE n < 3");
+    define(&site, &[("p", &defined("n"))]).await;
+    assert_eq!(site.get("/panels/p").await.status, 200);
+    define(&site, &[("p", &defined("m"))]).await;
+    assert_eq!(site.get("/panels/p").await.status, 400, "the query is the same, and the column is not there");
+}
+
+#[tokio::test]
+async fn long_queries_and_slow_panels_hold_no_other_panel_up() {
+    let site = site(HttpLimits { queries_max: 1, ..HttpLimits::default() }).await;
+    let slow = format!("CREATE PANEL slow WITH (chart = 'table') AS {ENDLESS}");
+    define(&site, &[("slow", &slow), ("quick", "CREATE PANEL quick WITH (chart = 'table') AS SELECT n FROM rides WHERE n < 3")]).await;
+    let _endless = site.send(&format!("/sql?q={}", encoded(ENDLESS)), "").await;
+    site.until("it runs", |counters| counters.running() == 1).await;
+    let _slow = site.send("/panels/slow", "").await;
+    site.until("the panel is computed", |counters| counters.running() == 2).await;
+    let started = std::time::Instant::now();
+    let quick = site.get("/panels/quick").await;
+    assert!(quick.status == 200 && started.elapsed() < Duration::from_secs(10), "{} after {:?}", quick.body, started.elapsed());
+    // Who asks over /sql waits, and is told for what.
+    let busy = site.sql("SELECT 1", "").await;
+    assert!(busy.status == 503 && busy.error().contains("1 queries run already"), "{}", busy.body);
+}
+
+#[tokio::test]
 async fn health_readiness_and_metrics() {
     let site = site(HttpLimits::default()).await;
     assert_eq!((site.get("/healthz").await.status, site.get("/readyz").await.json()["ready"].as_bool()), (200, Some(true)));
-    assert_eq!(site.get("/metrics").await.body, "# EOF\n");
+    let metrics = site.get("/metrics").await;
+    assert!(metrics.body == "# EOF\n" && metrics.head.contains("application/openmetrics-text"), "{}", metrics.head);
+    let text = site.get_with("/metrics", "Accept: text/plain\r\n").await;
+    assert!(text.body.is_empty() && text.head.contains("content-type: text/plain; version=0.0.4"), "{}", text.head);
     let parts = HttpParts {
         lake: None,
         metrics: Arc::new(String::new),
@@ -316,5 +426,14 @@ async fn the_page_and_its_assets_are_served() {
     for address in addresses {
         let asset = site.get(&format!("/assets/{address}")).await;
         assert!(asset.status == 200 && asset.head.contains("immutable") && asset.body.len() > 1_000, "{address}: {}", asset.head);
+        let mut small = Vec::new();
+        let mut stream = site.send(&format!("/assets/{address}"), "Accept-Encoding: gzip, br\r\n").await;
+        stream.read_to_end(&mut small).await.unwrap();
+        let end = small.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(small[..end].to_vec()).unwrap();
+        assert!(head.contains("content-encoding: gzip") && head.contains("vary: accept-encoding"), "{address}: {head}");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&small[end + 4..]), &mut text).unwrap();
+        assert!(text == asset.body && small.len() < text.len() / 2, "{address}: {} of {} bytes", small.len(), text.len());
     }
 }

@@ -7,7 +7,6 @@
   const ANSWER_MS_MAX = 20000;
   const AT_ONCE = 3;
   const TABLE_ROWS_MAX = 200;
-  const HEALTH_SQL = "SELECT pipeline, state, watermark_lag_ms, lag_records, late, quarantined, age_ms FROM system.pipelines";
 
   const $ = (id) => document.getElementById(id);
   const cards = new Map();
@@ -113,7 +112,7 @@
       Charts.draw(it.plot, it.panel, rows);
       it.plot.setAttribute("aria-label", `${it.panel.title}: ${it.panel.chart} chart of ${rows.length} rows; the button beside the title shows them as a table`);
     }
-    if (it.data.truncated) say(it, "over", "Too many rows", `the first ${rows.length.toLocaleString("en")} are shown`);
+    if (it.data.truncated) say(it, "over", "Too many rows", `the ${it.data.kept} ${rows.length.toLocaleString("en")} are shown`);
   };
 
   const refresh = async (it) => {
@@ -145,7 +144,7 @@
   const put = (id, text, kind) => Object.assign($(id), { textContent: text, className: kind ?? "" });
 
   const health = async () => {
-    const rows = await get(`/sql?q=${encodeURIComponent(HEALTH_SQL)}`);
+    const { rows = [] } = await get("/pipelines");
     const running = rows.filter((row) => row.state === "running").length;
     const most = (name) => rows.reduce((best, row) => (row[name] === null ? best : Math.max(best ?? 0, row[name])), null);
     const sum = (name) => rows.reduce((total, row) => total + (row[name] ?? 0), 0);
