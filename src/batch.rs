@@ -45,7 +45,7 @@ pub async fn run(_: Args, context: &Context) -> Result<u8> {
     say!("{}: {} scheduled; Ctrl-C stops", warehouse.url(), counted(&views));
     let upkeep = upkeep::start(&context.config, &warehouse)?;
     let runner = warehouse::job_runner(&context.config, warehouse.clone())?;
-    let observed = Observed { pipelines: None, jobs: Some(runner.observer().clone()), tables: Some(warehouse) };
+    let observed = Observed { pipelines: None, jobs: Some(runner.observer().clone()), tables: Some(warehouse), flight: None };
     let scheduler = start(context, runner, views, true)?;
     let _http = match context.config.address("batch.http_address")? {
         Some(address) => {

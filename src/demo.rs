@@ -113,8 +113,12 @@ pub async fn run(args: Args, mut context: Context) -> Result<u8> {
     let stage = Stage::set(&args, &context, &dir).await?;
     let upkeep = upkeep::start(&context.config, &stage.warehouse)?;
     let runner = Arc::new(stage.start(&context).await?);
-    let observed =
-        Observed { pipelines: Some(runner.observer()), jobs: Some(stage.jobs.observer().clone()), tables: Some(stage.warehouse.clone()) };
+    let observed = Observed {
+        pipelines: Some(runner.observer()),
+        jobs: Some(stage.jobs.observer().clone()),
+        tables: Some(stage.warehouse.clone()),
+        flight: None,
+    };
     let servers = Servers::start(&context, stage.warehouse.clone(), observed, Taken::Moves).await?;
     say!("{}{}", stage.describe(&context, &dir, &log_file), servers.describe());
     let feed = Feed::start(stage.order(&args))?;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use watershed_lake::Warehouse;
 use watershed_query::flight::FlightServer;
-use watershed_query::http::{HttpLimits, HttpParts, HttpServer, Lake, QueryCounters};
+use watershed_query::http::{HttpLimits, HttpParts, HttpServer, Lake};
 use watershed_query::listen::listen;
-use watershed_query::{QueryError, Session};
+use watershed_query::{QueryError, ServerCounters, Session};
 
 use crate::config::{Config, SettingFlag};
 use crate::signals::{second_ends_at_once, stop_asked};
@@ -82,12 +82,14 @@ pub struct Servers {
 
 impl Servers {
     /// Starts those that have an address. `observed` is what else this process does, for its metrics.
-    pub async fn start(context: &Context, warehouse: Warehouse, observed: Observed, taken: Taken) -> Result<Self> {
+    pub async fn start(context: &Context, warehouse: Warehouse, mut observed: Observed, taken: Taken) -> Result<Self> {
         let config = &context.config;
         let session = warehouse::session(config, warehouse.clone())?;
         let mut servers = Self { flight: None, http: None, remarks: Vec::new() };
         if let Some(address) = config.address(FLIGHT_ADDRESS)? {
-            servers.flight = Some(servers.start_flight(config, &session, address, taken).await?);
+            let flight = servers.start_flight(config, &session, address, taken).await?;
+            observed.flight = Some(Arc::clone(flight.counters()));
+            servers.flight = Some(flight);
         }
         if let Some(address) = config.address(HTTP_ADDRESS)? {
             let lake = Lake { warehouse, session };
@@ -159,7 +161,7 @@ impl Servers {
 
 /// Starts HTTP on `address`. Without a lake it tells the state of this process only.
 pub async fn http(lake: Option<Lake>, observed: Observed, address: SocketAddr) -> Result<HttpServer, QueryError> {
-    let counters = Arc::new(QueryCounters::default());
+    let counters = Arc::new(ServerCounters::default());
     let telemetry = Telemetry::new(observed.clone(), counters.clone());
     let parts = HttpParts {
         lake,

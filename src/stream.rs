@@ -77,7 +77,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let runner = Runner::start(warehouse.clone(), &project, options).await?;
     let _http = match context.config.address("stream.http_address")? {
         Some(address) => {
-            let observed = Observed { pipelines: Some(runner.observer()), jobs: None, tables: Some(warehouse) };
+            let observed = Observed { pipelines: Some(runner.observer()), jobs: None, tables: Some(warehouse), flight: None };
             let server = serve::http(None, observed, address).await?;
             tell!("metrics on {}metrics", server.url());
             Some(server)

@@ -4,6 +4,8 @@
 //! Counters count what this process did. Times are in seconds, as Prometheus wants; tables and the log say milliseconds.
 
 mod jobs;
+mod process;
+mod servers;
 mod upkeep;
 
 use std::fmt;
@@ -16,10 +18,12 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use watershed_batch::JobObserver;
 use watershed_lake::Warehouse;
-use watershed_query::http::QueryCounters;
+use watershed_query::ServerCounters;
 use watershed_stream::{COMMIT_BUCKETS_MS, Observer, Phase, PipelineMetrics, StageName};
 
 use jobs::Jobs;
+use process::Process;
+use servers::Served;
 use upkeep::Upkeep;
 
 /// What a process does that tells of itself.
@@ -31,6 +35,8 @@ pub struct Observed {
     pub jobs: Option<JobObserver>,
     /// The warehouse whose tables are written here.
     pub tables: Option<Warehouse>,
+    /// Flight SQL, if it is served here.
+    pub flight: Option<Arc<ServerCounters>>,
 }
 
 /// Gathers the metrics of one process.
@@ -39,12 +45,15 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Of what runs here and of the queries that are answered here.
-    pub fn new(observed: Observed, queries: Arc<QueryCounters>) -> Self {
+    /// Of what runs here; `http` is the server that will tell it.
+    pub fn new(observed: Observed, http: Arc<ServerCounters>) -> Self {
         let mut registry = Registry::with_prefix("watershed");
         registry.register("build", "The version that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(Process));
-        registry.register_collector(Box::new(Queries(queries)));
+        registry.register_collector(Box::new(Served::over_http(http)));
+        if let Some(flight) = observed.flight {
+            registry.register_collector(Box::new(Served::over_flight(flight)));
+        }
         if let Some(warehouse) = observed.tables {
             registry.register_collector(Box::new(Upkeep(warehouse)));
         }
@@ -218,41 +227,6 @@ fn stages(encoder: &mut DescriptorEncoder, pipelines: &[PipelineMetrics]) -> fmt
     Ok(())
 }
 
-/// Queries over HTTP.
-#[derive(Debug)]
-struct Queries(Arc<QueryCounters>);
-
-impl Collector for Queries {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let mut ended = encoder.encode_descriptor("http_queries", "Queries over HTTP that ended, by outcome", None, MetricType::Counter)?;
-        for (outcome, count) in self.0.ended() {
-            let labels = [("outcome", outcome)];
-            ended.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
-        }
-        let mut running = encoder.encode_descriptor("http_queries_running", "Queries over HTTP that run now", None, MetricType::Gauge)?;
-        running.encode_gauge(&self.0.running())
-    }
-}
-
-/// The process itself.
-#[derive(Debug)]
-struct Process;
-
-impl Collector for Process {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let Some(bytes) = resident_bytes() else { return Ok(()) };
-        let help = "Memory of the process that is in use";
-        encoder.encode_descriptor("process_resident", help, Some(&Unit::Bytes), MetricType::Gauge)?.encode_gauge(&bytes)
-    }
-}
-
-/// Linux says it; elsewhere the metric is left out.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
 /// Why the pipelines and jobs of this process cannot do their work; nothing if they can, or have done it.
 pub fn not_ready(observed: &Observed) -> Vec<String> {
     let mut reasons = observed.pipelines.as_ref().map(|pipelines| stuck(&pipelines.metrics())).unwrap_or_default();
@@ -307,7 +281,8 @@ mod tests {
         metrics.phase(Phase::Running);
         metrics.committed(None, std::time::Duration::from_millis(30), 7);
         let warehouse = Warehouse::with_store(Arc::new(object_store::memory::InMemory::new()), "memory:///".parse().unwrap());
-        let observed = Observed { pipelines: None, jobs: Some(observed_jobs().await), tables: Some(warehouse) };
+        let observed =
+            Observed { pipelines: None, jobs: Some(observed_jobs().await), tables: Some(warehouse), flight: Some(Arc::default()) };
         let mut telemetry = Telemetry::new(observed, Arc::default());
         telemetry.registry.register_collector(Box::new(Pipelines(Box::new(move || {
             // A watermark is there only with rows; say one, so that every metric has a value.

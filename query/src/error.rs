@@ -1,5 +1,6 @@
 //! What can go wrong with a query, in words for the person who typed it.
 
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use watershed_dialect::SqlError;
 use watershed_dialect::compute::out_of_memory;
@@ -30,6 +31,9 @@ pub enum QueryError {
         /// What ran out.
         detail: String,
     },
+    /// A value cannot be computed: division by zero, out of range, a text that is no number. Whoever wrote the query acts.
+    #[error("the query failed: {0}")]
+    Value(String),
     /// The query failed while it ran.
     #[error("the query failed: {0}")]
     Failed(String),
@@ -73,8 +77,31 @@ impl From<DataFusionError> for QueryError {
         match error.find_root() {
             // An error of the lake's that a scan met. It says all there is to say.
             DataFusionError::External(inner) if inner.is::<LakeError>() => Self::Failed(inner.to_string()),
+            root if is_of_values(root) => Self::Value(root.strip_backtrace()),
             root => Self::Failed(root.strip_backtrace()),
         }
+    }
+}
+
+/// True if the statement and the values it met are at fault, not what runs it.
+fn is_of_values(error: &DataFusionError) -> bool {
+    match error {
+        DataFusionError::ArrowError(error, _) => matches!(
+            error.as_ref(),
+            ArrowError::DivideByZero
+                | ArrowError::ArithmeticOverflow(_)
+                | ArrowError::CastError(_)
+                | ArrowError::ParseError(_)
+                | ArrowError::ComputeError(_)
+                | ArrowError::InvalidArgumentError(_)
+        ),
+        DataFusionError::Execution(_)
+        | DataFusionError::Plan(_)
+        | DataFusionError::SQL(..)
+        | DataFusionError::SchemaError(..)
+        | DataFusionError::Configuration(_)
+        | DataFusionError::NotImplemented(_) => true,
+        _ => false,
     }
 }
 

@@ -1,10 +1,14 @@
 //! Flight's calls as they arrive. All go to [`Service`] but one: arrow-flight has no way to answer `GetSchema`, which clients use to learn
-//! the columns of a query without running it.
+//! the columns of a query without running it. What arrow-flight offers in the name of every server and this one has not is not offered, and
+//! refused with the reason.
 
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{CommandPreparedStatementQuery, CommandStatementQuery, ProstMessageExt};
-use arrow_flight::{Action, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, PollInfo, SchemaResult, Ticket};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, PollInfo, SchemaResult, Ticket,
+};
 use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, stream};
 use tonic::{Request, Status, Streaming};
 
 use super::prepared::{describe, handle_of};
@@ -12,6 +16,28 @@ use super::status::told;
 use super::wire::{field, unpacked};
 use super::{Answer, Service, ipc};
 use crate::session::refused;
+
+/// Actions that arrow-flight lists and this server has not.
+const ABSENT: [&str; 5] = ["CreatePreparedSubstraitPlan", "BeginTransaction", "EndTransaction", "BeginSavepoint", "EndSavepoint"];
+
+/// What arrow-flight says where a server has no function for a call.
+const NO_FUNCTION: &str = " has no default implementation";
+
+/// The words of this server for that.
+fn explained(status: Status) -> Status {
+    let Some(call) = status.message().strip_suffix(NO_FUNCTION) else { return status };
+    let (what, hint) = match call {
+        _ if call.contains("ingest") => {
+            ("bulk ingestion is not offered: tables are written by their pipelines only", "write the rows to the pipeline's topic")
+        }
+        _ if call.contains("substrait") => ("Substrait plans are not read", "send SQL"),
+        _ if call.contains("transaction") || call.contains("savepoint") => {
+            ("there are no transactions", "switch autocommit on: each statement reads one version of every table it names")
+        }
+        _ => ("this call is not offered", "GetSqlInfo and ListActions say what is"),
+    };
+    told(refused(what, hint))
+}
 
 /// The service with `GetSchema`.
 pub(super) struct Front(pub(super) Service);
@@ -47,34 +73,36 @@ impl FlightService for Front {
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
-        self.0.list_flights(request).await
+        self.0.list_flights(request).await.map_err(explained)
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        self.0.get_flight_info(request).await
+        self.0.get_flight_info(request).await.map_err(explained)
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        self.0.poll_flight_info(request).await
+        self.0.poll_flight_info(request).await.map_err(explained)
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        self.0.do_get(request).await
+        self.0.do_get(request).await.map_err(explained)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        self.0.do_put(request).await
+        self.0.do_put(request).await.map_err(explained)
     }
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
-        self.0.do_exchange(request).await
+        self.0.do_exchange(request).await.map_err(explained)
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
-        self.0.do_action(request).await
+        self.0.do_action(request).await.map_err(explained)
     }
 
     async fn list_actions(&self, request: Request<Empty>) -> Result<tonic::Response<Self::ListActionsStream>, Status> {
-        self.0.list_actions(request).await
+        let all: Vec<ActionType> = self.0.list_actions(request).await?.into_inner().try_collect().await?;
+        let offered: Vec<_> = all.into_iter().filter(|action| !ABSENT.contains(&action.r#type.as_str())).map(Ok).collect();
+        Ok(tonic::Response::new(stream::iter(offered).boxed()))
     }
 }

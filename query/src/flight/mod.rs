@@ -15,6 +15,7 @@ mod client;
 mod connection;
 mod edge;
 mod front;
+mod incoming;
 mod info;
 mod limits;
 mod literal;
@@ -31,8 +32,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use arrow::ipc::writer::IpcWriteOptions;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
@@ -48,18 +47,19 @@ use arrow_flight::{
 };
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
-use watershed_dialect::one_statement;
 
 pub use client::Remote;
 
-use crate::session::{refuse_parameters, refused};
-use crate::{QueryError, Session};
+use crate::counters::{Asked, Counted, FLIGHT, Who};
+use crate::session::refused;
+use crate::{QueryError, ServerCounters, Session};
 use connection::Client;
 use limits::{KEEPALIVE_EVERY, REQUEST_BYTES_MAX, STOP_TIMEOUT, SWEEP_EVERY};
 use prepared::Prepared;
@@ -72,6 +72,7 @@ pub struct FlightServer {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    counters: Arc<ServerCounters>,
 }
 
 impl FlightServer {
@@ -81,6 +82,7 @@ impl FlightServer {
         let address = listener.local_addr().map_err(|why| QueryError::Setup(format!("cannot tell the address of a server: {why}")))?;
         let service = Service::new(session)?;
         let (queries, prepared) = (Arc::clone(&service.queries), Arc::clone(&service.prepared));
+        let counters = Arc::clone(&service.counters);
         let (stop, stopped) = watch::channel(false);
         let stop_asked = |mut stopped: watch::Receiver<bool>| async move {
             // A sender that is gone can no longer ask.
@@ -92,8 +94,9 @@ impl FlightServer {
             .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
             .http2_keepalive_timeout(Some(KEEPALIVE_EVERY));
         let service = FlightServiceServer::new(front::Front(service)).max_decoding_message_size(REQUEST_BYTES_MAX);
-        let serving =
-            builder.add_service(service).serve_with_incoming_shutdown(connection::accepted(listener), stop_asked(stopped.clone()));
+        let service = InterceptedService::new(service, connection::let_through);
+        let accepted = connection::accepted(listener, Arc::clone(&counters));
+        let serving = builder.add_service(service).serve_with_incoming_shutdown(accepted, stop_asked(stopped.clone()));
         let task = tokio::spawn(async move {
             let sweeping = async {
                 let mut tick = tokio::time::interval(SWEEP_EVERY);
@@ -115,7 +118,12 @@ impl FlightServer {
                 () = out_of_time => {}
             }
         });
-        Ok(Self { address, stop, task })
+        Ok(Self { address, stop, task, counters })
+    }
+
+    /// What it counts of its clients.
+    pub fn counters(&self) -> &Arc<ServerCounters> {
+        &self.counters
     }
 
     /// Where it listens.
@@ -138,18 +146,43 @@ struct Service {
     prepared: Arc<Prepared>,
     info: SqlInfoData,
     types: XdbcTypeInfoData,
+    counters: Arc<ServerCounters>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Service {
     fn new(base: Session) -> Result<Self, QueryError> {
-        Ok(Self { queries: Arc::default(), prepared: Arc::default(), info: info::sql_info(&base)?, types: info::types()?, base })
+        let (info, types) = (info::sql_info(&base)?, info::types()?);
+        Ok(Self { queries: Arc::default(), prepared: Arc::default(), info, types, counters: Arc::default(), base })
     }
 
     /// The session of the connection that a request came over.
     fn session<T>(&self, request: &Request<T>) -> Session {
         request.extensions().get::<Client>().map_or_else(|| self.base.for_client(), |client| client.session(&self.base))
+    }
+
+    /// A statement that a request is about.
+    fn asked<T>(&self, request: &Request<T>, text: &str) -> Asked {
+        let peer = request.extensions().get::<Client>().map(Client::peer);
+        let agent = request.metadata().get("user-agent").and_then(|value| value.to_str().ok());
+        Asked::new(Who::new(FLIGHT, peer, agent), text)
+    }
+
+    /// Promises the result of a plan: the table versions in it are those that will be read.
+    async fn promise(
+        &self,
+        session: &Session,
+        plan: Result<LogicalPlan, QueryError>,
+        mut counted: Counted,
+        descriptor: FlightDescriptor,
+    ) -> Answer<FlightInfo> {
+        let ready = match plan {
+            Ok(plan) => session.ready(plan).await,
+            Err(error) => Err(error),
+        };
+        counted.end_if_failed(&ready);
+        ready.and_then(|ready| statement::promise(&self.queries, ready, counted, descriptor)).map(Response::new).map_err(told)
     }
 
     /// Does what has an effect and no rows (`SET`); tells why all else is refused.
@@ -194,8 +227,9 @@ impl FlightSqlService for Service {
 
     async fn get_flight_info_statement(&self, query: CommandStatementQuery, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         let session = self.session(&request);
-        let promised = statement::promise(&self.queries, &session, &query.query, request.into_inner()).await;
-        promised.map(Response::new).map_err(told)
+        let counted = self.counters.begin(self.asked(&request, &query.query));
+        let plan = statement::plan(&session, &query.query).await;
+        self.promise(&session, plan, counted, request.into_inner()).await
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, _: Request<Ticket>) -> Answer<Rows> {
@@ -221,15 +255,7 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
         let handle = prepared::handle_of(&query.prepared_statement_handle).map_err(told)?;
-        let mut rows = FlightRecordBatchStream::new_from_flight_data(request.into_inner().map_err(FlightError::from));
-        let mut batches = Vec::new();
-        while let Some(batch) = rows.try_next().await.map_err(Status::from)? {
-            batches.push(batch);
-            // One row is what can be bound: there is no need to read on.
-            if batches.len() > 1 {
-                break;
-            }
-        }
+        let batches = incoming::batches(request.into_inner()).await?;
         self.prepared.bind(handle, batches).map_err(told)?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(query.prepared_statement_handle) })
     }
@@ -240,9 +266,11 @@ impl FlightSqlService for Service {
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
         let handle = prepared::handle_of(&query.prepared_statement_handle).map_err(told)?;
-        let (session, plan) = self.prepared.plan(handle).await.map_err(told)?;
-        let promised = statement::promise_plan(&self.queries, &session, plan, request.into_inner()).await;
-        promised.map(Response::new).map_err(told)
+        let (session, text) = self.prepared.text(handle).map_err(told)?;
+        let mut counted = self.counters.begin(self.asked(&request, &text));
+        counted.holds(self.prepared.bytes(handle).map_err(told)?);
+        let plan = self.prepared.plan(handle).await.map(|(_, plan)| plan);
+        self.promise(&session, plan, counted, request.into_inner()).await
     }
 
     async fn do_action_close_prepared_statement(
@@ -261,24 +289,21 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let session = self.session(&request);
-        let work = async {
-            let plan = session.plan(&one_statement(&command.query)?).await?;
-            refuse_parameters(&plan)?;
-            self.update(&session, plan).await
-        };
-        work.await.map_err(told)
+        let counted = self.counters.begin(self.asked(&request, &command.query));
+        let work = async { self.update(&session, statement::plan(&session, &command.query).await?).await };
+        counted.of(work.await).map_err(told)
     }
 
     async fn do_put_prepared_statement_update(
         &self,
         command: CommandPreparedStatementUpdate,
-        _: Request<PeekableFlightDataStream>,
+        request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let work = async {
-            let (session, plan) = self.prepared.plan(prepared::handle_of(&command.prepared_statement_handle)?).await?;
-            self.update(&session, plan).await
-        };
-        work.await.map_err(told)
+        let handle = prepared::handle_of(&command.prepared_statement_handle).map_err(told)?;
+        let (session, text) = self.prepared.text(handle).map_err(told)?;
+        let counted = self.counters.begin(self.asked(&request, &text));
+        let work = async { self.update(&session, self.prepared.plan(handle).await?.1).await };
+        counted.of(work.await).map_err(told)
     }
 
     async fn get_flight_info_catalogs(&self, command: CommandGetCatalogs, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {

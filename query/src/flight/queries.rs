@@ -15,8 +15,9 @@ use futures::{StreamExt, stream};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::limits::{PLANNED_KEPT, PLANNED_MAX, RUNNING_MAX};
+use super::limits::{KEPT_BYTES_MAX, PLANNED_KEPT, PLANNED_MAX, RUNNING_MAX};
 use crate::QueryError;
+use crate::counters::Counted;
 use crate::session::{Ready, refused};
 
 /// A query's name on the wire.
@@ -35,11 +36,18 @@ struct State {
 }
 
 /// A query that waits to be fetched.
-pub(super) struct Planned {
+struct Planned {
+    ready: Ready,
+    schema: SchemaRef,
+    counted: Counted,
+    since: Instant,
+}
+
+/// A query that is to be run.
+pub(super) struct Fetched {
     pub(super) ready: Ready,
     /// As promised to the client.
     pub(super) schema: SchemaRef,
-    since: Instant,
 }
 
 /// What a cancellation found.
@@ -55,19 +63,21 @@ pub(super) enum Cancelled {
 
 impl Queries {
     /// Keeps a planned query until it is fetched. Beyond the bound the one that waited longest is let go.
-    pub(super) fn add(&self, ready: Ready, schema: SchemaRef) -> QueryId {
+    pub(super) fn add(&self, ready: Ready, schema: SchemaRef, counted: Counted) -> QueryId {
         let id = Uuid::new_v4();
         let mut state = self.lock();
-        state.planned.insert(id, Planned { ready, schema, since: Instant::now() });
-        while state.planned.len() > PLANNED_MAX {
+        state.planned.insert(id, Planned { ready, schema, counted, since: Instant::now() });
+        let mut bytes: usize = state.planned.values().map(|planned| planned.counted.bytes()).sum();
+        while state.planned.len() > PLANNED_MAX || bytes > KEPT_BYTES_MAX {
             let oldest = state.planned.iter().min_by_key(|(_, planned)| planned.since).map(|(id, _)| *id);
-            oldest.and_then(|id| state.planned.remove(&id));
+            let Some(gone) = oldest.and_then(|id| state.planned.remove(&id)) else { break };
+            bytes -= gone.counted.bytes();
         }
         id
     }
 
     /// Takes a query to run it. The guard keeps it known as running.
-    pub(super) fn take(self: &Arc<Self>, id: QueryId) -> Result<(Planned, Running), QueryError> {
+    pub(super) fn take(self: &Arc<Self>, id: QueryId) -> Result<(Fetched, Running), QueryError> {
         let mut state = self.lock();
         if state.running.len() >= RUNNING_MAX {
             return Err(refused(&format!("{RUNNING_MAX} queries run on this server already"), "try again when one of them has ended"));
@@ -82,7 +92,8 @@ impl Queries {
         let (sender, receiver) = watch::channel(false);
         state.running.insert(id, sender);
         drop(state);
-        Ok((planned, Running { id, queries: Arc::clone(self), cancelled: receiver }))
+        let Planned { ready, schema, counted, .. } = planned;
+        Ok((Fetched { ready, schema }, Running { id, queries: Arc::clone(self), cancelled: receiver, counted }))
     }
 
     /// Ends a query, whatever it is doing.
@@ -116,6 +127,7 @@ pub(super) struct Running {
     id: QueryId,
     queries: Arc<Queries>,
     cancelled: watch::Receiver<bool>,
+    pub(super) counted: Counted,
 }
 
 impl Running {
@@ -129,6 +141,11 @@ impl Running {
                 true = async { running.cancelled.wait_for(|cancelled| *cancelled).await.is_ok() } => None,
                 next = rows.next() => Some(next),
             };
+            match &next {
+                Some(Some(Ok(batch))) => running.counted.sent(batch.num_rows()),
+                Some(ended) => running.counted.end(ended.is_none()),
+                None => {}
+            }
             match next {
                 Some(next) => next.map(|batch| (batch, Some((rows, running)))),
                 None => {
@@ -150,7 +167,12 @@ impl Drop for Running {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Session;
+    use crate::counters::{Asked, FLIGHT, Who};
+    use crate::{ServerCounters, Session};
+
+    fn counted() -> Counted {
+        Arc::new(ServerCounters::default()).begin(Asked::new(Who::new(FLIGHT, None, None), "SELECT 1"))
+    }
 
     async fn endless(session: &Session) -> Ready {
         let text = "SELECT max(a.value * b.value % 1003) FROM generate_series(1, 1000000) a, generate_series(1, 100000000) b";
@@ -167,7 +189,7 @@ mod tests {
         let queries = Arc::new(Queries::default());
         let ready = endless(&session().await).await;
         let schema = ready.schema();
-        let id = queries.add(ready, schema);
+        let id = queries.add(ready, schema, counted());
         let (_planned, running) = queries.take(id).unwrap();
         let again = queries.take(id).err().expect("it is gone").to_string();
         assert!(again.contains("run the query again"), "{again}");
@@ -180,7 +202,7 @@ mod tests {
         let queries = Arc::new(Queries::default());
         let ready = endless(&session().await).await;
         let schema = ready.schema();
-        let id = queries.add(ready, schema);
+        let id = queries.add(ready, schema, counted());
         let (planned, running) = queries.take(id).unwrap();
         let mut rows = running.until_cancelled(planned.ready.start(|rows| rows).unwrap().stream);
         let waiting = tokio::time::timeout(Duration::from_millis(100), rows.next()).await;
@@ -202,7 +224,7 @@ mod tests {
             let statement = watershed_dialect::one_statement("SELECT 1").unwrap();
             let ready = session.ready(session.plan(&statement).await.unwrap()).await.unwrap();
             let schema = ready.schema();
-            ids.push(queries.add(ready, schema));
+            ids.push(queries.add(ready, schema, counted()));
         }
         assert!(queries.take(ids[0]).is_err() && queries.take(ids[1]).is_ok());
         queries.sweep_older_than(Duration::ZERO);

@@ -17,34 +17,24 @@ use watershed_dialect::one_statement;
 use super::queries::{Queries, QueryId};
 use super::status::told;
 use super::{Service, edge, wire};
-use crate::session::refuse_parameters;
+use crate::counters::Counted;
+use crate::session::{Ready, refuse_parameters};
 use crate::{QueryError, Session};
 
 /// What DoGet answers.
 pub(super) type Rows = <Service as FlightService>::DoGetStream;
 
-/// Plans a statement against the newest versions and promises its result.
-pub(super) async fn promise(
-    queries: &Queries,
-    session: &Session,
-    text: &str,
-    descriptor: FlightDescriptor,
-) -> Result<FlightInfo, QueryError> {
+/// Plans a statement against the newest versions.
+pub(super) async fn plan(session: &Session, text: &str) -> Result<LogicalPlan, QueryError> {
     let plan = session.plan(&one_statement(text)?).await?;
     refuse_parameters(&plan)?;
-    promise_plan(queries, session, plan, descriptor).await
+    Ok(plan)
 }
 
-/// Promises the result of a plan: the table versions in it are those that will be read.
-pub(super) async fn promise_plan(
-    queries: &Queries,
-    session: &Session,
-    plan: LogicalPlan,
-    descriptor: FlightDescriptor,
-) -> Result<FlightInfo, QueryError> {
-    let ready = session.ready(plan).await?;
+/// Promises the result of what is ready to run.
+pub(super) fn promise(queries: &Queries, ready: Ready, counted: Counted, descriptor: FlightDescriptor) -> Result<FlightInfo, QueryError> {
     let schema = if ready.has_rows() { edge::schema(&ready.schema()) } else { Arc::new(Schema::empty()) };
-    let id = queries.add(ready, Arc::clone(&schema));
+    let id = queries.add(ready, Arc::clone(&schema), counted);
     let ticket = wire::packed(&TicketStatementQuery { statement_handle: id.as_bytes().to_vec().into() });
     info(&schema, ticket, descriptor)
 }
@@ -58,9 +48,11 @@ pub(super) fn info(schema: &Schema, ticket: impl Into<Vec<u8>>, descriptor: Flig
 
 /// Runs a promised query.
 pub(super) fn fetch(queries: &Arc<Queries>, id: QueryId) -> Result<Response<Rows>, QueryError> {
-    let (planned, running) = queries.take(id)?;
+    let (planned, mut running) = queries.take(id)?;
     let schema = Arc::clone(&planned.schema);
-    let result = planned.ready.start(|rows| edge::batches(rows, planned.schema))?;
+    let result = planned.ready.start(|rows| edge::batches(rows, planned.schema));
+    running.counted.end_if_failed(&result);
+    let result = result?;
     Ok(Response::new(encoded(running.until_cancelled(result.stream), schema)))
 }
 

@@ -19,11 +19,12 @@ const TEXT_BYTES_MAX: usize = 2000;
 /// What a client is told of an error.
 pub(super) fn told(error: QueryError) -> Status {
     let code = match &error {
-        QueryError::Sql(_) => Code::InvalidArgument,
+        QueryError::Sql(_) | QueryError::Value(_) => Code::InvalidArgument,
         QueryError::Refused { .. } => Code::Unimplemented,
         QueryError::OutOfMemory { .. } => Code::ResourceExhausted,
         QueryError::Lake(_) => Code::Unavailable,
-        QueryError::Failed(_) | QueryError::Told(_) | QueryError::Setup(_) => Code::Unknown,
+        QueryError::Failed(_) | QueryError::Setup(_) => Code::Internal,
+        QueryError::Told(_) => Code::Unknown,
     };
     let text = shortened(&error.to_string());
     let QueryError::Sql(sql) = &error else { return Status::new(code, text) };

@@ -7,9 +7,12 @@ use std::time::Duration;
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int64Type, Schema};
 use arrow_flight::error::FlightError;
+use arrow_flight::sql::CommandStatementIngest;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{CancelFlightInfoRequest, CancelStatus, FlightClient, FlightInfo};
-use futures::TryStreamExt;
+use futures::{TryStreamExt, stream};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 use watershed_lake::{Commit, TableName, Warehouse};
 use watershed_query::Session;
@@ -186,4 +189,88 @@ async fn who_logs_in_is_let_in_and_a_stopped_server_lets_nobody_in() {
     assert_eq!(number(&mut client, "SELECT count(*) FROM rides").await, 3);
     served.server.stop().await;
     assert!(client.execute("SELECT 1".to_owned(), None).await.is_err());
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_lock_nobody_out() {
+    let served = Served::new().await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(served.server.address()).await.unwrap());
+    }
+    let answered = async { number(&mut served.client().await, "SELECT count(*) FROM rides").await };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(5), answered).await.expect("at once"), 3);
+    let mut byte = [0];
+    let first = tokio::time::timeout(Duration::from_secs(5), silent[0].read(&mut byte)).await.expect("it is closed");
+    assert!(matches!(first, Ok(0) | Err(_)), "the oldest made room");
+    assert!(served.server.counters().connections() < 100, "{:?}", served.server.counters());
+}
+
+#[tokio::test]
+async fn a_client_too_many_is_told_so_and_comes_in_when_there_is_room() {
+    let served = Served::new().await;
+    let mut clients = Vec::new();
+    for _ in 0..256 {
+        let mut client = served.client().await;
+        client.get_catalogs().await.unwrap();
+        clients.push(client);
+    }
+    let refused = served.client().await.execute("SELECT 1".to_owned(), None).await.unwrap_err();
+    let FlightError::Tonic(status) = refused else { panic!("{refused}") };
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("256 clients are connected already"), "{status}");
+    assert!(served.server.counters().turned_away() > 0);
+    clients.truncate(200);
+    for _ in 0..100 {
+        if served.client().await.execute("SELECT 1".to_owned(), None).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("there is room and nobody is let in");
+}
+
+#[tokio::test]
+async fn whoever_is_at_fault_is_told_so() {
+    let served = Served::new().await;
+    let mut client = served.client().await;
+    for sql in [
+        "SELECT 1 / (n - n) FROM rides",
+        "SELECT CAST(name AS BIGINT) FROM rides",
+        "SELECT CAST(n + 1000 AS TINYINT) FROM rides",
+        "SELEC 1",
+    ] {
+        let error = match client.execute(sql.to_owned(), None).await {
+            Ok(info) => fetch(&mut client, info).await.unwrap_err(),
+            Err(error) => error,
+        };
+        let FlightError::Tonic(status) = error else { panic!("{sql}: {error}") };
+        assert_eq!(status.code(), tonic::Code::InvalidArgument, "{sql}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_there_is_is_offered_and_the_rest_is_refused_with_the_reason() {
+    let served = Served::new().await;
+    let mut client = served.client().await;
+    let mut flight = FlightClient::new_from_inner(client.inner().clone());
+    let offered: Vec<_> = flight.list_actions().await.unwrap().try_collect().await.unwrap();
+    let mut names: Vec<_> = offered.into_iter().map(|action| action.r#type).collect();
+    names.sort();
+    let expected = [
+        "CancelFlightInfo",
+        "CancelQuery",
+        "ClosePreparedStatement",
+        "CloseSession",
+        "CreatePreparedStatement",
+        "GetSessionOptions",
+        "SetSessionOptions",
+    ];
+    assert_eq!(names, expected);
+    let transaction = client.begin_transaction().await.unwrap_err().to_string();
+    assert!(transaction.contains("there are no transactions; switch autocommit on"), "{transaction}");
+    let rows = stream::iter([Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))]);
+    let ingest =
+        client.execute_ingest(CommandStatementIngest { table: "t".to_owned(), ..Default::default() }, rows).await.unwrap_err().to_string();
+    assert!(ingest.contains("written by their pipelines only"), "{ingest}");
 }

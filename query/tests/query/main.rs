@@ -1,5 +1,6 @@
 //! Sessions and the Flight SQL server over a real warehouse in memory, as those who use them see them.
 
 mod flight;
+mod hostile;
 mod parameters;
 mod session;
