@@ -40,11 +40,20 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let folder = args.folder.clone().unwrap_or_else(|| PathBuf::from(context.config.text("project")));
     let checked = project::check(&project::read(Path::new(&folder))?).await?;
-    let warehouse = warehouse::open(&context.config).await?;
+    let warehouse = if args.dry_run { warehouse::open_to_read(&context.config)? } else { warehouse::make(&context.config).await? };
     let difference = Difference::find(&warehouse, checked).await?;
     if difference.changes.is_empty() {
-        difference.carry_out(&warehouse).await?;
-        say!("nothing to change: {} is as in {}", warehouse.url(), folder.display());
+        let only_text = !changes::same_text(&difference.old, &difference.new);
+        let said = if only_text { "only the text differs" } else { "nothing to change" };
+        if !args.dry_run {
+            difference.carry_out(&warehouse).await?;
+        }
+        let done = match (only_text, args.dry_run) {
+            (true, true) => "; a dry run: it was not taken over",
+            (true, false) => "; it was taken over",
+            (false, _) => "",
+        };
+        say!("{said}: {} is otherwise as in {}{done}", warehouse.url(), folder.display());
         return Ok(0);
     }
     say!("{}:", warehouse.url());

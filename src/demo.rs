@@ -28,7 +28,7 @@ use crate::config::{SettingFlag, parse_duration};
 use crate::feed::{Feed, Order, Origin, Pace, Target, now_us};
 use crate::live::Live;
 use crate::project::{self, SqlFile};
-use crate::serve::{HTTP_ADDRESS, Servers, Taken};
+use crate::serve::{FLIGHT_ADDRESS, HTTP_ADDRESS, Servers, Taken};
 use crate::signals::{ended_from_outside, second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
 use crate::terminal::{Screen, Terminal, paint};
@@ -88,12 +88,15 @@ pub struct Args {
     /// Where the dashboard is [default: the setting serve.http_address, or any free port if that one is taken]
     #[arg(long, value_name = "ADDRESS")]
     http_address: Option<String>,
+    /// Where Flight SQL listens [default: the setting serve.flight_address, or any free port if that one is taken]
+    #[arg(long, value_name = "HOST:PORT")]
+    flight: Option<String>,
 }
 
 impl Args {
     /// The flags that override settings.
-    pub fn settings(&self) -> [SettingFlag; 1] {
-        [(HTTP_ADDRESS, "--http-address", self.http_address.clone())]
+    pub fn settings(&self) -> [SettingFlag; 2] {
+        [(HTTP_ADDRESS, "--http-address", self.http_address.clone()), (FLIGHT_ADDRESS, "--flight", self.flight.clone())]
     }
 }
 
@@ -190,7 +193,7 @@ impl Stage {
         };
         let checked = project::check(&files).await?;
         let (project, views) = (checked.project.clone(), checked.views.clone());
-        let warehouse = warehouse::open(&context.config).await?;
+        let warehouse = warehouse::make(&context.config).await?;
         let difference = Difference::find(&warehouse, checked).await?;
         difference.allowed(false).map_err(|_| {
             anyhow!("the definitions changed since {} was made; delete it to start over, or give another --dir", dir.display())

@@ -17,7 +17,7 @@ use crate::terminal::paint;
 use crate::{Context, warehouse};
 
 /// The setting that says where Flight SQL is served.
-const FLIGHT_ADDRESS: &str = "serve.flight_address";
+pub const FLIGHT_ADDRESS: &str = "serve.flight_address";
 /// The setting that says where HTTP is served.
 pub const HTTP_ADDRESS: &str = "serve.http_address";
 
@@ -52,10 +52,11 @@ impl Args {
 pub async fn run(_: Args, context: &Context) -> Result<u8> {
     let warehouse = warehouse::open_to_read(&context.config)?;
     let place = warehouse.url().clone();
-    let servers = Servers::start(context, warehouse, Observed::default(), Taken::Fails).await?;
+    let servers = Servers::start(context, warehouse.clone(), Observed::default(), Taken::Fails).await?;
     if servers.is_empty() {
         bail!("there is nothing to serve: {FLIGHT_ADDRESS} and {HTTP_ADDRESS} are empty; give one an address, or leave it out");
     }
+    warehouse::check_there(&warehouse).await?;
     say!("{} serves {place}\n{}\nCtrl-C stops", paint("Watershed", "1", context.terminal.color_output()), servers.describe().trim_end());
     stop_asked().await;
     second_ends_at_once();

@@ -8,7 +8,7 @@ use watershed_query::flight::Remote;
 use watershed_query::shell::{Backend, Format, Shell, ShellError, ShellOptions};
 
 use crate::signals::INTERRUPTED;
-use crate::{Context, warehouse};
+use crate::{Context, report, warehouse};
 
 /// Query the tables with SQL, at a prompt or from a script
 #[derive(Debug, clap::Args)]
@@ -87,6 +87,10 @@ async fn backend(args: &Args, context: &Context) -> Result<(Backend, String)> {
     }
     let warehouse = warehouse::open_to_read(&context.config)?;
     let place = warehouse.url().to_string();
+    if let Err(nothing) = warehouse::check_there(&warehouse).await {
+        // Statements without tables run all the same.
+        tell!("{}", report::render(&nothing, context.terminal.color_error()).replacen("error:", "warning:", 1).trim_end());
+    }
     Ok((warehouse::session(&context.config, warehouse)?.into(), place))
 }
 

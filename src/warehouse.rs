@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use watershed_batch::{JobRunner, Limits, Runs};
 use watershed_ingest::files::OpenedFolder;
 use watershed_ingest::kafka::KafkaSettings;
@@ -14,13 +14,29 @@ use watershed_query::{Session, SessionOptions};
 use crate::config::Config;
 use crate::{system, upkeep};
 
-/// The warehouse in force.
-pub async fn open(config: &Config) -> Result<Warehouse> {
+/// The warehouse in force, made if it is not there: for those who bring it definitions.
+pub async fn make(config: &Config) -> Result<Warehouse> {
     let warehouse = Warehouse::open(config.text("warehouse"), &config.handed_on("storage")).await?;
     Ok(warehouse.with_retention(upkeep::retention(config)?))
 }
 
-/// The warehouse in force, for commands that only read: it may be one that this user cannot write.
+/// The warehouse in force, which must be there.
+pub async fn open(config: &Config) -> Result<Warehouse> {
+    check_there(&open_to_read(config)?).await?;
+    make(config).await
+}
+
+/// Refuses a warehouse that is not there: a wrong path, or a disk that was not mounted, must not look like an empty lake.
+pub async fn check_there(warehouse: &Warehouse) -> Result<()> {
+    if !warehouse.is_empty().await? {
+        return Ok(());
+    }
+    let folder = warehouse.url().to_file_path().ok().filter(|_| warehouse.url().scheme() == "file");
+    let why = if folder.is_some_and(|folder| !folder.is_dir()) { "the folder does not exist" } else { "nothing is stored there" };
+    bail!("there is no warehouse at {}: {why}; name the right one with --warehouse, or make it with `watershed apply DIR`", warehouse.url())
+}
+
+/// The warehouse in force, for commands that only read: it may be one that this user cannot write, or that is not there.
 pub fn open_to_read(config: &Config) -> Result<Warehouse> {
     Ok(Warehouse::open_to_read(config.text("warehouse"), &config.handed_on("storage"))?)
 }

@@ -20,18 +20,27 @@ use crate::limits;
 
 const HINT: &str = "use a path, file:///path, or s3://bucket/prefix";
 
+/// What becomes of a local folder that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// It is made.
+    Make,
+    /// Nothing is found in it, until somebody else makes it.
+    Leave,
+}
+
 /// Opens the store of a warehouse: a path, `file://`, `s3://bucket/prefix` or `memory://`.
-pub(crate) fn store_for(text: &str, options: &HashMap<String, String>) -> Result<(Arc<dyn ObjectStore>, Url)> {
+pub(crate) fn store_for(text: &str, options: &HashMap<String, String>, missing: Missing) -> Result<(Arc<dyn ObjectStore>, Url)> {
     match Url::parse(text) {
         Ok(url) if url.scheme() == "file" => {
             let folder = url.to_file_path().map_err(|()| bad(text, "it is not an absolute path".to_owned(), HINT))?;
-            local(text, &folder)
+            local(text, &folder, missing)
         }
         Ok(url) if matches!(url.scheme(), "s3" | "s3a") => s3(text, url, options),
         Ok(url) if url.scheme() == "memory" => Ok((Arc::new(InMemory::new()), folder_url(url))),
         // A single letter is a Windows drive, not a scheme.
         Ok(url) if url.scheme().len() > 1 => Err(bad(text, format!("scheme '{}' is not supported", url.scheme()), HINT)),
-        _ => local(text, std::path::Path::new(text)),
+        _ => local(text, std::path::Path::new(text), missing),
     }
 }
 
@@ -51,7 +60,7 @@ pub fn open_folder(text: &str, options: &HashMap<String, String>) -> Result<(Arc
             "check the path; one that does not begin with / is taken from where Watershed was started",
         ));
     }
-    store_for(text, options)
+    store_for(text, options, Missing::Leave)
 }
 
 /// Makes sure that the store refuses to overwrite when told so; everything else rests on that.
@@ -68,12 +77,18 @@ pub(crate) async fn check_conditional(access: &Access, url: &Url) -> Result<()> 
     }
 }
 
-fn local(text: &str, folder: &std::path::Path) -> Result<(Arc<dyn ObjectStore>, Url)> {
+fn local(text: &str, folder: &std::path::Path, missing: Missing) -> Result<(Arc<dyn ObjectStore>, Url)> {
     let failed = |error: std::io::Error| bad(text, error.to_string(), "check that the folder may be created and written");
+    let address =
+        |folder: &std::path::Path| Url::from_directory_path(folder).map_err(|()| bad(text, "it is not an absolute path".to_owned(), HINT));
     let folder = absolute(folder).map_err(failed)?;
+    if missing == Missing::Leave && std::fs::metadata(&folder).is_err_and(|why| why.kind() == std::io::ErrorKind::NotFound) {
+        let prefix = Path::from_absolute_path(&folder).map_err(|error| bad(text, error.to_string(), HINT))?;
+        return Ok((Arc::new(PrefixStore::new(LocalFileSystem::new(), prefix)), address(&folder)?));
+    }
     std::fs::create_dir_all(&folder).map_err(failed)?;
     let folder = folder.canonicalize().map_err(failed)?;
-    let url = Url::from_directory_path(&folder).map_err(|()| bad(text, "it is not an absolute path".to_owned(), HINT))?;
+    let url = address(&folder)?;
     let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| bad(text, error.to_string(), HINT))?;
     // Empty partition folders would make listings of the warehouse slower and slower.
     Ok((Arc::new(store.with_automatic_cleanup(true)), url))

@@ -54,16 +54,21 @@ impl Warehouse {
     /// Opens a warehouse at a path (made if missing), `file://…`, `s3://bucket/prefix` or `memory://`, and makes sure that
     /// its store honours create-if-absent. `options` are object_store's keys, such as `aws_endpoint`.
     pub async fn open(url: &str, options: &HashMap<String, String>) -> Result<Self> {
-        let (store, url) = open::store_for(url, options)?;
+        let (store, url) = open::store_for(url, options, open::Missing::Make)?;
         let warehouse = Self::with_store(store, url);
         warehouse.check_conditional_writes().await?;
         Ok(warehouse)
     }
 
-    /// As [`Warehouse::open`], for those who only read: nothing is tried out, so the store may be one that this user cannot write.
+    /// As [`Warehouse::open`], for those who only read: nothing is made or tried out, so the store may be one that this user cannot write.
     pub fn open_to_read(url: &str, options: &HashMap<String, String>) -> Result<Self> {
-        let (store, url) = open::store_for(url, options)?;
+        let (store, url) = open::store_for(url, options, open::Missing::Leave)?;
         Ok(Self::with_store(store, url))
+    }
+
+    /// Whether nothing at all is stored there: nobody has applied definitions or written a table, or the path is not the right one.
+    pub async fn is_empty(&self) -> Result<bool> {
+        Ok(!self.shared.access.any_below(&Path::default()).await?)
     }
 
     /// Makes sure that the store refuses to overwrite when told so. [`Warehouse::open`] has done it.

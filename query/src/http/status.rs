@@ -29,7 +29,12 @@ pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
     let mut reasons = (site.parts.not_ready)();
     if let Some(lake) = &site.parts.lake {
         match timeout(WAREHOUSE_WAIT, lake.warehouse.definitions()).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(definitions)) if definitions.revision > 0 => {}
+            Ok(Ok(_)) => match lake.warehouse.is_empty().await {
+                Ok(false) => {}
+                Ok(true) => reasons.push("nothing is stored in the warehouse: its path may be wrong, or its disk not mounted".to_owned()),
+                Err(error) => reasons.push(format!("the warehouse cannot be read: {error}")),
+            },
             Ok(Err(error)) => reasons.push(format!("the warehouse cannot be read: {error}")),
             Err(_) => reasons.push(format!("the warehouse did not answer within {} s", WAREHOUSE_WAIT.as_secs())),
         }
