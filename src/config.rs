@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::environment::{self, Variable};
+
 /// The file looked for in the working folder.
 pub const FILE: &str = "watershed.toml";
 
@@ -80,9 +82,6 @@ pub const SETTINGS: &[Setting] = &[
 /// Sections whose further settings are handed on unread.
 const OPEN_SECTIONS: &[&str] = &["kafka", "storage"];
 
-/// Environment variables that are not settings.
-const OTHER_VARIABLES: &[&str] = &["WATERSHED_CONFIG", "WATERSHED_CACHE"];
-
 /// What AWS' own tools read and an object store needs: settings of `storage.` under AWS' names. `WATERSHED_STORAGE_…` wins over them.
 const AWS_VARIABLES: &[&str] = &[
     "AWS_ACCESS_KEY_ID",
@@ -125,6 +124,8 @@ impl fmt::Display for Origin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     values: BTreeMap<String, (String, Origin)>,
+    /// What is likely a mistake, but stops nothing.
+    pub remarks: Vec<String>,
 }
 
 impl Config {
@@ -133,7 +134,7 @@ impl Config {
     where
         E: IntoIterator<Item = (String, String)>,
     {
-        let mut config = Self { values: BTreeMap::new() };
+        let mut config = Self { values: BTreeMap::new(), remarks: Vec::new() };
         for setting in SETTINGS {
             config.set(setting.name, setting.default.to_owned(), Origin::Default);
         }
@@ -147,7 +148,11 @@ impl Config {
             config.set(&format!("storage.{}", name.to_lowercase()), value.clone(), Origin::Environment(name.clone()));
         }
         for (name, value) in environment {
-            config.read_variable(&name, value)?;
+            match environment::read(&name, &value) {
+                Variable::Setting(key) => config.set(&key, value, Origin::Environment(name)),
+                Variable::Other => {}
+                Variable::Unknown(said) => config.remarks.push(said),
+            }
         }
         for (name, flag, value) in flags {
             if let Some(value) = value {
@@ -192,26 +197,6 @@ impl Config {
                 value
             };
             self.set(&key, value, Origin::File(path.to_owned()));
-        }
-        Ok(())
-    }
-
-    fn read_variable(&mut self, name: &str, value: String) -> Result<()> {
-        let Some(rest) = name.strip_prefix("WATERSHED_") else { return Ok(()) };
-        if OTHER_VARIABLES.contains(&name) {
-            return Ok(());
-        }
-        let lower = rest.to_lowercase();
-        let known = SETTINGS.iter().find(|setting| variable(setting.name) == name).map(|setting| setting.name.to_owned());
-        // WATERSHED_KAFKA_SECURITY_PROTOCOL is the client's security.protocol; object store options keep their underscores.
-        let open = lower.strip_prefix("kafka_").map(|rest| format!("kafka.{}", rest.replace('_', ".")));
-        let open = open.or_else(|| lower.strip_prefix("storage_").map(|rest| format!("storage.{rest}")));
-        match known.or(open) {
-            Some(key) => self.set(&key, value, Origin::Environment(name.to_owned())),
-            None => {
-                let names: Vec<String> = SETTINGS.iter().map(|setting| variable(setting.name)).collect();
-                bail!("the environment variable {name} is not a setting{}", did_you_mean(name, names.iter().map(String::as_str)));
-            }
         }
         Ok(())
     }
@@ -421,8 +406,9 @@ mod tests {
         let message = |result: Result<Config>| result.unwrap_err().to_string();
         let unknown = message(load("[query]\nmemory_limt = \"1GiB\"\n", &[], None));
         assert!(unknown.contains("there is no setting 'query.memory_limt'; did you mean 'query.memory_limit'?"), "{unknown}");
-        let variable = message(load("", &[("WATERSHED_WAREHOSE", "x")], None));
-        assert!(variable.ends_with("did you mean 'WATERSHED_WAREHOUSE'?"), "{variable}");
+        // A variable may be anybody's: it stops nothing.
+        let variable = load("", &[("WATERSHED_WAREHOSE", "x"), ("WATERSHED_SERVICE_HOST", "10.0.0.1")], None).unwrap().remarks;
+        assert!(variable.len() == 1 && variable[0].ends_with("did you mean 'WATERSHED_WAREHOUSE'?"), "{variable:?}");
         let size = message(load("", &[("WATERSHED_QUERY_MEMORY_LIMIT", "lots")], None));
         assert!(
             size.starts_with("query.memory_limit (from the environment variable WATERSHED_QUERY_MEMORY_LIMIT): 'lots' is not a size"),

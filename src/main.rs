@@ -3,7 +3,7 @@
 //! | question | file |
 //! |---|---|
 //! | what a subcommand does | the file of its name |
-//! | which settings there are, and which value is in force | `config.rs` |
+//! | which settings there are, and which value is in force | `config.rs`; which environment variables are meant: `environment.rs` |
 //! | what `apply` takes for a change | `project.rs`, `changes.rs` |
 //! | which servers there are, and where they listen | `serve.rs` |
 //! | how pipelines and jobs are shown while they run here | `live.rs`, `board.rs` |
@@ -30,6 +30,7 @@ mod completions;
 mod config;
 mod demo;
 mod drop;
+mod environment;
 mod feed;
 mod flags;
 mod live;
@@ -142,7 +143,12 @@ fn main() -> ExitCode {
             report::error(&error, &terminal);
             2
         }
-        Ok(config) => run(cli.command, Context { config, terminal }),
+        Ok(config) => {
+            for remark in &config.remarks {
+                tell!("{} {remark}", terminal::paint("warning:", "1;33", terminal.color_error()));
+            }
+            run(cli.command, Context { config, terminal })
+        }
     };
     ExitCode::from(code)
 }
@@ -162,7 +168,22 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
         Command::Simulate(args) => flags.extend(args.settings()),
         _ => {}
     }
-    Config::load(cli.global.config.as_deref(), std::env::vars(), &flags)
+    Config::load(cli.global.config.as_deref(), environment()?, &flags)
+}
+
+/// All variables that are text. Others are no concern of ours, unless they are settings.
+fn environment() -> anyhow::Result<Vec<(String, String)>> {
+    let mut variables = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => variables.push((name, value)),
+            (Ok(name), Err(_)) if matches!(environment::read(&name, ""), environment::Variable::Setting(_)) => {
+                anyhow::bail!("the value of the environment variable {name} is not text in UTF-8")
+            }
+            _ => {}
+        }
+    }
+    Ok(variables)
 }
 
 fn run(command: Command, context: Context) -> u8 {
