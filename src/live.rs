@@ -62,7 +62,7 @@ impl Live {
             number("quarantined"),
             number("duplicates"),
             number("lag"),
-            number("watermark"),
+            number("behind"),
             number("epoch"),
         ];
         let rows: Vec<Vec<Cell>> = metrics.iter().zip(rates).map(|(pipeline, rate)| row(pipeline, rate)).collect();
@@ -75,7 +75,7 @@ impl Live {
         let sum = |value: &dyn Fn(&PipelineMetrics) -> u64| grouped(metrics.iter().map(value).sum::<u64>() as usize);
         let running = metrics.iter().filter(|pipeline| pipeline.phase == Phase::Running).count();
         let behind = metrics.iter().filter_map(|pipeline| pipeline.watermark_lag_ms).max();
-        let behind = behind.map_or("no watermark yet".to_owned(), |ms| format!("watermark {} behind", span(ms)));
+        let behind = behind.map_or("no watermark yet".to_owned(), |ms| format!("behind {}", span(ms)));
         format!(
             "{running}/{} pipelines running, {} rows/s, {} in, {} out, {} late, {} quarantined, {} duplicates, lag {}, {behind}, {} commits",
             metrics.len(),
@@ -168,12 +168,20 @@ fn cut_to(text: &str, height: Option<usize>) -> String {
     cut
 }
 
+/// The words of `watershed status`.
+fn state(pipeline: &PipelineMetrics) -> &'static str {
+    match (&pipeline.phase, &pipeline.failure) {
+        (Phase::Retrying { .. } | Phase::Starting | Phase::Running, Some(_)) => "failing",
+        (phase, _) => phase.name(),
+    }
+}
+
 fn row(pipeline: &PipelineMetrics, rate: f64) -> Vec<Cell> {
     let text = |text: String| Cell::Text(text);
     let number = |number: u64| Cell::Text(grouped(number as usize));
     vec![
         text(pipeline.pipeline.to_string()),
-        text(pipeline.phase.name().to_owned()),
+        text(state(pipeline).to_owned()),
         number(rate.round() as u64),
         number(pipeline.counters.rows_in),
         number(pipeline.counters.rows_out),
@@ -181,7 +189,7 @@ fn row(pipeline: &PipelineMetrics, rate: f64) -> Vec<Cell> {
         number(pipeline.counters.rows_quarantined),
         number(pipeline.counters.rows_deduplicated),
         number(pipeline.lag_records),
-        text(pipeline.watermark_lag_ms.map_or("-".to_owned(), |ms| format!("-{}", span(ms)))),
+        text(pipeline.watermark_lag_ms.map_or("-".to_owned(), span)),
         number(pipeline.epoch),
     ]
 }

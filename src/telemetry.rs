@@ -236,11 +236,12 @@ pub fn not_ready(observed: &Observed) -> Vec<String> {
 }
 
 fn stuck(pipelines: &[PipelineMetrics]) -> Vec<String> {
-    let why = |pipeline: &PipelineMetrics| match &pipeline.phase {
-        Phase::Running | Phase::Stopped => None,
-        Phase::Starting => Some(format!("{} is starting", pipeline.pipeline)),
-        Phase::Retrying { error } => Some(format!("{} starts again: {error}", pipeline.pipeline)),
-        Phase::Failed { error } => Some(format!("{} has failed: {error}", pipeline.pipeline)),
+    let why = |pipeline: &PipelineMetrics| match (&pipeline.phase, &pipeline.failure) {
+        (Phase::Failed { error }, _) => Some(format!("{} has failed: {error}", pipeline.pipeline)),
+        // Between two errors it is starting or running for a moment, which is not to say that it is well.
+        (_, Some(failure)) => Some(format!("{} starts again: {}", pipeline.pipeline, failure.error)),
+        (Phase::Starting, None) => Some(format!("{} is starting", pipeline.pipeline)),
+        (Phase::Running | Phase::Stopped | Phase::Retrying { .. }, None) => None,
     };
     pipelines.iter().filter_map(why).collect()
 }
@@ -358,6 +359,8 @@ mod tests {
         metrics.phase(Phase::Retrying { error: "the broker is away".to_owned() });
         assert_eq!(stuck(&[metrics.read()]), ["gold.demand starts again: the broker is away"]);
         metrics.phase(Phase::Running);
+        assert_eq!(stuck(&[metrics.read()]), ["gold.demand starts again: the broker is away"]);
+        metrics.committed(None, Duration::from_millis(3), 0);
         assert!(stuck(&[metrics.read()]).is_empty());
     }
 }

@@ -11,7 +11,7 @@ use datafusion::common::exec_err;
 use watershed_lake::Warehouse;
 use watershed_lake::clock::now_ms;
 use watershed_query::{SystemTable, shell};
-use watershed_stream::{Held, PipelineReport, reports};
+use watershed_stream::{Counters, Held, PipelineReport, reports};
 
 use super::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
 use crate::say::span;
@@ -45,12 +45,13 @@ impl SystemTable for Pipelines {
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(vec![
             text("pipeline"),
-            // running, stopped, or silent: the last process that ran it was not heard of for a while
+            // running, failing (it tries again), failed (it gave up), stopped, or silent: who ran it last was not heard of for a while
             text("state"),
-            count("epoch"),
-            text("age"),
-            count("age_ms"),
-            time("committed"),
+            // The newest epoch, when it was committed, and the counts until then; none before the first.
+            maybe(count("epoch")),
+            maybe(text("age")),
+            maybe(count("age_ms")),
+            maybe(time("committed")),
             maybe(time("watermark")),
             maybe(text("behind")),
             maybe(count("watermark_lag_ms")),
@@ -67,9 +68,11 @@ impl SystemTable for Pipelines {
             maybe(count("lag_ms")),
             maybe(count("commit_ms")),
             maybe(count("restarts")),
+            maybe(text("last_error")),
+            maybe(time("failing_since")),
             count("state_bytes"),
-            text("offsets"),
-            text("writer"),
+            maybe(text("offsets")),
+            maybe(text("writer")),
         ]))
     }
 
@@ -82,39 +85,47 @@ impl SystemTable for Pipelines {
 fn state(held: Held) -> &'static str {
     match held {
         Held::Running => "running",
+        Held::Failing => "failing",
+        Held::Failed => "failed",
         Held::Stopped => "stopped",
         Held::Silent => "silent",
     }
 }
 
 fn batch(schema: SchemaRef, reports: &[PipelineReport], now_ms: u64) -> Result<RecordBatch, datafusion::error::DataFusionError> {
-    let age_ms = |report: &PipelineReport| now_ms.saturating_sub(report.record.written_ms);
-    let lag_ms = |report: &PipelineReport| report.record.watermark_us().map(|us| now_ms as i64 - us / 1_000);
+    let age_ms = |report: &PipelineReport| Some(now_ms.saturating_sub(report.record.as_ref()?.written_ms));
+    let lag_ms = |report: &PipelineReport| report.record.as_ref()?.watermark_us().map(|us| now_ms as i64 - us / 1_000);
+    // Whoever has no epoch has read nothing.
+    let counted =
+        |count: fn(&Counters) -> u64| counts(reports, move |report| Some(report.record.as_ref().map_or(0, |r| count(&r.counters))));
+    let failure = |report: &PipelineReport| report.vitals.as_ref()?.failure.clone();
     let columns = vec![
-        texts(reports, |report| Some(report.record.pipeline.to_string())),
+        texts(reports, |report| Some(report.pipeline.to_string())),
         texts(reports, |report| Some(state(report.held).to_owned())),
-        counts(reports, |report| Some(report.record.epoch)),
-        texts(reports, |report| Some(shell::duration(Duration::from_millis(age_ms(report))))),
-        counts(reports, |report| Some(age_ms(report))),
-        times_ms(reports, |report| Some(report.record.written_ms)),
-        times_us(reports, |report| report.record.watermark_us()),
+        counts(reports, |report| Some(report.record.as_ref()?.epoch)),
+        texts(reports, |report| age_ms(report).map(|ms| shell::duration(Duration::from_millis(ms)))),
+        counts(reports, age_ms),
+        times_ms(reports, |report| Some(report.record.as_ref()?.written_ms)),
+        times_us(reports, |report| report.record.as_ref()?.watermark_us()),
         texts(reports, |report| lag_ms(report).map(span)),
         counts(reports, lag_ms),
-        counts(reports, |report| Some(report.record.counters.rows_in)),
-        counts(reports, |report| Some(report.record.counters.rows_out)),
-        counts(reports, |report| Some(report.record.counters.rows_late)),
-        counts(reports, |report| Some(report.record.counters.rows_quarantined)),
-        counts(reports, |report| Some(report.record.counters.rows_deduplicated)),
-        counts(reports, |report| Some(report.record.counters.rows_violating)),
-        counts(reports, |report| Some(report.record.counters.rows_dropped)),
-        counts(reports, |report| Some(report.record.counters.rows_lost)),
+        counted(|counters| counters.rows_in),
+        counted(|counters| counters.rows_out),
+        counted(|counters| counters.rows_late),
+        counted(|counters| counters.rows_quarantined),
+        counted(|counters| counters.rows_deduplicated),
+        counted(|counters| counters.rows_violating),
+        counted(|counters| counters.rows_dropped),
+        counted(|counters| counters.rows_lost),
         counts(reports, |report| Some(report.vitals.as_ref()?.lag_records)),
         counts(reports, |report| Some(report.vitals.as_ref()?.lag_ms)),
         counts(reports, |report| Some(report.vitals.as_ref()?.commit_ms)),
         counts(reports, |report| Some(report.vitals.as_ref()?.restarts)),
-        counts(reports, |report| Some(report.record.state_bytes())),
-        texts(reports, |report| Some(offsets(&report.record.offsets))),
-        texts(reports, |report| Some(report.record.writer.to_string())),
+        texts(reports, |report| failure(report).map(|failure| failure.error)),
+        times_ms(reports, |report| failure(report).map(|failure| failure.since_ms)),
+        counts(reports, |report| Some(report.record.as_ref().map_or(0, |record| record.state_bytes()))),
+        texts(reports, |report| Some(offsets(&report.record.as_ref()?.offsets))),
+        texts(reports, |report| Some(report.record.as_ref()?.writer.to_string())),
     ];
     if columns.len() != schema.fields().len() {
         return exec_err!("system.pipelines has columns without values");

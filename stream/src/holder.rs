@@ -15,7 +15,7 @@ use watershed_lake::clock::now_ms;
 
 use crate::StreamError;
 use crate::epoch::ShardId;
-use crate::limits::{HEARTBEAT_INTERVAL, HOLDER_SILENT_MAX, HOLDER_TIMEOUT};
+use crate::limits::{FAILURE_CHARS_MAX, HEARTBEAT_INTERVAL, HOLDER_SILENT_MAX, HOLDER_TIMEOUT, RETRY_PAUSE_MAX};
 use crate::metrics::{Metrics, PipelineMetrics};
 
 /// A process, as it signs its records.
@@ -63,8 +63,19 @@ fn process_start(pid: u32) -> Option<u64> {
     if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
+/// What keeps a pipeline from its work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The newest error.
+    pub error: String,
+    /// When the first of the errors came that have followed one another since the pipeline last got on, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Whether it has given up: the error does not pass by itself.
+    pub ended: bool,
+}
+
 /// What the holder says of the pipeline with each sign of life: for people who look from elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vitals {
     /// Records in the topic that were not read yet.
     pub lag_records: u64,
@@ -74,13 +85,25 @@ pub struct Vitals {
     pub commit_ms: u64,
     /// Times the pipeline was started again after an error.
     pub restarts: u64,
+    /// Why it does not get on, if it does not.
+    #[serde(default)]
+    pub failure: Option<Failure>,
 }
 
 impl Vitals {
     /// Of a pipeline at this moment.
     pub fn of(metrics: &PipelineMetrics) -> Self {
         let PipelineMetrics { lag_records, lag_ms, commit_ms, restarts, .. } = *metrics;
-        Self { lag_records, lag_ms, commit_ms, restarts }
+        let failure = metrics.failure.as_ref().map(|failure| Failure { error: short(&failure.error), ..failure.clone() });
+        Self { lag_records, lag_ms, commit_ms, restarts, failure }
+    }
+}
+
+/// So much of an error that its file stays in one block of a disk: the fuller the disk, the more the error matters.
+fn short(error: &str) -> String {
+    match error.char_indices().nth(FAILURE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &error[..end]),
+        None => error.to_owned(),
     }
 }
 
@@ -98,6 +121,10 @@ struct Holder {
 pub enum Held {
     /// A process has just said so.
     Running,
+    /// A process tries again and again; [`Vitals::failure`] says why it does not get on.
+    Failing,
+    /// The last one gave up; [`Vitals::failure`] says why.
+    Failed,
     /// The last one let it go.
     Stopped,
     /// The last one has not been heard of for a while: it died, or cannot write.
@@ -108,10 +135,16 @@ pub enum Held {
 pub async fn look(warehouse: &Warehouse, shard: &ShardId) -> (Held, Option<Vitals>) {
     let Some(holder) = read(warehouse, shard).await else { return (Held::Stopped, None) };
     let silent = Duration::from_millis(now_ms().saturating_sub(holder.seen_ms));
-    let held = match () {
-        () if holder.released => Held::Stopped,
-        () if silent >= HOLDER_SILENT_MAX || holder.holder.is_gone() => Held::Silent,
-        () => Held::Running,
+    let failure = holder.vitals.as_ref().and_then(|vitals| vitals.failure.as_ref());
+    let held = match failure {
+        Some(failure) if failure.ended => Held::Failed,
+        // Between two tries nobody holds it.
+        Some(_) if holder.released && (silent >= HOLDER_SILENT_MAX + RETRY_PAUSE_MAX || holder.holder.is_gone()) => Held::Silent,
+        Some(_) if holder.released => Held::Failing,
+        None if holder.released => Held::Stopped,
+        _ if silent >= HOLDER_SILENT_MAX || holder.holder.is_gone() => Held::Silent,
+        Some(_) => Held::Failing,
+        None => Held::Running,
     };
     (held, holder.vitals)
 }
@@ -170,7 +203,7 @@ pub async fn check_free(warehouse: &Warehouse, shard: &ShardId) -> Result<(), St
 /// Refuses if another process holds the shard and may be alive; else says that we hold it.
 pub async fn claim(warehouse: &Warehouse, shard: &ShardId, me: &Identity, metrics: &Arc<Metrics>) -> Result<Holding, StreamError> {
     refuse_held(warehouse, shard, Some(me)).await?;
-    say(warehouse, shard, me, None, false).await;
+    say(warehouse, shard, me, Some(Vitals::of(&metrics.read())), false).await;
     let (warehouse, shard, me, metrics) = (warehouse.clone(), shard.clone(), me.clone(), metrics.clone());
     Ok(Holding(tokio::spawn(async move {
         loop {

@@ -43,7 +43,7 @@ pub use control::StageName;
 pub use epoch::{ConstraintEpoch, Counters, EpochRecord, SinkEpoch};
 pub use error::StreamError;
 pub use history::{EpochHistory, EpochSummary};
-pub use holder::{Held, Vitals};
+pub use holder::{Failure, Held, Vitals};
 pub use metrics::{COMMIT_BUCKETS_MS, CommitTimes, Metrics, Phase, PipelineMetrics};
 pub use pipelines::{PipelineReport, check_free, newest_epochs, prepare, rebuild, remove, reports};
 pub use plan::Blueprint;

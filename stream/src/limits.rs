@@ -21,6 +21,14 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 pub const HOLDER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A holder on another machine that has been silent for this long is taken for dead.
 pub const HOLDER_SILENT_MAX: Duration = Duration::from_secs(15);
+/// How much of an error is kept in the holder's file.
+pub const FAILURE_CHARS_MAX: usize = 800;
+/// The first pause before a failed pipeline starts again; each further one is twice as long.
+pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
+/// The longest pause.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A pipeline that has run for so long since its last error is taken to be well, even if it had nothing to commit.
+pub const WELL_AFTER: Duration = Duration::from_secs(15);
 /// Epoch records that are kept for reading back; older ones are deleted.
 pub const EPOCH_RECORDS_KEPT: u64 = 1_000;
 /// How often a running pipeline looks for partitions that were added to its topic, and whether it is still the same topic.

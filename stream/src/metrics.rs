@@ -1,13 +1,15 @@
 //! What a pipeline says of itself while it runs: the same for every pipeline, taken from the runtime.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use watershed_lake::TableName;
 use watershed_lake::clock::now_ms;
 
 use crate::control::{Control, StageCounts};
 use crate::epoch::{Counters, EpochRecord};
+use crate::holder::Failure;
+use crate::limits::WELL_AFTER;
 
 /// Upper bounds of the buckets commits are counted in, in milliseconds; longer ones stand in a last one of their own.
 pub const COMMIT_BUCKETS_MS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000];
@@ -80,6 +82,8 @@ pub struct PipelineMetrics {
     pub source: String,
     /// What it is doing.
     pub phase: Phase,
+    /// Why it does not get on: kept from an error until an epoch is committed, or it has run for a while.
+    pub failure: Option<Failure>,
     /// Rows since the pipeline began, those of the epoch under way included.
     pub counters: Counters,
     /// Rows this process counted: never falls, rows that were read again after a restart count again.
@@ -115,6 +119,9 @@ pub struct PipelineMetrics {
 #[derive(Default)]
 struct State {
     phase: Option<Phase>,
+    failure: Option<Failure>,
+    /// Since when it is in its phase.
+    phase_since: Option<Instant>,
     control: Option<Arc<Control>>,
     /// Counts of the epochs before this run.
     base: Counters,
@@ -127,6 +134,14 @@ struct State {
     state_bytes: u64,
     snapshot_bytes: u64,
     restarts: u64,
+}
+
+impl State {
+    /// The failure, if it still counts.
+    fn failure(&self) -> Option<&Failure> {
+        let running = self.phase == Some(Phase::Running) && self.phase_since.is_some_and(|since| since.elapsed() >= WELL_AFTER);
+        self.failure.as_ref().filter(|_| !running)
+    }
 }
 
 /// Collects what [`PipelineMetrics`] shows.
@@ -152,7 +167,14 @@ impl Metrics {
         if matches!(phase, Phase::Retrying { .. }) {
             state.restarts += 1;
         }
-        state.phase = Some(phase);
+        let since_ms = state.failure().map_or_else(now_ms, |failure| failure.since_ms);
+        state.failure = match &phase {
+            Phase::Retrying { error } => Some(Failure { error: error.clone(), since_ms, ended: false }),
+            Phase::Failed { error } => Some(Failure { error: error.clone(), since_ms, ended: true }),
+            Phase::Stopped => None,
+            Phase::Starting | Phase::Running => state.failure.take(),
+        };
+        (state.phase, state.phase_since) = (Some(phase), Some(Instant::now()));
     }
 
     /// A run has begun from `record`.
@@ -172,6 +194,7 @@ impl Metrics {
     pub fn committed(&self, record: Option<&EpochRecord>, took: Duration, snapshot_bytes: u64) {
         let mut state = self.state();
         state.record = record.map(|r| (r.epoch, r.counters));
+        state.failure = None;
         state.commit = took;
         state.commit_times.add(took);
         state.state_bytes = record.map_or(0, EpochRecord::state_bytes);
@@ -196,6 +219,7 @@ impl Metrics {
             pipeline: self.pipeline.clone(),
             source: self.source.clone(),
             phase: state.phase.clone().unwrap_or(Phase::Starting),
+            failure: state.failure().cloned(),
             counters,
             counted,
             stages,

@@ -67,19 +67,23 @@ pub async fn remove(warehouse: &Warehouse, pipeline: &TableName) -> Result<(), S
 /// A pipeline as the warehouse knows it, whoever runs it.
 #[derive(Debug)]
 pub struct PipelineReport {
-    /// Its newest epoch.
-    pub record: EpochRecord,
+    /// The table it writes.
+    pub pipeline: TableName,
+    /// Its newest epoch; `None` if it could not begin yet.
+    pub record: Option<EpochRecord>,
     /// Whether somebody runs it.
     pub held: Held,
     /// What they last said of it.
     pub vitals: Option<Vitals>,
 }
 
-/// All pipelines of the warehouse that have an epoch, in name order.
+/// All pipelines of the warehouse that somebody has run, in name order.
 pub async fn reports(warehouse: &Warehouse) -> Result<Vec<PipelineReport>, StreamError> {
     let read = shards(warehouse).await?.into_iter().map(|shard| async move {
         let (newest, (held, vitals)) = tokio::join!(epoch::newest(warehouse, &shard), holder::look(warehouse, &shard));
-        Ok::<_, StreamError>(newest?.map(|record| PipelineReport { record, held, vitals }))
+        let record = newest?;
+        let known = record.is_some() || vitals.is_some();
+        Ok::<_, StreamError>(known.then_some(PipelineReport { pipeline: shard.pipeline, record, held, vitals }))
     });
     let reports: Vec<Option<PipelineReport>> = FuturesOrdered::from_iter(read).try_collect().await?;
     Ok(reports.into_iter().flatten().collect())
@@ -87,7 +91,7 @@ pub async fn reports(warehouse: &Warehouse) -> Result<Vec<PipelineReport>, Strea
 
 /// The newest epoch record of each pipeline of the warehouse, in name order.
 pub async fn newest_epochs(warehouse: &Warehouse) -> Result<Vec<EpochRecord>, StreamError> {
-    Ok(reports(warehouse).await?.into_iter().map(|report| report.record).collect())
+    Ok(reports(warehouse).await?.into_iter().filter_map(|report| report.record).collect())
 }
 
 /// All that have run.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -12,16 +11,12 @@ use watershed_lake::{TableName, Warehouse};
 
 use crate::StreamError;
 use crate::epoch::ShardId;
-use crate::holder::Identity;
+use crate::holder::{self, Identity, Vitals};
+use crate::limits::{RETRY_PAUSE_MAX, RETRY_PAUSE_MIN};
 use crate::metrics::{Metrics, Phase, PipelineMetrics};
 use crate::plan::Blueprint;
 use crate::project::Project;
 use crate::shard::{self, Ended, ShardSpec, Until};
-
-/// The first pause before a failed pipeline starts again; each further one is twice as long.
-const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
-/// The longest pause.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// How pipelines are to run.
 #[derive(Debug, Clone)]
@@ -153,14 +148,17 @@ async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::R
                 // What was not committed is read again by whoever runs it next.
                 tracing::warn!(pipeline = %spec.id.pipeline, %error, "pipeline was stopped while it could not go on");
                 metrics.phase(Phase::Stopped);
+                let_go(&spec, &metrics, &error).await;
                 return Ok(());
             }
             Err(error) if passes(&spec, &error) => {
                 tracing::warn!(pipeline = %spec.id.pipeline, %error, pause_ms = pause.as_millis() as u64, "pipeline failed, will start again from its newest epoch");
                 metrics.phase(Phase::Retrying { error: error.to_string() });
+                let_go(&spec, &metrics, &error).await;
             }
             Err(error) => {
                 metrics.phase(Phase::Failed { error: error.to_string() });
+                let_go(&spec, &metrics, &error).await;
                 return Err(error);
             }
         }
@@ -171,9 +169,17 @@ async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::R
             _ = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_PAUSE_MAX),
             _ = stop.changed() => {
                 metrics.phase(Phase::Stopped);
+                holder::say(&spec.warehouse, &spec.id, &spec.identity, Some(Vitals::of(&metrics.read())), true).await;
                 return Ok(());
             }
         }
+    }
+}
+
+/// Says that the shard was let go and why, unless it is another's.
+async fn let_go(spec: &ShardSpec, metrics: &Metrics, error: &StreamError) {
+    if !matches!(error, StreamError::Held { .. } | StreamError::Fenced { .. }) {
+        holder::say(&spec.warehouse, &spec.id, &spec.identity, Some(Vitals::of(&metrics.read())), true).await;
     }
 }
 
