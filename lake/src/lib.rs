@@ -40,6 +40,7 @@ mod reader;
 mod scan_statistics;
 mod schema;
 mod selectivity;
+pub mod side;
 mod staged;
 mod state;
 mod stats;

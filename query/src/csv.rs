@@ -1,9 +1,12 @@
-//! Rows as RFC 4180 text with a header. NULL is an empty field, an empty string is `""`.
+//! Rows as RFC 4180 text with a header. NULL is an empty field, an empty string is `""`; lists, structs and maps are JSON, in which a
+//! NULL, an empty text and a text with commas differ, too.
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use crate::json;
 
 /// The header's line.
 pub(crate) fn head(schema: &Schema) -> String {
@@ -18,6 +21,9 @@ pub(crate) fn lines(batch: &RecordBatch) -> Result<String, ArrowError> {
     let formats = formats?;
     // An untyped NULL has no bitmap that says so.
     let nulls: Vec<_> = batch.columns().iter().map(|column| column.logical_nulls()).collect();
+    let nested: Result<Vec<_>, _> =
+        batch.columns().iter().map(|column| json::is_nested(column.data_type()).then(|| json::values(column)).transpose()).collect();
+    let nested = nested?;
     let mut text = String::new();
     for row in 0..batch.num_rows() {
         for (at, format) in formats.iter().enumerate() {
@@ -25,7 +31,10 @@ pub(crate) fn lines(batch: &RecordBatch) -> Result<String, ArrowError> {
                 text.push(',');
             }
             if nulls[at].as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
-                text.push_str(&field(&format.value(row).to_string()));
+                match &nested[at] {
+                    Some(values) => text.push_str(&field(&values[row])),
+                    None => text.push_str(&field(&format.value(row).to_string())),
+                }
             }
         }
         text.push('\n');
@@ -36,4 +45,23 @@ pub(crate) fn lines(batch: &RecordBatch) -> Result<String, ArrowError> {
 /// Quotes a field where it must be; an empty string is quoted so that it differs from NULL.
 fn field(text: &str) -> String {
     if text.is_empty() || text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ListBuilder, StringBuilder};
+
+    use super::*;
+
+    #[test]
+    fn a_null_in_a_list_is_not_an_empty_text() {
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        lists.append_value([Some("a, b"), None, Some("")]);
+        lists.append_null();
+        lists.append_value(Vec::<Option<&str>>::new());
+        let batch = RecordBatch::try_from_iter([("l", Arc::new(lists.finish()) as Arc<dyn Array>)]).unwrap();
+        assert_eq!(lines(&batch).unwrap(), "\"[\"\"a, b\"\",null,\"\"\"\"]\"\n\n[]\n");
+    }
 }

@@ -11,11 +11,13 @@
 
 mod catalog;
 mod counters;
+mod copy;
 mod csv;
 mod error;
 mod explain;
 pub mod flight;
 pub mod http;
+mod json;
 pub mod listen;
 mod pauses;
 mod pieces;

@@ -28,6 +28,7 @@ use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, one_stat
 use watershed_lake::{TableName, Warehouse};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM};
+use crate::copy::{self, Copying};
 use crate::explain;
 use crate::pauses::with_pauses;
 use crate::{QueryError, SystemTable, workers};
@@ -176,13 +177,14 @@ impl Session {
     pub(crate) async fn ready(&self, plan: LogicalPlan) -> Result<Ready, QueryError> {
         let has_rows = !matches!(plan, LogicalPlan::Statement(_));
         let stages = explain::stages_of(&self.context, &plan).await;
+        let (plan, copying) = copy::aside(plan);
         let frame = self.context.execute_logical_plan(plan).await?;
         let task = Arc::new(frame.task_ctx());
         let mut plan = with_pauses(frame.create_physical_plan().await?)?;
         if let Some(stages) = stages {
             plan = explain::with_stages(plan, Arc::clone(&task), stages).await?;
         }
-        Ok(Ready { plan, task, has_rows, workers: self.workers.clone() })
+        Ok(Ready { plan, task, has_rows, copying, workers: self.workers.clone() })
     }
 
     /// The columns that a plan with parameters will give, as far as they are known before the parameters are.
@@ -268,6 +270,8 @@ pub(crate) struct Ready {
     plan: Arc<dyn ExecutionPlan>,
     task: Arc<TaskContext>,
     has_rows: bool,
+    /// The file it writes.
+    copying: Option<Copying>,
     workers: tokio::runtime::Handle,
 }
 
@@ -291,6 +295,10 @@ impl Ready {
             // Some operators start tasks as soon as they are executed: these, too, belong to the pool.
             let _on_the_pool = self.workers.enter();
             execute_stream(self.plan, self.task)?
+        };
+        let stream = match self.copying {
+            Some(copying) => copying.finish(stream),
+            None => stream,
         };
         Ok(QueryResult { stream: workers::compute(&self.workers, adapt(stream)), has_rows: self.has_rows })
     }

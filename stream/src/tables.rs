@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::SchemaRef;
 use futures::future::join_all;
 use watershed_dialect::{LateRows, SqlError};
-use watershed_lake::{Commit, LakeError, Table, TableName, Warehouse};
+use watershed_lake::{Commit, LakeError, Table, TableName, Warehouse, side};
 
 use crate::StreamError;
 use crate::epoch::{EpochRecord, ShardId, TableEpoch};
@@ -19,13 +19,13 @@ pub fn main_name(blueprint: &Blueprint) -> Result<TableName, StreamError> {
 
 /// Where the bad rows of a source go: beside the raw tables, split by pipeline, since each pipeline decodes only what it needs.
 pub fn quarantine_name(source: &str) -> Result<TableName, StreamError> {
-    Ok(TableName::new("bronze", format!("{source}$quarantine")).map_err(SqlError::new)?)
+    Ok(TableName::new("bronze", format!("{source}${}", side::QUARANTINE)).map_err(SqlError::new)?)
 }
 
 /// What follows a table's name in that of its late rows: `<table>$late`.
-pub const LATE: &str = "late";
+pub const LATE: &str = side::LATE;
 /// What follows a table's name in that of the rows that violate an expectation.
-pub const VIOLATIONS: &str = "violations";
+pub const VIOLATIONS: &str = side::VIOLATIONS;
 /// The side tables that a pipeline may have of its own.
 pub const SIDES: [(Target, &str); 2] = [(Target::Late, LATE), (Target::Violations, VIOLATIONS)];
 

@@ -1,6 +1,5 @@
 //! Batches to the bytes of an answer, one batch at a time.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -11,6 +10,7 @@ use bytes::Bytes;
 
 use super::exact::ExactNumbers;
 use super::problem::Problem;
+use crate::json::name_twice;
 use crate::{QueryError, csv};
 
 /// How rows are written.
@@ -54,25 +54,22 @@ impl Encoder {
     pub(super) fn new(format: Format, schema: &Schema) -> Result<Self, Problem> {
         match format {
             Format::Csv => Ok(Self::Csv(Some(csv::head(schema)))),
-            Format::Json(numbers) => {
-                let mut names = HashSet::new();
-                match schema.fields().iter().find(|field| !names.insert(field.name())) {
-                    Some(twice) => Err(Problem::request(
-                        &format!("two columns of the result are named '{}', and a JSON object holds a name once", twice.name()),
-                        "give one of them another name with AS, or ask for format=csv",
-                    )),
-                    None => {
-                        let exact = |not_finite| Arc::new(ExactNumbers { not_finite });
-                        let builder = WriterBuilder::new().with_explicit_nulls(true);
-                        let builder = match numbers {
-                            Numbers::Plain => builder,
-                            Numbers::Exact => builder.with_encoder_factory(exact(false)),
-                            Numbers::ExactOrNot => builder.with_encoder_factory(exact(true)),
-                        };
-                        Ok(Self::Json(builder.build::<_, JsonArray>(Vec::new())))
-                    }
+            Format::Json(numbers) => match name_twice(schema) {
+                Some(twice) => Err(Problem::request(
+                    &format!("two columns of the result are named '{twice}', and a JSON object holds a name once"),
+                    "give one of them another name with AS, or ask for format=csv",
+                )),
+                None => {
+                    let exact = |not_finite| Arc::new(ExactNumbers { not_finite });
+                    let builder = WriterBuilder::new().with_explicit_nulls(true);
+                    let builder = match numbers {
+                        Numbers::Plain => builder,
+                        Numbers::Exact => builder.with_encoder_factory(exact(false)),
+                        Numbers::ExactOrNot => builder.with_encoder_factory(exact(true)),
+                    };
+                    Ok(Self::Json(builder.build::<_, JsonArray>(Vec::new())))
                 }
-            }
+            },
         }
     }
 
