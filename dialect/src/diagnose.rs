@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, TokenizerError};
 
 use crate::SqlError;
-use crate::locate::{Excerpt, Place, find_word, is_quoted_name, placed_by_message};
+use crate::locate::{Excerpt, Place, compared_name, find_word, is_quoted_name, placed_by_message};
 use crate::nearest::{did_you_mean, nearest};
 use crate::syntax::{WINDOW_FUNCTIONS, WatershedDialect};
 
@@ -162,6 +162,10 @@ fn of_schema(error: &SchemaError, text: Excerpt) -> SqlError {
             out.hint = near.map(|near| format!("did you mean '{near}'?"));
             if out.hint.is_none() && place.is_some_and(|place| is_quoted_name(text, place)) {
                 out.hint = Some(format!("text goes in single quotes: '{}'; double quotes are for names", field.name));
+            }
+            if out.hint.is_none() && field.relation.is_none() {
+                let name = place.and_then(|place| compared_name(text, place));
+                out.hint = name.map(|name| format!("if it is a text, write it in single quotes: '{name}'"));
             }
             place_at(out, place)
         }

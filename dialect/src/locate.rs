@@ -34,6 +34,27 @@ pub(crate) fn is_quoted_name(text: Excerpt, place: Place) -> bool {
     tokens(text).iter().find(here).is_some_and(|t| matches!(&t.token, Token::Word(w) if w.quote_style == Some('"')))
 }
 
+/// A name without quotes that something is compared with, as it was written: `berlin` in `city = berlin`; most likely a text.
+pub(crate) fn compared_name(text: Excerpt, place: Place) -> Option<String> {
+    let tokens: Vec<TokenWithSpan> = tokens(text).into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
+    let at = tokens.iter().position(|t| moved(text, t) == Some(place))?;
+    let Token::Word(word) = &tokens[at].token else { return None };
+    let before: Vec<&Token> = tokens[..at].iter().rev().map(|t| &t.token).collect();
+    let keyword =
+        |token: &Token, names: &[&str]| matches!(token, Token::Word(w) if names.iter().any(|name| w.value.eq_ignore_ascii_case(name)));
+    let compared = match before.as_slice() {
+        [Token::Eq | Token::Neq | Token::Lt | Token::Gt | Token::LtEq | Token::GtEq, ..] => true,
+        [first, ..] if keyword(first, &["LIKE", "ILIKE", "BETWEEN"]) => true,
+        // Somewhere in the list of an IN.
+        [Token::LParen | Token::Comma, ..] => {
+            let list = before.iter().position(|token| matches!(token, Token::LParen));
+            list.and_then(|open| before.get(open + 1)).is_some_and(|token| keyword(token, &["IN"]))
+        }
+        _ => false,
+    };
+    (compared && word.quote_style.is_none()).then(|| word.value.clone())
+}
+
 /// Fills in where an error is, if it does not say, from what its message quotes: `'x'`, `name()`, or SQL words in capitals.
 pub(crate) fn placed_by_message(error: SqlError, text: Excerpt) -> SqlError {
     if error.line.is_some() {
