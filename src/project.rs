@@ -53,6 +53,8 @@ pub fn read(folder: &Path) -> Result<Vec<SqlFile>> {
     }
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        // Editors on Windows put a mark at the beginning of a file.
+        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
         Ok(SqlFile { name: path.display().to_string(), text })
     };
     paths.into_iter().map(read).collect()

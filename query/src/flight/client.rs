@@ -163,8 +163,14 @@ async fn fetch(
 fn address(url: &str) -> Result<String, QueryError> {
     let rest = match url.split_once("://") {
         None => url,
-        Some(("grpc" | "grpc+tcp" | "http", rest)) => rest,
-        Some(("grpc+tls" | "grpcs" | "https", _)) => {
+        Some(("grpc" | "grpc+tcp", rest)) => rest,
+        Some(("http" | "https", _)) => {
+            return Err(refused(
+                &format!("'{url}' is an address of HTTP, and the shell speaks Flight SQL"),
+                "write grpc://host:port, with the port that `watershed serve` names for Flight SQL (8815 unless set otherwise)",
+            ));
+        }
+        Some(("grpc+tls" | "grpcs", _)) => {
             return Err(refused(
                 "this server and shell do not speak TLS yet",
                 "write grpc://host:port, over an SSH tunnel if it is elsewhere",
@@ -200,7 +206,13 @@ mod tests {
         for url in ["grpc://127.0.0.1:8815", "grpc+tcp://127.0.0.1:8815/", "127.0.0.1:8815"] {
             assert_eq!(address(url).unwrap(), "127.0.0.1:8815");
         }
-        for (url, word) in [("grpc+tls://h:1", "TLS"), ("postgres://h:1", "postgres"), ("grpc://h", "port"), ("", "port")] {
+        for (url, word) in [
+            ("grpc+tls://h:1", "TLS"),
+            ("http://127.0.0.1:8321/", "an address of HTTP"),
+            ("postgres://h:1", "postgres"),
+            ("grpc://h", "port"),
+            ("", "port"),
+        ] {
             assert!(address(url).unwrap_err().to_string().contains(word), "{url}");
         }
     }

@@ -70,6 +70,11 @@ pub(super) fn of_status(status: &Status) -> QueryError {
         Code::Unavailable | Code::Unknown if std::error::Error::source(status).is_some() => {
             QueryError::Told("the connection to the server is lost; check that `watershed serve` runs there, and try again".to_owned())
         }
+        // A frame of HTTP read as one of gRPC.
+        _ if status.message().contains("compression flag") => QueryError::Told(
+            "what answers there is no Flight SQL server; write the address that `watershed serve` names for Flight SQL, not the dashboard's"
+                .to_owned(),
+        ),
         Code::OutOfRange | Code::ResourceExhausted if status.message().contains("message length too large") => {
             QueryError::Told("a row of the result is too large for one message; leave out its longest columns".to_owned())
         }

@@ -49,13 +49,67 @@ pub const HELP: &[(&str, &str, &str)] = &[
     ("q", "", "leave (also Ctrl-D)"),
 ];
 
+/// What a word means that stands alone, as a statement that other shells have.
+pub fn bare_word(text: &str) -> Option<Command> {
+    match text.trim().trim_end_matches(';').trim_end().to_ascii_lowercase().as_str() {
+        "exit" | "quit" | "bye" => Some(Command::Quit),
+        "help" | "?" => Some(Command::Help),
+        _ => None,
+    }
+}
+
+/// What does here what a command of psql does there.
+const OF_PSQL: &[(&str, &str)] = &[
+    ("l", "a warehouse is one database; \\dn lists its schemas"),
+    ("c", "another warehouse takes another shell: watershed shell --warehouse URL, or --url grpc://host:port"),
+    ("e", "the arrow keys bring a statement back, and it can be edited over several lines"),
+    ("g", "a semicolon runs the statement"),
+    ("gx", "\\x on shows one line per column"),
+    ("pset", "\\format, \\x and \\limit say how results look"),
+    ("a", "\\format csv writes rows without a frame"),
+    ("t", "\\format csv writes rows without a frame"),
+    ("copy", "COPY (SELECT …) TO 'file.csv' writes a file, or \\o FILE with \\format csv"),
+    ("du", "there are no users"),
+    ("dv", "\\dt lists tables and views"),
+    ("ds", "\\dt lists tables and views"),
+    ("di", "tables have no indexes; PARTITIONED BY does what they would"),
+    ("w", "\\o FILE writes results to a file"),
+    ("watch", "the dashboard of `watershed serve` is live"),
+];
+
+/// What does here what a command of sqlite or duckdb does there.
+const OF_SQLITE: &[(&str, &str)] = &[
+    ("tables", "\\dt lists tables"),
+    ("schema", "\\d TABLE shows its columns"),
+    ("databases", "\\dn lists schemas"),
+    ("mode", "\\format table, csv or json"),
+    ("headers", "\\format table, csv or json; CSV has a line of headings"),
+    ("read", "\\i FILE runs the statements of a file"),
+    ("output", "\\o FILE writes results to a file"),
+    ("once", "\\o FILE writes results to a file"),
+    ("timer", "\\timing on or off"),
+    ("maxrows", "\\limit ROWS"),
+    ("quit", "\\q leaves"),
+    ("exit", "\\q leaves"),
+    ("help", "\\? lists the commands"),
+];
+
+fn elsewhere(name: &str, known: &[(&str, &str)]) -> String {
+    known.iter().find(|(known, _)| *known == name).map_or("\\? lists them all", |(_, here)| here).to_owned()
+}
+
 /// Reads a command, typed without its backslash. `host` are the names of the commands brought along.
 /// The error says what is wrong and what works.
 pub fn parse(text: &str, host: &[&str]) -> Result<Command, String> {
     let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    if let Some(dotted) = name.strip_prefix('.') {
+        let dotted = dotted.trim_end_matches(';');
+        return Err(format!("commands begin with a backslash, not with '.{dotted}'; {}", elsewhere(dotted, OF_SQLITE)));
+    }
     let argument = Some(rest.trim().trim_end_matches(';').trim_end()).filter(|word| !word.is_empty());
     let word = || argument.map(str::to_owned);
-    Ok(match name.trim_end_matches(';') {
+    // What psql's \d+ and \dt+ show more of is not kept here.
+    Ok(match name.trim_end_matches(';').trim_end_matches('+') {
         "?" | "h" | "help" => Command::Help,
         "q" | "quit" | "exit" => Command::Quit,
         "d" => match word() {
@@ -88,7 +142,7 @@ pub fn parse(text: &str, host: &[&str]) -> Result<Command, String> {
         "o" => Command::Output(word()),
         "i" => Command::Include(word().ok_or("\\i takes the name of a file")?),
         name if host.contains(&name) => Command::Host(name.to_owned(), argument.unwrap_or_default().to_owned()),
-        name => return Err(format!("there is no command \\{name}; \\? lists them all")),
+        name => return Err(format!("there is no command \\{name}; {}", elsewhere(name, OF_PSQL))),
     })
 }
 
@@ -112,5 +166,17 @@ mod tests {
         assert_eq!(parse("status", &[]).unwrap_err(), "there is no command \\status; \\? lists them all");
         assert_eq!(parse("format xml", &[]).unwrap_err(), "there is no format 'xml'; use table, csv or json");
         assert_eq!(parse("i", &[]).unwrap_err(), "\\i takes the name of a file");
+    }
+
+    #[test]
+    fn people_of_other_shells_find_their_way() {
+        assert_eq!(parse("d+ silver.x", &[]), Ok(Command::Describe("silver.x".into())));
+        assert_eq!(parse("l", &[]).unwrap_err(), "there is no command \\l; a warehouse is one database; \\dn lists its schemas");
+        assert_eq!(parse(".tables", &[]).unwrap_err(), "commands begin with a backslash, not with '.tables'; \\dt lists tables");
+        assert!(parse(".nothing;", &[]).unwrap_err().ends_with("'.nothing'; \\? lists them all"));
+        assert_eq!(
+            ["help;", "Quit", "exit ;", "quit()", "select 1;"].map(bare_word),
+            [Some(Command::Help), Some(Command::Quit), Some(Command::Quit), None, None]
+        );
     }
 }

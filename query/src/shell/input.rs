@@ -1,7 +1,8 @@
 //! Where statements begin and end in what was typed. Pure.
 //!
 //! Quotes (`'…'`, `"…"`), comments (`-- …`, `/* … */`, nested) and the semicolon are all it knows of SQL. A backslash at the
-//! start of a line, outside of a statement, begins a command that ends with the line.
+//! start of a line, outside of a statement, begins a command that ends with the line; so does a point before a letter, which
+//! other shells have there and no statement begins with.
 
 /// A piece of input that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +82,12 @@ impl<'a> Scanner<'a> {
         if self.rest().starts_with('\\') {
             let line = self.rest().lines().next().unwrap_or_default();
             let unit = Unit { kind: UnitKind::Command, text: line[1..].trim().to_owned(), start: self.at + 1, complete: true };
+            self.at += line.len();
+            return Some(unit);
+        }
+        if self.rest().starts_with('.') && self.rest()[1..].starts_with(|c: char| c.is_ascii_alphabetic()) {
+            let line = self.rest().lines().next().unwrap_or_default();
+            let unit = Unit { kind: UnitKind::Command, text: line.trim().to_owned(), start: self.at, complete: true };
             self.at += line.len();
             return Some(unit);
         }
@@ -169,6 +176,7 @@ mod tests {
 
     #[test]
     fn a_backslash_begins_a_command_only_outside_a_statement() {
+        assert_eq!(split(".tables\nselect .5;\n").iter().map(|unit| unit.kind).collect::<Vec<_>>(), [UnitKind::Command, UnitKind::Sql]);
         let units = split("\\timing on\nselect 1,\n\\d\n;\n\\d silver.x");
         let kinds: Vec<UnitKind> = units.iter().map(|unit| unit.kind).collect();
         assert_eq!(kinds, [UnitKind::Command, UnitKind::Sql, UnitKind::Command]);

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use futures::{executor, stream};
 use watershed_dialect::sql_type;
+use watershed_lake::side;
 
 use super::command::HELP;
-use super::output::Look;
+use super::output::{self, Format, Look, OutputError};
 use super::table::{Cell, Column, Layout, Style, expanded, visible};
 use super::{Backend, HostCommand};
 use crate::QueryError;
@@ -19,18 +23,37 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn render(&self, look: &Look) -> String {
+    /// In the format of results.
+    pub(super) fn render(&self, look: &Look) -> Result<String, OutputError> {
+        if look.format != Format::Table {
+            return self.for_programs(look);
+        }
         if self.rows.is_empty() {
-            return self.empty.clone();
+            return Ok(self.empty.clone());
         }
         let columns: Vec<Column> =
             self.headings.iter().map(|name| Column { name: (*name).to_owned(), number: false, whole: false }).collect();
         let rows: Vec<Vec<Cell>> = self.rows.iter().map(|row| row.iter().map(|text| Cell::Text(visible(text))).collect()).collect();
         let style: &Style = &look.style;
-        match Layout::fit(&columns, &rows, style) {
+        Ok(match Layout::fit(&columns, &rows, style) {
             Some(layout) => layout.head(&columns, style) + &layout.rows(&columns, &rows, style),
             None => expanded(&columns, &rows, 1, style),
-        }
+        })
+    }
+
+    /// As CSV or JSON; what is empty for people is NULL.
+    fn for_programs(&self, look: &Look) -> Result<String, OutputError> {
+        let field = |name: &&str| Field::new(if name.is_empty() { "constraint" } else { *name }, DataType::Utf8, true);
+        let schema = Arc::new(Schema::new(self.headings.iter().map(field).collect::<Vec<_>>()));
+        let column = |at: usize| {
+            Arc::new(self.rows.iter().map(|row| Some(row[at].as_str()).filter(|text| !text.is_empty())).collect::<StringArray>())
+                as ArrayRef
+        };
+        let batch = RecordBatch::try_new(schema.clone(), (0..self.headings.len()).map(column).collect());
+        let batch = batch.map_err(|error| OutputError::Query(QueryError::Failed(error.to_string())))?;
+        let mut bytes = Vec::new();
+        executor::block_on(output::write(schema, stream::iter([Ok(batch)]), look, &mut bytes))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
@@ -42,12 +65,7 @@ fn contains(name: &str, word: Option<&str>) -> bool {
 pub(super) async fn tables(backend: &Backend, word: Option<&str>) -> Result<Listing, QueryError> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     for table in backend.tables().await? {
-        let kind = match table.name.rsplit_once('$') {
-            _ if table.computed => "computed when read",
-            Some((_, "late")) => "late rows",
-            Some((_, "quarantine")) => "rows not accepted",
-            _ => "table",
-        };
+        let kind = if table.computed { "computed when read" } else { side::words(&table.name).unwrap_or("table") };
         rows.push(vec![table.schema, table.name, kind.to_owned()]);
     }
     rows.retain(|row| contains(&format!("{}.{}", row[0], row[1]), word));
@@ -95,4 +113,28 @@ pub(super) fn help(host: &[Arc<dyn HostCommand>]) -> String {
         out.push_str(&format!("  {:<28}{meaning}\n", format!("\\{name} {arguments}")));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::output::Expanded;
+
+    #[test]
+    fn listings_come_in_the_format_of_results() {
+        let look =
+            |format| Look { format, expanded: Expanded::Auto, row_limit: 0, style: Style { width: None, unicode: false, color: false } };
+        let rows = [["id", "BIGINT", "NOT NULL"], ["city", "VARCHAR", ""]].map(|row| row.map(str::to_owned).to_vec()).to_vec();
+        let listing = |rows| Listing { headings: vec!["column", "type", ""], rows, empty: "no columns".to_owned() };
+        assert_eq!(
+            listing(rows.clone()).render(&look(Format::Csv)).unwrap(),
+            "column,type,constraint\nid,BIGINT,NOT NULL\ncity,VARCHAR,\n"
+        );
+        assert_eq!(
+            listing(rows).render(&look(Format::Json)).unwrap().lines().last(),
+            Some("{\"column\":\"city\",\"type\":\"VARCHAR\",\"constraint\":null}")
+        );
+        assert_eq!(listing(Vec::new()).render(&look(Format::Csv)).unwrap(), "column,type,constraint\n");
+        assert_eq!(listing(Vec::new()).render(&look(Format::Table)).unwrap(), "no columns");
+    }
 }

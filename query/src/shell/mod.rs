@@ -120,6 +120,8 @@ impl Shell {
 
     /// Runs a text (`-c`, `-f`, a pipe) up to its first failure. `file` stands in messages.
     pub async fn run_text(&mut self, text: &str, file: Option<&str>) -> Result<(), ShellError> {
+        // Editors on Windows put a mark at the beginning of a file.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for unit in input::split(text) {
             match self.run_unit(text, &unit, file).await {
                 Outcome::Done => {}
@@ -132,6 +134,9 @@ impl Shell {
     }
 
     async fn run_unit(&mut self, text: &str, unit: &Unit, file: Option<&str>) -> Outcome {
+        if let Some(command) = command::bare_word(&unit.text).filter(|_| unit.kind == UnitKind::Sql) {
+            return Box::pin(self.run_command(command)).await;
+        }
         match unit.kind {
             UnitKind::Sql => self.run_sql(&input::in_place(text, unit), file).await,
             UnitKind::Command => {
@@ -170,8 +175,8 @@ impl Shell {
 
     /// The line below a result: how many rows, how long it took.
     fn say_result(&self, shown: Option<Written>, took: Duration) -> Outcome {
-        let mut line = match shown {
-            Some(written) if self.look.format == Format::Table || self.output.is_some() => rows_said(&written),
+        let mut line = match &shown {
+            Some(written) if self.look.format == Format::Table || self.output.is_some() => rows_said(written),
             Some(_) => String::new(),
             None => "done".to_owned(),
         };
@@ -180,8 +185,8 @@ impl Shell {
         } else if !self.options.terminal {
             return Outcome::Done;
         }
-        if let Some(written) = shown.filter(|written| written.rows > written.shown) {
-            line.push_str(&format!("; the first {} are shown (\\limit 0 shows all)", grouped(written.shown)));
+        if let Some(written) = &shown {
+            line.push_str(&left_out(written));
         }
         if line.is_empty() {
             return Outcome::Done;
@@ -194,9 +199,11 @@ impl Shell {
     }
 
     fn fail(&self, message: &str) -> Outcome {
+        // Values of rows stand in messages, too.
+        let message = table::visible_lines(message);
         let painted = match message.strip_prefix("error:") {
             Some(rest) if self.look.style.color => format!("\x1b[1;31merror:\x1b[0m{rest}"),
-            _ => message.to_owned(),
+            _ => message.clone(),
         };
         // Nobody to tell: the outcome says it all the same.
         let _ = writeln!(io::stderr(), "{painted}");
@@ -228,7 +235,7 @@ impl Shell {
                 self.look.row_limit = limit.unwrap_or(self.look.row_limit);
                 match self.look.row_limit {
                     0 => "all rows are shown".to_owned(),
-                    rows => format!("the first {} rows are shown", grouped(rows)),
+                    rows => format!("{} rows are shown at most: the first and the last", grouped(rows)),
                 }
             }
             Command::Output(None) => {
@@ -261,7 +268,10 @@ impl Shell {
 
     fn list(&self, listing: Result<listing::Listing, QueryError>) -> Outcome {
         match listing {
-            Ok(listing) => say(&listing.render(&self.look)),
+            Ok(listing) => match listing.render(&self.look) {
+                Ok(text) => say(&text),
+                Err(error) => self.fail(&format!("error: {error}")),
+            },
             Err(error) => self.fail(&format!("error: {error}")),
         }
     }
@@ -302,7 +312,9 @@ async fn show(backend: &Backend, text: &str, look: &Look, file: Option<&mut BufW
 }
 
 fn say(text: &str) -> Outcome {
-    if writeln!(io::stdout(), "{}", text.trim_end()).is_err() { Outcome::Leave } else { Outcome::Done }
+    let text = text.trim_end();
+    // Without rows, CSV and JSON may have nothing to say.
+    if !text.is_empty() && writeln!(io::stdout(), "{text}").is_err() { Outcome::Leave } else { Outcome::Done }
 }
 
 fn terminal_width() -> usize {
@@ -315,6 +327,20 @@ fn rows_said(written: &Written) -> String {
         (rows, true) => format!("{} rows", grouped(rows)),
         (rows, false) => format!("more than {} rows", grouped(rows)),
     }
+}
+
+/// What of a result is not to be seen, and how to see it.
+fn left_out(written: &Written) -> String {
+    let mut text = String::new();
+    if written.rows > written.first + written.last {
+        let last = if written.last > 0 { format!(" and the last {}", grouped(written.last)) } else { String::new() };
+        text.push_str(&format!("; the first {}{last} are shown (\\limit 0 shows all)", grouped(written.first)));
+    }
+    if !written.hidden.is_empty() {
+        let columns = if written.hidden.len() == 1 { "1 column does".to_owned() } else { format!("{} columns do", written.hidden.len()) };
+        text.push_str(&format!("; {columns} not fit: {} (\\x on shows all)", written.hidden.join(", ")));
+    }
+    text
 }
 
 /// A number with its thousands apart.

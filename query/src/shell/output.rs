@@ -1,8 +1,9 @@
 //! Writes the batches of a result as a table, CSV or JSON.
 //!
-//! CSV and JSON are written batch by batch in constant memory. A table on a terminal shows the first rows and counts the
-//! rest; a table written elsewhere has its column widths from the first rows and then streams, too.
+//! CSV and JSON are written batch by batch in constant memory. A table on a terminal shows the first rows and, when it could count
+//! all, the last; a table written elsewhere has its column widths from the first rows and then streams, too.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -14,11 +15,15 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::{Stream, StreamExt};
 
 use super::table::{self, Cell, Column, Layout, Style};
-use crate::{QueryError, csv};
+use crate::{QueryError, csv, json};
 
-/// Rows that decide the column widths of a table that is not for a terminal.
+/// Rows that decide the column widths of a table without a limit.
 const LAYOUT_ROWS: usize = 1000;
-/// After the shown rows, the rest is counted for so long.
+/// Of a long result so many last rows are shown, at most.
+const TAIL_ROWS_MAX: usize = 10;
+/// Rows too wide for the terminal are shown one line per column if they are not more than these; else columns are left out.
+const EXPANDED_ROWS_MAX: usize = 3;
+/// After the first rows, the rest is counted for so long.
 const COUNT_FOR: Duration = Duration::from_secs(2);
 
 /// How results are written.
@@ -28,7 +33,7 @@ pub enum Format {
     Table,
     /// RFC 4180 with a header; NULL is an empty field, an empty string is `""`.
     Csv,
-    /// One JSON object per line.
+    /// One JSON object per line; NaN and the infinities are `null`, as JSON has no word for them.
     Json,
 }
 
@@ -70,14 +75,24 @@ pub struct Look {
 }
 
 /// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// Rows of the result, as far as they were counted.
     pub rows: usize,
-    /// Rows that were shown.
-    pub shown: usize,
+    /// Rows that were shown, from the first on.
+    pub first: usize,
+    /// Rows that were shown, up to the last.
+    pub last: usize,
     /// False if counting the rest was given up.
     pub counted_all: bool,
+    /// Columns that did not fit the terminal and were left out.
+    pub hidden: Vec<String>,
+}
+
+impl Written {
+    fn all(rows: usize) -> Self {
+        Self { rows, first: rows, last: 0, counted_all: true, hidden: Vec::new() }
+    }
 }
 
 /// Why writing ended early.
@@ -109,7 +124,7 @@ where
         Format::Table if is_explain(&schema) => write_plans(batches, look, out).await,
         Format::Table => write_table(schema, batches, look, out).await,
         Format::Csv => write_csv(schema, batches, out).await,
-        Format::Json => write_json(batches, out).await,
+        Format::Json => write_json(&schema, batches, out).await,
     }?;
     out.flush()?;
     Ok(written)
@@ -121,70 +136,134 @@ where
 {
     let columns = columns(&schema);
     let limit = if look.row_limit == 0 { usize::MAX } else { look.row_limit };
-    let first_rows = if look.style.width.is_some() { limit } else { limit.min(LAYOUT_ROWS) };
-    let mut printer = Printer { columns, look, layout: None, shown: 0 };
+    let mut printer = Printer { columns, look, layout: None, hidden: Vec::new(), shown: 0 };
     let mut held: Vec<Vec<Cell>> = Vec::new();
+    // What may have to be shown below a gap, once all rows have been counted.
+    let mut last: VecDeque<RecordBatch> = VecDeque::new();
     let mut rows = 0;
-    while rows < limit {
+    while rows <= limit {
         let Some(batch) = batches.next().await else { break };
         let batch = batch?;
-        let batch_rows = batch.num_rows();
-        let wanted = batch.slice(0, batch_rows.min(limit - rows));
-        rows += batch_rows;
-        held.extend(cells(&wanted)?);
-        if held.len() >= first_rows && (look.style.width.is_none() || rows >= limit) {
+        let room = limit - rows.min(limit);
+        rows += batch.num_rows();
+        held.extend(cells(&batch.slice(0, batch.num_rows().min(room)))?);
+        if batch.num_rows() > room {
+            last.push_back(batch.slice(room, batch.num_rows() - room));
+        }
+        if limit == usize::MAX && held.len() >= LAYOUT_ROWS {
             printer.print(&held, out)?;
             held.clear();
         }
     }
-    if !held.is_empty() || printer.shown == 0 {
-        printer.print(&held, out)?;
-    }
-    out.flush()?;
-    let shown = printer.shown;
-    let until = Instant::now() + COUNT_FOR;
     let mut counted_all = true;
-    if rows >= limit {
-        while let Some(batch) = batches.next().await {
-            rows += batch?.num_rows();
-            if Instant::now() > until {
-                counted_all = false;
-                break;
-            }
+    if rows <= limit {
+        if !held.is_empty() || printer.shown == 0 {
+            printer.print(&held, out)?;
+        }
+        return Ok(Written { rows, first: printer.shown, last: 0, counted_all, hidden: printer.hidden });
+    }
+    let tail = (limit / 4).min(TAIL_ROWS_MAX);
+    let gap = held.split_off(limit - tail);
+    printer.fix_layout(&[held.as_slice(), gap.as_slice()].concat(), out)?;
+    printer.print(&held, out)?;
+    out.flush()?;
+    let until = Instant::now() + COUNT_FOR;
+    while let Some(batch) = batches.next().await {
+        let batch = batch?;
+        rows += batch.num_rows();
+        last.push_back(batch);
+        while last.len() > 1 && last.iter().skip(1).map(RecordBatch::num_rows).sum::<usize>() >= tail {
+            last.pop_front();
+        }
+        if Instant::now() > until {
+            counted_all = false;
+            break;
         }
     }
-    Ok(Written { rows, shown, counted_all })
+    if !counted_all || tail == 0 {
+        // The end is not known: on with the beginning.
+        printer.print(&gap, out)?;
+        return Ok(Written { rows, first: printer.shown, last: 0, counted_all, hidden: printer.hidden });
+    }
+    let mut end = gap;
+    for batch in &last {
+        end.extend(cells(&batch.slice(batch.num_rows().saturating_sub(tail), batch.num_rows().min(tail)))?);
+    }
+    let end = end.split_off(end.len() - tail);
+    let first = printer.shown;
+    let mark = if look.style.unicode { "⋮" } else { ":" };
+    writeln!(out, " {mark}")?;
+    printer.shown = rows - tail;
+    printer.print(&end, out)?;
+    Ok(Written { rows, first, last: tail, counted_all, hidden: printer.hidden })
+}
+
+/// How rows are laid out: fixed by the first ones.
+enum Shape {
+    /// One line a row.
+    Lines(Layout),
+    /// One line a row, with these columns only.
+    Part(Layout, Vec<usize>),
+    /// One line a column.
+    Expanded,
 }
 
 struct Printer<'a> {
     columns: Vec<Column>,
     look: &'a Look,
-    /// Set with the first rows; `Some(None)` means one line per column.
-    layout: Option<Option<Layout>>,
+    layout: Option<Shape>,
+    /// Names of columns that did not fit.
+    hidden: Vec<String>,
+    /// The number of the last row shown.
     shown: usize,
 }
 
 impl Printer<'_> {
-    fn print(&mut self, rows: &[Vec<Cell>], out: &mut dyn Write) -> io::Result<()> {
+    /// Chooses widths by these rows and writes the headings.
+    fn fix_layout(&mut self, rows: &[Vec<Cell>], out: &mut dyn Write) -> io::Result<()> {
         let style = &self.look.style;
+        let (shape, head) = match self.look.expanded {
+            Expanded::On => (Shape::Expanded, String::new()),
+            Expanded::Off => lines(Layout::nearly(&self.columns, rows, style), &self.columns, style),
+            Expanded::Auto => match Layout::fit(&self.columns, rows, style) {
+                Some(layout) => lines(layout, &self.columns, style),
+                None if rows.len() <= EXPANDED_ROWS_MAX => (Shape::Expanded, String::new()),
+                None => {
+                    let shown = Layout::some(&self.columns, rows, style);
+                    let (columns, rows) = table::pick(&self.columns, rows, &shown);
+                    let hidden = (0..self.columns.len()).filter(|at| !shown.contains(at));
+                    self.hidden = hidden.map(|at| self.columns[at].name.clone()).collect();
+                    let layout = Layout::nearly(&columns, &rows, style);
+                    let head = layout.head(&columns, style);
+                    (Shape::Part(layout, shown), head)
+                }
+            },
+        };
+        self.layout = Some(shape);
+        out.write_all(head.as_bytes())
+    }
+
+    fn print(&mut self, rows: &[Vec<Cell>], out: &mut dyn Write) -> io::Result<()> {
         if self.layout.is_none() {
-            let layout = match self.look.expanded {
-                Expanded::On => None,
-                Expanded::Auto => Layout::fit(&self.columns, rows, style),
-                Expanded::Off => Some(Layout::nearly(&self.columns, rows, style)),
-            };
-            if let Some(layout) = &layout {
-                out.write_all(layout.head(&self.columns, style).as_bytes())?;
-            }
-            self.layout = Some(layout);
+            self.fix_layout(rows, out)?;
         }
-        let text = match self.layout.as_ref().and_then(Option::as_ref) {
-            Some(layout) => layout.rows(&self.columns, rows, style),
-            None => table::expanded(&self.columns, rows, self.shown + 1, style),
+        let style = &self.look.style;
+        let text = match &self.layout {
+            Some(Shape::Lines(layout)) => layout.rows(&self.columns, rows, style),
+            Some(Shape::Part(layout, shown)) => {
+                let (columns, rows) = table::pick(&self.columns, rows, shown);
+                layout.rows(&columns, &rows, style)
+            }
+            Some(Shape::Expanded) | None => table::expanded(&self.columns, rows, self.shown + 1, style),
         };
         self.shown += rows.len();
         out.write_all(text.as_bytes())
     }
+}
+
+fn lines(layout: Layout, columns: &[Column], style: &Style) -> (Shape, String) {
+    let head = layout.head(columns, style);
+    (Shape::Lines(layout), head)
 }
 
 /// `EXPLAIN` answers with plans of many lines each: shown as they are, under their names.
@@ -205,7 +284,7 @@ where
         }
         rows += batch.num_rows();
     }
-    Ok(Written { rows, shown: rows, counted_all: true })
+    Ok(Written::all(rows))
 }
 
 fn is_explain(schema: &SchemaRef) -> bool {
@@ -225,13 +304,19 @@ where
         rows += batch.num_rows();
         out.flush()?;
     }
-    Ok(Written { rows, shown: rows, counted_all: true })
+    Ok(Written::all(rows))
 }
 
-async fn write_json<S>(mut batches: S, out: &mut (dyn Write + Send)) -> Result<Written, OutputError>
+async fn write_json<S>(schema: &SchemaRef, mut batches: S, out: &mut (dyn Write + Send)) -> Result<Written, OutputError>
 where
     S: Stream<Item = Result<RecordBatch, QueryError>> + Unpin + Send,
 {
+    if let Some(twice) = json::name_twice(schema) {
+        return Err(OutputError::Query(QueryError::Refused {
+            what: format!("two columns of the result are named '{twice}', and a JSON object holds a name once"),
+            hint: "give one of them another name with AS, or use CSV".to_owned(),
+        }));
+    }
     let mut rows = 0;
     while let Some(batch) = batches.next().await {
         let batch = batch?;
@@ -241,7 +326,7 @@ where
         out.flush()?;
         rows += batch.num_rows();
     }
-    Ok(Written { rows, shown: rows, counted_all: true })
+    Ok(Written::all(rows))
 }
 
 fn failed(error: arrow::error::ArrowError) -> OutputError {
@@ -313,7 +398,20 @@ mod tests {
     #[test]
     fn csv_tells_null_from_empty_and_quotes() {
         let (out, _) = run(vec![batch(0, 2)], &look(Format::Csv));
-        assert_eq!(out, "n,text,list,at\n0,\"a \"\"0\"\", b\",\"[1, ]\",1970-01-01T00:00:00Z\n1,,\"[1, ]\",1970-01-01T00:00:01.500Z\n");
+        assert_eq!(
+            out,
+            "n,text,list,at\n0,\"a \"\"0\"\", b\",\"[1,null]\",1970-01-01T00:00:00Z\n1,,\"[1,null]\",1970-01-01T00:00:01.500Z\n"
+        );
+    }
+
+    #[test]
+    fn json_refuses_two_columns_of_one_name() {
+        let one = || Arc::new(Int64Array::from(vec![1])) as Arc<dyn Array>;
+        let twice = RecordBatch::try_from_iter([("n", one()), ("n", one())]).unwrap();
+        let (look, mut out) = (look(Format::Json), Vec::new());
+        let written = write(twice.schema(), stream::iter([Ok(twice)]), &look, &mut out);
+        let error = futures::executor::block_on(written).unwrap_err().to_string();
+        assert!(error.contains("two columns of the result are named 'n'"), "{error}");
     }
 
     #[test]
@@ -331,13 +429,39 @@ mod tests {
         let look = Look { row_limit: 3, style: Style { width: Some(80), unicode: false, color: false }, ..look(Format::Table) };
         let (out, written) = run(vec![batch(0, 2), batch(2, 5)], &look);
         assert_eq!(out.lines().count(), 2 + 3, "{out}");
-        assert_eq!(written, Written { rows: 7, shown: 3, counted_all: true });
+        assert_eq!(written, Written { rows: 7, first: 3, last: 0, counted_all: true, hidden: Vec::new() });
+    }
+
+    #[test]
+    fn a_long_result_shows_its_head_and_its_tail() {
+        let look = Look { row_limit: 8, style: Style { width: Some(80), unicode: true, color: false }, ..look(Format::Table) };
+        for cuts in [vec![20], vec![5, 5, 5, 5], vec![8, 1, 11], vec![9, 10, 1]] {
+            let mut from = 0;
+            let batches = cuts.iter().map(|rows| (batch(from, *rows), from += rows).0).collect();
+            let (out, written) = run(batches, &look);
+            let numbers: Vec<&str> = out.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+            assert_eq!(numbers, ["0", "1", "2", "3", "4", "5", "⋮", "18", "19"], "{cuts:?}\n{out}");
+            assert_eq!(written, Written { rows: 20, first: 6, last: 2, counted_all: true, hidden: Vec::new() }, "{cuts:?}");
+        }
+        let (out, written) = run(vec![batch(0, 8)], &look);
+        assert_eq!((out.lines().count(), written.first), (2 + 8, 8), "{out}");
+    }
+
+    #[test]
+    fn many_wide_rows_show_the_columns_that_fit() {
+        let column = |n: i32| (format!("column_{n}"), Arc::new(Float64Array::from(vec![1.5; 9])) as Arc<dyn Array>);
+        let wide = RecordBatch::try_from_iter((0..20).map(column)).unwrap();
+        let look = Look { style: Style { width: Some(60), unicode: false, color: false }, ..look(Format::Table) };
+        let (out, written) = run(vec![wide], &look);
+        assert_eq!(out.lines().count(), 2 + 9, "{out}");
+        assert!(out.lines().all(|line| line.len() <= 60) && out.contains("colu…"), "{out}");
+        assert!(written.hidden.len() < 20 && written.hidden.last().is_some_and(|name| name == "column_19"), "{written:?}");
     }
 
     #[test]
     fn a_table_elsewhere_streams_every_row() {
         let (out, written) = run(vec![batch(0, 900), batch(900, 900), batch(1800, 10)], &look(Format::Table));
-        assert_eq!((out.lines().count(), written.shown), (2 + 1810, 1810));
+        assert_eq!((out.lines().count(), written.first), (2 + 1810, 1810));
         assert!(out.starts_with("    n | text"), "{out}");
     }
 

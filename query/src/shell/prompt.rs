@@ -1,12 +1,16 @@
 //! The prompt: line editing, history, completion, colours; and what Ctrl-C and Ctrl-D mean.
 //!
-//! Ctrl-C empties the line; on an empty line, a second one leaves, as Ctrl-D does at once.
+//! Ctrl-C empties the line; on a line that was empty already, a second one leaves, as Ctrl-D does at once.
+//!
+//! Programs, and terminals without bracketed paste, send many lines at once. What stands after the first Enter is kept for the next
+//! prompt (rustyline's feature `buffer-redux`), and a tab in it is a tab.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustyline::completion::{Completer, Pair};
 use rustyline::config::Configurer;
@@ -23,6 +27,8 @@ use super::{Backend, Outcome, Shell, ShellError, input};
 
 /// Lines remembered.
 const HISTORY_LINES_MAX: usize = 5000;
+/// Keys that follow one another faster than this were not typed by a person.
+const BURST_US: u64 = 4_000;
 /// Completion waits no longer than this for the warehouse.
 const LOOKUP_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -45,6 +51,7 @@ impl Shell {
                         return Ok(());
                     }
                 }
+                Err(ReadlineError::Interrupted) if editor.helper().is_some_and(Assistant::has_text) => interrupted = false,
                 Err(ReadlineError::Interrupted) if interrupted => return Ok(()),
                 Err(ReadlineError::Interrupted) => {
                     interrupted = true;
@@ -58,11 +65,6 @@ impl Shell {
 
     /// Runs all that one Enter sent; the first failure ends it, the prompt returns.
     async fn run_typed(&mut self, text: &str) -> Outcome {
-        match text.trim().trim_end_matches(';').to_lowercase().as_str() {
-            "exit" | "quit" => return Outcome::Leave,
-            "help" => return self.run_command(super::Command::Help).await,
-            _ => {}
-        }
         for unit in input::split(text) {
             match self.run_unit(text, &unit, None).await {
                 Outcome::Done => {}
@@ -87,6 +89,9 @@ impl Shell {
             names: Names::default(),
             backend: self.backend.clone(),
             columns: Mutex::default(),
+            has_text: AtomicBool::new(false),
+            begun: Instant::now(),
+            last_key_us: AtomicU64::new(0),
             history: HistoryHinter::new(),
             color: self.options.color,
         };
@@ -128,11 +133,31 @@ struct Assistant {
     backend: Backend,
     /// Columns by table, asked for when Tab needs them.
     columns: Mutex<HashMap<String, Vec<String>>>,
+    /// Whether something stands in the line. Ctrl-C comes without the line.
+    has_text: AtomicBool,
+    begun: Instant,
+    /// When the line last changed, from `begun`.
+    last_key_us: AtomicU64,
     history: HistoryHinter,
     color: bool,
 }
 
 impl Assistant {
+    fn has_text(&self) -> bool {
+        self.has_text.load(Ordering::Relaxed)
+    }
+
+    /// Called whenever the line has changed, and when a new one begins.
+    fn line_changed(&self, line: &str) {
+        self.has_text.store(!line.trim().is_empty(), Ordering::Relaxed);
+        self.last_key_us.store(self.begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the key before came just now.
+    fn in_burst(&self) -> bool {
+        (self.begun.elapsed().as_micros() as u64).saturating_sub(self.last_key_us.load(Ordering::Relaxed)) < BURST_US
+    }
+
     /// The columns of the tables that `text` names, as far as the warehouse tells them in time.
     fn columns_of(&self, text: &str) -> HashMap<String, Vec<String>> {
         let mut known = self.columns.lock().expect("lock");
@@ -155,6 +180,9 @@ impl Completer for Assistant {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        if self.in_burst() {
+            return Ok((pos, vec![Pair { display: String::new(), replacement: "\t".to_owned() }]));
+        }
         let (start, found) = complete(line, pos, &self.names, &self.columns_of(line));
         let only = found.len() == 1;
         let pair = |candidate: String| {
@@ -193,6 +221,7 @@ impl Hinter for Assistant {
     type Hint = Shown;
 
     fn hint(&self, line: &str, pos: usize, context: &Context<'_>) -> Option<Shown> {
+        self.line_changed(line);
         let earlier = self.history.hint(line, pos, context).map(Shown::Earlier);
         earlier.or_else(|| (pos == line.len() && line.ends_with('\n')).then_some(Shown::NotYet))
     }
@@ -201,9 +230,11 @@ impl Hinter for Assistant {
 impl Validator for Assistant {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let text = context.input();
-        let word = text.trim().to_lowercase();
-        let bare_word = matches!(word.as_str(), "exit" | "quit" | "help");
-        Ok(if bare_word || input::is_complete(text) { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
+        Ok(if super::command::bare_word(text).is_some() || input::is_complete(text) {
+            ValidationResult::Valid(None)
+        } else {
+            ValidationResult::Incomplete
+        })
     }
 }
 

@@ -1,14 +1,17 @@
 //! Rows as a table for people. Pure: values in, text out.
 //!
-//! Columns shrink to fit the width given (text only: a cut number would be a lie); when that is not enough, rows are shown
-//! one line per column. Control characters in values are made visible, so that data cannot steer the terminal.
+//! Columns shrink to fit the width given: headings that are wider than what stands below them first, then texts (a cut number would be
+//! a lie). When that is not enough, the first columns are shown that fit; with few rows, one line per column. Texts that differ look
+//! different also when cut. Control characters in values are made visible, so that data cannot steer the terminal.
+
+use std::collections::HashSet;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Least width a text column is cut to.
 const TEXT_WIDTH_MIN: usize = 12;
 /// Least width a heading is cut to.
-const HEADING_WIDTH_MIN: usize = 8;
+const HEADING_WIDTH_MIN: usize = 5;
 
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +48,28 @@ pub struct Style {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     widths: Vec<usize>,
+    /// Columns whose texts are told apart by their ends: these are cut in the middle.
+    middle: Vec<bool>,
 }
 
-/// Makes control characters visible.
+/// Makes visible what would steer the terminal: control characters, and marks that turn the direction of what follows.
 pub fn visible(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
+    if !text.chars().any(steers) {
         return text.to_owned();
     }
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// The same for text of several lines.
+pub fn visible_lines(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
+}
+
+fn steers(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let unseen =
+        matches!(c, '\u{ad}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}');
+    c.is_control() || turns || unseen
 }
 
 impl Layout {
@@ -66,34 +83,42 @@ impl Layout {
         Self::squeeze(columns, rows, style).unwrap_or_else(|narrowest| narrowest)
     }
 
-    /// Cuts the widest text column until all fit; the narrowest layout as an error if they do not.
-    fn squeeze(columns: &[Column], rows: &[Vec<Cell>], style: &Style) -> Result<Self, Self> {
-        let mut widths: Vec<usize> = Vec::with_capacity(columns.len());
-        let mut least: Vec<usize> = Vec::with_capacity(columns.len());
-        for (at, column) in columns.iter().enumerate() {
-            let heading = column.name.width();
-            let cells = rows.iter().map(|row| cell_text(&row[at]).width()).max().unwrap_or(0);
-            let uncut = if column.number || column.whole { cells } else { cells.min(TEXT_WIDTH_MIN) };
-            widths.push(heading.max(cells));
-            least.push(uncut.max(heading.min(HEADING_WIDTH_MIN)));
-        }
-        let Some(limit) = style.width else { return Ok(Self { widths }) };
-        // ` a │ b ` takes three characters a column, less the last bar.
-        let frame = (3 * columns.len()).saturating_sub(1);
-        loop {
-            let total: usize = widths.iter().sum::<usize>() + frame;
-            if total <= limit {
-                return Ok(Self { widths });
+    /// The columns to show of those that do not fit together: first those without any value are left out, then the last ones.
+    pub fn some(columns: &[Column], rows: &[Vec<Cell>], style: &Style) -> Vec<usize> {
+        let has_values = |at: &usize| rows.iter().any(|row| row[*at] != Cell::Null);
+        let mut shown: Vec<usize> = (0..columns.len()).filter(has_values).collect();
+        while shown.len() > 1 {
+            let (some, of_some) = pick(columns, rows, &shown);
+            if Self::fit(&some, &of_some, style).is_some() {
+                break;
             }
-            let over = total - limit;
-            let Some(widest) = (0..widths.len()).filter(|at| widths[*at] > least[*at]).max_by_key(|at| widths[*at]) else {
-                return Err(Self { widths });
-            };
-            // Down to the next widest, so that columns become alike instead of one being crushed.
-            let next = (0..widths.len()).filter(|at| *at != widest && widths[*at] > least[*at]).map(|at| widths[at]).max().unwrap_or(0);
-            let step = over.min((widths[widest] - next).max(1));
-            widths[widest] = widths[widest].saturating_sub(step).max(least[widest]);
+            shown.pop();
         }
+        shown
+    }
+
+    /// Narrows columns until all fit; the narrowest layout as an error if they do not.
+    fn squeeze(columns: &[Column], rows: &[Vec<Cell>], style: &Style) -> Result<Self, Self> {
+        let headings: Vec<usize> = columns.iter().map(|column| column.name.width()).collect();
+        let widest = |at: usize| rows.iter().map(|row| cell_text(&row[at]).width()).max().unwrap_or(0);
+        let cells: Vec<usize> = (0..columns.len()).map(widest).collect();
+        let mut widths: Vec<usize> = headings.iter().zip(&cells).map(|(heading, cells)| *heading.max(cells)).collect();
+        let laid_out = |widths: Vec<usize>| {
+            let alike = |at: usize| widths[at] < cells[at] && alike_when_cut(rows, at, widths[at]);
+            Self { middle: (0..widths.len()).map(alike).collect(), widths }
+        };
+        let Some(limit) = style.width else { return Ok(laid_out(widths)) };
+        // ` a │ b ` takes three characters a column, less the last bar.
+        let room = (limit + 1).saturating_sub(3 * columns.len());
+        // Names and other values are worth more than the headings above them.
+        let uncut: Vec<usize> = headings.iter().zip(&cells).map(|(heading, cells)| *cells.max(heading.min(&HEADING_WIDTH_MIN))).collect();
+        let least = |at: usize| {
+            let cell = if columns[at].number || columns[at].whole { cells[at] } else { cells[at].min(TEXT_WIDTH_MIN) };
+            cell.max(headings[at].min(HEADING_WIDTH_MIN))
+        };
+        let least: Vec<usize> = (0..columns.len()).map(least).collect();
+        let fits = narrow(&mut widths, &uncut, room) || narrow(&mut widths, &least, room);
+        if fits { Ok(laid_out(widths)) } else { Err(laid_out(widths)) }
     }
 
     /// Headings and the line below them.
@@ -126,8 +151,13 @@ impl Layout {
                 if at > 0 {
                     out.push_str(bar);
                 }
-                // Without a limit nothing is cut: a later row wider than the first ones only shifts its own line.
-                let text = if style.width.is_some() { cut(cell_text(cell), self.widths[at]) } else { cell_text(cell).to_owned() };
+                // What is not cut, and wider than the first rows were, only shifts its own line.
+                let whole = style.width.is_none() || columns[at].number || columns[at].whole;
+                let text = match cell_text(cell) {
+                    text if whole => text.to_owned(),
+                    text if self.middle[at] => cut_in_the_middle(text, self.widths[at]),
+                    text => cut(text, self.widths[at]),
+                };
                 let padded = pad(&text, self.widths[at], columns[at].number, at + 1 == row.len());
                 match cell {
                     Cell::Null => out.push_str(&paint(&padded, "2", style)),
@@ -138,6 +168,34 @@ impl Layout {
         }
         out
     }
+}
+
+/// Takes from the widest columns until all fit into `room`, none below its least. Down to the next widest each time, so that columns
+/// become alike instead of one being crushed. False if they do not fit.
+fn narrow(widths: &mut [usize], least: &[usize], room: usize) -> bool {
+    loop {
+        let over = widths.iter().sum::<usize>().saturating_sub(room);
+        if over == 0 {
+            return true;
+        }
+        let wide = |at: &usize| widths[*at] > least[*at];
+        let Some(widest) = (0..widths.len()).filter(wide).max_by_key(|at| widths[*at]) else { return false };
+        let next = (0..widths.len()).filter(|at| *at != widest && wide(at)).map(|at| widths[at]).max().unwrap_or(0);
+        let step = over.min((widths[widest] - next).max(1));
+        widths[widest] = widths[widest].saturating_sub(step).max(least[widest]);
+    }
+}
+
+/// Some of the columns, and of each row.
+pub fn pick(columns: &[Column], rows: &[Vec<Cell>], shown: &[usize]) -> (Vec<Column>, Vec<Vec<Cell>>) {
+    let of_row = |row: &Vec<Cell>| shown.iter().map(|at| row[*at].clone()).collect();
+    (shown.iter().map(|at| columns[*at].clone()).collect(), rows.iter().map(of_row).collect())
+}
+
+/// Whether texts of a column that differ look the same when their ends are cut off.
+fn alike_when_cut(rows: &[Vec<Cell>], at: usize, width: usize) -> bool {
+    let texts: HashSet<&str> = rows.iter().map(|row| cell_text(&row[at])).collect();
+    texts.iter().map(|text| cut(text, width)).collect::<HashSet<_>>().len() < texts.len()
 }
 
 /// Rows shown one line per column; `first` is the number of the first row.
@@ -188,6 +246,23 @@ pub fn cut(text: &str, width: usize) -> String {
     }
     out.push('…');
     out
+}
+
+/// As [`cut`], but what is left out is the middle.
+fn cut_in_the_middle(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let front = cut(text, width / 2 + 1);
+    let mut room = width.saturating_sub(front.width());
+    let fits = |c: &char| {
+        let wide = c.width().unwrap_or(0);
+        let fits = wide <= room;
+        room = if fits { room - wide } else { 0 };
+        fits
+    };
+    let back: Vec<char> = text.chars().rev().take_while(fits).collect();
+    front + &back.into_iter().rev().collect::<String>()
 }
 
 fn pad(text: &str, width: usize, right: bool, last: bool) -> String {
@@ -255,6 +330,35 @@ mod tests {
     }
 
     #[test]
+    fn headings_give_way_before_names_and_names_stay_different() {
+        let columns = [column("pipeline", false), column("a_very_long_heading", true), column("deduplicated", true), column("lag", true)];
+        let names = ["gold.trips_by_city_and_hour", "gold.trips_by_city_and_day", "gold.trips_by_driver"];
+        let rows: Vec<Vec<Cell>> = names.iter().map(|name| vec![text(name), text("7"), text("12"), Cell::Null]).collect();
+        let wide = table(&columns, &rows, &Style { width: Some(60), ..PLAIN });
+        assert!(names.iter().all(|name| wide.contains(name)), "{wide}");
+        let narrow = table(&columns, &rows, &Style { width: Some(45), ..PLAIN });
+        assert!(narrow.lines().all(|line| line.width() <= 45), "{narrow}");
+        let shown: HashSet<&str> = narrow.lines().skip(2).map(|line| line.split('│').next().unwrap_or_default()).collect();
+        assert_eq!(shown.len(), 3, "{narrow}");
+        assert!(narrow.contains("and_hour") && narrow.contains("and_day"), "{narrow}");
+    }
+
+    #[test]
+    fn of_columns_that_do_not_fit_the_first_with_values_are_shown() {
+        let columns: Vec<Column> = (0..6).map(|n| column(&format!("column_{n}"), true)).collect();
+        let row: Vec<Cell> = (0..6).map(|n| if n == 1 { Cell::Null } else { text(&"9".repeat(10)) }).collect();
+        assert_eq!(Layout::some(&columns, &[row], &Style { width: Some(45), ..PLAIN }), [0, 2, 3]);
+    }
+
+    #[test]
+    fn numbers_are_never_cut() {
+        let columns = [column("n", true), column("t", false)];
+        let style = Style { width: Some(20), ..PLAIN };
+        let layout = Layout::fit(&columns, &[vec![text("1"), text("a")]], &style).expect("fits");
+        assert!(layout.rows(&columns, &[vec![text("1234567890123456789"), text("b")]], &style).contains("1234567890123456789"));
+    }
+
+    #[test]
     fn wide_characters_count_twice_and_are_cut_whole() {
         assert_eq!(cut("東京都庁", 5), "東京…");
         assert_eq!(cut("東京都庁", 8), "東京都庁");
@@ -263,6 +367,9 @@ mod tests {
     #[test]
     fn control_characters_cannot_steer_the_terminal() {
         assert_eq!(visible("a\nb\x1b[31m"), "a\\nb\\u{1b}[31m");
+        // Marks that turn the direction of what follows, and such as cannot be seen; letters of any language stay.
+        assert_eq!(visible("exe\u{202e}cod.txt \u{2066}x\u{feff}"), "exe\\u{202e}cod.txt \\u{2066}x\\u{feff}");
+        assert_eq!(visible("العربية 👩\u{200d}🚀 東京"), "العربية 👩\u{200d}🚀 東京");
     }
 
     #[test]
