@@ -10,8 +10,8 @@
 //! see is [`http`].
 
 mod catalog;
-mod counters;
 mod copy;
+mod counters;
 mod csv;
 mod error;
 mod explain;

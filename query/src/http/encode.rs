@@ -27,10 +27,8 @@ pub(super) enum Format {
 pub(super) enum Numbers {
     /// As numbers with all digits; NaN and the infinities are `null`.
     Plain,
-    /// Long ones as text; NaN and the infinities are `null`.
-    Exact,
     /// Long ones as text, and `"NaN"`, `"Infinity"`, `"-Infinity"`.
-    ExactOrNot,
+    Exact,
 }
 
 impl Format {
@@ -60,12 +58,10 @@ impl Encoder {
                     "give one of them another name with AS, or ask for format=csv",
                 )),
                 None => {
-                    let exact = |not_finite| Arc::new(ExactNumbers { not_finite });
                     let builder = WriterBuilder::new().with_explicit_nulls(true);
                     let builder = match numbers {
                         Numbers::Plain => builder,
-                        Numbers::Exact => builder.with_encoder_factory(exact(false)),
-                        Numbers::ExactOrNot => builder.with_encoder_factory(exact(true)),
+                        Numbers::Exact => builder.with_encoder_factory(Arc::new(ExactNumbers)),
                     };
                     Ok(Self::Json(builder.build::<_, JsonArray>(Vec::new())))
                 }

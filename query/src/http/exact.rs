@@ -20,10 +20,7 @@ static PLAIN: LazyLock<EncoderOptions> = LazyLock::new(|| EncoderOptions::defaul
 
 /// Writes numbers exactly.
 #[derive(Debug)]
-pub(super) struct ExactNumbers {
-    /// NaN and the infinities as text; else they are `null`.
-    pub(super) not_finite: bool,
-}
+pub(super) struct ExactNumbers;
 
 impl EncoderFactory for ExactNumbers {
     fn make_default_encoder<'a>(
@@ -45,8 +42,8 @@ impl EncoderFactory for ExactNumbers {
             DataType::Decimal64(..) => long_decimals::<Decimal64Type>(array),
             DataType::Decimal128(..) => long_decimals::<Decimal128Type>(array),
             DataType::Decimal256(..) => long_decimals::<Decimal256Type>(array),
-            DataType::Float32 if self.not_finite => not_finite::<Float32Type>(array),
-            DataType::Float64 if self.not_finite => not_finite::<Float64Type>(array),
+            DataType::Float32 => not_finite::<Float32Type>(array),
+            DataType::Float64 => not_finite::<Float64Type>(array),
             _ => return Ok(None),
         };
         let nulls = array.nulls().cloned();

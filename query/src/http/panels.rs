@@ -4,14 +4,15 @@
 //! ones are shown. So a slow panel is old, and no other is. Panels have places of their own among the queries: long ones over `/sql` turn none
 //! off. A panel whose tables do not exist yet is no error.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{SortOptions, cast, concat_batches, sort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, FieldRef, Float64Type, SchemaRef};
+use arrow::error::ArrowError;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -265,21 +266,15 @@ async fn compute(lake: &Lake, panel: &PanelDefinition) -> Result<Bytes, Problem>
             &format!("its query has: {}", columns.join(", ")),
         ));
     }
-    // Of a time line the newest rows matter, which come last; of all else those that come first.
-    let of_time = matches!(panel.chart, Chart::Line | Chart::Area);
-    let (shown, truncated) = shown(&schema, result.stream, of_time).await?;
-    let numbers = if panel.chart == Chart::Table { Numbers::ExactOrNot } else { Numbers::Exact };
-    let mut encoder = Encoder::new(Format::Json(numbers), &schema)?;
-    let rows = [encoder.rows(&shown)?, encoder.end()?].concat();
-    let columns: Vec<Value> = schema
-        .fields()
-        .iter()
-        .map(|field| json!({ "name": field.name(), "number": field.data_type().is_numeric(), "time": field.data_type().is_temporal() }))
-        .collect();
+    let mut encoder = Encoder::new(Format::Json(Numbers::Plain), &schema)?;
+    // Of a line the newest points matter, in whichever order they come; of all else what the query puts first.
+    let along = panel.x.as_ref().filter(|_| matches!(panel.chart, Chart::Line | Chart::Area)).and_then(|x| schema.index_of(x).ok());
+    let (kept, truncated) = kept(result.stream, &schema, along).await?;
+    let rows = [encoder.rows(&kept)?, encoder.end()?].concat();
     let about = json!({
-        "state": if shown.num_rows() == 0 { "empty" } else { "ready" }, "columns": columns,
-        "truncated": truncated, "kept": if of_time { "last" } else { "first" },
-        "took_ms": started.elapsed().as_millis() as u64, "as_of_ms": now_ms(),
+        "state": if kept.num_rows() == 0 { "empty" } else { "ready" }, "truncated": truncated,
+        "kept": if along.is_some() { "last" } else { "first" }, "columns": columns(&schema),
+        "not_finite": not_finite(&kept), "took_ms": started.elapsed().as_millis() as u64, "as_of_ms": now_ms(),
     });
     // The rows are JSON already: they become the last member.
     let mut body = about.to_string().into_bytes();
@@ -290,24 +285,71 @@ async fn compute(lake: &Lake, panel: &PanelDefinition) -> Result<Bytes, Problem>
     Ok(body.into())
 }
 
-/// The first rows of a result, or the last ones, and whether there are more.
-async fn shown(schema: &SchemaRef, mut stream: SendableRecordBatchStream, last: bool) -> Result<(RecordBatch, bool), Problem> {
-    let (mut batches, mut rows, mut truncated) = (VecDeque::<RecordBatch>::new(), 0, false);
-    while (last || rows <= ROWS_MAX)
-        && let Some(batch) = stream.next().await
-    {
-        let batch = batch.map_err(QueryError::from)?;
+/// The rows that are shown, in their order, and whether there were more: the greatest along a column, or the first.
+async fn kept(mut stream: SendableRecordBatchStream, schema: &SchemaRef, along: Option<usize>) -> Result<(RecordBatch, bool), QueryError> {
+    let failed = |why: ArrowError| QueryError::Failed(why.to_string());
+    let (mut held, mut rows, mut truncated) = (Vec::<RecordBatch>::new(), 0, false);
+    while let Some(batch) = stream.next().await {
+        let batch = batch?;
         rows += batch.num_rows();
-        batches.push_back(batch);
-        while last && batches.front().is_some_and(|first| rows - first.num_rows() >= ROWS_MAX) {
-            let first = batches.pop_front().map_or(0, |first| first.num_rows());
-            rows -= first;
-            truncated |= first > 0;
+        held.push(batch);
+        truncated |= rows > ROWS_MAX;
+        match along {
+            // Twice as many, so that a row is looked at about twice, however many there are.
+            Some(column) if rows > 2 * ROWS_MAX => {
+                let newest = greatest(&concat_batches(schema, &held).map_err(failed)?, column).map_err(failed)?;
+                (rows, held) = (newest.num_rows(), vec![newest]);
+            }
+            None if truncated => break,
+            _ => {}
         }
     }
-    let all = concat_batches(schema, batches.iter()).map_err(|why| QueryError::Failed(why.to_string()))?;
-    let from = if last { rows.saturating_sub(ROWS_MAX) } else { 0 };
-    Ok((all.slice(from, rows.min(ROWS_MAX)), truncated || rows > ROWS_MAX))
+    let all = concat_batches(schema, &held).map_err(failed)?;
+    let kept = match along {
+        Some(column) if rows > ROWS_MAX => greatest(&all, column).map_err(failed)?,
+        _ => all.slice(0, rows.min(ROWS_MAX)),
+    };
+    Ok((kept, truncated))
+}
+
+/// The rows with the greatest values of a column, in the order they had.
+fn greatest(batch: &RecordBatch, column: usize) -> Result<RecordBatch, ArrowError> {
+    let descending = SortOptions { descending: true, nulls_first: false };
+    let mut places: Vec<u32> = sort_to_indices(batch.column(column), Some(descending), Some(ROWS_MAX))?.values().to_vec();
+    places.sort_unstable();
+    take_record_batch(batch, &UInt32Array::from(places))
+}
+
+fn columns(schema: &SchemaRef) -> Vec<Value> {
+    let described = |field: &FieldRef| {
+        let kind = field.data_type();
+        let exact = kind.is_numeric() && !kind.is_floating();
+        json!({ "name": field.name(), "number": kind.is_numeric(), "exact": exact, "time": kind.is_temporal() })
+    };
+    schema.fields().iter().map(described).collect()
+}
+
+/// Where a number is none: the name of each such column, and in it by row `NaN`, `Infinity` or `-Infinity`. JSON has only `null` for them.
+fn not_finite(batch: &RecordBatch) -> Value {
+    let mut found = serde_json::Map::new();
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()).filter(|(field, _)| field.data_type().is_floating()) {
+        let Ok(column) = cast(column, &DataType::Float64) else { continue };
+        let values = column.as_primitive::<Float64Type>().iter().enumerate();
+        let named = values.filter_map(|(row, value)| Some((row.to_string(), json!(name_of(value.filter(|value| !value.is_finite())?)))));
+        let named: serde_json::Map<String, Value> = named.collect();
+        if !named.is_empty() {
+            found.insert(field.name().clone(), named.into());
+        }
+    }
+    found.into()
+}
+
+fn name_of(not_finite: f64) -> &'static str {
+    match not_finite {
+        value if value.is_nan() => "NaN",
+        value if value > 0.0 => "Infinity",
+        _ => "-Infinity",
+    }
 }
 
 /// Tables (with their schema) that a query names and the lake does not have.

@@ -100,7 +100,7 @@ fn format_named(name: &str) -> Result<Format, Problem> {
 fn numbers_named(name: &str) -> Result<Numbers, Problem> {
     match name {
         "plain" => Ok(Numbers::Plain),
-        "exact" => Ok(Numbers::ExactOrNot),
+        "exact" => Ok(Numbers::Exact),
         other => Err(Problem::request(&format!("numbers cannot be '{other}'"), "use plain, or exact for text in place of what is rounded")),
     }
 }
