@@ -1,6 +1,7 @@
-"""Opens a page in headless Chromium and says what a person would see: python browser.py CHROMIUM URL FOLDER
+"""Opens a page in headless Chromium and says what a person would see: python browser.py CHROMIUM URL FOLDER [PROCESS]
 
 Prints JSON: for each view (a size and a colour scheme) what the console said, the state of each panel, and where the screenshot is.
+With a process, ends it at last and says as `outage` what is seen of the page then.
 Speaks the DevTools protocol over a pipe, so that phone widths and colour schemes can be set and console messages be heard.
 """
 
@@ -8,6 +9,7 @@ import base64
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,11 +31,21 @@ JSON.stringify({
   overflow: document.documentElement.scrollWidth - window.innerWidth,
   background: getComputedStyle(document.body).backgroundColor,
   health: document.getElementById("pipelines").textContent,
+  health_class: document.getElementById("health").className,
+  down: document.getElementById("down-text")?.textContent,
+  marked_up: document.querySelectorAll("main a, main b, main i").length,
   fresh: document.getElementById("fresh").className,
   height: document.documentElement.scrollHeight,
   panels: Object.fromEntries([...document.querySelectorAll(".card")].map((card) => [card.id.replace("panel-", ""), {
     state: card.dataset.state,
     title: card.querySelector("h2").textContent,
+    answers: Number(card.dataset.answers ?? 0),
+    text: card.querySelector(".rows").hidden ? card.querySelector(".plot").textContent : card.querySelector(".rows").textContent,
+    button: card.querySelector(".as-table").getAttribute("aria-label"),
+    age: card.querySelector(".age")?.hidden ? "" : card.querySelector(".age")?.textContent,
+    lines: Object.fromEntries([...card.querySelectorAll(".traces")].map((trace) => [
+      trace.querySelector(".legendtext")?.textContent, trace.querySelector(".legendlines path")?.style.stroke])),
+    bars: [...card.querySelectorAll(".point path")].map((bar) => bar.style.fill),
     said: card.querySelector(".say").hidden ? "" : card.querySelector(".say").textContent,
     drawn: card.querySelectorAll(".js-line, .point path, .points .point, tbody tr").length,
     cut: card.scrollWidth - card.clientWidth,
@@ -106,7 +118,7 @@ class Browser:
         return said
 
 
-def look(browser, url, name, folder):
+def look(browser, url, name, folder, process=None):
     width, height, scheme, mobile = VIEWS[name]
     target = browser.call("Target.createTarget", url="about:blank")["targetId"]
     session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -132,11 +144,16 @@ def look(browser, url, name, folder):
             break
         time.sleep(0.05)
     time.sleep(0.7)
+    if process:
+        os.kill(process, signal.SIGKILL)
+        until = time.monotonic() + DRAWN_S_MAX
+        while time.monotonic() < until and not (facts()["down"] and any(panel["age"] for panel in facts()["panels"].values())):
+            time.sleep(0.2)
     seen = facts()
     seen["first_heights"] = first
     size = {"x": 0, "y": 0, "width": width, "height": seen["height"], "scale": 1}
     picture = browser.call("Page.captureScreenshot", session, format="png", captureBeyondViewport=True, clip=size)["data"]
-    path = pathlib.Path(folder) / f"{name}.png"
+    path = pathlib.Path(folder) / (f"{name}-outage.png" if process else f"{name}.png")
     path.write_bytes(base64.b64decode(picture))
     seen["screenshot"] = str(path)
     seen["console"] = browser.said(session)
@@ -146,10 +163,14 @@ def look(browser, url, name, folder):
 
 def main():
     chromium, url, folder = sys.argv[1:4]
+    process = int(sys.argv[4]) if len(sys.argv) > 4 else None
     with tempfile.TemporaryDirectory(dir=folder) as profile:
         browser = Browser(chromium, profile)
         try:
-            print(json.dumps({name: look(browser, url, name, folder) for name in VIEWS}))
+            views = {name: look(browser, url, name, folder) for name in VIEWS}
+            if process:
+                views["outage"] = look(browser, url, "desktop-light", folder, process)
+            print(json.dumps(views))
         finally:
             browser.process.kill()
             browser.process.wait()

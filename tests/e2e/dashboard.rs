@@ -25,10 +25,12 @@ pub fn address_said(running: &mut Running) -> SocketAddr {
 }
 
 /// What the browser saw, by view.
-fn looked_at(address: SocketAddr, folder: &Path) -> Value {
+fn looked_at(address: SocketAddr, folder: &Path, to_end: Option<u32>) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser.py");
     let python = tool("python").join("bin/python");
-    let output = Command::new(python).arg(script).arg(tool("chromium")).arg(format!("http://{address}/")).arg(folder).output();
+    let mut command = Command::new(python);
+    command.arg(script).arg(tool("chromium")).arg(format!("http://{address}/")).arg(folder);
+    let output = command.args(to_end.map(|process| process.to_string())).output();
     let output = output.expect("Python starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
@@ -83,17 +85,138 @@ fn every_panel_is_drawn_on_a_desk_and_on_a_phone() {
     let totals = sql(address, "SELECT pipeline, rows_in AS n FROM system.pipelines ORDER BY 1").json();
     assert_eq!(epochs, totals, "epochs do not add up to their pipelines");
 
-    let views = looked_at(address, folder.path());
-    // For a person to look at: kept when asked for.
-    if let Some(keep) = std::env::var_os("KEEP_SCREENSHOTS") {
-        std::fs::create_dir_all(&keep).expect("a folder");
-        for entry in std::fs::read_dir(folder.path()).expect("a folder").flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == "png") {
-                std::fs::copy(entry.path(), Path::new(&keep).join(entry.file_name())).expect("a copy");
-            }
+    let views = looked_at(address, folder.path(), None);
+    keep_screenshots(folder.path(), "");
+    check_views(&views);
+}
+
+/// For a person to look at: kept when asked for.
+fn keep_screenshots(folder: &Path, prefix: &str) {
+    let Some(keep) = std::env::var_os("KEEP_SCREENSHOTS") else { return };
+    std::fs::create_dir_all(&keep).expect("a folder");
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "png") {
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            std::fs::copy(entry.path(), Path::new(&keep).join(name)).expect("a copy");
         }
     }
-    check_views(&views);
+}
+
+/// A server over a project of panels alone.
+fn panels(folder: &Path, definitions: &str) -> Running {
+    let (sql, warehouse) = (folder.join("sql"), folder.join("warehouse").display().to_string());
+    std::fs::create_dir_all(&sql).expect("a folder");
+    std::fs::write(sql.join("panels.sql"), definitions).expect("definitions");
+    Watershed::new(["apply", &sql.display().to_string(), "--yes", "--warehouse", &warehouse]).succeeds();
+    Watershed::new(["serve", "--warehouse", &warehouse]).start()
+}
+
+/// Names that would be links, bold, references or nothing if they were read as markup; two that look alike; one that comes twice.
+const HOSTILE: &str = "(VALUES ('<a href=\"//evil.eu\">hi</a>', 9, 1.0, 1.0), ('<b>bold</b>', 8, 2.0, 2.0), ('A<B & C>D', 7, 3.0, 1.0),
+    ('&lt;i&gt;', 6, 1.0, 3.0), ('%{x} 5 %', 5, 2.0, 1.0), ('a_b', 4, 3.0, 3.0), ('a b', 3, 1.5, 1.5), ('twice', 2, 2.5, 2.5), ('twice', 1, 2.5, 1.5))
+    AS t(name, n, lon, lat)";
+
+#[test]
+fn data_is_shown_as_it_is_whatever_it_says() {
+    let folder = folder("hostile-");
+    let mut definitions = String::new();
+    for (chart, columns) in [
+        ("bar", "x = 'name', y = 'n', series = 'name'"),
+        ("funnel", "x = 'name', y = 'n'"),
+        ("map", "x = 'lon', y = 'lat', size = 'n', label = 'name', series = 'name'"),
+    ] {
+        let unit = "unit = '<b>units</b> %{x}'";
+        definitions.push_str(&format!(
+            "CREATE PANEL {chart}_panel WITH (title = '{chart}', chart = '{chart}', {columns}, {unit}) AS SELECT * FROM {HOSTILE} ORDER BY n DESC;\n"
+        ));
+    }
+    for chart in ["line", "area"] {
+        definitions.push_str(&format!(
+            "CREATE PANEL {chart}_panel WITH (title = '{chart}', chart = '{chart}', x = 'at', y = 'n', series = 'name') AS
+             SELECT name, n + value AS n, to_timestamp_seconds(value * 60) AS at FROM {HOSTILE} CROSS JOIN generate_series(1, 3);\n"
+        ));
+    }
+    definitions.push_str(
+        "CREATE PANEL numbers WITH (title = 'Numbers', chart = 'table') AS
+         SELECT 9007199254740993 AS big, CAST('12345678901234567.89' AS DECIMAL(30, 2)) AS exact, CAST('NaN' AS DOUBLE) AS nan, CAST(NULL AS DOUBLE) AS none,
+         0.1 + 0.2 AS sum, repeat('long ', 600) AS remark, 'seen' AS after;
+         CREATE PANEL newest WITH (title = 'Newest', chart = 'line', x = 'at', y = 'value', wide = true) AS
+         SELECT value, to_timestamp_seconds(value) AS at FROM generate_series(1, 12000) ORDER BY at;",
+    );
+    let mut server = panels(folder.path(), &definitions);
+    let address = address_said(&mut server);
+
+    let answer = get(address, "/panels/newest").json();
+    let values: Vec<i64> = answer["rows"].as_array().expect("rows").iter().map(|row| row["value"].as_i64().expect("a number")).collect();
+    assert_eq!((values.len(), values.first(), values.last()), (5_000, Some(&7_001), Some(&12_000)));
+    assert_eq!(answer["truncated"], true);
+
+    let views = looked_at(address, folder.path(), Some(server.id()));
+    keep_screenshots(folder.path(), "hostile-");
+    for (name, view) in views.as_object().expect("views").iter().filter(|(name, _)| *name != "outage") {
+        assert_eq!(view["console"], Value::from(Vec::<Value>::new()), "{name}: the console says something");
+        assert_eq!(view["marked_up"], 0, "{name}: data was read as markup");
+        let text = |panel: &str| view["panels"][panel]["text"].as_str().expect("text").replace('\u{a0}', " ");
+        for panel in ["bar_panel", "funnel_panel", "map_panel", "line_panel", "area_panel"] {
+            let text = text(panel);
+            for shown in ["<a href=\"//evil.eu\">hi</a>", "<b>bold</b>", "A<B & C>D", "&lt;i&gt;", "\"a_b\"", "\"a b\""] {
+                assert!(text.contains(shown), "{name}, {panel}: no {shown} in {text}");
+            }
+        }
+        assert_eq!(view["panels"]["bar_panel"]["bars"].as_array().map(Vec::len), Some(9), "{name}: bars were merged");
+        let numbers = text("numbers");
+        for shown in ["9,007,199,254,740,993", "12,345,678,901,234,567.89", "NaN", "–", "0.3", "seen"] {
+            assert!(numbers.contains(shown), "{name}: no {shown} in {numbers}");
+        }
+        assert!(view["overflow"].as_i64().is_some_and(|px| px <= 0), "{name}: wider than the screen");
+        assert_eq!(view["panels"]["bar_panel"]["button"], "Table: bar");
+    }
+    // The server has gone: nothing may look as if it were there.
+    let outage = &views["outage"];
+    assert!(outage["down"].as_str().is_some_and(|said| said.starts_with("No answer from the server since ")), "{outage}");
+    assert!(outage["health_class"].as_str().is_some_and(|class| class.contains("old")), "{outage}");
+    assert!(outage["fresh"].as_str().is_some_and(|class| class.contains("bad")), "{outage}");
+    let aged = outage["panels"]
+        .as_object()
+        .expect("panels")
+        .values()
+        .filter(|panel| panel["age"].as_str().is_some_and(|age| age.starts_with("as of ")));
+    assert!(aged.count() > 0, "{outage}");
+}
+
+#[test]
+fn colours_belong_to_names_and_a_slow_panel_holds_up_no_other() {
+    let names = "(VALUES ('amsterdam', 1), ('berlin', 2), ('london', 3), ('paris', 4)) AS t(city, n)";
+    let line = |position: u8| {
+        format!(
+            "CREATE PANEL line_panel WITH (title = 'Line', chart = 'line', x = 'at', y = 'n', series = 'city', position = {position}) AS
+         SELECT city, n, to_timestamp_seconds(value * 60) AS at FROM {names} CROSS JOIN generate_series(1, 3);"
+        )
+    };
+    let bar = |position: u8| {
+        format!(
+            "CREATE PANEL bar_panel WITH (title = 'Bar', chart = 'bar', x = 'city', y = 'n', series = 'city', position = {position}) AS
+         SELECT city, n FROM {names} WHERE city > 'b' ORDER BY city;"
+        )
+    };
+    let slow = "CREATE PANEL slow WITH (title = 'Slow', chart = 'table', position = 1) AS
+         SELECT max(a.value * b.value % 1003) AS n FROM generate_series(1, 1000000) a CROSS JOIN generate_series(1, 100000000) b;";
+    let seen = |definitions: String| {
+        let folder = folder("colours-");
+        let mut server = panels(folder.path(), &definitions);
+        looked_at(address_said(&mut server), folder.path(), None)
+    };
+    let (one, other) = (seen(line(1) + &bar(2)), seen(bar(1) + &line(2) + slow));
+    for name in ["desktop-light", "desktop-dark"] {
+        let panel = |views: &Value, panel: &str, what: &str| views[name]["panels"][panel][what].clone();
+        let lines = panel(&one, "line_panel", "lines");
+        assert_eq!(lines.as_object().map(serde_json::Map::len), Some(4), "{lines}");
+        assert_eq!(lines, panel(&other, "line_panel", "lines"), "{name}: colours depend on what answers first");
+        let bars = serde_json::json!([lines["berlin"], lines["london"], lines["paris"]]);
+        assert_eq!((&panel(&one, "bar_panel", "bars"), &panel(&other, "bar_panel", "bars")), (&bars, &bars), "{name}");
+        let answers = |panel: &str| other[name]["panels"][panel]["answers"].as_u64().expect("a number");
+        assert!(answers("slow") == 1 && answers("line_panel") >= 3, "{name}: {}, {}", answers("slow"), answers("line_panel"));
+    }
 }
 
 /// A number of `/metrics`, summed over its labels.

@@ -36,6 +36,7 @@ mod http;
 mod input;
 mod jobs;
 mod kafka;
+mod not_well;
 mod object_storage;
 mod people;
 mod project;

@@ -118,6 +118,53 @@ fn ctrl_c_at_the_prompt_ends_the_query_then_the_line_then_the_shell() {
 }
 
 #[test]
+fn ctrl_c_on_a_line_with_text_never_leaves() {
+    let home = folder("prompt-");
+    let shell = Watershed::new(["shell", "--warehouse", &served().warehouse]).env("HOME", home.path().display().to_string());
+    let mut shell = Terminal::start(shell, 100, 30);
+    let mut at = shell.until("watershed>", 0);
+    // Emptied by Ctrl-C three times, the last time with Ctrl-C on an empty line before.
+    for (text, empty_before) in [("SELECT one", false), ("SELECT two", false), ("SELECT 3;\x1b[D", true)] {
+        if empty_before {
+            shell.type_in(CTRL_C);
+            at = shell.until("(Ctrl-C again", at);
+            at = shell.until("watershed>", at);
+        }
+        shell.type_in(text);
+        at = shell.until(text.split_at(8).0, at);
+        shell.type_in(CTRL_C);
+        at = shell.until("watershed>", at);
+    }
+    shell.type_in("SELECT 6 * 7 AS answer;\r");
+    at = shell.until("42", at);
+    at = shell.until("watershed>", at);
+    // Text that was typed and taken back leaves an empty line.
+    shell.type_in("x\x7f");
+    for _ in 0..2 {
+        shell.type_in(CTRL_C);
+        at = shell.until("\x1b[?2004l", at);
+    }
+    assert_eq!(shell.wait().code(), Some(0), "{}", shell.shown());
+}
+
+#[test]
+fn all_lines_of_a_burst_run() {
+    let home = folder("prompt-");
+    let shell = Watershed::new(["shell", "--warehouse", &served().warehouse]).env("HOME", home.path().display().to_string());
+    let mut shell = Terminal::start(shell, 100, 30);
+    let mut at = shell.until("watershed>", 0);
+    let lines: String = (1..=40).map(|n| format!("SELECT\t{n} * 1001 AS n,\r\t'line {n}' AS t;\r")).collect();
+    shell.type_in(&lines);
+    for n in 1..=40 {
+        at = shell.until(&format!(" {} │ line {n}", n * 1001), at);
+    }
+    shell.until("watershed>", at);
+    shell.type_in("\x04");
+    assert_eq!(shell.wait().code(), Some(0), "{}", shell.shown());
+    assert!(!shell.shown().contains("possibilities"), "{}", shell.shown());
+}
+
+#[test]
 fn a_line_typed_while_the_window_changes_is_whole() {
     let home = folder("prompt-");
     let shell = Watershed::new(["shell", "--warehouse", &served().warehouse]).env("HOME", home.path().display().to_string());
