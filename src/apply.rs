@@ -44,16 +44,15 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let difference = Difference::find(&warehouse, checked).await?;
     if difference.changes.is_empty() {
         let only_text = !changes::same_text(&difference.old, &difference.new);
-        let said = if only_text { "only the text differs" } else { "nothing to change" };
         if !args.dry_run {
             difference.carry_out(&warehouse).await?;
         }
-        let done = match (only_text, args.dry_run) {
-            (true, true) => "; a dry run: it was not taken over",
-            (true, false) => "; it was taken over",
-            (false, _) => "",
-        };
-        say!("{said}: {} is otherwise as in {}{done}", warehouse.url(), folder.display());
+        let (url, folder) = (warehouse.url(), folder.display());
+        match (only_text, args.dry_run) {
+            (false, _) => say!("nothing to change: {url} is as in {folder}"),
+            (true, false) => say!("only the text differs, and was taken over: {url} is as in {folder}"),
+            (true, true) => say!("only the text differs between {url} and {folder}; a dry run: nothing was changed"),
+        }
         return Ok(0);
     }
     say!("{}:", warehouse.url());
