@@ -90,3 +90,37 @@ fn path_of(revision: u64) -> Path {
 fn revision_of(path: &Path) -> Option<u64> {
     path.filename()?.strip_suffix(".json")?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// Warehouses hold this: a later version must read it.
+    #[tokio::test]
+    async fn definitions_are_written_as_ever() {
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        let item = |name: &str, kind: &str, sql: &str| Definition { name: name.into(), kind: kind.into(), sql: sql.into() };
+        let items = vec![item("s", kind::SOURCE, "CREATE SOURCE s"), item("a.b", kind::TABLE, "CREATE STREAMING TABLE a.b")];
+        let saved = warehouse.save_definitions(&Definitions::default(), items).await.unwrap();
+        let bytes = warehouse.read(&Path::from("_watershed/definitions/00000000000000000001.json")).await.unwrap().unwrap();
+        let expected = r#"{
+  "revision": 1,
+  "items": [
+    {
+      "name": "s",
+      "kind": "source",
+      "sql": "CREATE SOURCE s"
+    },
+    {
+      "name": "a.b",
+      "kind": "streaming table",
+      "sql": "CREATE STREAMING TABLE a.b"
+    }
+  ]
+}"#;
+        assert_eq!(std::str::from_utf8(&bytes).unwrap(), expected);
+        assert_eq!(warehouse.definitions().await.unwrap(), saved);
+    }
+}
