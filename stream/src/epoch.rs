@@ -317,3 +317,68 @@ pub async fn remove(warehouse: &Warehouse, shard: &ShardId, epoch: u64) {
         tracing::debug!(epoch, %error, "old epoch record not removed");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::golden;
+
+    /// As Watershed wrote it before sinks, constraints and marks of topics came.
+    const FIRST: &str = r#"{"version":1,"pipeline":"gold.x","shard":0,"epoch":1,"writer":{"run":"r","host":"h","pid":1,"started":2},
+        "definition":"00000000deadbeef","written_ms":3,"offsets":{"0":4},"watermarks_us":{},"idle_us":{},"keyed_tasks":1,"state":{},"tables":[],
+        "counters":{"rows_in":4}}"#;
+
+    fn record() -> EpochRecord {
+        let table: TableName = "gold.x".parse().unwrap();
+        let file = StagedFile {
+            path: "day=1/part-1.parquet".into(),
+            size_bytes: 10,
+            rows: 2,
+            partition_values: [("day".to_owned(), Some("1".to_owned()))].into(),
+            stats: r#"{"numRecords":2}"#.into(),
+            modified_ms: 3,
+        };
+        let constraint = ConstraintEpoch {
+            name: "c".into(),
+            predicate: "a > 0".into(),
+            action: "WARN".into(),
+            passed: 1,
+            failed: 2,
+            epoch_passed: 3,
+            epoch_failed: 4,
+            last_failed_ms: Some(5),
+        };
+        EpochRecord {
+            version: VERSION,
+            pipeline: table.clone(),
+            shard: 0,
+            epoch: 7,
+            writer: Identity { run: "run".into(), host: "host".into(), pid: 1, started: 2 },
+            definition: "2:0123456789abcdef".into(),
+            written_ms: 1_764_288_000_000,
+            offsets: [(0, 10), (1, 20)].into(),
+            watermarks_us: [(0, 5), (1, i64::MAX)].into(),
+            idle_us: [(1, 6)].into(),
+            keyed_tasks: 2,
+            state: [("k1/0/0-60".to_string(), StateRange { file: "f.arrow".into(), offset: 8, bytes: 16 })].into(),
+            tables: vec![TableEpoch { table, table_id: "id".into(), previous_epoch: Some(6), files: vec![file] }],
+            counters: Counters { rows_in: 1, rows_out: 2, rows_late: 3, rows_quarantined: 4, ..Counters::default() },
+            source_id: Some("topic-id".into()),
+            constraints: vec![constraint],
+            sinks: vec![SinkEpoch { name: "s".into(), topic: "t".into(), at_once: true, rows: 9 }],
+        }
+    }
+
+    #[test]
+    fn records_are_written_as_ever_and_read_back() {
+        let path = Path::from("1.json");
+        let bytes = record().to_bytes();
+        golden("epoch.json", &format!("{}\n", std::str::from_utf8(&bytes).unwrap()));
+        assert_eq!(EpochRecord::from_bytes(&bytes, &path).unwrap(), record());
+        let first = EpochRecord::from_bytes(FIRST.as_bytes(), &path).unwrap();
+        assert_eq!((first.source_id, first.constraints, first.sinks, first.counters.rows_lost), (None, vec![], vec![], 0));
+        let newer = FIRST.replace(r#""version":1"#, r#""version":99"#);
+        let error = EpochRecord::from_bytes(newer.as_bytes(), &path).unwrap_err().to_string();
+        assert!(error.contains("layout 99"), "{error}");
+    }
+}

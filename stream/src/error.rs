@@ -66,7 +66,7 @@ pub enum StreamError {
     },
     /// State of another shape than the operator's.
     #[error(
-        "operator '{operator}' keeps no state, but the newest epoch has a segment '{segment}' for it; the query was changed over old state: `watershed rebuild TABLE` starts the table anew"
+        "operator '{operator}' cannot go on from segment '{segment}' of the newest epoch: the query, or how this version keeps its state, was changed over old state; `watershed rebuild TABLE` starts the table anew"
     )]
     StateMismatch {
         /// The operator.

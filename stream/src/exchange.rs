@@ -58,3 +58,49 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
     hash ^= hash >> 32;
     hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Array, ArrayRef, new_null_array};
+    use arrow::compute::concat;
+    use arrow::datatypes::{DataType as T, Field, TimeUnit};
+
+    use super::*;
+    use crate::golden::golden;
+
+    /// State of a key stays with the task that its hash names: were a hash to change, a window would leave as two rows.
+    #[test]
+    fn keys_of_each_type_hash_as_ever() {
+        let of = |data_type: T, texts: &[&str]| {
+            let texts: ArrayRef = Arc::new(arrow::array::StringArray::from(texts.to_vec()));
+            (data_type.clone(), arrow::compute::cast(&texts, &data_type).unwrap())
+        };
+        let numbers = ["0", "1", "-1", "100"];
+        let mut columns: Vec<(T, ArrayRef)> = vec![
+            of(T::Utf8, &["", "a", "Lima", "a text of more than thirty-two bytes, which are encoded in blocks"]),
+            of(T::Boolean, &["true", "false"]),
+            of(T::Date32, &["1970-01-01", "2026-11-28"]),
+            of(T::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), &["1970-01-01T00:00:00Z", "2026-11-28T10:11:12.131415Z"]),
+            of(T::Decimal128(10, 2), &["0", "1.5", "-99999999.99"]),
+            of(T::Float32, &["0", "1.5", "-0.0", "NaN", "inf"]),
+            of(T::Float64, &["0", "1.5", "-0.0", "NaN", "inf"]),
+            of(T::Binary, &["", "a"]),
+        ];
+        columns.extend([T::Int8, T::Int16, T::Int32, T::Int64].map(|data_type| of(data_type, &numbers)));
+        let mut text = String::new();
+        for (data_type, values) in columns {
+            let values = concat(&[values.as_ref(), new_null_array(&data_type, 1).as_ref()]).unwrap();
+            let schema = Schema::new(vec![Field::new("key", data_type.clone(), true)]);
+            let exchange = Exchange::new(&[0], &schema, 8).unwrap();
+            let rows = exchange.converter.as_ref().unwrap().convert_columns(std::slice::from_ref(&values)).unwrap();
+            let hashes: Vec<String> = rows.iter().map(|row| format!("{:08x}", hash(row.as_ref()))).collect();
+            text.push_str(&format!("{}: {}\n", crate::spec::types::type_name(&data_type), hashes.join(" ")));
+            let batch = RecordBatch::try_new(schema.into(), vec![values.clone()]).unwrap();
+            let rows: usize = exchange.split(batch).unwrap().iter().map(|(_, rows)| rows.num_rows()).sum();
+            assert_eq!(rows, values.len());
+        }
+        golden("exchange.txt", &text);
+    }
+}

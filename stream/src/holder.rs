@@ -224,3 +224,22 @@ pub async fn say(warehouse: &Warehouse, shard: &ShardId, me: &Identity, vitals: 
         Err(_) => tracing::debug!(pipeline = %shard.pipeline, "holder file not written in time"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::golden;
+
+    #[test]
+    fn a_holder_is_written_as_ever_and_read_back() {
+        let holder = Identity { run: "run".into(), host: "host".into(), pid: 1, started: 2 };
+        let vitals = Vitals { lag_records: 3, lag_ms: 4, commit_ms: 5, restarts: 6 };
+        let text = serde_json::to_string(&Holder { holder, seen_ms: 7, released: true, vitals: Some(vitals) }).unwrap();
+        golden("holder.json", &format!("{text}\n"));
+        let back: Holder = serde_json::from_str(&text).unwrap();
+        assert_eq!((back.seen_ms, back.released, back.vitals), (7, true, Some(vitals)));
+        let first: Holder =
+            serde_json::from_str(r#"{"holder":{"run":"r","host":"h","pid":1,"started":2},"seen_ms":1,"released":false}"#).unwrap();
+        assert_eq!(first.vitals, None);
+    }
+}

@@ -110,6 +110,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::plan::Blueprint;
     use crate::project::Project;
+    use crate::spec::explain::Holds;
 
     /// Keeps what it is given; says what a test tells it to say.
     #[derive(Debug, Default)]
@@ -209,7 +210,8 @@ pub(crate) mod tests {
         let constrained = TABLE.replace(" AS", " (CONSTRAINT c EXPECT (fare > 0) ON VIOLATION FAIL) AS");
         let more = blueprint(&format!("{constrained}CREATE SINK a TO KAFKA (topic = 't') AS SELECT id FROM STREAM(silver.rides);")).await;
         assert_eq!(plain.fingerprint(), more.fingerprint());
-        assert!(more.describe().contains("expect c (fare > 0) FAIL") && more.describe().contains("sink a to topic t: rows leave at once"));
+        let said = more.explain(&Holds::default());
+        assert!(said.contains("c (fare > 0) FAIL") && said.contains("a to topic t, rows leave at once"), "{said}");
         assert_eq!(more.local_chain().unwrap().schema(), hidden::with_hidden(&more.schema));
     }
 }

@@ -1,6 +1,6 @@
 //! The pipelines of a warehouse, whoever runs them: makes and removes their tables, and tells how they stand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
 use futures::stream::FuturesOrdered;
@@ -92,6 +92,17 @@ pub async fn reports(warehouse: &Warehouse) -> Result<Vec<PipelineReport>, Strea
 /// The newest epoch record of each pipeline of the warehouse, in name order.
 pub async fn newest_epochs(warehouse: &Warehouse) -> Result<Vec<EpochRecord>, StreamError> {
     Ok(reports(warehouse).await?.into_iter().filter_map(|report| report.record).collect())
+}
+
+/// The pipelines that have run: those of which the warehouse holds records.
+pub async fn started(warehouse: &Warehouse) -> Result<BTreeSet<TableName>, StreamError> {
+    let mut started = BTreeSet::new();
+    for shard in shards(warehouse).await? {
+        if !epoch::numbers(warehouse, &shard).await?.is_empty() {
+            started.insert(shard.pipeline);
+        }
+    }
+    Ok(started)
 }
 
 /// All that have run.

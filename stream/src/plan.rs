@@ -12,7 +12,6 @@
 
 mod over;
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -24,11 +23,10 @@ use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use watershed_dialect::deduplicate::Deduplicate as DeduplicateNode;
-use watershed_dialect::window::WindowAssign;
-use watershed_dialect::{Expectation, OnViolation, SourceDefinition, StreamingTableDefinition};
+use watershed_dialect::window::{WindowAssign, WindowKind};
+use watershed_dialect::{Expectation, Metadata, OnViolation, SourceDefinition, StreamingTableDefinition};
 
 use crate::StreamError;
-use crate::exchange;
 use crate::hidden;
 use crate::operator::{Chain, Operator};
 use crate::operators::aggregate_final::{AggregateFinal, Part};
@@ -41,16 +39,19 @@ use crate::operators::group_table::{Aggregate, GroupSpec};
 use crate::operators::late::{self, Deadline, Late};
 use crate::operators::project::Project;
 use crate::sink_plan::SinkBlueprint;
+use crate::spec::explain::{Holds, explain};
+use crate::spec::types::of_field;
+use crate::spec::{self, ColumnSpec, Computed, ExchangeSpec, Expression, LateBy, PlanSpec, RuleSpec, SourceSpec, StepSpec, v1};
 
 type Make = Arc<dyn Fn() -> Result<Box<dyn Operator>, StreamError> + Send + Sync>;
 
 /// One operator to be.
 #[derive(Clone)]
 struct Step {
-    describe: String,
+    spec: StepSpec,
+    /// What the fingerprint of layout 1 says of it.
+    v1: String,
     make: Make,
-    /// Whether state that other steps keep means the same with this step and without it.
-    is_aside: bool,
 }
 
 /// What is asked of the rows that a query gives.
@@ -80,6 +81,8 @@ pub struct Blueprint {
     pub at_once: bool,
     /// The sinks that follow the table, in name order.
     pub sinks: Vec<SinkBlueprint>,
+    /// What all of this means, as data.
+    pub spec: PlanSpec,
     local: Vec<Step>,
     keyed: Vec<Step>,
     /// Places of the key columns in rows that cross the exchange; `None` if nothing crosses one.
@@ -117,6 +120,7 @@ impl Blueprint {
             keyed: Vec::new(),
             exchange: None,
             exchanges: 0,
+            key_names: Vec::new(),
             columns: Arc::new(Schema::empty()),
             window: None,
             late_schema: None,
@@ -125,9 +129,11 @@ impl Blueprint {
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
         builder.expect(table, &schema, ends.predicates);
         let at_once = row_by_row && ends.has_sinks;
-        builder.keep_only(&schema, at_once, format!("deliver {}", names(&schema)));
+        builder.deliver(&schema, at_once);
         let quarantines = table.expectations.iter().any(|e| e.action == OnViolation::Quarantine);
+        let keyed_in_parallel = builder.exchanges == 1 && builder.exchange.as_ref().is_some_and(|keys| !keys.is_empty());
         Ok(Self {
+            spec: builder.spec(table, &schema, keyed_in_parallel),
             source: source.clone(),
             table: table.clone(),
             wanted: builder.wanted,
@@ -137,7 +143,7 @@ impl Blueprint {
             sinks: Vec::new(),
             local: builder.local,
             keyed: builder.keyed,
-            keyed_in_parallel: builder.exchanges == 1 && builder.exchange.as_ref().is_some_and(|keys| !keys.is_empty()),
+            keyed_in_parallel,
             exchange: builder.exchange,
             violations_schema: quarantines.then(|| expect::side_schema(&schema)),
             schema,
@@ -157,37 +163,15 @@ impl Blueprint {
 
     /// A hash of what the state means: equal for definitions that can go on from each other's state.
     pub fn fingerprint(&self) -> String {
-        let columns: Vec<_> = self.wanted.iter().map(|&i| &self.source.columns[i].field).collect();
-        let steps = self.describe_steps(|step| !step.is_aside);
-        let meaning = format!("{steps}{columns:?}{:?}{:?}", self.schema, self.source.watermark);
-        format!("{:016x}", exchange::hash(meaning.as_bytes()))
+        self.spec.fingerprint()
     }
 
-    /// The steps as indented text, one a line: what `EXPLAIN` shows.
-    pub fn describe(&self) -> String {
-        let mut text = self.describe_steps(|_| true);
+    /// What `EXPLAIN STREAMING TABLE` says: its stages and steps, and what the state of each holds.
+    pub fn explain(&self, holds: &Holds) -> String {
         let when = if self.at_once { "at once" } else { "once their epoch is decided" };
-        for sink in &self.sinks {
-            let _ = writeln!(text, "sink {} to topic {}: rows leave {when}", sink.definition.name, sink.definition.topic);
-        }
-        text
-    }
-
-    fn describe_steps(&self, shown: impl Fn(&&Step) -> bool) -> String {
-        let mut text = format!("partition-local stage, reads {}\n", self.source.name);
-        for step in self.local.iter().filter(&shown) {
-            let _ = writeln!(text, "  {}", step.describe);
-        }
-        if let Some(keys) = &self.exchange {
-            let how =
-                if keys.is_empty() || !self.keyed_in_parallel { "to one task".into() } else { format!("by hash of columns {keys:?}") };
-            let _ = writeln!(text, "exchange {how}\nkeyed stage");
-            for step in self.keyed.iter().filter(&shown) {
-                let _ = writeln!(text, "  {}", step.describe);
-            }
-        }
-        let _ = writeln!(text, "sink {}.{}", self.table.schema, self.table.table);
-        text
+        let said = |sink: &SinkBlueprint| format!("{} to topic {}, rows leave {when}", sink.definition.name, sink.definition.topic);
+        let sinks: Vec<String> = self.sinks.iter().map(said).collect();
+        explain(&format!("{}.{}", self.table.schema, self.table.table), &self.spec, holds, &sinks)
     }
 }
 
@@ -200,8 +184,10 @@ fn uses_time(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Extension(_) | LogicalPlan::Window(_)) || plan.inputs().into_iter().any(uses_time)
 }
 
-fn names(schema: &Schema) -> String {
-    schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
+fn computed(expressions: Vec<Expression>, fields: &[FieldRef]) -> Vec<Computed> {
+    let column =
+        |(expression, field): (Expression, &FieldRef)| Computed { name: field.name().clone(), expression, data_type: of_field(field) };
+    expressions.into_iter().zip(fields).map(column).collect()
 }
 
 /// Where the bounds of the row's window stand.
@@ -224,6 +210,8 @@ struct Builder<'a> {
     keyed: Vec<Step>,
     exchange: Option<Vec<usize>>,
     exchanges: usize,
+    /// What the keys of the exchange are called.
+    key_names: Vec<String>,
     /// The columns as they stand: those of the logical plan first, then any that are carried along; hidden ones not counted.
     columns: SchemaRef,
     window: Option<WindowColumns>,
@@ -231,8 +219,8 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn push(&mut self, describe: String, make: impl Fn() -> Result<Box<dyn Operator>, StreamError> + Send + Sync + 'static) {
-        let step = Step { describe, make: Arc::new(make), is_aside: false };
+    fn push(&mut self, spec: StepSpec, v1: String, make: impl Fn() -> Result<Box<dyn Operator>, StreamError> + Send + Sync + 'static) {
+        let step = Step { spec, v1, make: Arc::new(make) };
         if self.exchange.is_some() { self.keyed.push(step) } else { self.local.push(step) }
     }
 
@@ -264,7 +252,8 @@ impl Builder<'_> {
             LogicalPlan::Filter(filter) => {
                 let predicate = self.expression(&filter.predicate, filter.input.schema())?;
                 let schema = self.input_schema();
-                self.push(format!("filter {}", filter.predicate), move || Ok(Box::new(Filter::new(predicate.clone(), schema.clone()))));
+                let spec = StepSpec::Filter { predicate: Expression::of(&filter.predicate, filter.input.schema()) };
+                self.push(spec, v1::filter(&filter.predicate), move || Ok(Box::new(Filter::new(predicate.clone(), schema.clone()))));
                 Ok(())
             }
             LogicalPlan::Projection(projection) => self.project(&projection.expr, projection.input.schema(), plan.schema()),
@@ -304,6 +293,7 @@ impl Builder<'_> {
 
     fn project(&mut self, exprs: &[Expr], input: &DFSchema, output: &DFSchema) -> Result<(), StreamError> {
         let mut expressions = exprs.iter().map(|e| self.expression(e, input)).collect::<Result<Vec<_>, _>>()?;
+        let mut meanings: Vec<Expression> = exprs.iter().map(|e| Expression::of(e, input)).collect();
         let mut fields: Vec<_> = output.as_arrow().fields().iter().cloned().collect();
         // A window's bounds stay with the row even where the query does not name them: lateness and closing need them.
         if let Some(window) = self.window {
@@ -312,6 +302,7 @@ impl Builder<'_> {
                 expressions.iter().position(same).unwrap_or_else(|| {
                     let field = self.columns.field(column);
                     expressions.push(Arc::new(PhysicalColumn::new(field.name(), column)));
+                    meanings.push(Expression::column(column, field.name()));
                     fields.push(Arc::new(field.clone()));
                     expressions.len() - 1
                 })
@@ -325,7 +316,8 @@ impl Builder<'_> {
         let columns: SchemaRef = Schema::new(fields).into();
         self.columns = columns.clone();
         let keep_hidden = self.hidden;
-        self.push(format!("project {}", names(&columns)), move || Ok(Box::new(Project::new(expressions.clone(), &columns, keep_hidden))));
+        let spec = StepSpec::Project { columns: computed(meanings, columns.fields()) };
+        self.push(spec, v1::project(&columns), move || Ok(Box::new(Project::new(expressions.clone(), &columns, keep_hidden))));
         Ok(())
     }
 
@@ -346,8 +338,14 @@ impl Builder<'_> {
         assigned.extend(node.schema.as_arrow().fields()[own..].iter().cloned());
         let assigned: SchemaRef = Schema::new(assigned).into();
         let kind = node.kind;
-        let describe = format!("assign_windows {kind:?}");
-        self.push(describe, {
+        let (size_us, step_us, offset_us) = match kind {
+            WindowKind::Tumble { size_us, offset_us } => (size_us, size_us, offset_us),
+            WindowKind::Hop { size_us, slide_us, offset_us } => (size_us, slide_us, offset_us),
+            WindowKind::Cumulate { size_us, step_us, offset_us } => (size_us, step_us, offset_us),
+        };
+        let time_meant = Expression::column(time, assigned.field(time).name());
+        let spec = StepSpec::AssignWindows { function: kind.name().to_owned(), size_us, step_us, offset_us, time: time_meant };
+        self.push(spec, v1::assign_windows(kind), {
             let assigned = assigned.clone();
             move || Ok(Box::new(AssignWindows::new(kind, time, &assigned, has_hidden)))
         });
@@ -357,7 +355,9 @@ impl Builder<'_> {
             let expressions: Vec<Arc<dyn PhysicalExpr>> =
                 order.iter().map(|&i| Arc::new(PhysicalColumn::new(assigned.field(i).name(), i)) as _).collect();
             let schema: SchemaRef = Schema::new(fields.clone()).into();
-            self.push("reorder".into(), move || Ok(Box::new(Project::new(expressions.clone(), &schema, has_hidden))));
+            let meanings = order.iter().map(|&i| Expression::column(i, assigned.field(i).name())).collect();
+            let spec = StepSpec::Project { columns: computed(meanings, schema.fields()) };
+            self.push(spec, "reorder".to_owned(), move || Ok(Box::new(Project::new(expressions.clone(), &schema, has_hidden))));
         }
         self.columns = Schema::new(fields).into();
         self.window = Some(WindowColumns { start: own, end: own + 1, time: own + 2 });
@@ -372,7 +372,12 @@ impl Builder<'_> {
         let schema = self.input_schema();
         self.late_schema = Some(late::side_schema(&schema));
         let name = schema.field(column).name().clone();
-        self.push(format!("late {deadline:?} {name}"), move || Ok(Box::new(Late::new(column, deadline, schema.clone()))));
+        let by = match deadline {
+            Deadline::At => LateBy::Window,
+            Deadline::After => LateBy::Time,
+        };
+        let spec = StepSpec::Late { by, deadline: Expression::column(column, &name) };
+        self.push(spec, v1::late(deadline, &name), move || Ok(Box::new(Late::new(column, deadline, schema.clone()))));
     }
 
     /// Holds rows to the table's expectations, whose predicates are over the columns of `result`, which stand first.
@@ -381,26 +386,63 @@ impl Builder<'_> {
             return;
         }
         let rules: Vec<_> = table.expectations.iter().cloned().zip(predicates).collect();
-        let said = |rule: &Expectation| format!("{} ({}) {}", rule.name, rule.predicate, rule.action.sql());
-        let describe = format!("expect {}", rules.iter().map(|(rule, _)| said(rule)).collect::<Vec<_>>().join(", "));
+        let rule = |rule: &Expectation| RuleSpec { name: rule.name.clone(), predicate: rule.predicate.clone(), action: rule.action };
+        let meant = StepSpec::Expect { rules: table.expectations.iter().map(rule).collect() };
         let spec = Arc::new(ExpectSpec { table: format!("{}.{}", table.schema, table.table), rules, result: result.clone() });
         let schema = self.input_schema();
-        self.push(describe, move || Ok(Box::new(Expect::new(spec.clone(), schema.clone()))));
-        let steps = if self.exchange.is_some() { &mut self.keyed } else { &mut self.local };
-        if let Some(step) = steps.last_mut() {
-            step.is_aside = true;
-        }
+        self.push(meant, String::new(), move || Ok(Box::new(Expect::new(spec.clone(), schema.clone()))));
     }
 
     /// Hands on the columns of `schema`, which stand first, and nothing behind them but, if wanted, the hidden ones.
-    fn keep_only(&mut self, schema: &SchemaRef, keep_hidden: bool, describe: String) {
+    fn deliver(&mut self, schema: &SchemaRef, keep_hidden: bool) {
         let column = |(i, field): (usize, &FieldRef)| Arc::new(PhysicalColumn::new(field.name(), i)) as Arc<dyn PhysicalExpr>;
         let expressions: Vec<_> = schema.fields().iter().enumerate().map(column).collect();
         let schema = schema.clone();
-        self.push(describe, move || Ok(Box::new(Project::new(expressions.clone(), &schema, keep_hidden))));
+        let (spec, v1) = (StepSpec::Deliver { with_places: keep_hidden }, format!("deliver {}", v1::names(&schema)));
+        self.push(spec, v1, move || Ok(Box::new(Project::new(expressions.clone(), &schema, keep_hidden))));
     }
 
-    fn cross(&mut self, keys: Vec<usize>) {
+    /// What was built, as data.
+    fn spec(&self, table: &StreamingTableDefinition, result: &SchemaRef, in_parallel: bool) -> PlanSpec {
+        let read: Vec<_> = self.wanted.iter().map(|&column| &self.source.columns[column]).collect();
+        let column = |field: &FieldRef| ColumnSpec { name: field.name().clone(), data_type: of_field(field), metadata: None };
+        let metadata = |from: Metadata| spec::metadata_name(from).to_owned();
+        let of = |steps: &[Step]| steps.iter().map(|step| step.spec.clone()).collect();
+        let said = |steps: &[Step]| steps.iter().filter(|step| !step.spec.is_aside()).map(|step| step.v1.clone()).collect::<Vec<_>>();
+        let v1 = v1::Steps {
+            source: &self.source.name,
+            local: &said(&self.local),
+            exchange: self.exchange.as_deref().map(|keys| (keys, in_parallel)),
+            keyed: &said(&self.keyed),
+            table,
+        };
+        let fields: Vec<_> = read.iter().map(|column| &column.field).collect();
+        let v1 = v1::fingerprint(&v1, &fields, result, &self.source.watermark);
+        PlanSpec {
+            version: spec::VERSION,
+            source: SourceSpec {
+                name: self.source.name.clone(),
+                columns: read.iter().map(|c| ColumnSpec { metadata: c.metadata.map(metadata), ..column(&c.field) }).collect(),
+                time: self.time_column,
+                delay_us: self.source.watermark.as_ref().map(|watermark| watermark.delay_us),
+            },
+            local: of(&self.local),
+            exchange: self.exchange.as_ref().map(|keys| ExchangeSpec {
+                keys: keys.clone(),
+                in_parallel,
+                names: self.key_names.clone(),
+                crossings: self.exchanges,
+            }),
+            keyed: of(&self.keyed),
+            table: result.fields().iter().map(column).collect(),
+            v1,
+        }
+    }
+
+    fn cross(&mut self, keys: Vec<usize>, names: Vec<String>) {
+        if self.exchange.is_none() {
+            self.key_names = names;
+        }
         self.exchanges += 1;
         self.exchange.get_or_insert(keys);
     }
@@ -410,15 +452,15 @@ impl Builder<'_> {
         let time = self.place(&node.time_column, input)?;
         let keys = node.keys.iter().map(|key| self.place(key, input)).collect::<Result<Vec<_>, _>>()?;
         self.divert_late(time, Deadline::After);
-        self.cross(keys.clone());
+        self.cross(keys.clone(), node.keys.iter().map(|key| key.name().to_owned()).collect());
         // Where rows came from goes along: it is the last thing that tells equal rows apart, and operators behind this one order by it.
         let (schema, within_us) = (self.input_schema(), node.within_us);
-        let describe = format!(
-            "deduplicate by {} within {} s",
-            node.keys.iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
-            within_us / 1_000_000
-        );
-        self.push(describe, move || Ok(Box::new(Deduplicate::new(keys.clone(), time, within_us, schema.clone())?)));
+        let names: Vec<&str> = node.keys.iter().map(|key| key.name()).collect();
+        let meant = |column: usize| Expression::column(column, schema.field(column).name());
+        let spec = StepSpec::Deduplicate { keys: keys.iter().map(|&key| meant(key)).collect(), time: meant(time), within_us };
+        self.push(spec, v1::deduplicate(&names, within_us), move || {
+            Ok(Box::new(Deduplicate::new(keys.clone(), time, within_us, schema.clone())?))
+        });
         Ok(())
     }
 
@@ -426,6 +468,7 @@ impl Builder<'_> {
         let window = self.window.ok_or_else(|| StreamError::Unsupported("GROUP BY without a window".into()))?;
         let mut keys = Vec::new();
         let mut key_fields = Vec::new();
+        let mut key_meanings = Vec::new();
         let mut layout = Vec::new();
         for (i, expr) in group.iter().enumerate() {
             let bare = expr.clone().unalias();
@@ -439,6 +482,7 @@ impl Builder<'_> {
                 Some(c) if c == window.time => Part::WindowTime,
                 _ => {
                     keys.push(self.expression(&bare, input)?);
+                    key_meanings.push(Expression::of(&bare, input));
                     key_fields.push(output.as_arrow().fields()[i].clone());
                     Part::Key(keys.len() - 1)
                 }
@@ -448,6 +492,7 @@ impl Builder<'_> {
             // A group must have at least one column to be counted by.
             let field = self.columns.fields()[window.start].clone();
             keys.push(Arc::new(PhysicalColumn::new(field.name(), window.start)));
+            key_meanings.push(Expression::column(window.start, field.name()));
             key_fields.push(field);
         }
         let physical = Arc::new(input.as_arrow().clone());
@@ -461,9 +506,16 @@ impl Builder<'_> {
         let groups = Arc::new(GroupSpec { keys: key_fields, aggregates: lowered });
         self.divert_late(window.end, Deadline::At);
         let key_places: Vec<usize> = (3..3 + keys.len()).collect();
-        let describe =
-            format!("aggregate_partial {}{}", names(output.as_arrow()), if slot_per_partition { ", one state a partition" } else { "" });
-        self.push(describe, {
+        let key_names = key_meanings.iter().map(Expression::to_string).collect();
+        let bound = |column: usize| Expression::column(column, self.columns.field(column).name());
+        let results = &output.as_arrow().fields()[group.len()..];
+        let spec = StepSpec::AggregatePartial {
+            window: [bound(window.start), bound(window.end)],
+            keys: computed(key_meanings, &groups.keys),
+            aggregates: computed(aggregates.iter().map(|e| Expression::of(e, input)).collect(), results),
+            by_partition: slot_per_partition,
+        };
+        self.push(spec, v1::aggregate_partial(output.as_arrow(), slot_per_partition), {
             let groups = groups.clone();
             move || {
                 Ok(Box::new(AggregatePartial::new(AggregatePartialSpec {
@@ -475,7 +527,7 @@ impl Builder<'_> {
                 })?))
             }
         });
-        self.cross(key_places);
+        self.cross(key_places, key_names);
         self.hidden = false;
         let schema: SchemaRef = Arc::new(output.as_arrow().clone());
         self.columns = schema.clone();
@@ -484,7 +536,8 @@ impl Builder<'_> {
             (Some(start), Some(end), time) => Some(WindowColumns { start, end, time: time.unwrap_or(end) }),
             _ => None,
         };
-        self.push(format!("aggregate_final {}", names(&schema)), move || {
+        let spec = StepSpec::AggregateFinal { columns: layout.iter().map(|part| part.to_string()).collect() };
+        self.push(spec, format!("aggregate_final {}", v1::names(&schema)), move || {
             Ok(Box::new(AggregateFinal::new(groups.clone(), layout.clone(), schema.clone())))
         });
         Ok(())

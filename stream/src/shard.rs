@@ -86,7 +86,7 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
     match &newest {
         None => tables::check_untouched(&spec.id, &tables).await?,
         Some(record) => {
-            if record.definition != definition && !record.state.is_empty() {
+            if !record.state.is_empty() && !spec.blueprint.spec.accepts(&record.definition) {
                 return Err(StreamError::DefinitionChanged { pipeline: spec.id.pipeline.to_string(), epoch: record.epoch });
             }
             tables::check(&spec.id, record, &tables).await?;

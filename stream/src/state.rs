@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
@@ -16,7 +18,7 @@ use crate::epoch::{ShardId, StateRange};
 use crate::operator::{Operator, StateDelta, StateSnapshot};
 
 /// Which stage a task belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Beside the source.
     Local,
@@ -159,6 +161,91 @@ fn parse(stage: Stage, name: &str) -> Option<(usize, usize, &str)> {
     Some((task.parse().ok()?, operator.parse().ok()?, segment))
 }
 
+/// Stage and operator of a full name.
+pub(crate) fn step_of(name: &str) -> Option<(Stage, usize)> {
+    [Stage::Local, Stage::Keyed].into_iter().find_map(|stage| parse(stage, name).map(|(_, operator, _)| (stage, operator)))
+}
+
+/// A segment in the columns that its operator has today. Names are not part of what state means, and a sum may since be kept in a wider type.
+pub(crate) fn fit(operator: &'static str, segment: &str, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, StreamError> {
+    let mismatch = || StreamError::StateMismatch { operator, segment: segment.to_owned() };
+    if batch.num_columns() != schema.fields().len() {
+        return Err(mismatch());
+    }
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for (column, field) in batch.columns().iter().zip(schema.fields()) {
+        columns.push(match column.data_type() {
+            same if same == field.data_type() => column.clone(),
+            kept if is_wider(kept, field.data_type()) => cast(column, field.data_type())?,
+            _ => return Err(mismatch()),
+        });
+    }
+    RecordBatch::try_new(schema.clone(), columns).map_err(|_| mismatch())
+}
+
+/// Whether all values of the exact type `narrow` are values of `wide`.
+fn is_wider(narrow: &DataType, wide: &DataType) -> bool {
+    let digits = |data_type: &DataType| match data_type {
+        DataType::Int8 | DataType::UInt8 => Some((3, 0)),
+        DataType::Int16 | DataType::UInt16 => Some((5, 0)),
+        DataType::Int32 | DataType::UInt32 => Some((10, 0)),
+        DataType::Int64 => Some((19, 0)),
+        DataType::UInt64 => Some((20, 0)),
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => Some((i16::from(*precision), i16::from(*scale))),
+        _ => None,
+    };
+    let is_decimal = matches!(wide, DataType::Decimal128(..) | DataType::Decimal256(..));
+    // Sums are kept in the greatest precision there is, whatever was declared: only the scale must be the same.
+    digits(narrow).zip(digits(wide)).is_some_and(|(narrow, wide)| is_decimal && narrow.1 == wide.1 && narrow.0 <= wide.0)
+}
+
 fn file_path(shard: &ShardId, file: &str) -> Path {
     Path::from(format!("{}/state/{file}", shard.folder()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Decimal128Array, Int64Array, StringArray};
+
+    use super::*;
+
+    fn batch(name: &str, values: ArrayRef) -> RecordBatch {
+        RecordBatch::try_from_iter_with_nullable([(name, values, true)]).unwrap()
+    }
+
+    /// Records hold these names.
+    #[test]
+    fn segments_are_named_by_stage_task_and_operator() {
+        let rows = || batch("a", Arc::new(Int64Array::from(vec![1])));
+        let mut delta = TaskDelta::default();
+        let said = |name: &str| StateDelta { upserts: vec![(name.to_owned(), rows())], deletes: vec!["w/7".to_owned()] };
+        delta.add(Stage::Local, 3, 2, said("0-60000000/5")).unwrap();
+        delta.add(Stage::Keyed, 11, 0, said("h/42")).unwrap();
+        let names: Vec<&str> = delta.upserts.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(names, ["l3/2/0-60000000/5", "k11/0/h/42"]);
+        assert_eq!(delta.deletes, ["l3/2/w/7", "k11/0/w/7"]);
+        assert_eq!(parse(Stage::Local, names[0]), Some((3, 2, "0-60000000/5")));
+        assert_eq!(parse(Stage::Keyed, names[1]), Some((11, 0, "h/42")));
+        assert_eq!((step_of(names[0]), step_of(names[1])), (Some((Stage::Local, 2)), Some((Stage::Keyed, 0))));
+    }
+
+    #[test]
+    fn state_fits_under_other_names_and_in_wider_numbers_only() {
+        let wanted = |data_type: DataType| batch("b", arrow::array::new_null_array(&data_type, 1)).schema();
+        let whole = batch("a", Arc::new(Int64Array::from(vec![1])));
+        assert_eq!(fit("over", "h/1", &whole, &wanted(DataType::Int64)).unwrap().column(0), whole.column(0));
+        let sum = fit("over", "h/1", &whole, &wanted(DataType::Decimal128(38, 0))).unwrap();
+        assert_eq!(
+            sum.column(0).as_ref(),
+            &Decimal128Array::from(vec![1]).with_precision_and_scale(38, 0).unwrap() as &dyn arrow::array::Array
+        );
+        for other in [DataType::Utf8, DataType::Int32, DataType::Decimal128(38, 2), DataType::Float64] {
+            let error = fit("over", "h/1", &whole, &wanted(other)).unwrap_err();
+            assert!(error.to_string().contains("operator 'over' cannot go on from segment 'h/1'"), "{error}");
+        }
+        let text = batch("a", Arc::new(StringArray::from(vec!["x"])));
+        assert!(fit("over", "h/1", &text, &wanted(DataType::Int64)).is_err());
+    }
 }

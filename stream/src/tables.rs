@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use futures::future::join_all;
 use watershed_dialect::{LateRows, SqlError};
 use watershed_lake::{Commit, LakeError, Table, TableName, Warehouse, side};
@@ -74,17 +74,26 @@ pub async fn open(
     shard: &ShardId,
     newest: Option<&EpochRecord>,
 ) -> Result<BTreeMap<Target, Table>, StreamError> {
-    let make = async |table: &DeclaredTable| {
+    let make = async |target: Target, table: &DeclaredTable| {
         if let Some(record) = newest.filter(|record| record.tables.iter().any(|t| t.table == table.name))
             && let Err(LakeError::NoSuchTable(_)) = warehouse.table(&table.name).await
         {
             return Err(gone(shard, &table.name, record.epoch));
         }
-        Ok(warehouse.create_table(&table.name, table.schema.clone(), &table.partitioned_by).await?)
+        let made = warehouse.create_table(&table.name, table.schema.clone(), &table.partitioned_by).await;
+        match (made, target) {
+            // Inner columns may be called otherwise by now: late rows go on under the names that their table has.
+            (Err(LakeError::TableDiffers { .. }), Target::Late) => {
+                let names = warehouse.table(&table.name).await?.schema();
+                let schema = under_names_of(&table.schema, &names).unwrap_or_else(|| table.schema.clone());
+                Ok(warehouse.create_table(&table.name, schema, &table.partitioned_by).await?)
+            }
+            (made, _) => Ok(made?),
+        }
     };
     let mut tables = BTreeMap::new();
     for (target, table) in declared(blueprint)? {
-        tables.insert(target, make(&table).await?);
+        tables.insert(target, make(target, &table).await?);
     }
     let main = main_name(blueprint)?;
     for (target, side) in SIDES {
@@ -99,6 +108,13 @@ pub async fn open(
         }
     }
     Ok(tables)
+}
+
+/// `schema` with the names of `names`; `None` unless there are as many.
+pub(crate) fn under_names_of(schema: &SchemaRef, names: &SchemaRef) -> Option<SchemaRef> {
+    let renamed = |(field, named): (&FieldRef, &FieldRef)| field.as_ref().clone().with_name(named.name());
+    let as_many = schema.fields().len() == names.fields().len();
+    as_many.then(|| Schema::new(schema.fields().iter().zip(names.fields()).map(renamed).collect::<Vec<_>>()).into())
 }
 
 /// The tables that new rows go to: all but that of late rows when these are dropped.

@@ -19,6 +19,7 @@ use crate::epoch::Counters;
 use crate::hidden;
 use crate::limits::WRITER_BUFFER_BYTES_MAX;
 use crate::outlet::Outlet;
+use crate::tables::under_names_of;
 use crate::task::{Aligner, Report};
 
 /// Which of a pipeline's tables rows are for.
@@ -144,7 +145,11 @@ impl Writer {
         self.control.passed(StageName::Sink, rows.num_rows(), rows.num_rows());
         let rows = match target {
             Target::Quarantine => with_pipeline(&rows, &self.pipeline)?,
-            Target::Main | Target::Late | Target::Violations => rows,
+            Target::Late => match under_names_of(&rows.schema(), &table.schema()) {
+                Some(schema) => RecordBatch::try_new(schema, rows.columns().to_vec())?,
+                None => rows,
+            },
+            Target::Main | Target::Violations => rows,
         };
         if target == Target::Main {
             open.rows_out += rows.num_rows() as u64;

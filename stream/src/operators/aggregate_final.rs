@@ -12,12 +12,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Int32Type, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{Int32Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 
+use super::aggregate_partial::window_fields;
 use super::group_table::{GroupSpec, GroupTable};
 use crate::StreamError;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::state::fit;
 use crate::watermark::Watermark;
 
 /// Where a column of the result comes from.
@@ -33,6 +35,18 @@ pub enum Part {
     Key(usize),
     /// A result, by its place among the aggregates.
     Result(usize),
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::WindowStart => f.write_str("window_start"),
+            Self::WindowEnd => f.write_str("window_end"),
+            Self::WindowTime => f.write_str("window_time"),
+            Self::Key(place) => write!(f, "key {place}"),
+            Self::Result(place) => write!(f, "aggregate {place}"),
+        }
+    }
 }
 
 /// See the module documentation.
@@ -131,7 +145,11 @@ impl Operator for AggregateFinal {
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
-        for (_, batch) in state.segments {
+        let mut fields = window_fields();
+        fields.extend(self.groups.state_fields()?);
+        let schema: SchemaRef = Schema::new(fields).into();
+        for (segment, batch) in state.segments {
+            let batch = fit(self.name(), &segment, &batch, &schema)?;
             // A segment holds the partials of several slots behind one another; each goes back on its own.
             let slots = batch.column(2).as_primitive::<Int32Type>().values().clone();
             let mut from = 0;

@@ -21,6 +21,7 @@ use super::group_table::{GroupSpec, GroupTable};
 use crate::StreamError;
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::state::fit;
 use crate::watermark::Watermark;
 
 /// Name of the column that says which slot a partial came from.
@@ -164,10 +165,11 @@ impl Operator for AggregatePartial {
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
-        for (_, batch) in state.segments {
+        for (segment, batch) in state.segments {
             if batch.num_rows() == 0 {
                 continue;
             }
+            let batch = fit(self.name(), &segment, &batch, &self.schema)?;
             let bound = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>().value(0);
             let slot = batch.column(2).as_any().downcast_ref::<Int32Array>().map_or(0, |slots| slots.value(0));
             self.table((bound(1), bound(0), slot))?.merge(&batch.columns()[3..])?;

@@ -19,6 +19,7 @@ use watershed_dialect::deduplicate::{is_first, order};
 use crate::StreamError;
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::state::fit;
 use crate::watermark::Watermark;
 
 /// Drops rows that repeat a key within an interval.
@@ -212,7 +213,7 @@ impl Operator for Deduplicate {
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
         for (segment, batch) in state.segments {
             if segment.starts_with("w/") {
-                self.wait(batch.with_schema(self.schema.clone())?)?;
+                self.wait(fit(self.name(), &segment, &batch, &self.schema)?)?;
             } else {
                 self.seen.restore(&batch);
             }

@@ -15,6 +15,7 @@ use arrow::record_batch::RecordBatch;
 use crate::StreamError;
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::state::fit;
 use crate::watermark::Watermark;
 
 /// Width of a segment: a snapshot writes the seconds that rows came into, and no others.
@@ -130,8 +131,8 @@ impl Operator for InOrder {
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
-        for (_, batch) in state.segments {
-            self.wait(&batch.with_schema(self.schema.clone())?)?;
+        for (segment, batch) in state.segments {
+            self.wait(&fit(self.name(), &segment, &batch, &self.schema)?)?;
         }
         Ok(())
     }

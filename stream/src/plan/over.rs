@@ -11,13 +11,14 @@ use datafusion::physical_expr::window::SlidingAggregateWindowExpr;
 use datafusion::physical_planner::create_window_expr;
 use watershed_dialect::over::{Frame, call};
 
-use super::Builder;
+use super::{Builder, computed};
 use crate::StreamError;
 use crate::operators::group_table::Aggregate;
 use crate::operators::in_order::InOrder;
 use crate::operators::late::Deadline;
 use crate::operators::over::frames::{Argument, Function, Kind};
 use crate::operators::over::{Over, OverSpec, WindowSpec};
+use crate::spec::{Expression, StepSpec};
 
 impl Builder<'_> {
     pub(super) fn over(&mut self, window: &Window) -> Result<(), StreamError> {
@@ -37,25 +38,34 @@ impl Builder<'_> {
         let output: SchemaRef = Arc::new(window.schema.as_arrow().clone());
         let mut parts =
             Parts { own: self.columns.clone(), time: None, values: Vec::new(), fields: Vec::new(), windows: Vec::new(), keys: None };
-        let mut describe = Vec::new();
+        let (mut said, mut functions) = (Vec::new(), Vec::new());
         let mut result = 0;
         for window in windows {
             for expr in &window.window_expr {
                 let field = output.fields()[own + result].clone();
-                describe.push(self.add_function(expr, window.input.schema(), field, result, &mut parts)?);
+                functions.push((Expression::of(expr, window.input.schema()), field.clone()));
+                said.push(self.add_function(expr, window.input.schema(), field, result, &mut parts)?);
                 result += 1;
             }
         }
         let time_column = parts.time.ok_or_else(|| StreamError::Unsupported("OVER without ORDER BY".into()))?;
 
         self.divert_late(time_column, Deadline::After);
-        self.cross(parts.keys.unwrap_or_default());
+        let keys = parts.keys.unwrap_or_default();
+        let names = keys.iter().map(|&key| self.columns.field(key).name().clone()).collect();
+        self.cross(keys, names);
         let (schema, has_hidden) = (self.input_schema(), self.hidden);
         let time_name = schema.field(time_column).name().clone();
-        self.push(format!("in_order {time_name}"), move || Ok(Box::new(InOrder::new(time_column, schema.clone()))));
+        let spec = StepSpec::InOrder { time: Expression::column(time_column, &time_name) };
+        self.push(spec, format!("in_order {time_name}"), move || Ok(Box::new(InOrder::new(time_column, schema.clone()))));
         self.columns = output.clone();
         let spec = Arc::new(OverSpec { time_column, values: parts.values, value_fields: parts.fields, windows: parts.windows });
-        self.push(format!("over {}", describe.join("; ")), move || Ok(Box::new(Over::new(spec.clone(), &output, has_hidden)?)));
+        let (meanings, fields): (Vec<_>, Vec<_>) = functions.into_iter().unzip();
+        let meant = StepSpec::Over {
+            functions: computed(meanings, &fields),
+            reach_us: spec.windows.iter().flat_map(|window| &window.functions).map(|function| function.frame.from_us).max().unwrap_or(0),
+        };
+        self.push(meant, format!("over {}", said.join("; ")), move || Ok(Box::new(Over::new(spec.clone(), &output, has_hidden)?)));
         Ok(())
     }
 

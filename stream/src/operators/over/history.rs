@@ -12,6 +12,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
 use crate::operator::{StateDelta, StateSnapshot};
+use crate::state::fit;
 
 /// Chunks of fewer rows are joined however long a time they span.
 const SMALL_ROWS: usize = 1_024;
@@ -137,8 +138,8 @@ impl History {
 
     /// Takes back what snapshots wrote.
     pub fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
-        for (_, rows) in state.segments {
-            let rows = rows.with_schema(self.schema.clone())?;
+        for (segment, rows) in state.segments {
+            let rows = fit("over", &segment, &rows, &self.schema)?;
             if rows.num_rows() > 0 {
                 self.chunks.push_back(Chunk { first: 0, rows, saved: false });
             }

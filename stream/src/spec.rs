@@ -1,0 +1,288 @@
+//! What the plan of a streaming table means, as data: of its source what it reads, each step, the exchange, and the columns of the table.
+//!
+//! Made beside the operators (`plan.rs`), and what everything else is made from that must know the plan: the fingerprint that guards state, the
+//! difference that `watershed apply` shows, and what `EXPLAIN STREAMING TABLE` says (`explain.rs`). Names of inner columns are for people: a
+//! column is known by its place, so that one may be called otherwise without a change of what the plan means.
+
+pub mod difference;
+pub mod explain;
+pub mod expression;
+mod literal;
+#[cfg(test)]
+mod tests;
+pub mod types;
+pub mod v1;
+
+use serde::Serialize;
+use watershed_dialect::{Metadata, OnViolation};
+
+pub use self::expression::Expression;
+
+/// The layout of these values. A new one takes all running pipelines' records along: see [`PlanSpec::accepts`].
+pub const VERSION: u32 = 2;
+
+/// A plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlanSpec {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What is read.
+    pub source: SourceSpec,
+    /// The steps beside the source.
+    pub local: Vec<StepSpec>,
+    /// Where rows go from there, if they do.
+    pub exchange: Option<ExchangeSpec>,
+    /// The steps after the exchange.
+    pub keyed: Vec<StepSpec>,
+    /// The columns of the table.
+    pub table: Vec<ColumnSpec>,
+    /// The fingerprint of layout 1.
+    #[serde(skip)]
+    pub v1: String,
+}
+
+/// What a plan reads.
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceSpec {
+    /// The source.
+    pub name: String,
+    /// The columns that are read, in this order.
+    pub columns: Vec<ColumnSpec>,
+    /// The event time's place among them, if the source has one.
+    pub time: Option<usize>,
+    /// How far the watermark stays behind, in microseconds; absent without an event time.
+    pub delay_us: Option<i64>,
+}
+
+/// A column of a source or of a table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ColumnSpec {
+    /// Its name.
+    pub name: String,
+    /// Its type, and whether it may be NULL.
+    pub data_type: String,
+    /// Where it comes from if not from the message's value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+}
+
+/// A column that a step computes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Computed {
+    /// Its name; not part of what it means.
+    #[serde(skip)]
+    pub name: String,
+    /// What is computed.
+    pub expression: Expression,
+    /// Its type, and whether it may be NULL.
+    pub data_type: String,
+}
+
+/// How rows are shared out to the keyed stage.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExchangeSpec {
+    /// Places of the key columns in rows that cross.
+    pub keys: Vec<usize>,
+    /// Whether tasks side by side share the keys; if not, one has all rows.
+    pub in_parallel: bool,
+    /// What the keys are called.
+    #[serde(skip)]
+    pub names: Vec<String>,
+    /// How often the query asks for an exchange; only the first one is carried out.
+    pub crossings: usize,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum StepSpec {
+    /// `WHERE`
+    Filter {
+        /// What must be true.
+        predicate: Expression,
+    },
+    /// `SELECT`
+    Project {
+        /// All columns of the rows that leave.
+        columns: Vec<Computed>,
+    },
+    /// `TUMBLE`, `HOP`, `CUMULATE`
+    AssignWindows {
+        /// Which.
+        function: String,
+        /// Length of the (longest) window.
+        size_us: i64,
+        /// From one window to the next.
+        step_us: i64,
+        /// Shift of all windows.
+        offset_us: i64,
+        /// The event time.
+        time: Expression,
+    },
+    /// Sets late rows aside.
+    Late {
+        /// What is late.
+        by: LateBy,
+        /// The end of the window, or the event time.
+        deadline: Expression,
+    },
+    /// The first half of `GROUP BY`.
+    AggregatePartial {
+        /// Start and end of the window.
+        window: [Expression; 2],
+        /// Keys beside them.
+        keys: Vec<Computed>,
+        /// Aggregates.
+        aggregates: Vec<Computed>,
+        /// Whether each partition has its own partial results.
+        by_partition: bool,
+    },
+    /// The second half of `GROUP BY`.
+    AggregateFinal {
+        /// Where each column of the result comes from: `window_start`, `key 0`, `aggregate 1`.
+        columns: Vec<String>,
+    },
+    /// Puts rows into the order of their event time.
+    InOrder {
+        /// The event time.
+        time: Expression,
+    },
+    /// `OVER`
+    Over {
+        /// The functions with their windows.
+        functions: Vec<Computed>,
+        /// The longest frame.
+        #[serde(skip)]
+        reach_us: i64,
+    },
+    /// `DEDUPLICATE`
+    Deduplicate {
+        /// Rows that agree in them are repeats.
+        keys: Vec<Expression>,
+        /// The event time.
+        time: Expression,
+        /// How close they must be.
+        within_us: i64,
+    },
+    /// `CONSTRAINT … EXPECT`. State means the same with this step and without it.
+    Expect {
+        /// The constraints.
+        rules: Vec<RuleSpec>,
+    },
+    /// Hands on the table's columns.
+    Deliver {
+        /// Whether the place of rows goes with them, for sinks.
+        #[serde(skip)]
+        with_places: bool,
+    },
+}
+
+/// What makes a row late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LateBy {
+    /// The watermark has reached the end of its window.
+    Window,
+    /// The watermark has passed its own time.
+    Time,
+}
+
+/// A constraint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleSpec {
+    /// Its name.
+    pub name: String,
+    /// What must be true, as written.
+    pub predicate: String,
+    /// What becomes of rows that violate it.
+    #[serde(skip)]
+    pub action: OnViolation,
+}
+
+impl StepSpec {
+    /// Whether state that other steps keep means the same with this step and without it.
+    pub fn is_aside(&self) -> bool {
+        matches!(self, Self::Expect { .. })
+    }
+
+    /// Whether it hands on the first columns as they are, under whatever names.
+    fn only_renames(&self) -> bool {
+        let stays =
+            |(place, column): (usize, &Computed)| matches!(column.expression, Expression::Column { place: from, .. } if from == place);
+        matches!(self, Self::Project { columns } if columns.iter().enumerate().all(stays))
+    }
+
+    /// Whether it keeps state.
+    pub fn keeps_state(&self) -> bool {
+        matches!(
+            self,
+            Self::AggregatePartial { .. }
+                | Self::AggregateFinal { .. }
+                | Self::InOrder { .. }
+                | Self::Over { .. }
+                | Self::Deduplicate { .. }
+        )
+    }
+
+    /// All expressions in it.
+    pub fn expressions(&self) -> Vec<&Expression> {
+        match self {
+            Self::Filter { predicate } => vec![predicate],
+            Self::Project { columns } => columns.iter().map(|column| &column.expression).collect(),
+            Self::AssignWindows { time, .. } | Self::InOrder { time } | Self::Late { deadline: time, .. } => vec![time],
+            Self::AggregatePartial { keys, aggregates, window, .. } => {
+                window.iter().chain(keys.iter().chain(aggregates).map(|column| &column.expression)).collect()
+            }
+            Self::Over { functions, .. } => functions.iter().map(|column| &column.expression).collect(),
+            Self::Deduplicate { keys, time, .. } => keys.iter().chain([time]).collect(),
+            Self::AggregateFinal { .. } | Self::Expect { .. } | Self::Deliver { .. } => Vec::new(),
+        }
+    }
+}
+
+impl PlanSpec {
+    /// All steps, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &StepSpec> {
+        self.local.iter().chain(&self.keyed)
+    }
+
+    /// What state depends on, as text: equal for plans that can go on from each other's state.
+    pub fn meaning(&self) -> String {
+        // The place of a step is part of the address of state. Where there is none, a step that only gives columns other names means nothing.
+        let addressed = self.steps().any(StepSpec::keeps_state);
+        let counts = |step: &&StepSpec| !step.is_aside() && (addressed || !step.only_renames());
+        let kept = |steps: &[StepSpec]| steps.iter().filter(counts).cloned().collect::<Vec<_>>();
+        let bare = Self { local: kept(&self.local), keyed: kept(&self.keyed), ..self.clone() };
+        // Plain values without maps: this cannot fail, and their order is that of the fields above.
+        serde_json::to_string(&bare).unwrap_or_default()
+    }
+
+    /// A hash of what state means, with its layout before it: what epoch records hold.
+    pub fn fingerprint(&self) -> String {
+        format!("{VERSION}:{:016x}", fnv(self.meaning().as_bytes()))
+    }
+
+    /// Whether state of a record with this fingerprint is state of this plan. Records of layout 1 hold the hash of a text.
+    pub fn accepts(&self, recorded: &str) -> bool {
+        if recorded.contains(':') { recorded == self.fingerprint() } else { recorded == self.v1 }
+    }
+}
+
+/// FNV-1a, 64 bits. Part of what records hold, so it must not change.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// What a metadata column is made from. Part of what records hold, so it must not change.
+pub(crate) fn metadata_name(metadata: Metadata) -> &'static str {
+    match metadata {
+        Metadata::Key => "key",
+        Metadata::Topic => "topic",
+        Metadata::Partition => "partition",
+        Metadata::Offset => "offset",
+        Metadata::Timestamp => "timestamp",
+        Metadata::Headers => "headers",
+        Metadata::File => "file",
+        Metadata::Row => "row",
+    }
+}

@@ -1,0 +1,200 @@
+//! What `EXPLAIN STREAMING TABLE` says of a plan: its stages, how many tasks each has and why, its steps, the state they keep, and how much of it
+//! there is.
+//!
+//! ```text
+//! gold.city_demand, from rides
+//!
+//! stage 1: one task for each partition at most, since the rows of a partition keep their order
+//!   read       at, city
+//!   window     TUMBLE 1 min of at
+//!   late       rows whose window had ended before they came
+//!   aggregate  count(1) by window, city
+//!              state: partial results of each open window and key, until the window has ended
+//!
+//! exchange by city
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::{Computed, ExchangeSpec, Expression, LateBy, PlanSpec, StepSpec};
+use crate::epoch::EpochRecord;
+use crate::state::{self, Stage};
+
+/// What the pipeline holds now, by stage and step.
+#[derive(Debug, Clone, Default)]
+pub struct Holds {
+    /// The epoch that this was so at; `None` if the pipeline has not run.
+    pub epoch: Option<u64>,
+    /// Tasks that the state of the keyed stage is split over.
+    pub keyed_tasks: u32,
+    /// Segments and bytes.
+    state: BTreeMap<(Stage, usize), (u64, u64)>,
+}
+
+impl Holds {
+    /// What a record says.
+    pub fn of(record: &EpochRecord) -> Self {
+        let mut held = Self { epoch: Some(record.epoch), keyed_tasks: record.keyed_tasks, state: BTreeMap::new() };
+        for (name, range) in &record.state {
+            if let Some((stage, step)) = state::step_of(name) {
+                let (segments, bytes) = held.state.entry((stage, step)).or_default();
+                *segments += 1;
+                *bytes += range.bytes;
+            }
+        }
+        held
+    }
+}
+
+/// The explanation of the plan of `table`.
+pub fn explain(table: &str, spec: &PlanSpec, holds: &Holds, sinks: &[String]) -> String {
+    let mut text = format!("{table}, from {}\n\n", spec.source.name);
+    text.push_str("stage 1: one task for each partition at most, since the rows of a partition keep their order\n");
+    let columns: Vec<&str> = spec.source.columns.iter().map(|column| column.name.as_str()).collect();
+    line(&mut text, "read", &listed(&columns));
+    steps(&mut text, table, &spec.local, Stage::Local, holds);
+    if let Some(exchange) = &spec.exchange {
+        let by = if exchange.in_parallel { format!("by {}", exchange.names.join(", ")) } else { "to one task".to_owned() };
+        let _ = write!(text, "\nexchange {by}\n\nstage 2: {}\n", tasks(exchange, holds));
+        steps(&mut text, table, &spec.keyed, Stage::Keyed, holds);
+    }
+    for sink in sinks {
+        line(&mut text, "sink", sink);
+    }
+    let _ = match holds.epoch {
+        None => writeln!(text, "\nit has not run yet"),
+        Some(epoch) if holds.state.is_empty() => writeln!(text, "\nat epoch {epoch} it holds no state"),
+        Some(epoch) => writeln!(text, "\nat epoch {epoch} it holds {} of state", bytes(holds.state.values().map(|(_, bytes)| bytes).sum())),
+    };
+    text
+}
+
+fn tasks(exchange: &ExchangeSpec, holds: &Holds) -> String {
+    if exchange.in_parallel {
+        let count = match holds.epoch {
+            Some(_) if holds.state.keys().any(|(stage, _)| *stage == Stage::Keyed) => {
+                format!("{} {}, as its state was split", holds.keyed_tasks, if holds.keyed_tasks == 1 { "task" } else { "tasks" })
+            }
+            _ => "as many tasks as `parallelism` says".to_owned(),
+        };
+        return format!("{count}, each with the rows of its keys");
+    }
+    let why = match exchange.crossings {
+        0 | 1 => "no key tells which rows can be apart",
+        _ => "more than one step brings the rows of a key together, and only the first could share them out",
+    };
+    format!("one task, since {why}")
+}
+
+fn steps(text: &mut String, table: &str, steps: &[StepSpec], stage: Stage, holds: &Holds) {
+    for (place, step) in steps.iter().enumerate() {
+        let (name, what) = said(step, table);
+        line(text, name, &what);
+        if let Some(kept) = state_of(step) {
+            let now = match holds.state.get(&(stage, place)) {
+                Some((segments, held)) => format!("; now {} in {segments} {}", bytes(*held), if *segments == 1 { "part" } else { "parts" }),
+                None => String::new(),
+            };
+            line(text, "", &format!("state: {kept}{now}"));
+        }
+    }
+}
+
+fn line(text: &mut String, name: &str, what: &str) {
+    let _ = writeln!(text, "  {name:<12} {what}");
+}
+
+fn said(step: &StepSpec, table: &str) -> (&'static str, String) {
+    match step {
+        StepSpec::Filter { predicate } => ("filter", predicate.to_string()),
+        StepSpec::Project { columns } => ("project", computed(columns)),
+        StepSpec::AssignWindows { function, size_us, step_us, offset_us, time } => {
+            let each = if step_us == size_us { String::new() } else { format!(" each {}", length(*step_us)) };
+            let offset = if *offset_us == 0 { String::new() } else { format!(", shifted by {}", length(*offset_us)) };
+            ("window", format!("{function} {}{each} of {time}{offset}", length(*size_us)))
+        }
+        StepSpec::Late { by: LateBy::Window, .. } => ("late", format!("rows whose window had ended before they came: {table}$late")),
+        StepSpec::Late { by: LateBy::Time, deadline } => ("late", format!("rows whose {deadline} the watermark had passed: {table}$late")),
+        StepSpec::AggregatePartial { keys, aggregates, .. } => {
+            let by: Vec<String> = std::iter::once("window".to_owned()).chain(keys.iter().map(|key| key.expression.to_string())).collect();
+            let made: Vec<String> = aggregates.iter().map(|aggregate| aggregate.expression.to_string()).collect();
+            let made = if made.is_empty() { "groups".to_owned() } else { made.join(", ") };
+            ("aggregate", format!("{made} by {}", by.join(", ")))
+        }
+        StepSpec::AggregateFinal { .. } => {
+            ("merge", "the partial results of all tasks, once the window has ended in all partitions".to_owned())
+        }
+        StepSpec::InOrder { time } => ("order", format!("by {time}")),
+        StepSpec::Over { functions, .. } => ("over", computed(functions)),
+        StepSpec::Deduplicate { keys, within_us, .. } => {
+            let keys: Vec<String> = keys.iter().map(Expression::to_string).collect();
+            ("deduplicate", format!("by {} within {}", keys.join(", "), length(*within_us)))
+        }
+        StepSpec::Expect { rules } => {
+            let rule = |rule: &super::RuleSpec| format!("{} ({}) {}", rule.name, rule.predicate, rule.action.sql());
+            ("expect", rules.iter().map(rule).collect::<Vec<_>>().join(", "))
+        }
+        StepSpec::Deliver { with_places } => {
+            ("deliver", format!("to {table}{}", if *with_places { " and, before the epoch is decided, to its sinks" } else { "" }))
+        }
+    }
+}
+
+/// What a step keeps, and when it is dropped.
+fn state_of(step: &StepSpec) -> Option<String> {
+    Some(match step {
+        StepSpec::AggregatePartial { by_partition: true, .. } => {
+            "partial results of each open window, key and partition, dropped when the window has ended in the partition".to_owned()
+        }
+        StepSpec::AggregatePartial { by_partition: false, .. } => {
+            "partial results of each open window and key, dropped when the window has ended in all partitions of the task".to_owned()
+        }
+        StepSpec::AggregateFinal { .. } => "partial results that came, dropped when the window has ended in all partitions".to_owned(),
+        StepSpec::InOrder { time } => format!("rows until the watermark has passed their {time}"),
+        StepSpec::Over { reach_us, .. } => format!("what the functions read of each row, for {} and an eighth", length(*reach_us)),
+        StepSpec::Deduplicate { within_us, time, .. } => {
+            format!("rows until the watermark has passed their {time}; keys seen, for {} after", length(*within_us))
+        }
+        _ => return None,
+    })
+}
+
+fn computed(columns: &[Computed]) -> String {
+    let column = |column: &Computed| {
+        let expression = column.expression.to_string();
+        // A name with brackets is none that somebody gave.
+        if expression == column.name || column.name.contains('(') { expression } else { format!("{expression} AS {}", column.name) }
+    };
+    columns.iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() { "no column".to_owned() } else { names.join(", ") }
+}
+
+/// `10 min`: microseconds in the largest unit that divides them.
+pub(super) fn length(us: i64) -> String {
+    const UNITS: [(i64, &str); 6] =
+        [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"), (1_000, "ms"), (1, "µs")];
+    let (unit, name) = UNITS.into_iter().find(|(unit, _)| us != 0 && us % unit == 0).unwrap_or((1_000_000, "s"));
+    format!("{} {name}", us / unit)
+}
+
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+/// A text that fits into a line beside others.
+pub(super) fn shortened(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 80;
+    if text.chars().count() <= CHARACTERS_MAX {
+        text.to_owned()
+    } else {
+        format!("{}…", text.chars().take(CHARACTERS_MAX).collect::<String>())
+    }
+}
