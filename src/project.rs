@@ -118,7 +118,10 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
                 StatementKind::CreateStreamingTable(table) => (format!("{}.{}", table.schema, table.table), TABLE),
                 StatementKind::CreateSink(sink) => (sink.name.clone(), SINK),
                 StatementKind::CreatePanel(panel) => (panel.name.clone(), PANEL),
-                StatementKind::CreateMaterializedView(_) | StatementKind::ExplainView(_) | StatementKind::Other(_) => continue,
+                StatementKind::CreateMaterializedView(_)
+                | StatementKind::ExplainView(_)
+                | StatementKind::ExplainTable(_)
+                | StatementKind::Other(_) => continue,
             };
             if kind == PANEL && definitions.iter().any(|other: &Definition| other.kind == PANEL && other.name == name) {
                 let error = SqlError::new(format!("panel '{name}' is defined twice")).hint("rename or remove one of them");

@@ -45,6 +45,9 @@ pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<Logical
         StatementKind::CreateMaterializedView(_) => Err(not_run("a materialized view", statement)),
         StatementKind::CreateSink(_) => Err(not_run("a sink", statement)),
         StatementKind::CreatePanel(_) => Err(not_run("a panel", statement)),
+        StatementKind::ExplainTable(table) => Err(SqlError::new(format!("nothing is known of the pipeline of '{table}' here"))
+            .hint("ask `watershed shell` or a server of the warehouse")
+            .at(statement.line, statement.column)),
         StatementKind::ExplainView(view) => Err(SqlError::new(format!("nothing is known of the job of '{view}' here"))
             .hint("ask `watershed shell` or a server of the warehouse")
             .at(statement.line, statement.column)),

@@ -52,11 +52,13 @@ pub enum StatementKind {
     CreatePanel(PanelDefinition),
     /// `EXPLAIN MATERIALIZED VIEW`.
     ExplainView(ViewName),
+    /// `EXPLAIN STREAMING TABLE`.
+    ExplainTable(ViewName),
     /// A query, EXPLAIN, SHOW, … for DataFusion.
     Other(DfStatement),
 }
 
-/// The name of a materialized view as a person writes it.
+/// The name of a materialized view or a streaming table as a person writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewName {
     /// Schema part, if one stands there.
@@ -163,7 +165,9 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
         parse_query(&mut cursor, places)?;
         StatementKind::CreatePanel(PanelDefinition { query: places.slice(query_start, end_of_last(parser)).to_string(), ..head })
     } else if cursor.take(&["EXPLAIN", "MATERIALIZED", "VIEW"]) {
-        StatementKind::ExplainView(parse_view_name(&mut cursor)?)
+        StatementKind::ExplainView(parse_view_name(&mut cursor, "the name of a materialized view")?)
+    } else if cursor.take(&["EXPLAIN", "STREAMING", "TABLE"]) {
+        StatementKind::ExplainTable(parse_view_name(&mut cursor, "the name of a streaming table")?)
     } else {
         refuse_unsupported(&cursor)?;
         let mut parsed = parser.parse_statement().map_err(|e| places.parser_error(&e))?;
@@ -181,9 +185,9 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
 }
 
 /// `view` or `schema.view`.
-fn parse_view_name(cursor: &mut Cursor) -> Result<ViewName, SqlError> {
-    let (first, place) = cursor.name("the name of a materialized view")?;
-    let second = if cursor.take_token(&Token::Period) { Some(cursor.name("the name of a materialized view")?.0) } else { None };
+fn parse_view_name(cursor: &mut Cursor, what: &str) -> Result<ViewName, SqlError> {
+    let (first, place) = cursor.name(what)?;
+    let second = if cursor.take_token(&Token::Period) { Some(cursor.name(what)?.0) } else { None };
     let (schema, table) = match second {
         Some(table) => (Some(first), table),
         None => (None, first),

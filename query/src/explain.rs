@@ -1,5 +1,5 @@
 //! `EXPLAIN`: what DataFusion says of a plan, and below it, as the row `stages`, its stages in the words of MapReduce. `EXPLAIN MATERIALIZED VIEW`
-//! says the same of the job that refreshes a view; it is not run.
+//! says the same of the job that refreshes a view; it is not run. What `EXPLAIN STREAMING TABLE` says is a row of `system.plans`.
 //!
 //! ```text
 //! stages
@@ -91,29 +91,51 @@ fn columns(rows: Vec<(&str, String)>) -> Vec<arrow::array::ArrayRef> {
 
 /// The view of that name among those applied.
 async fn definition(warehouse: &Warehouse, name: &ViewName) -> Result<MaterializedViewDefinition, QueryError> {
-    let mut views = Vec::new();
-    for item in warehouse.definitions().await?.items {
-        for statement in parse(&item.sql).unwrap_or_default() {
-            if let StatementKind::CreateMaterializedView(view) = statement.kind {
-                views.push(view);
-            }
+    let views = applied(warehouse, |kind| match kind {
+        StatementKind::CreateMaterializedView(view) => Some((view.schema.clone(), view.table.clone(), view)),
+        _ => None,
+    });
+    named(views.await?, name, "materialized view", "CREATE MATERIALIZED VIEW")
+}
+
+/// `schema.table` of the streaming table of that name among those applied.
+pub(crate) async fn streaming_table(warehouse: &Warehouse, name: &ViewName) -> Result<String, QueryError> {
+    let tables = applied(warehouse, |kind| match kind {
+        StatementKind::CreateStreamingTable(table) => {
+            let full = format!("{}.{}", table.schema, table.table);
+            Some((table.schema, table.table, full))
         }
-    }
+        _ => None,
+    });
+    named(tables.await?, name, "streaming table", "CREATE STREAMING TABLE")
+}
+
+/// What is applied of one kind, by schema and name.
+async fn applied<T>(
+    warehouse: &Warehouse,
+    of_kind: impl Fn(StatementKind) -> Option<(String, String, T)>,
+) -> Result<Vec<(String, String, T)>, QueryError> {
+    let items = warehouse.definitions().await?.items;
+    Ok(items.iter().flat_map(|item| parse(&item.sql).unwrap_or_default()).filter_map(|statement| of_kind(statement.kind)).collect())
+}
+
+/// The one of `known` that `name` names.
+fn named<T>(mut known: Vec<(String, String, T)>, name: &ViewName, what: &str, made_by: &str) -> Result<T, QueryError> {
     let is_it =
-        |view: &MaterializedViewDefinition| view.table == name.table && name.schema.as_ref().is_none_or(|schema| *schema == view.schema);
-    let mut found: Vec<MaterializedViewDefinition> = views.extract_if(.., |view| is_it(view)).collect();
-    let full = |view: &MaterializedViewDefinition| format!("{}.{}", view.schema, view.table);
+        |(schema, table, _): &mut (String, String, T)| *table == name.table && name.schema.as_ref().is_none_or(|wanted| wanted == schema);
+    let mut found: Vec<_> = known.extract_if(.., |one| is_it(one)).collect();
+    let full = |(schema, table, _): &(String, String, T)| format!("{schema}.{table}");
     let error = match found.len() {
-        1 => return Ok(found.remove(0)),
+        1 => return Ok(found.remove(0).2),
         0 => {
-            let names: Vec<String> = views.iter().map(full).collect();
+            let names: Vec<String> = known.iter().map(full).collect();
             let near = did_you_mean(&name.to_string(), names.iter().map(String::as_str));
             let hint = match (near, names.as_slice()) {
                 (Some(near), _) => near,
-                (None, []) => "CREATE MATERIALIZED VIEW and `watershed apply` define one; EXPLAIN SELECT … explains a query".to_owned(),
+                (None, []) => format!("{made_by} and `watershed apply` define one; EXPLAIN SELECT … explains a query"),
                 (None, names) => format!("there are {}; EXPLAIN SELECT … explains a query", names.join(", ")),
             };
-            SqlError::new(format!("there is no materialized view '{name}'")).hint(hint)
+            SqlError::new(format!("there is no {what} '{name}'")).hint(hint)
         }
         _ => {
             let names: Vec<String> = found.iter().map(full).collect();

@@ -24,7 +24,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use watershed_dialect::compute::environment;
-use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, one_statement};
+use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, ViewName, one_statement};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM};
@@ -158,6 +158,7 @@ impl Session {
                 return explain::view(&self.context, self.catalog.warehouse(), name).await;
             }
             let rewritten = match &statement.kind {
+                StatementKind::ExplainTable(name) => Some(self.explained(name).await?),
                 StatementKind::Other(other) => self.rewrite_show(other)?,
                 _ => None,
             };
@@ -221,6 +222,18 @@ impl Session {
             }
             _ => Ok(None),
         }
+    }
+
+    /// The statement that asks for the plan of a streaming table.
+    async fn explained(&self, name: &ViewName) -> Result<String, QueryError> {
+        let table = explain::streaming_table(self.catalog.warehouse(), name).await?;
+        if self.catalog.shown("plans").is_none() {
+            return Err(refused(
+                "this session knows nothing of the plans of pipelines",
+                "ask `watershed shell` or a server of the warehouse",
+            ));
+        }
+        Ok(format!("SELECT 'stages' AS plan_type, plan FROM {SYSTEM}.plans WHERE pipeline = '{}'", table.replace('\'', "''")))
     }
 
     /// Every table of the warehouse, sorted, as of now.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `system.pipelines` | `pipelines.rs` |
 //! | `system.epochs` | `epochs.rs` |
+//! | `system.plans` | `plans.rs` |
 //! | `system.quality` | `quality.rs` |
 //! | `system.sinks` | `sinks.rs` |
 //! | `system.jobs`, `system.job_runs` | `jobs.rs` |
@@ -14,6 +15,7 @@ mod columns;
 mod epochs;
 pub mod jobs;
 pub mod pipelines;
+mod plans;
 mod quality;
 mod sinks;
 
@@ -27,6 +29,7 @@ pub fn tables(warehouse: &Warehouse) -> Vec<Arc<dyn SystemTable>> {
     vec![
         Arc::new(pipelines::Pipelines::new(warehouse.clone())),
         Arc::new(epochs::Epochs::new(warehouse.clone())),
+        Arc::new(plans::Plans::new(warehouse.clone())),
         Arc::new(quality::Quality::new(warehouse.clone())),
         Arc::new(sinks::Sinks::new(warehouse.clone())),
         Arc::new(jobs::Jobs::new(warehouse.clone())),

@@ -69,8 +69,10 @@ impl Project {
             StatementKind::CreateMaterializedView(_) => Err(SqlError::new("a materialized view is no pipeline: a job refreshes it")),
             // A panel shows tables; no pipeline depends on it.
             StatementKind::CreatePanel(_) => Ok(()),
-            StatementKind::ExplainView(_) | StatementKind::Other(_) => Err(SqlError::new("this statement defines nothing")
-                .hint("a project holds CREATE SOURCE, STREAMING TABLE, MATERIALIZED VIEW and SINK; run queries in `watershed shell`")),
+            StatementKind::ExplainView(_) | StatementKind::ExplainTable(_) | StatementKind::Other(_) => {
+                Err(SqlError::new("this statement defines nothing")
+                    .hint("a project holds CREATE SOURCE, STREAMING TABLE, MATERIALIZED VIEW and SINK; run queries in `watershed shell`"))
+            }
         }
     }
 

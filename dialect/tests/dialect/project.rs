@@ -42,7 +42,9 @@ async fn every_definition_can_be_applied() {
                 StatementKind::CreateMaterializedView(_) => {}
                 // What its query reads is looked up when it is drawn; end-to-end tests draw all of them.
                 StatementKind::CreatePanel(_) => {}
-                other @ (StatementKind::ExplainView(_) | StatementKind::Other(_)) => panic!("{name}: {other:?} is no definition"),
+                other @ (StatementKind::ExplainView(_) | StatementKind::ExplainTable(_) | StatementKind::Other(_)) => {
+                    panic!("{name}: {other:?} is no definition")
+                }
             }
         }
     }

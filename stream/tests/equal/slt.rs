@@ -155,7 +155,7 @@ fn asked_of(text: &str) -> Result<Asked, String> {
             let table = format!("{}.{}", sink.schema, sink.table);
             Ok(Asked::View(None, sink.query.replace(&format!("STREAM({table})"), &table)))
         }
-        StatementKind::CreateSource(_) | StatementKind::ExplainView(_) | StatementKind::Other(_) => {
+        StatementKind::CreateSource(_) | StatementKind::ExplainView(_) | StatementKind::ExplainTable(_) | StatementKind::Other(_) => {
             Err("it creates no table, view, panel or sink".to_owned())
         }
     }
