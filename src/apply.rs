@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use watershed_lake::{TableName, Warehouse};
 
-use crate::changes::{self, Change};
+use crate::changes::{self, Change, InForce};
 use crate::project::{self, Checked};
 use crate::report::Rendered;
 use crate::{Context, warehouse};
@@ -86,7 +86,8 @@ impl Difference {
         let old = warehouse.definitions().await?;
         let project = project::applied(&old)?;
         let plans = changes::plans(&project).await;
-        let mut changes = changes::between(&project, &plans, &new);
+        let started = watershed_stream::started(warehouse).await?;
+        let mut changes = changes::between(&InForce { project: &project, plans: &plans, started: &started }, &new);
         let views = project::applied_views(&old)?;
         let (before, _) = views.plan(project.sources.values(), &project::declared(&project, &plans)).await;
         changes.extend(changes::between_views(&views, &before, &new));

@@ -1,12 +1,15 @@
 //! What an `apply` would change: new definitions against those in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
 use watershed_batch::Views;
+use watershed_dialect::{
+    Connector, Expectation, MaterializedViewDefinition, SinkDefinition, SourceDefinition, StreamingTableDefinition, same_sql,
+};
 use watershed_lake::kind::{PANEL, SINK, SOURCE, TABLE, VIEW};
 use watershed_lake::{Definitions, TableName};
-use watershed_stream::{Blueprint, Project};
+use watershed_stream::{Blueprint, Project, difference};
 
 use crate::project::Checked;
 use crate::terminal::paint;
@@ -37,57 +40,108 @@ pub struct Change {
     pub remark: String,
 }
 
-/// The differences, in the order: sources, tables, sinks; by name. `before` are the plans of the definitions in force, as far as they still plan.
-pub fn between(old: &Project, before: &BTreeMap<TableName, Blueprint>, new: &Checked) -> Vec<Change> {
+/// The definitions in force.
+pub struct InForce<'a> {
+    /// As they were applied.
+    pub project: &'a Project,
+    /// Their plans, as far as this version can still plan them.
+    pub plans: &'a BTreeMap<TableName, Blueprint>,
+    /// The tables whose pipelines have run, so that there are rows, offsets and state.
+    pub started: &'a BTreeSet<TableName>,
+}
+
+/// The differences, in the order: sources, tables, sinks; by name.
+pub fn between(old: &InForce, new: &Checked) -> Vec<Change> {
     let mut changes = Vec::new();
     let change = |action, kind, name: &str, remark: &str| Change { action, kind, name: name.to_owned(), remark: remark.to_owned() };
     for (name, source) in &new.project.sources {
-        match old.sources.get(name) {
+        match old.project.sources.get(name) {
             None => changes.push(change(Action::Create, SOURCE, name, "")),
             Some(same) if same == source => {}
             Some(_) => changes.push(change(Action::Change, SOURCE, name, "")),
         }
     }
-    for name in old.sources.keys().filter(|name| !new.project.sources.contains_key(*name)) {
+    for name in old.project.sources.keys().filter(|name| !new.project.sources.contains_key(*name)) {
         changes.push(change(Action::Drop, SOURCE, name, "quarantined rows stay"));
     }
     for (name, table) in &new.project.tables {
-        let text = name.to_string();
-        let fits = before.get(name).zip(new.blueprints.get(name)).is_some_and(|(old, new)| old.fingerprint() == new.fingerprint());
-        match old.tables.get(name) {
-            None => changes.push(change(Action::Create, TABLE, &text, "")),
-            Some(old) if !fits || old.partitioned_by != table.partitioned_by => {
-                let what = if old.partitioned_by != table.partitioned_by {
-                    "its partitioning changes"
-                } else {
-                    "its query or its source's columns change"
-                };
-                changes.push(change(Action::Rebuild, TABLE, &text, &format!("{what}: rows and state are dropped, the topic is read anew")));
-            }
-            Some(old) if old.commit_interval != table.commit_interval || old.late_rows != table.late_rows => {
-                changes.push(change(Action::Change, TABLE, &text, "settings only: rows and state stay"));
-            }
-            Some(old) if old.expectations != table.expectations => {
-                changes.push(change(Action::Change, TABLE, &text, "constraints only: rows and state stay, new rows are held to them"));
-            }
-            Some(_) => {}
+        let Some(known) = old.project.tables.get(name) else {
+            changes.push(change(Action::Create, TABLE, &name.to_string(), ""));
+            continue;
+        };
+        if let Some((action, remark)) = of_table(name, known, table, old, new) {
+            changes.push(change(action, TABLE, &name.to_string(), &remark));
         }
     }
-    for name in old.tables.keys().filter(|name| !new.project.tables.contains_key(*name)) {
+    for name in old.project.tables.keys().filter(|name| !new.project.tables.contains_key(*name)) {
         let text = name.to_string();
         changes.push(change(Action::Drop, TABLE, &text, &format!("its pipeline ends; rows stay until `watershed drop {text}`")));
     }
     for (name, sink) in &new.project.sinks {
-        match old.sinks.get(name) {
+        match old.project.sinks.get(name) {
             None => changes.push(change(Action::Create, SINK, name, "rows emitted from now on")),
-            Some(same) if same == sink => {}
+            Some(known) if same_sink(known, sink) => {}
             Some(_) => changes.push(change(Action::Change, SINK, name, "for rows emitted from now on")),
         }
     }
-    for name in old.sinks.keys().filter(|name| !new.project.sinks.contains_key(*name)) {
+    for name in old.project.sinks.keys().filter(|name| !new.project.sinks.contains_key(*name)) {
         changes.push(change(Action::Drop, SINK, name, "what it has sent stays in the topic"));
     }
     changes
+}
+
+/// What happens to a table that stays defined; `None` if nothing does. It is made anew if rows or state of the old definition are not what the new
+/// one would have made.
+fn of_table(
+    name: &TableName,
+    known: &StreamingTableDefinition,
+    table: &StreamingTableDefinition,
+    old: &InForce,
+    new: &Checked,
+) -> Option<(Action, String)> {
+    let made_anew = |why: String| Some((Action::Rebuild, format!("rebuilds: {why}; rows and state are dropped, the topic is read anew")));
+    let carries_on = |what: &str| Some((Action::Change, format!("carries on: {what}; rows and state stay")));
+    match old.plans.get(name).zip(new.blueprints.get(name)) {
+        None => return made_anew("this version cannot plan its old query".to_owned()),
+        Some((before, after)) => {
+            if let Some(what) = difference(&before.spec, &after.spec) {
+                return made_anew(what);
+            }
+            let (was, is) = (place_of(&before.source), place_of(&after.source));
+            if was != is && old.started.contains(name) {
+                return made_anew(format!("its source reads {is}, and what it has was read from {was}"));
+            }
+        }
+    }
+    if known.partitioned_by != table.partitioned_by {
+        return made_anew("its partitioning changes".to_owned());
+    }
+    if known.commit_interval != table.commit_interval || known.late_rows != table.late_rows {
+        return carries_on("settings only");
+    }
+    if !same_expectations(&known.expectations, &table.expectations) {
+        return carries_on("constraints only, new rows are held to them");
+    }
+    None
+}
+
+/// Where a source's rows are, in words.
+fn place_of(source: &SourceDefinition) -> String {
+    match &source.connector {
+        Connector::Kafka { topic, .. } => format!("topic '{topic}'"),
+        Connector::Files { path, suffix, .. } => format!("the files '*{suffix}' of '{path}'"),
+    }
+}
+
+fn same_expectations(one: &[Expectation], other: &[Expectation]) -> bool {
+    let same = |(one, other): (&Expectation, &Expectation)| {
+        one.name == other.name && one.action == other.action && same_sql(&one.predicate, &other.predicate)
+    };
+    one.len() == other.len() && one.iter().zip(other).all(same)
+}
+
+fn same_sink(one: &SinkDefinition, other: &SinkDefinition) -> bool {
+    same_sql(&one.query, &other.query) && *one == SinkDefinition { query: one.query.clone(), ..other.clone() }
 }
 
 /// The differences in materialized views, in the order in which they are refreshed. `before` are the columns of the views in force, as far as they
@@ -104,11 +158,11 @@ pub fn between_views(old: &Views, before: &BTreeMap<TableName, SchemaRef>, new: 
         if !same_columns || known.definition.partitioned_by != view.definition.partitioned_by {
             let what = if same_columns { "its partitioning changes" } else { "its columns change" };
             changes.push(change(Action::Rebuild, &view.name, &format!("{what}: its rows are dropped until the next refresh")));
-        } else if known.definition.query != view.definition.query {
+        } else if !same_sql(&known.definition.query, &view.definition.query) {
             changes.push(change(Action::Change, &view.name, "its query: the old rows stay until the next refresh"));
-        } else if known.definition.expectations != view.definition.expectations {
+        } else if !same_expectations(&known.definition.expectations, &view.definition.expectations) {
             changes.push(change(Action::Change, &view.name, "its constraints: the old rows stay until the next refresh"));
-        } else if known.definition != view.definition {
+        } else if !same_settings(&known.definition, &view.definition) {
             changes.push(change(Action::Change, &view.name, "schedule and settings only"));
         }
     }
@@ -117,6 +171,12 @@ pub fn between_views(old: &Views, before: &BTreeMap<TableName, SchemaRef>, new: 
         changes.push(change(Action::Drop, &view.name, &remark));
     }
     changes
+}
+
+/// Whether all but queries and constraints, which were looked at, is the same.
+fn same_settings(one: &MaterializedViewDefinition, other: &MaterializedViewDefinition) -> bool {
+    let (query, expectations) = (one.query.clone(), one.expectations.clone());
+    *one == MaterializedViewDefinition { query, expectations, ..other.clone() }
 }
 
 /// The differences of the dashboard's panels, by name.
@@ -128,7 +188,7 @@ pub fn of_panels(old: &Definitions, new: &Checked) -> Vec<Change> {
     let change = |action, name: &String| Change { action, kind: PANEL, name: name.clone(), remark: String::new() };
     let kept_or_new = after.iter().filter_map(|(name, sql)| match before.get(name) {
         None => Some(change(Action::Create, name)),
-        Some(same) if same == sql => None,
+        Some(same) if same_sql(same, sql) => None,
         Some(_) => Some(change(Action::Change, name)),
     });
     let gone = before.keys().filter(|name| !after.contains_key(*name)).map(|name| change(Action::Drop, name));
@@ -197,10 +257,14 @@ mod tests {
         check(&[SqlFile { name: "x.sql".to_owned(), text: format!("{SOURCE_SQL}\n{text}") }]).await.unwrap()
     }
 
+    async fn changes(old: &str, new: &Checked) -> Vec<Change> {
+        let project = checked(old).await.project;
+        let started = project.tables.keys().cloned().collect();
+        between(&InForce { project: &project, plans: &plans(&project).await, started: &started }, new)
+    }
+
     async fn actions(old: &str, new: &str) -> Vec<(Action, String)> {
-        let old = checked(old).await.project;
-        let changes = between(&old, &plans(&old).await, &checked(new).await);
-        changes.into_iter().map(|change| (change.action, change.name)).collect()
+        changes(old, &checked(new).await).await.into_iter().map(|change| (change.action, change.name)).collect()
     }
 
     const A: &str = "CREATE STREAMING TABLE silver.a AS SELECT city FROM rides;";
@@ -222,17 +286,48 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_edited_expression_means_a_new_table_and_says_what_was_edited() {
+        let old = "CREATE STREAMING TABLE silver.a AS SELECT upper(city) AS city FROM rides;";
+        let changes = changes(old, &checked(&old.replace("upper", "lower")).await).await;
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0].action, Action::Rebuild);
+        assert!(changes[0].remark.starts_with("rebuilds: column city is lower(city), was upper(city); "), "{}", changes[0].remark);
+        let moved = "CREATE STREAMING TABLE silver.a AS SELECT upper(r.city) AS city FROM rides AS r;";
+        assert_eq!(actions(old, moved).await, []);
+    }
+
+    /// Offsets of one topic mean nothing in another.
+    #[tokio::test]
+    async fn another_topic_means_a_new_table_once_rows_were_read() {
+        let text = format!("{}\n{A}", SOURCE_SQL.replace("topic = 'rides'", "topic = 'trips'"));
+        let new = check(&[SqlFile { name: "x.sql".to_owned(), text }]).await.unwrap();
+        let old = checked(A).await.project;
+        let plans = plans(&old).await;
+        let found = |started: &BTreeSet<TableName>| between(&InForce { project: &old, plans: &plans, started }, &new);
+        let none = found(&BTreeSet::new());
+        assert_eq!(none.iter().map(|change| &change.action).collect::<Vec<_>>(), [&Action::Change]);
+        let read = found(&old.tables.keys().cloned().collect());
+        assert_eq!(read.iter().map(|change| &change.action).collect::<Vec<_>>(), [&Action::Change, &Action::Rebuild]);
+        assert!(
+            read[1].remark.contains("its source reads topic 'trips', and what it has was read from topic 'rides'"),
+            "{}",
+            read[1].remark
+        );
+    }
+
+    #[tokio::test]
     async fn constraints_and_sinks_leave_rows_and_state_alone() {
         let with =
             |constraint: &str, more: &str| format!("CREATE STREAMING TABLE silver.a ({constraint}) AS SELECT city FROM rides; {more}");
         let known = with("CONSTRAINT known EXPECT (city IS NOT NULL) ON VIOLATION QUARANTINE", "");
         assert_eq!(actions(A, &known).await, [(Action::Change, "silver.a".to_owned())]);
-        assert_eq!(actions(&known, &known.replace(" (CONSTRAINT", "\n (CONSTRAINT")).await, []);
+        assert_eq!(actions(&known, &known.replace(" (CONSTRAINT", "\n (CONSTRAINT").replace("city IS NOT", "City  is not")).await, []);
         let sink = with(
             "CONSTRAINT known EXPECT (city IS NOT NULL) ON VIOLATION QUARANTINE",
             "CREATE SINK out TO KAFKA (topic = 't') AS SELECT * FROM STREAM(silver.a);",
         );
         assert_eq!(actions(&known, &sink).await, [(Action::Create, "out".to_owned())]);
+        assert_eq!(actions(&sink, &sink.replace("SELECT * FROM STREAM", "select  * from STREAM")).await, []);
         assert_eq!(actions(&sink, &sink.replace("'t'", "'u'")).await, [(Action::Change, "out".to_owned())]);
         assert_eq!(actions(&sink, &known).await, [(Action::Drop, "out".to_owned())]);
     }
@@ -255,6 +350,7 @@ mod tests {
         let named = |action| vec![(action, "gold.v".to_owned())];
         assert_eq!(actions("", &one).await, named(Action::Create));
         assert_eq!(actions(&one, &one).await, []);
+        assert_eq!(actions(&one, &one.replace("SELECT city", "select /* all */ city")).await, []);
         assert_eq!(actions(&one, &view("TRIGGER ON UPDATE", "SELECT city FROM silver.a")).await, named(Action::Change));
         assert_eq!(actions(&one, &view("", "SELECT city FROM silver.a WHERE city <> ''")).await, named(Action::Change));
         assert_eq!(actions(&one, &view("", "SELECT city, 1 AS one FROM silver.a")).await, named(Action::Rebuild));
