@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use arrow::datatypes::SchemaRef;
 use watershed_batch::{View, Views};
-use watershed_dialect::{SqlError, Statement, StatementKind};
+use watershed_dialect::{Connector, SqlError, Statement, StatementKind, clear_secret};
+use watershed_ingest::IngestError;
 use watershed_lake::kind::{PANEL, SINK, SOURCE, TABLE, VIEW};
 use watershed_lake::{Definition, Definitions, TableName};
 use watershed_stream::{Blueprint, Project, StreamError, tables as pipeline_tables};
@@ -106,6 +107,12 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
                 }
                 continue;
             }
+            if let Err(error) = runnable(&statement.kind) {
+                // Without the line it stands in, which may hold a secret.
+                let place = format!("{}:{}:{}", file.name, statement.line, statement.column);
+                problems.push(SqlError { message: format!("{}\n --> {place}", error.message), ..error }.render("", None));
+                continue;
+            }
             match project.add(statement.kind.clone()) {
                 Ok(()) => {}
                 Err(error) => {
@@ -187,6 +194,32 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
         text.push_str(&format!("\n{count} mistakes; nothing was changed\n"));
     }
     Err(Rendered(text).into())
+}
+
+/// What a start of pipelines would find wrong with a source or a sink, and secrets in clear text: definitions are kept, every revision.
+fn runnable(statement: &StatementKind) -> Result<(), SqlError> {
+    let (what, settings, checked) = match statement {
+        StatementKind::CreateSource(source) => {
+            let checked = watershed_ingest::check_source(source);
+            let Connector::Kafka { properties, .. } = &source.connector else { return checked.map_err(definition_error) };
+            (format!("source '{}'", source.name), properties, checked)
+        }
+        StatementKind::CreateSink(sink) => (format!("sink '{}'", sink.name), &sink.properties, watershed_ingest::check_sink(sink)),
+        _ => return Ok(()),
+    };
+    if let Some(name) = clear_secret(settings) {
+        return Err(SqlError::new(format!("{what} holds a secret in clear text: 'kafka.{name}'"))
+            .detail("definitions are kept in the warehouse, every revision of them")
+            .hint(format!(
+                "write 'kafka.{name}' = secret('ENV_NAME'), an environment variable of the process that runs the pipelines, or \
+                 secret_file('/path'); a secret that was applied before is in older revisions: replace it by another"
+            )));
+    }
+    checked.map_err(definition_error)
+}
+
+fn definition_error(error: IngestError) -> SqlError {
+    SqlError::new(error.to_string())
 }
 
 fn shown(error: &SqlError, file: &SqlFile) -> String {
@@ -330,6 +363,41 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
         let checked = check(&read(&folder).unwrap()).await.unwrap_or_else(|error| panic!("{error}"));
         assert!(!checked.blueprints.is_empty() && checked.views.len() == checked.view_schemas.len());
+    }
+
+    #[tokio::test]
+    async fn a_secret_in_clear_text_is_refused_and_never_shown() {
+        let source = |option: &str| format!("CREATE SOURCE s (c INT) WITH (topic = 't', {option});");
+        for option in [
+            "kafka.sasl.password = 'SeCrEt77'",
+            "'kafka.ssl.key.pem' = 'SeCrEt77'",
+            "'kafka.sasl.oauthbearer.client.secret' = 'SeCrEt77'",
+            "'kafka.ssl.keystore.password' = 'SeCrEt77'",
+        ] {
+            let said = mistakes(&[file("a.sql", &source(option))]).await;
+            assert!(said.contains("source 's' holds a secret in clear text") && said.contains("a.sql:1:1"), "{said}");
+            assert!(said.contains("secret('ENV_NAME')") && !said.contains("SeCrEt77"), "{said}");
+        }
+        let table = "CREATE STREAMING TABLE silver.s AS SELECT c FROM s;";
+        let sink = "CREATE SINK out TO KAFKA (topic = 'o', 'kafka.sasl.password' = 'SeCrEt77') AS SELECT c FROM STREAM(silver.s);";
+        let said = mistakes(&[file("a.sql", &source("format = 'json'")), file("b.sql", table), file("c.sql", sink)]).await;
+        assert!(said.contains("sink 'out' holds a secret in clear text") && !said.contains("SeCrEt77"), "{said}");
+        for option in [
+            "kafka.sasl.password = secret('KAFKA_PASSWORD')",
+            "kafka.sasl.password = secret_file('/run/secrets/kafka')",
+            "'kafka.sasl.oauthbearer.token.endpoint.url' = 'https://login.example'",
+            "'kafka.sasl.username' = secret('KAFKA_USER')",
+        ] {
+            assert!(check(&[file("a.sql", &source(option))]).await.is_ok(), "{option}");
+        }
+        let said = mistakes(&[file("a.sql", &source("on_error = secret('X')"))]).await;
+        assert!(said.contains("option 'on_error' is no secret"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn what_a_start_would_refuse_is_refused_at_once() {
+        let said = mistakes(&[file("a.sql", "CREATE SOURCE s (c INT) WITH (topic = 't', 'kafka.auto.offset.reset' = 'latest');")]).await;
+        assert!(said.contains("'auto.offset.reset' cannot be used: a gap must stop a pipeline"), "{said}");
     }
 
     #[tokio::test]

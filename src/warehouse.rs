@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use watershed_batch::{JobRunner, Limits, Runs};
+use watershed_dialect::Secret;
+use watershed_ingest::Secrets;
 use watershed_ingest::files::OpenedFolder;
 use watershed_ingest::kafka::KafkaSettings;
 use watershed_ingest::{FileSources, Sources};
@@ -52,7 +54,26 @@ pub async fn forget_table(warehouse: &Warehouse, name: &TableName) -> Result<()>
 
 /// How to reach Kafka.
 pub fn kafka(config: &Config) -> KafkaSettings {
-    KafkaSettings { bootstrap: config.text("kafka.bootstrap").to_owned(), properties: config.handed_on("kafka").into_iter().collect() }
+    KafkaSettings {
+        bootstrap: config.text("kafka.bootstrap").to_owned(),
+        properties: config.handed_on("kafka").into_iter().collect(),
+        secrets: Secrets::new(secret),
+    }
+}
+
+/// What a definition names by `secret('NAME')` or `secret_file('/path')`. The error never holds a value.
+fn secret(secret: &Secret) -> Result<String, String> {
+    match secret {
+        Secret::Environment(name) => std::env::var(name).map_err(|_| {
+            format!("the environment variable {name}, which {secret} names, is not set for this process; set it and start again")
+        }),
+        Secret::File(path) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) => {
+                Err(format!("the file of {secret} cannot be read: {error}; check that it is there and that this user may read it"))
+            }
+        },
+    }
 }
 
 /// All sources: Kafka at `kafka`, and folders of files, for which the settings of the warehouse's store hold as well. Within a runtime.

@@ -87,7 +87,11 @@ fn parse_nested(cursor: &mut Cursor, depth: usize) -> Result<DataType, SqlError>
             list_of(item)
         }
         "DATETIME" => return Err(error_at(place, "type DATETIME is not supported").hint("use TIMESTAMP: microseconds in UTC")),
-        "UUID" | "JSON" | "TIME" | "INTERVAL" => {
+        "JSON" => {
+            return Err(error_at(place, "type JSON is not supported in sources")
+                .hint("name the keys you need: STRUCT<key VARCHAR, …>, LIST<…> for an array; a VARCHAR takes text only, no object"));
+        }
+        "UUID" | "TIME" | "INTERVAL" => {
             return Err(error_at(place, format!("type {} is not supported in sources", name.to_uppercase()))
                 .hint("read it as VARCHAR and cast it in the query"));
         }

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 use crate::SqlError;
 use crate::cursor::{Cursor, error_at};
-use crate::definition::SinkDefinition;
+use crate::definition::{ClientSetting, SinkDefinition};
 use crate::nearest::did_you_mean;
 use crate::options::Options;
 use crate::syntax::normalised;
@@ -28,7 +28,7 @@ const PARTITIONS_MAX: i32 = 10_000;
 pub(crate) struct Head {
     name: String,
     topic: String,
-    properties: BTreeMap<String, String>,
+    properties: BTreeMap<String, ClientSetting>,
     partitions: Option<i32>,
     key: Option<String>,
     id: Option<String>,
@@ -72,7 +72,7 @@ pub(crate) fn parse_head(cursor: &mut Cursor) -> Result<Head, SqlError> {
             .hint(format!("write a number from 1 to {PARTITIONS_MAX}"))),
     });
     let partitions = partitions.transpose()?;
-    let properties = options.take_prefixed("kafka.").into_iter().collect();
+    let properties = options.take_client_settings();
     options.finish("a sink", &["kafka.bootstrap.servers", "kafka.<any client setting>"])?;
     let topic = topic.ok_or_else(|| error_at(place, format!("sink '{name}' names no topic")).hint("add topic = '…'"))?;
     if !cursor.take(&["AS"]) {

@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 use crate::SqlError;
 use crate::column_type::{parse_type, sql_type};
 use crate::cursor::{Cursor, error_at};
-use crate::definition::{Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
+use crate::definition::{Connector, Epoch, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
 use crate::nearest::did_you_mean;
 use crate::options::{Options, parse_interval_us};
 use crate::window::event_time_type;
@@ -98,6 +98,10 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
     options.finish("a source", also)?;
     for (column, place) in columns.iter().zip(places) {
         check_metadata_connector(column, place, files)?;
+        if column.epoch.is_some() && (format != Format::Json || column.metadata.is_some()) {
+            return Err(error_at(place, format!("column '{}' is not read from JSON, so EPOCH says nothing", column.field.name()))
+                .hint("leave EPOCH out"));
+        }
     }
     Ok(SourceDefinition { name, columns, watermark, connector, format, on_error, on_gap, max_skew, idle_timeout })
 }
@@ -106,7 +110,7 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
 fn parse_kafka(options: &mut Options, name: &str, place: Location) -> Result<(Connector, Format), SqlError> {
     let topic = options.take("topic");
     let format = options.take_word("format", &[("json", Format::Json)], Format::Json)?;
-    let properties = options.take_prefixed("kafka.").into_iter().collect();
+    let properties = options.take_client_settings();
     let topic = topic.filter(|t| !t.text.is_empty()).map(|t| t.text);
     let topic = topic.ok_or_else(|| error_at(place, format!("source '{name}' names no topic")).hint("add topic = '…'"))?;
     Ok((Connector::Kafka { topic, properties }, format))
@@ -161,12 +165,29 @@ fn parse_column(cursor: &mut Cursor) -> Result<(SourceColumn, Location), SqlErro
     let (name, place) = cursor.name("a column's name")?;
     let type_place = cursor.here();
     let data_type = parse_type(cursor)?;
-    let (mut nullable, mut metadata) = (true, None);
+    let (mut nullable, mut metadata, mut epoch) = (true, None, None);
     loop {
         if cursor.take(&["NOT", "NULL"]) {
             nullable = false;
         } else if cursor.take(&["NULL"]) {
             nullable = true;
+        } else if cursor.take(&["EPOCH"]) {
+            let unit_place = cursor.here();
+            let unit = cursor.string("a unit of time")?;
+            if data_type != event_time_type() {
+                return Err(error_at(
+                    unit_place,
+                    format!("EPOCH says what the numbers of a TIMESTAMP count, and '{name}' is {}", sql_type(&data_type)),
+                )
+                .hint(format!("write {name} TIMESTAMP EPOCH '{unit}'")));
+            }
+            let known = Epoch::ALL.into_iter().find(|(known, _)| unit.eq_ignore_ascii_case(known));
+            let (_, known) = known.ok_or_else(|| {
+                error_at(unit_place, format!("'{unit}' is not a unit of EPOCH"))
+                    .detail("numbers count 'seconds', 'milliseconds', 'microseconds' or 'nanoseconds' since 1970")
+                    .maybe_hint(did_you_mean(&unit, Epoch::ALL.map(|(known, _)| known)))
+            })?;
+            epoch = Some(known);
         } else if cursor.take(&["METADATA"]) {
             // Without FROM the column is called what it holds.
             let named = cursor.take(&["FROM"]);
@@ -192,12 +213,12 @@ fn parse_column(cursor: &mut Cursor) -> Result<(SourceColumn, Location), SqlErro
             Some(w) if ["PRIMARY", "UNIQUE", "REFERENCES", "CHECK", "DEFAULT"].contains(&w.value.to_uppercase().as_str()) => {
                 Some(format!("a stream cannot hold to {}: leave it out", w.value.to_uppercase()))
             }
-            Some(w) => did_you_mean(&w.value, ["NOT NULL", "METADATA"]),
+            Some(w) => did_you_mean(&w.value, ["NOT NULL", "METADATA", "EPOCH"]),
             None => None,
         };
         return Err(cursor.expected("NOT NULL, METADATA FROM '…', ',' or ')'").maybe_hint(hint));
     }
-    Ok((SourceColumn { field: Arc::new(Field::new(name, data_type, nullable)), metadata }, place))
+    Ok((SourceColumn { field: Arc::new(Field::new(name, data_type, nullable)), metadata, epoch }, place))
 }
 
 /// Fails with the type that the metadata has.

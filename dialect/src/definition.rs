@@ -36,6 +36,31 @@ pub struct SourceColumn {
     pub field: FieldRef,
     /// Set if the column comes from the message's coordinates instead of its value.
     pub metadata: Option<Metadata>,
+    /// What numbers in the message count, of a TIMESTAMP; `None` if it is not said: then milliseconds.
+    pub epoch: Option<Epoch>,
+}
+
+/// `TIMESTAMP EPOCH '…'`: the unit of numbers that count since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Epoch {
+    /// `'seconds'`.
+    Seconds,
+    /// `'milliseconds'`.
+    Milliseconds,
+    /// `'microseconds'`.
+    Microseconds,
+    /// `'nanoseconds'`.
+    Nanoseconds,
+}
+
+impl Epoch {
+    /// All, by the name they have in SQL.
+    pub const ALL: [(&str, Self); 4] = [
+        ("seconds", Self::Seconds),
+        ("milliseconds", Self::Milliseconds),
+        ("microseconds", Self::Microseconds),
+        ("nanoseconds", Self::Nanoseconds),
+    ];
 }
 
 /// `METADATA FROM '…'`: what can be had of a message beside its value.
@@ -76,7 +101,7 @@ pub enum Connector {
         /// The topic's name.
         topic: String,
         /// Client settings handed through (`WITH ('kafka.security.protocol' = …)`), without the `kafka.` prefix.
-        properties: BTreeMap<String, String>,
+        properties: BTreeMap<String, ClientSetting>,
     },
     /// The files of a folder, those in folders below it included.
     Files {
@@ -87,6 +112,55 @@ pub enum Connector {
         /// How often the folder is looked at for new files (default 5 seconds).
         poll_interval: Duration,
     },
+}
+
+/// The value of a client setting. `Debug` shows no text: older definitions may hold passwords.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ClientSetting {
+    /// As it stands in the definition.
+    Text(String),
+    /// To be looked up where the pipeline runs.
+    Secret(Secret),
+}
+
+/// Where a secret is found: definitions hold this, never the secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// `secret('NAME')`: an environment variable of the process that runs the pipeline.
+    Environment(String),
+    /// `secret_file('/path')`: the text of a file, without the line break at its end.
+    File(String),
+}
+
+impl fmt::Debug for ClientSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text(…)"),
+            Self::Secret(secret) => fmt::Debug::fmt(secret, f),
+        }
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment(name) => write!(f, "secret('{name}')"),
+            Self::File(path) => write!(f, "secret_file('{path}')"),
+        }
+    }
+}
+
+/// Whether a client setting of this name holds a secret.
+pub fn is_secret(setting: &str) -> bool {
+    let name = setting.to_lowercase();
+    let holds = |word: &str| name.contains(word);
+    let token = holds("token") && !holds("url") && !holds("endpoint");
+    token || ["password", "passphrase", "secret", "key.pem", "oauthbearer.config"].into_iter().any(holds)
+}
+
+/// The first of these settings that is a secret in clear text.
+pub fn clear_secret(settings: &BTreeMap<String, ClientSetting>) -> Option<&str> {
+    settings.iter().find(|(name, value)| is_secret(name) && matches!(value, ClientSetting::Text(_))).map(|(name, _)| name.as_str())
 }
 
 /// How a message becomes a row.
@@ -259,7 +333,7 @@ pub struct SinkDefinition {
     /// The Kafka topic. Each row becomes one message, a JSON object.
     pub topic: String,
     /// Client settings handed through (`'kafka.security.protocol' = …`), without the `kafka.` prefix.
-    pub properties: BTreeMap<String, String>,
+    pub properties: BTreeMap<String, ClientSetting>,
     /// With how many partitions the topic is made if it does not exist; `None` if it must exist.
     pub partitions: Option<i32>,
     /// The column of the result that is the message's key; `None` for messages without one.

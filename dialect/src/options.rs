@@ -1,12 +1,17 @@
 //! `WITH (name = value, …)` and `TO KAFKA (name = value, …)`: each option is taken once, and what is left over is an error with the nearest name that exists.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 use crate::SqlError;
 use crate::cursor::{Cursor, error_at};
+use crate::definition::{ClientSetting, Secret};
 use crate::nearest::did_you_mean;
+
+/// With what the names of the Kafka client's settings begin.
+const CLIENT: &str = "kafka.";
 
 /// Options as written, not yet taken.
 #[derive(Debug, Default)]
@@ -20,6 +25,8 @@ pub(crate) struct Options {
 struct Given {
     name: String,
     value: String,
+    /// Set if the value is to be looked up.
+    secret: Option<Secret>,
     place: Location,
     value_place: Location,
 }
@@ -45,11 +52,16 @@ impl Options {
             let name = option_name(cursor)?;
             cursor.expect_token(&Token::Eq)?;
             let value_place = cursor.here();
-            let value = option_value(cursor)?;
+            let secret = secret(cursor)?;
+            if secret.is_some() && !name.starts_with(CLIENT) {
+                return Err(error_at(value_place, format!("option '{name}' is no secret"))
+                    .hint("settings of the Kafka client may be looked up, such as kafka.sasl.password = secret('KAFKA_PASSWORD')"));
+            }
+            let value = if secret.is_some() { String::new() } else { option_value(cursor)? };
             if options.given.iter().any(|g| g.name == name) {
                 return Err(error_at(place, format!("option '{name}' is given twice")));
             }
-            options.given.push(Given { name, value, place, value_place });
+            options.given.push(Given { name, value, secret, place, value_place });
             Ok(())
         })?;
         Ok(options)
@@ -87,11 +99,12 @@ impl Options {
         }
     }
 
-    /// Takes all options whose name begins with `prefix`, without the prefix.
-    pub(crate) fn take_prefixed(&mut self, prefix: &str) -> Vec<(String, String)> {
-        let (with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut self.given).into_iter().partition(|g| g.name.starts_with(prefix));
+    /// Takes all settings of the Kafka client, without the prefix.
+    pub(crate) fn take_client_settings(&mut self) -> BTreeMap<String, ClientSetting> {
+        let (with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut self.given).into_iter().partition(|g| g.name.starts_with(CLIENT));
         self.given = without;
-        with.into_iter().map(|g| (g.name[prefix.len()..].to_string(), g.value)).collect()
+        let setting = |g: Given| (g.name[CLIENT.len()..].to_string(), g.secret.map_or(ClientSetting::Text(g.value), ClientSetting::Secret));
+        with.into_iter().map(setting).collect()
     }
 
     /// Fails if anything was not taken. `also` are names that exist but are not taken by name.
@@ -115,6 +128,24 @@ fn option_name(cursor: &mut Cursor) -> Result<String, SqlError> {
         name = format!("{name}.{}", cursor.name("the rest of the option's name")?.0.to_lowercase());
     }
     Ok(name)
+}
+
+/// `secret('NAME')` or `secret_file('/path')`, if it stands next.
+fn secret(cursor: &mut Cursor) -> Result<Option<Secret>, SqlError> {
+    let make = match cursor.peek_word() {
+        Some(word) if word.value.eq_ignore_ascii_case("secret") => Secret::Environment as fn(String) -> Secret,
+        Some(word) if word.value.eq_ignore_ascii_case("secret_file") => Secret::File as fn(String) -> Secret,
+        _ => return Ok(None),
+    };
+    cursor.parser.advance_token();
+    cursor.expect_token(&Token::LParen)?;
+    let place = cursor.here();
+    let text = cursor.string("where the secret is, such as 'KAFKA_PASSWORD'")?;
+    if text.is_empty() {
+        return Err(error_at(place, "the secret has no name").hint("write secret('KAFKA_PASSWORD') or secret_file('/run/secrets/kafka')"));
+    }
+    cursor.expect_token(&Token::RParen)?;
+    Ok(Some(make(text)))
 }
 
 fn option_value(cursor: &mut Cursor) -> Result<String, SqlError> {

@@ -24,8 +24,11 @@ pub(crate) fn check_columns(plan: &LogicalPlan) -> Result<(), SqlError> {
     for field in plan.schema().fields() {
         let name = field.name();
         if name.is_empty() || name.contains(NOT_IN_NAMES) || name.contains('=') {
-            return Err(SqlError::new(format!("'{name}' cannot name a column of a table"))
-                .hint(format!("give it a name: {name} AS {}", plain(name))));
+            return Err(SqlError::new(format!("'{name}' cannot name a column of a table")).hint(format!(
+                "give it a name: {} AS {}",
+                if is_read(plan, name) { format!("\"{name}\"") } else { name.clone() },
+                plain(name)
+            )));
         }
         // Readers compare names without regard to case.
         if seen.contains(&name.to_lowercase()) {
@@ -40,6 +43,14 @@ pub(crate) fn check_columns(plan: &LogicalPlan) -> Result<(), SqlError> {
         }
     }
     Ok(())
+}
+
+/// Whether a table or source has a column of this name: then it needs quotes; else it is an expression.
+fn is_read(plan: &LogicalPlan, name: &str) -> bool {
+    match plan {
+        LogicalPlan::TableScan(scan) => scan.projected_schema.fields().iter().any(|field| field.name() == name),
+        other => other.inputs().into_iter().any(|input| is_read(input, name)),
+    }
 }
 
 /// Adds a projection of casts if any column needs one. The plan must pass [`check_columns`].

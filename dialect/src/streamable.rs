@@ -186,8 +186,13 @@ fn check_time(source: &SourceDefinition, input: &LogicalPlan, column: &Column, o
 }
 
 fn unbounded(aggregate: &Aggregate) -> SqlError {
-    let group: Vec<String> = aggregate.group_expr.iter().map(|e| unaliased(e).schema_name().to_string()).collect();
-    let more = if group.is_empty() { String::new() } else { format!(", {}", bare_names(&group)) };
+    let group = &aggregate.group_expr;
+    // An expression over the time, such as date_bin(…), is what the window takes the place of.
+    let columns = group.iter().filter_map(|expr| match unaliased(expr) {
+        Expr::Column(column) => Some(format!(", {}", column.name)),
+        _ => None,
+    });
+    let more: String = columns.collect();
     let hint =
         format!("window it: FROM TUMBLE(TABLE t, DESCRIPTOR(event_time), INTERVAL '1 minute') GROUP BY window_start, window_end{more}");
     if has_window(&aggregate.input) {
@@ -204,10 +209,6 @@ fn unbounded(aggregate: &Aggregate) -> SqlError {
         _ => "GROUP BY without a window".to_string(),
     };
     SqlError::new(format!("{what} is never finished")).detail("a stream has no end, so the result would change for ever").hint(hint)
-}
-
-fn bare_names(group: &[String]) -> String {
-    group.iter().map(|name| name.rsplit('.').next().unwrap_or(name)).collect::<Vec<_>>().join(", ")
 }
 
 fn has_window(plan: &LogicalPlan) -> bool {

@@ -114,6 +114,16 @@ impl WindowKind {
         }
     }
 
+    /// Where the last window ends that holds `time_us`; where windows leave gaps, the last that began before it.
+    pub fn last_end_us(&self, time_us: i64) -> i64 {
+        let (size_us, step_us, offset_us) = match *self {
+            Self::Tumble { size_us, offset_us } | Self::Cumulate { size_us, offset_us, .. } => (size_us, size_us, offset_us),
+            Self::Hop { size_us, slide_us, offset_us } => (size_us, slide_us, offset_us),
+        };
+        let steps = time_us.saturating_sub(offset_us).div_euclid(step_us.max(1));
+        steps.saturating_mul(step_us).saturating_add(offset_us).saturating_add(size_us)
+    }
+
     /// Length of the longest window in microseconds: how far behind an event time a window that has it can begin, at most.
     pub fn size_us(&self) -> i64 {
         match *self {

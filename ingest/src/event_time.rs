@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use arrow::datatypes::DataType;
-use watershed_dialect::definition::SourceDefinition;
+use watershed_dialect::definition::{Metadata, SourceDefinition};
 
 use crate::error::{IngestError, Result};
 use crate::json::days_from_civil;
@@ -12,11 +12,14 @@ use crate::json::days_from_civil;
 /// Event times before the year 2 and from the year 9999 on are mistakes.
 const ACCEPTED_US: Range<i64> = days_from_civil(2, 1, 1) * 86_400_000_000..days_from_civil(9999, 1, 1) * 86_400_000_000;
 
-/// The index of the watermark's column among the definition's columns; `None` if there is no watermark. Fails if it is not a column of the
-/// record whose type `fits`; `whose` says of what.
+/// The index of the watermark's column among the definition's columns; `None` if there is no watermark. Fails if it is neither a column of
+/// the record whose type `fits` (`whose` says of what) nor the record's own timestamp.
 pub(crate) fn column_of(definition: &SourceDefinition, fits: impl Fn(&DataType) -> bool, whose: &str) -> Result<Option<usize>> {
     let Some(watermark) = &definition.watermark else { return Ok(None) };
-    let found = definition.columns.iter().position(|column| *column.field.name() == watermark.column && column.metadata.is_none());
+    let found = definition
+        .columns
+        .iter()
+        .position(|column| *column.field.name() == watermark.column && column.metadata.is_none_or(|what| what == Metadata::Timestamp));
     match found.filter(|&index| fits(definition.columns[index].field.data_type())) {
         Some(index) => Ok(Some(index)),
         None => {
@@ -29,13 +32,13 @@ pub(crate) fn column_of(definition: &SourceDefinition, fits: impl Fn(&DataType) 
 /// The check of a source's event times.
 #[derive(Debug)]
 pub(crate) struct EventTime {
-    /// Where they stand among the columns that are read.
-    pub(crate) column: usize,
+    /// Where they stand among the columns that are read; `None` if they are the records' own timestamps.
+    pub(crate) column: Option<usize>,
     max_skew_us: i64,
 }
 
 impl EventTime {
-    pub(crate) fn new(definition: &SourceDefinition, column: usize) -> Self {
+    pub(crate) fn new(definition: &SourceDefinition, column: Option<usize>) -> Self {
         Self { column, max_skew_us: i64::try_from(definition.max_skew.as_micros()).unwrap_or(i64::MAX) }
     }
 

@@ -12,12 +12,13 @@
 //! | VARCHAR | strings |
 //! | BINARY | strings of base64, standard or URL alphabet, padded or not |
 //! | DATE | `"2026-11-21"`, or days since 1970 |
-//! | TIMESTAMP | ISO-8601 / RFC 3339 with `T` or a space; without a zone it is UTC; or milliseconds since 1970 |
+//! | TIMESTAMP | ISO-8601 / RFC 3339 with `T` or a space; without a zone it is UTC; or milliseconds since 1970, or what EPOCH says |
 //! | STRUCT | objects |
 //! | LIST | arrays |
 //!
-//! Keys are compared exactly, upper and lower case differ. Of a key that stands twice the last counts. A key that is missing is NULL; a NOT
-//! NULL column then refuses the row. Raw control characters inside of strings are taken as they are. Nothing limits the size of a message but
+//! A column takes the value of the key with exactly its name; if there is none, of one that differs in upper and lower case only. Of a key that
+//! stands twice the last counts. A key that is missing is NULL; a NOT NULL column then refuses the row. A byte order mark before the object is
+//! passed over. Raw control characters inside of strings are taken as they are. Nothing limits the size of a message but
 //! Kafka; objects and arrays may lie 128 deep in one another.
 //!
 //! A row that is refused never touches its neighbours: the columns are cut back to where they were before it.
@@ -80,7 +81,7 @@ impl JsonDecode {
             Connector::Kafka { topic, .. } => topic.clone(),
             Connector::Files { .. } => String::new(),
         };
-        let mut fields = Vec::new();
+        let (mut fields, mut epochs) = (Vec::new(), Vec::new());
         let mut position_of = std::collections::HashMap::new();
         let mut outputs = Vec::with_capacity(wanted.len());
         let mut schema = Vec::with_capacity(wanted.len());
@@ -95,22 +96,29 @@ impl JsonDecode {
                 })?),
                 None => Output::Value(*position_of.entry(index).or_insert_with(|| {
                     fields.push(column.field.clone());
+                    epochs.push(column.epoch);
                     fields.len() - 1
                 })),
             });
         }
         let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..));
         let event_time = event_time::column_of(definition, is_time, "the message; declare it so")?.map(|index| {
+            if definition.columns[index].metadata.is_some() {
+                return EventTime::new(definition, None);
+            }
             let position = *position_of.entry(index).or_insert_with(|| {
                 fields.push(definition.columns[index].field.clone());
+                epochs.push(definition.columns[index].epoch);
                 fields.len() - 1
             });
             // A row without event time belongs nowhere, whatever the column allows.
             let field = &mut fields[position];
             *field = Field::clone(field).with_nullable(false).into();
-            EventTime::new(definition, position)
+            EventTime::new(definition, Some(position))
         });
-        let columns: Result<Vec<_>, _> = fields.into_iter().map(Column::new).collect();
+        let is_event_time = |position| event_time.as_ref().is_some_and(|time: &EventTime| time.column == Some(position));
+        let column = |(position, (field, epoch))| Ok(Column::new(field)?.counting(epoch, is_event_time(position)));
+        let columns: Result<Vec<_>, _> = fields.into_iter().zip(epochs).enumerate().map(column).collect();
         let columns = columns.map_err(|(column, data_type)| IngestError::UnsupportedType {
             source_name: source_name.clone(),
             column,
@@ -144,6 +152,15 @@ impl JsonDecode {
     /// Appends the record at `index`, or says why not; then some columns may have grown.
     fn append(&mut self, raw: &RawBatch, index: usize, ascii: bool) -> Result<(), Reject> {
         let value = raw.values.get(index).ok_or_else(|| Reject::new("no value (a tombstone)"))?;
+        if let [0, id @ ..] = value
+            && let Some(id) = id.first_chunk()
+        {
+            let id = u32::from_be_bytes(*id);
+            return Err(Reject::new(format!(
+                "the message begins with byte 00 and schema {id} of a Schema Registry: only plain JSON is read; let the producer write JSON \
+                 without a schema"
+            )));
+        }
         if !ascii && let Err(error) = std::str::from_utf8(value) {
             return Err(Reject::new(format!("not UTF-8 at byte {}", error.valid_up_to())));
         }
@@ -152,7 +169,7 @@ impl JsonDecode {
                 coordinate.check(raw, index).map_err(|reason| Reject::new(reason).within(coordinate.name()))?;
             }
         }
-        let mut cursor = Cursor::new(value);
+        let mut cursor = Cursor::new(value.strip_prefix(b"\xef\xbb\xbf").unwrap_or(value));
         cursor.skip_space();
         match cursor.peek() {
             Some(b'{') => {}
@@ -165,8 +182,11 @@ impl JsonDecode {
             return Err(cursor.unexpected("the end of the message"));
         }
         let Some(event_time) = &self.event_time else { return Ok(()) };
-        let column = &self.record.columns()[event_time.column];
         let written_ms = Some(raw.timestamps_ms[index]).filter(|&ms| ms >= 0);
+        let Some(column) = event_time.column.map(|column| &self.record.columns()[column]) else {
+            let written_ms = written_ms.ok_or_else(|| Reject::new("the message has no timestamp, which is its event time"))?;
+            return event_time.check(written_ms.saturating_mul(1_000), None, "").map_err(Reject::new);
+        };
         // A time that 64 bits cannot hold is as absurd as the first one they can.
         let time_us = column.last_timestamp_us().unwrap_or(i64::MIN);
         event_time.check(time_us, written_ms, "the Kafka timestamp").map_err(|reason| Reject::new(reason).within(column.name()))

@@ -22,6 +22,7 @@ pub mod json;
 pub mod kafka;
 #[cfg(test)]
 mod measure;
+pub mod origin;
 pub mod producer;
 pub mod quarantine;
 pub mod reader;
@@ -36,6 +37,7 @@ pub use files::FileSources;
 pub use kafka::KafkaSettings;
 pub use producer::Producer;
 pub use reader::KafkaReader;
+pub use settings::Secrets;
 pub use sink::{OpenSink, SinkWrite};
 pub use source::{OpenSource, PartitionRange, SourceBatch, SourceRead};
-pub use sources::Sources;
+pub use sources::{Sources, check_sink, check_source};

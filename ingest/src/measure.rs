@@ -45,7 +45,11 @@ fn bids() -> SourceDefinition {
         ("date_time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
         ("extra", DataType::Utf8),
     ];
-    let column = |(name, data_type): (&str, DataType)| SourceColumn { field: Arc::new(Field::new(name, data_type, true)), metadata: None };
+    let column = |(name, data_type): (&str, DataType)| SourceColumn {
+        field: Arc::new(Field::new(name, data_type, true)),
+        metadata: None,
+        epoch: None,
+    };
     SourceDefinition {
         name: "bids".into(),
         columns: columns.into_iter().map(column).collect(),

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use arrow::array::{Array, StringArray};
-use arrow::datatypes::SchemaRef;
-use watershed_dialect::definition::{Connector, Format, Metadata, OnError, SourceDefinition};
+use arrow::array::{AsArray, Int64Array};
+use arrow::datatypes::{Int64Type, SchemaRef};
+use watershed_dialect::definition::{ClientSetting, Connector, Format, Metadata, OnError, SourceDefinition};
 
 use crate::error::{IngestError, Result};
 use crate::json::JsonDecode;
 use crate::kafka::{KafkaFetch, KafkaSettings};
+use crate::origin::Origin;
 use crate::source::{
-    Decode, Fetch, FetchLimits, OpenSource, PartitionProgress, PartitionRange, Positions, RawBatch, SourceBatch, SourceRead,
+    Decode, Decoded, Fetch, FetchLimits, OpenSource, PartitionProgress, PartitionRange, Positions, RawBatch, SourceBatch, SourceRead,
 };
 
 /// Reads some partitions of a source in Kafka from given positions. Blocking; one instance for each thread.
@@ -23,6 +24,8 @@ pub struct KafkaReader {
     on_error: OnError,
     fetch: KafkaFetch,
     decode: JsonDecode,
+    /// Records that must not be passed, once they were met: offset and reason, by partition.
+    barred: BTreeMap<i32, (i64, String)>,
 }
 
 impl KafkaReader {
@@ -40,8 +43,15 @@ impl KafkaReader {
             }
         };
         let want_headers = wanted.iter().any(|&index| definition.columns[index].metadata == Some(Metadata::Headers));
-        let fetch = KafkaFetch::open(&kafka.overlaid(properties), topic, positions, want_headers)?;
-        Ok(Self { source_name: definition.name.clone(), topic: topic.into(), on_error: definition.on_error, fetch, decode })
+        let fetch = KafkaFetch::open(&kafka.overlaid(properties)?, topic, positions, want_headers)?;
+        Ok(Self {
+            source_name: definition.name.clone(),
+            topic: topic.into(),
+            on_error: definition.on_error,
+            fetch,
+            decode,
+            barred: BTreeMap::new(),
+        })
     }
 
     /// The columns that come out.
@@ -49,39 +59,58 @@ impl KafkaReader {
         self.decode.schema()
     }
 
-    fn decode_one(&mut self, raw: &RawBatch) -> Result<SourceBatch> {
-        let decoded = self.decode.decode(raw)?;
-        if let (OnError::Fail, Some(quarantined)) = (self.on_error, &decoded.quarantined) {
-            let reason = quarantined.column_by_name("reason").and_then(|column| column.as_any().downcast_ref::<StringArray>());
-            let offset = quarantined.column_by_name("offset").and_then(|column| column.as_any().downcast_ref());
-            return Err(IngestError::BadRow {
-                source_name: self.source_name.clone(),
-                topic: self.topic.clone(),
-                partition: raw.partition,
-                offset: offset.map_or(-1, |offset: &arrow::array::Int64Array| offset.value(0)),
-                reason: reason.map_or_else(String::new, |reason| reason.value(0).into()),
-            });
+    fn decode_one(&mut self, raw: RawBatch) -> Result<SourceBatch> {
+        let mut decoded = self.decode.decode(&raw)?;
+        let (mut next_offset, mut records) = (raw.offsets.last().map_or(0, |offset| offset + 1), raw.len());
+        if self.on_error == OnError::Fail
+            && let Some((offset, reason)) = cut_at_first_refused(&mut decoded)
+        {
+            (next_offset, records) = (offset, raw.offsets.partition_point(|&known| known < offset));
+            self.barred.insert(raw.partition, (offset, reason));
         }
         Ok(SourceBatch {
             partition: raw.partition,
-            next_offset: raw.offsets.last().map_or(0, |offset| offset + 1),
+            next_offset,
             decoded,
             append_time_ms_max: raw.timestamps_ms.iter().copied().max().unwrap_or(-1),
-            records: raw.len(),
+            records,
             bytes: raw.byte_len(),
+            origin: Origin::of_topic(&self.source_name, &self.topic, raw),
         })
     }
 }
 
+/// Cuts rows off from the first record on that was not accepted. Gives its offset and the reason.
+pub(crate) fn cut_at_first_refused(decoded: &mut Decoded) -> Option<(i64, String)> {
+    let refused = decoded.quarantined.take()?;
+    let offset = refused.column_by_name("offset")?.as_primitive_opt::<Int64Type>()?.value(0);
+    let reason = refused.column_by_name("reason")?.as_string_opt::<i32>()?.value(0).to_string();
+    let before = decoded.offsets.values().partition_point(|&known| known < offset);
+    decoded.rows = decoded.rows.slice(0, before);
+    decoded.offsets = Int64Array::new(decoded.offsets.values().slice(0, before), None);
+    Some((offset, reason))
+}
+
 impl SourceRead for KafkaReader {
-    /// With `on_error = 'fail'` the first record that is not accepted is an error that names its coordinates.
     fn poll(&mut self, limits: FetchLimits, timeout: Duration) -> Result<Vec<SourceBatch>> {
+        if let Some((&partition, (offset, reason))) = self.barred.first_key_value() {
+            let (offset, reason) = (*offset, reason.clone());
+            let (source_name, topic) = (self.source_name.clone(), self.topic.clone());
+            return Err(IngestError::BadRow { source_name, topic, partition, offset, reason });
+        }
         let raw = self.fetch.fetch(limits, timeout)?;
-        raw.iter().map(|raw| self.decode_one(raw)).collect()
+        raw.into_iter().map(|raw| self.decode_one(raw)).collect()
     }
 
     fn progress(&mut self) -> Vec<PartitionProgress> {
-        self.fetch.progress()
+        let mut progress = self.fetch.progress();
+        // The client has read on behind a record that is not passed.
+        for partition in &mut progress {
+            if let Some((offset, _)) = self.barred.get(&partition.partition) {
+                partition.next_offset = *offset;
+            }
+        }
+        progress
     }
 
     /// See [`KafkaFetch::commit_offsets`].
@@ -91,7 +120,7 @@ impl SourceRead for KafkaReader {
 }
 
 /// The topic of a source in Kafka, and its client settings.
-fn kafka_of(definition: &SourceDefinition) -> Result<(&str, &BTreeMap<String, String>)> {
+fn kafka_of(definition: &SourceDefinition) -> Result<(&str, &BTreeMap<String, ClientSetting>)> {
     match &definition.connector {
         Connector::Kafka { topic, properties } => Ok((topic, properties)),
         Connector::Files { .. } => {
@@ -105,12 +134,12 @@ fn kafka_of(definition: &SourceDefinition) -> Result<(&str, &BTreeMap<String, St
 impl OpenSource for KafkaSettings {
     fn partitions(&self, definition: &SourceDefinition) -> Result<Vec<PartitionRange>> {
         let (topic, properties) = kafka_of(definition)?;
-        crate::kafka::partitions(&self.overlaid(properties), topic)
+        crate::kafka::partitions(&self.overlaid(properties)?, topic)
     }
 
     fn identity(&self, definition: &SourceDefinition) -> Result<Option<String>> {
         let (topic, properties) = kafka_of(definition)?;
-        crate::kafka::topic_id(&self.overlaid(properties), topic)
+        crate::kafka::topic_id(&self.overlaid(properties)?, topic)
     }
 
     fn open(&self, definition: &SourceDefinition, wanted: &[usize], positions: &Positions, reader: &str) -> Result<Box<dyn SourceRead>> {
@@ -136,7 +165,8 @@ mod tests {
     const LIMITS: FetchLimits = FetchLimits { rows: 100, bytes: 1 << 20 };
 
     fn definition(on_error: OnError) -> SourceDefinition {
-        let column = |name: &str, metadata| SourceColumn { field: Arc::new(Field::new(name, DataType::Int64, false)), metadata };
+        let column =
+            |name: &str, metadata| SourceColumn { field: Arc::new(Field::new(name, DataType::Int64, false)), metadata, epoch: None };
         SourceDefinition {
             name: "numbers".into(),
             columns: vec![column("n", None), column("at", Some(Metadata::Offset))],
@@ -186,7 +216,11 @@ mod tests {
         }
 
         let mut reader = KafkaReader::open(&definition(OnError::Fail), &kafka, &[0], &positions).unwrap();
-        let error = poll_until(&mut reader, 3).unwrap_err();
+        let before = poll_until(&mut reader, 1).unwrap();
+        assert_eq!(before.iter().map(|batch| batch.decoded.rows.num_rows()).sum::<usize>(), 1, "what came before it is good");
+        assert_eq!(before.iter().map(|batch| batch.next_offset).max(), Some(2), "it goes on at the bad record");
+        assert_eq!(reader.progress().iter().find(|p| p.partition == 1).unwrap().next_offset, 2, "nor does it pretend to be further");
+        let error = poll_until(&mut reader, 1).unwrap_err();
         let IngestError::BadRow { topic, partition, offset, reason, .. } = error else { panic!("{error}") };
         assert_eq!((topic.as_str(), partition, offset), ("numbers", 1, 2));
         assert_eq!(reason, "column 'n': expected a whole number, found a boolean");

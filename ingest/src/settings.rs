@@ -2,22 +2,46 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use watershed_dialect::definition::{ClientSetting, Secret};
 
 use crate::error::{IngestError, Result};
 
 /// Where Kafka is and how to talk to it.
 ///
 /// `Debug` shows the names of properties, never their values: they hold passwords and keys.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, Default)]
 pub struct KafkaSettings {
     /// `host:port`, several separated by commas.
     pub bootstrap: String,
     /// librdkafka settings (`security.protocol`, `sasl.username`, `ssl.ca.location`, …). `group.id` names the group under which
     /// positions are shown to lag tools; nothing is read back from it.
     pub properties: BTreeMap<String, String>,
+    /// How secrets that definitions name are looked up.
+    pub secrets: Secrets,
+}
+
+/// Looks up what definitions name by `secret('…')`; the error says why that cannot be.
+#[derive(Clone, Default)]
+pub struct Secrets(Option<Arc<FindSecret>>);
+
+type FindSecret = dyn Fn(&Secret) -> Result<String, String> + Send + Sync;
+
+impl Secrets {
+    /// Looks them up by `find`.
+    pub fn new(find: impl Fn(&Secret) -> Result<String, String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(find)))
+    }
+
+    fn find(&self, secret: &Secret) -> Result<String, String> {
+        match &self.0 {
+            Some(find) => find(secret),
+            None => Err(format!("nothing here can look up {secret}")),
+        }
+    }
 }
 
 /// Settings on which exactly-once, bounded memory or our own accounting rests.
@@ -32,23 +56,38 @@ const RESERVED: [(&str, &str); 8] = [
     ("plugin.library.paths", "loading native libraries by a setting is not allowed"),
 ];
 
+/// Refuses a setting that Watershed sets itself.
+pub(crate) fn check_free(name: &str) -> Result<()> {
+    match RESERVED.iter().find(|(reserved, _)| *reserved == name) {
+        Some((_, reason)) => Err(IngestError::Setting { name: name.into(), reason: (*reason).into() }),
+        None => Ok(()),
+    }
+}
+
 impl KafkaSettings {
     /// Settings for a broker that needs no more than its address.
     pub fn new(bootstrap: impl Into<String>) -> Self {
-        Self { bootstrap: bootstrap.into(), properties: BTreeMap::new() }
+        Self { bootstrap: bootstrap.into(), ..Self::default() }
     }
 
-    /// These settings with `properties` over them; `bootstrap.servers` among them takes the place of the address.
-    pub fn overlaid(&self, properties: &BTreeMap<String, String>) -> Self {
+    /// These settings with `properties` over them; `bootstrap.servers` among them takes the place of the address. Fails if a secret is not
+    /// to be found.
+    pub fn overlaid(&self, properties: &BTreeMap<String, ClientSetting>) -> Result<Self> {
         let mut merged = self.clone();
         for (name, value) in properties {
+            let value = match value {
+                ClientSetting::Text(text) => text.clone(),
+                ClientSetting::Secret(secret) => {
+                    self.secrets.find(secret).map_err(|reason| IngestError::Setting { name: name.clone(), reason })?
+                }
+            };
             if name == "bootstrap.servers" {
-                merged.bootstrap.clone_from(value);
+                merged.bootstrap = value;
             } else {
-                merged.properties.insert(name.clone(), value.clone());
+                merged.properties.insert(name.clone(), value);
             }
         }
-        merged
+        Ok(merged)
     }
 
     /// A client configuration: ours first, then what the user set; settings that would break a promise are refused.
@@ -59,9 +98,7 @@ impl KafkaSettings {
             config.set(*name, *value);
         }
         for (name, value) in &self.properties {
-            if let Some((_, reason)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
-                return Err(IngestError::Setting { name: name.clone(), reason: (*reason).into() });
-            }
+            check_free(name)?;
             config.set(name, value);
         }
         config.set("bootstrap.servers", &self.bootstrap);

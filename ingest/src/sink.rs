@@ -50,7 +50,7 @@ pub trait OpenSink: Send + Sync + std::fmt::Debug {
 /// Sinks in Kafka. Settings of a definition go over these.
 impl OpenSink for KafkaSettings {
     fn open(&self, definition: &SinkDefinition, schema: &SchemaRef) -> Result<Box<dyn SinkWrite>> {
-        let settings = self.overlaid(&definition.properties);
+        let settings = self.overlaid(&definition.properties)?;
         let producer = Producer::for_sink(&settings)?;
         match (producer.check_topic(&settings, &definition.topic), definition.partitions) {
             (Err(IngestError::UnknownTopic { topic }), Some(partitions)) => ensure_topics(&settings, &[(&topic, partitions)])?,

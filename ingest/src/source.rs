@@ -12,6 +12,7 @@ use arrow::record_batch::RecordBatch;
 use watershed_dialect::definition::SourceDefinition;
 
 use crate::IngestError;
+use crate::origin::Origin;
 
 /// How much one call of [`Fetch::fetch`] may return.
 #[derive(Debug, Clone, Copy)]
@@ -179,6 +180,8 @@ pub struct SourceBatch {
     pub next_offset: i64,
     /// Accepted rows and quarantined ones.
     pub decoded: Decoded,
+    /// The records they were made of.
+    pub origin: Origin,
     /// The latest Kafka timestamp among the records, in milliseconds since 1970; -1 if none has one.
     pub append_time_ms_max: i64,
     /// Records taken from Kafka (accepted and not).
@@ -190,6 +193,8 @@ pub struct SourceBatch {
 /// Rows of some partitions of a source, fetched and decoded: what a pipeline's task reads. Blocking; one instance serves one thread.
 pub trait SourceRead: Send {
     /// Waits up to `timeout` for records, takes what has arrived up to `limits` and decodes it. At most one batch a partition.
+    ///
+    /// What came before a record that the source must not pass (`on_error = 'fail'`) is returned; the next call is the error that names it.
     fn poll(&mut self, limits: FetchLimits, timeout: Duration) -> Result<Vec<SourceBatch>, IngestError>;
 
     /// Where each partition stands, without waiting.

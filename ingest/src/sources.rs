@@ -1,11 +1,29 @@
 //! All kinds of sources behind one door: each definition says by its connector which one it is.
 
-use watershed_dialect::definition::{Connector, SourceDefinition};
+use watershed_dialect::definition::{Connector, SinkDefinition, SourceDefinition};
 
 use crate::error::Result;
 use crate::files::FileSources;
-use crate::settings::KafkaSettings;
+use crate::json::JsonDecode;
+use crate::settings::{KafkaSettings, check_free};
 use crate::source::{OpenSource, PartitionRange, Positions, SourceRead};
+
+/// Whether a source can be read at all, as far as its definition tells: what a start of its pipelines would find wrong with it.
+pub fn check_source(definition: &SourceDefinition) -> Result<()> {
+    let all: Vec<usize> = (0..definition.columns.len()).collect();
+    match &definition.connector {
+        Connector::Kafka { properties, .. } => {
+            properties.keys().try_for_each(|name| check_free(name))?;
+            JsonDecode::new(definition, &all).map(drop)
+        }
+        Connector::Files { .. } => crate::files::check(definition, &all),
+    }
+}
+
+/// The same of a sink.
+pub fn check_sink(definition: &SinkDefinition) -> Result<()> {
+    definition.properties.keys().try_for_each(|name| check_free(name))
+}
 
 /// Kafka and folders of files.
 #[derive(Debug, Clone)]

@@ -1,11 +1,12 @@
 //! What statements may say.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use watershed_dialect::{
-    Connector, Format, LateRows, MaterializedViewDefinition, Metadata, OnError, OnViolation, Schedule, StatementKind,
-    StreamingTableDefinition, WatermarkDefinition, parse,
+    ClientSetting, Connector, Format, LateRows, MaterializedViewDefinition, Metadata, OnError, OnViolation, Schedule, StatementKind,
+    StreamingTableDefinition, WatermarkDefinition, clear_secret, parse,
 };
 
 use crate::shared::source;
@@ -59,7 +60,7 @@ fn a_source_in_full() {
     assert_eq!(source.watermark, Some(WatermarkDefinition { column: "event_time".into(), delay_us: 60_000_000 }));
     let Connector::Kafka { topic, properties } = &source.connector else { panic!("{source:?}") };
     assert_eq!(topic, "ride-events");
-    assert_eq!(properties.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["client.id=me", "security.protocol=SASL_SSL"]);
+    assert_eq!(settings(properties), ["client.id=me", "security.protocol=SASL_SSL"]);
     assert_eq!((source.format, source.on_error), (Format::Json, OnError::Fail));
     assert_eq!((source.max_skew, source.idle_timeout), (Duration::from_secs(7200), Duration::from_secs(30)));
 }
@@ -148,6 +149,25 @@ fn constraints_of_a_streaming_table() {
     assert_eq!(table.partitioned_by, ["city"]);
 }
 
+fn settings(settings: &BTreeMap<String, ClientSetting>) -> Vec<String> {
+    let shown = |(name, setting): (&String, &ClientSetting)| match setting {
+        ClientSetting::Text(text) => format!("{name}={text}"),
+        ClientSetting::Secret(secret) => format!("{name}={secret}"),
+    };
+    settings.iter().map(shown).collect()
+}
+
+#[test]
+fn client_settings_may_be_looked_up_where_the_pipeline_runs() {
+    let text = "CREATE SOURCE s (c INT) WITH (topic = 't', kafka.sasl.password = secret('KAFKA_PASSWORD'),
+                'kafka.ssl.key.pem' = SECRET_FILE('/run/key.pem'), kafka.sasl.username = 'me')";
+    let StatementKind::CreateSource(source) = parse(text).unwrap().remove(0).kind else { panic!("{text}") };
+    let Connector::Kafka { properties, .. } = &source.connector else { panic!("{source:?}") };
+    let expected = ["sasl.password=secret('KAFKA_PASSWORD')", "sasl.username=me", "ssl.key.pem=secret_file('/run/key.pem')"];
+    assert_eq!(settings(properties), expected);
+    assert_eq!(clear_secret(properties), None);
+}
+
 #[test]
 fn a_sink_in_full() {
     let text = "CREATE SINK scores TO KAFKA (topic = 'fraud-scores', format = 'json', key = 'payment_id', id = 'score_id', partitions = 3,
@@ -156,7 +176,7 @@ fn a_sink_in_full() {
     assert_eq!((sink.name.as_str(), sink.topic.as_str()), ("scores", "fraud-scores"));
     assert_eq!((sink.key.as_deref(), sink.id.as_deref(), sink.partitions), (Some("payment_id"), Some("score_id"), Some(3)));
     assert_eq!((sink.schema.as_str(), sink.table.as_str()), ("gold", "fraud_scores"));
-    assert_eq!(sink.properties.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["bootstrap.servers=other:9092"]);
+    assert_eq!(settings(&sink.properties), ["bootstrap.servers=other:9092"]);
     assert_eq!(sink.query, "SELECT * FROM STREAM(Gold.fraud_scores) WHERE score > 50");
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -83,7 +84,7 @@ async fn converse(catalog: &Catalog, stream: TcpStream, port: u16) -> io::Result
 }
 
 /// The answer to one frame; `None` if the client wants none.
-async fn answer(catalog: &Catalog, frame: Bytes, port: u16) -> io::Result<Option<Bytes>> {
+pub(super) async fn answer(catalog: &Catalog, frame: Bytes, port: u16) -> io::Result<Option<Bytes>> {
     if frame.len() < 12 {
         return Err(io::Error::other("a frame without a header"));
     }
@@ -100,7 +101,9 @@ async fn answer(catalog: &Catalog, frame: Bytes, port: u16) -> io::Result<Option
     if !known {
         return Err(io::Error::other(format!("request {key} in version {version} is not supported")));
     }
-    let request = Frame::request_from_bytes(frame).map_err(io::Error::other)?;
+    // Bytes of strangers: what the codec has not thought of must cost no more than this connection.
+    let decoded = catch_unwind(AssertUnwindSafe(|| Frame::request_from_bytes(frame)));
+    let request = decoded.map_err(|_| io::Error::other("a frame that cannot be read"))?.map_err(io::Error::other)?;
     let body: Body = match request.body {
         Body::ProduceRequest(request) => {
             let wants_answer = request.acks != 0;

@@ -278,3 +278,57 @@ fn headers_tombstones_and_large_messages_pass() {
     assert!(batches[0].headers[0].is_empty());
     broker.stop();
 }
+
+/// Bytes of strangers: each request in each version with bodies of zeros, ones, huge lengths and noise, cut at every length.
+#[test]
+fn hostile_frames_are_answered_or_refused_and_cost_nobody_else_anything() {
+    use bytes::Bytes;
+
+    use super::answers::VERSIONS;
+    use super::catalog::Catalog;
+    use super::serve::answer;
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(folder.path().into(), 1 << 30, None).unwrap();
+    catalog.create_topic("t", 1).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut noise = 7_u64;
+    let mut next = || {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (noise >> 33) as u8
+    };
+    let bodies: Vec<Vec<u8>> = [
+        vec![0; 96],
+        vec![0xff; 96],
+        [0x7f, 0xff, 0xff, 0xff].repeat(24),
+        [0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0].repeat(6),
+        [0x02, 0x02, b't', 0x02, 0, 0, 0, 0].repeat(12),
+    ]
+    .into_iter()
+    .chain((0..8).map(|_| (0..96).map(|_| next()).collect()))
+    .collect();
+    let (mut answered, mut refused) = (0, 0);
+    for (key, min, max) in VERSIONS {
+        for version in min..=max {
+            for body in &bodies {
+                for cut in (0..=body.len()).step_by(3) {
+                    let mut frame = vec![0; 4];
+                    frame.extend(key.to_be_bytes());
+                    frame.extend(version.to_be_bytes());
+                    frame.extend(9_i32.to_be_bytes());
+                    frame.extend([0, 1, b'c']);
+                    frame.extend(&body[..cut]);
+                    let size = (frame.len() - 4) as u32;
+                    frame[..4].copy_from_slice(&size.to_be_bytes());
+                    let asked = answer(&catalog, Bytes::from(frame), 1);
+                    // A fetch may ask to wait for ever.
+                    match runtime.block_on(async { tokio::time::timeout(Duration::from_millis(20), asked).await }) {
+                        Ok(Err(_)) => refused += 1,
+                        Ok(Ok(_)) | Err(_) => answered += 1,
+                    }
+                }
+            }
+        }
+    }
+    assert!(answered > 100 && refused > 100, "{answered} answered, {refused} refused");
+    assert!(catalog.topics().len() < 10_000, "{} topics were made", catalog.topics().len());
+}

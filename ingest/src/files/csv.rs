@@ -102,7 +102,7 @@ impl CsvRows {
         let checked = self.shape.check(&columns, places.len(), self.file.entry.modified_ms)?;
         let (records, bytes) = (raw.len(), raw.byte_len());
         let decoded = self.shape.assemble(&self.file.entry.path, &raw, &places, checked, unreadable)?;
-        Ok(Some(FileBatch { decoded, records, bytes }))
+        Ok(Some(FileBatch { decoded, records, bytes, raw, columns: None }))
     }
 
     pub(crate) fn row(&self) -> u64 {

@@ -38,7 +38,7 @@ impl JsonRows {
         if raw.is_empty() {
             return Ok(None);
         }
-        Ok(Some(FileBatch { decoded: self.decode.decode(&raw)?, records: raw.len(), bytes: raw.byte_len() }))
+        Ok(Some(FileBatch { decoded: self.decode.decode(&raw)?, records: raw.len(), bytes: raw.byte_len(), raw, columns: None }))
     }
 
     pub(crate) fn row(&self) -> u64 {

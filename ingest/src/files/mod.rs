@@ -30,11 +30,13 @@ use std::time::{Duration, Instant};
 
 use object_store::ObjectStore;
 use tokio::runtime::Handle;
-use watershed_dialect::definition::{Connector, SourceDefinition};
+use watershed_dialect::definition::{Connector, Format, SourceDefinition};
 
 use self::folder::Folder;
 use self::reader::FileReader;
+use self::shape::Shape;
 use crate::error::{IngestError, Result};
+use crate::json::JsonDecode;
 use crate::source::{OpenSource, PartitionRange, Positions, SourceRead};
 
 /// The only partition of a folder.
@@ -71,6 +73,14 @@ impl Position {
 /// The number of a row in its file, the first being 1.
 pub(crate) fn row_number(offset: i64) -> i64 {
     Position::from_offset(offset).row as i64 + 1
+}
+
+/// Whether the columns of a source can be filled from files.
+pub(crate) fn check(definition: &SourceDefinition, columns: &[usize]) -> Result<()> {
+    match definition.format {
+        Format::Json => JsonDecode::new(definition, columns).map(drop),
+        Format::Csv { .. } | Format::Parquet => Shape::new(definition, columns).map(drop),
+    }
 }
 
 /// A store rooted at a folder.

@@ -5,8 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::json::LineDelimitedWriter;
-use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
@@ -22,6 +20,7 @@ use super::reader::{FileBatch, Opened};
 use super::shape::Shape;
 use super::{PARTITION, Position};
 use crate::error::{IngestError, Result};
+use crate::origin::as_json;
 use crate::source::RawBatch;
 
 /// Rows decoded at once.
@@ -109,7 +108,7 @@ impl ParquetRows {
         let places: Vec<usize> = (0..rows).collect();
         let decoded = self.shape.assemble(&self.file.entry.path, &raw, &places, checked, BTreeMap::new())?;
         let bytes = batch.get_array_memory_size();
-        Ok(Ok(Some(FileBatch { decoded, records: rows, bytes })))
+        Ok(Ok(Some(FileBatch { decoded, records: rows, bytes, raw, columns: Some(batch) })))
     }
 
     pub(crate) fn row(&self) -> u64 {
@@ -125,16 +124,5 @@ fn unreadable(error: ParquetError) -> Result<String> {
             Err(other) => Ok(other.to_string()),
         },
         other => Ok(other.to_string()),
-    }
-}
-
-fn as_json(row: &RecordBatch) -> Vec<u8> {
-    let mut text = Vec::new();
-    let mut writer = LineDelimitedWriter::new(&mut text);
-    let written = writer.write(row).and_then(|()| writer.finish());
-    drop(writer);
-    match written {
-        Ok(()) => text.trim_ascii_end().to_vec(),
-        Err(_) => Vec::new(),
     }
 }

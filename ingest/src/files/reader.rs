@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray, Int64Array, StringArray};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::array::Int64Array;
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use tokio::runtime::Handle;
 use watershed_dialect::definition::{Connector, Format, OnError, SourceDefinition};
@@ -18,7 +18,9 @@ use super::parquet::ParquetRows;
 use super::shape::Shape;
 use super::{PARTITION, Position, row_number};
 use crate::error::{IngestError, Result};
-use crate::quarantine::{self, Quarantine};
+use crate::origin::{Origin, with_row_numbers};
+use crate::quarantine::Quarantine;
+use crate::reader::cut_at_first_refused;
 use crate::source::{Decoded, FetchLimits, PartitionProgress, RawBatch, SourceBatch, SourceRead};
 
 /// `Err` says why a file, or the rest of it, cannot be read: it will be no better the next time.
@@ -29,6 +31,9 @@ pub(crate) struct FileBatch {
     pub(crate) decoded: Decoded,
     pub(crate) records: usize,
     pub(crate) bytes: usize,
+    /// The rows as they stand in the file: as text, or as columns.
+    pub(crate) raw: RawBatch,
+    pub(crate) columns: Option<RecordBatch>,
 }
 
 /// Reads a source of files. State: the position, and the file that is open.
@@ -44,6 +49,8 @@ pub(crate) struct FileReader {
     /// Files in the ledger, as last heard.
     known: u64,
     looked: Instant,
+    /// The row that must not be passed, once it was met: its file, its number, and why.
+    barred: Option<(String, i64, String)>,
 }
 
 enum Rows {
@@ -123,7 +130,19 @@ impl FileReader {
             Connector::Kafka { .. } => Duration::from_secs(5),
         };
         let (definition, wanted) = (definition.clone(), wanted.to_vec());
-        Ok(Self { folder, runtime, definition, wanted, schema, poll_interval, position, open: None, known, looked: Instant::now() })
+        Ok(Self {
+            folder,
+            runtime,
+            definition,
+            wanted,
+            schema,
+            poll_interval,
+            position,
+            open: None,
+            known,
+            looked: Instant::now(),
+            barred: None,
+        })
     }
 
     /// Some rows, or the step to the next file, which has none.
@@ -154,7 +173,7 @@ impl FileReader {
                     offsets: Int64Array::from(Vec::<i64>::new()),
                     quarantined: None,
                 };
-                self.batch(&file, FileBatch { decoded: empty, records: 0, bytes: 0 })
+                self.batch(&file, FileBatch { decoded: empty, records: 0, bytes: 0, raw: RawBatch::new(PARTITION), columns: None })
             }
             Err(why) => self.give_up(&file, &why),
         }
@@ -171,31 +190,29 @@ impl FileReader {
         let quarantined = quarantine.finish(&self.definition.name, &file.entry.path, &raw)?;
         let rows = RecordBatch::new_empty(self.schema.clone());
         let decoded = Decoded { rows, offsets: Int64Array::from(Vec::<i64>::new()), quarantined };
-        self.batch(file, FileBatch { decoded, records: 1, bytes: 0 })
+        self.batch(file, FileBatch { decoded, records: 1, bytes: 0, raw, columns: None })
     }
 
-    fn batch(&self, file: &OneFile, mut batch: FileBatch) -> Result<SourceBatch> {
+    fn batch(&mut self, file: &OneFile, mut batch: FileBatch) -> Result<SourceBatch> {
+        let (mut next_offset, mut records) = (self.position.offset(), batch.records);
+        if self.definition.on_error == OnError::Fail
+            && let Some((offset, reason)) = cut_at_first_refused(&mut batch.decoded)
+        {
+            (next_offset, records) = (offset, batch.raw.offsets.partition_point(|&known| known < offset));
+            self.position = Position::from_offset(offset);
+            self.barred = Some((file.entry.path.clone(), row_number(offset), reason));
+        }
         if let Some(bad) = batch.decoded.quarantined.take() {
-            let bad = with_row_numbers(&bad)?;
-            if self.definition.on_error == OnError::Fail {
-                let text = |name: &str| bad.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<StringArray>());
-                let rows = bad.column_by_name("offset").and_then(|column| column.as_primitive_opt::<Int64Type>());
-                return Err(IngestError::BadFileRow {
-                    source_name: self.folder.source_name().into(),
-                    file: file.entry.path.clone(),
-                    row: rows.map_or(0, |rows| rows.value(0)),
-                    reason: text("reason").map_or_else(String::new, |reasons| reasons.value(0).into()),
-                });
-            }
-            batch.decoded.quarantined = Some(bad);
+            batch.decoded.quarantined = Some(with_row_numbers(&bad)?);
         }
         Ok(SourceBatch {
             partition: PARTITION,
-            next_offset: self.position.offset(),
+            next_offset,
             decoded: batch.decoded,
             append_time_ms_max: file.entry.modified_ms,
-            records: batch.records,
+            records,
             bytes: batch.bytes,
+            origin: Origin::of_file(&self.definition.name, &file.entry.path, batch.raw, batch.columns),
         })
     }
 
@@ -211,17 +228,11 @@ impl FileReader {
     }
 }
 
-/// Quarantined rows stand in their table by file and number in it, which people can look up, not by offset.
-fn with_row_numbers(bad: &RecordBatch) -> Result<RecordBatch> {
-    let index = quarantine::schema().index_of("offset")?;
-    let numbers = bad.column(index).as_primitive::<Int64Type>().unary::<_, Int64Type>(row_number);
-    let mut columns = bad.columns().to_vec();
-    columns[index] = Arc::new(numbers);
-    Ok(RecordBatch::try_new(bad.schema(), columns)?)
-}
-
 impl SourceRead for FileReader {
     fn poll(&mut self, limits: FetchLimits, timeout: Duration) -> Result<Vec<SourceBatch>> {
+        if let Some((file, row, reason)) = self.barred.clone() {
+            return Err(IngestError::BadFileRow { source_name: self.folder.source_name().into(), file, row, reason });
+        }
         let deadline = Instant::now() + timeout;
         loop {
             if self.position.file < self.known {

@@ -70,12 +70,15 @@ impl Shape {
         }
         let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _));
         let event_time = event_time::column_of(definition, is_time, "the files")?.map(|index| {
-            let field = &definition.columns[index].field;
-            (value_of(field), Field::clone(field).with_nullable(false))
+            let column = &definition.columns[index];
+            let value = column.metadata.is_none().then(|| value_of(&column.field));
+            (value, Field::clone(&column.field).with_nullable(false))
         });
         let event_time = event_time.map(|(value, field)| {
             // A row without event time belongs nowhere, whatever the column allows.
-            values[value] = Arc::new(field);
+            if let Some(value) = value {
+                values[value] = Arc::new(field);
+            }
             EventTime::new(definition, value)
         });
         Ok(Self { source_name, schema: Schema::new(fields).into(), outputs, values, event_time })
@@ -134,10 +137,13 @@ impl Shape {
             }
             checked.columns.push(cast);
         }
-        if let Some(event_time) = &self.event_time {
+        // When the file was written is an event time that needs no check.
+        if let Some(event_time) = &self.event_time
+            && let Some(column) = event_time.column
+        {
             let Checked { columns, bad } = &mut checked;
-            let times = columns[event_time.column].as_primitive::<TimestampMicrosecondType>();
-            let name = self.values[event_time.column].name();
+            let times = columns[column].as_primitive::<TimestampMicrosecondType>();
+            let name = self.values[column].name();
             for (row, &time_us) in times.values().iter().enumerate().filter(|&(row, _)| times.is_valid(row)) {
                 if let Err(reason) = event_time.check(time_us, Some(modified_ms), "when the file was written") {
                     bad.entry(row).or_insert_with(|| format!("column '{name}': {reason}"));

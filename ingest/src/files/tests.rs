@@ -60,8 +60,11 @@ impl Place {
 /// Columns id, at, note, file, row.
 fn definition(format: Format) -> SourceDefinition {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    let column =
-        |name: &str, data_type, nullable, metadata| SourceColumn { field: Arc::new(Field::new(name, data_type, nullable)), metadata };
+    let column = |name: &str, data_type, nullable, metadata| SourceColumn {
+        field: Arc::new(Field::new(name, data_type, nullable)),
+        metadata,
+        epoch: None,
+    };
     let suffix = match format {
         Format::Csv { .. } => ".csv",
         Format::Json => ".json",

@@ -16,6 +16,8 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use watershed_dialect::Epoch;
+
 use super::cursor::{Cursor, Reject, check_depth, unescape};
 use super::record::Record;
 use super::{number, time};
@@ -51,9 +53,20 @@ enum Values {
     /// Days since 1970.
     Date(Vec<i32>),
     /// In the unit of the type.
-    Timestamp(Vec<i64>, TimeUnit),
+    Timestamp(Vec<i64>, TimeUnit, Count),
     Struct(Record),
     List(Vec<i32>, Box<Column>),
+}
+
+/// What numbers of a timestamp count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Count {
+    /// Milliseconds since 1970; nobody has said so.
+    Assumed,
+    /// The same of an event time: numbers that evidently count something else are refused.
+    AssumedOfEvents,
+    /// What the column's declaration says.
+    Declared(Epoch),
 }
 
 /// Byte strings behind one another.
@@ -108,7 +121,7 @@ impl Column {
             DataType::Utf8 => Values::Text(ByteStrings::new()),
             DataType::Binary => Values::Binary(ByteStrings::new()),
             DataType::Date32 => Values::Date(Vec::new()),
-            DataType::Timestamp(unit, _) => Values::Timestamp(Vec::new(), *unit),
+            DataType::Timestamp(unit, _) => Values::Timestamp(Vec::new(), *unit, Count::Assumed),
             DataType::Struct(fields) => {
                 let columns: Result<Vec<_>, _> = fields.iter().map(|field| Self::new(field.clone())).collect();
                 Values::Struct(Record::new(columns.map_err(within)?))
@@ -117,6 +130,18 @@ impl Column {
             other => return Err((field.name().clone(), other.clone())),
         };
         Ok(Self { field, nulls: NullBufferBuilder::new(0), values })
+    }
+
+    /// Says what numbers count, if this is a column of timestamps. Of event times, those that evidently count something else are refused.
+    pub(super) fn counting(mut self, epoch: Option<Epoch>, is_event_time: bool) -> Self {
+        if let Values::Timestamp(_, _, count) = &mut self.values {
+            *count = match epoch {
+                Some(epoch) => Count::Declared(epoch),
+                None if is_event_time => Count::AssumedOfEvents,
+                None => Count::Assumed,
+            };
+        }
+        self
     }
 
     pub(super) fn name(&self) -> &str {
@@ -133,7 +158,7 @@ impl Column {
 
     /// The value appended last in microseconds since 1970, if this is a column of timestamps and it is not NULL.
     pub(super) fn last_timestamp_us(&self) -> Option<i64> {
-        let Values::Timestamp(values, unit) = &self.values else { return None };
+        let Values::Timestamp(values, unit, _) = &self.values else { return None };
         let last = *values.last()?;
         if !self.nulls.is_valid(self.len() - 1) {
             return None;
@@ -172,7 +197,7 @@ impl Column {
             Values::Text(strings) => text(strings, cursor)?,
             Values::Binary(strings) => binary(strings, cursor)?,
             Values::Date(values) => values.push(date(cursor)?),
-            Values::Timestamp(values, unit) => values.push(timestamp(cursor, *unit)?),
+            Values::Timestamp(values, unit, count) => values.push(timestamp(cursor, *unit, *count)?),
             Values::Struct(record) => {
                 if cursor.peek() != Some(b'{') {
                     return Err(cursor.mismatch("an object"));
@@ -204,7 +229,7 @@ impl Column {
             Values::Int8(values) => values.push(0),
             Values::Int16(values) => values.push(0),
             Values::Int32(values) | Values::Date(values) => values.push(0),
-            Values::Int64(values) | Values::Timestamp(values, _) => values.push(0),
+            Values::Int64(values) | Values::Timestamp(values, ..) => values.push(0),
             Values::UInt8(values) => values.push(0),
             Values::UInt16(values) => values.push(0),
             Values::UInt32(values) => values.push(0),
@@ -226,7 +251,7 @@ impl Column {
             Values::Int8(values) => values.truncate(len),
             Values::Int16(values) => values.truncate(len),
             Values::Int32(values) | Values::Date(values) => values.truncate(len),
-            Values::Int64(values) | Values::Timestamp(values, _) => values.truncate(len),
+            Values::Int64(values) | Values::Timestamp(values, ..) => values.truncate(len),
             Values::UInt8(values) => values.truncate(len),
             Values::UInt16(values) => values.truncate(len),
             Values::UInt32(values) => values.truncate(len),
@@ -273,7 +298,7 @@ impl Column {
                 Arc::new(BinaryArray::try_new(ends, bytes, nulls)?)
             }
             Values::Date(values) => Arc::new(Date32Array::try_new(take(values), nulls)?),
-            Values::Timestamp(values, unit) => {
+            Values::Timestamp(values, unit, _) => {
                 let (values, zone) = (take(values), zone(self.field.data_type()));
                 match unit {
                     TimeUnit::Second => Arc::new(TimestampSecondArray::try_new(values, nulls)?.with_timezone_opt(zone)),
@@ -364,16 +389,47 @@ fn date(cursor: &mut Cursor<'_>) -> Result<i32, Reject> {
     i32::try_from(days).map_err(|_| number::does_not_fit(days.to_string().as_bytes(), "DATE"))
 }
 
-fn timestamp(cursor: &mut Cursor<'_>, unit: TimeUnit) -> Result<i64, Reject> {
+/// Milliseconds that would be in the first months of 1970: seconds of the years 2001 to 2286.
+const EVIDENT_SECONDS: std::ops::Range<i64> = 1_000_000_000..10_000_000_000;
+/// Milliseconds from here on would be in the year 5138 or later: microseconds from 1973 on.
+const EVIDENT_MICROSECONDS: i64 = 100_000_000_000_000;
+
+/// Microseconds since 1970 of a number of `epoch`, also in quotes; digits behind the sixth of a second are cut off.
+fn counted_us(cursor: &mut Cursor<'_>, epoch: Epoch) -> Result<i64, Reject> {
+    let digits = match epoch {
+        Epoch::Seconds => 9,
+        Epoch::Milliseconds => 6,
+        Epoch::Microseconds => 3,
+        Epoch::Nanoseconds => 0,
+    };
+    let ns = number::decimal(cursor, 38, digits)?;
+    let us = i64::try_from(ns.div_euclid(1_000)).ok();
+    us.ok_or_else(|| Reject::new("does not fit a TIMESTAMP"))
+}
+
+fn timestamp(cursor: &mut Cursor<'_>, unit: TimeUnit, count: Count) -> Result<i64, Reject> {
     let us = match cursor.peek() {
+        Some(b'-' | b'0'..=b'9') if let Count::Declared(epoch) = count => counted_us(cursor, epoch)?,
         Some(b'"') => {
             let text = cursor.string()?;
-            let us = time::timestamp_us(&text);
+            let mut us = time::timestamp_us(&text);
+            if let (None, Count::Declared(epoch)) = (us, count) {
+                let mut inner = Cursor::new(&text);
+                us = counted_us(&mut inner, epoch).ok().filter(|_| inner.peek().is_none());
+            }
             us.ok_or_else(|| Reject::new(format!("'{}' is not a timestamp (ISO-8601)", number::shown(&text))))?
         }
         Some(b'-' | b'0'..=b'9') => {
             let ms = number::integer(cursor)?;
             let us = i64::try_from(ms).ok().and_then(|ms| ms.checked_mul(1000));
+            if let (Ok(ms), Count::AssumedOfEvents) = (i64::try_from(ms), count) {
+                let evident = if EVIDENT_SECONDS.contains(&ms) { "seconds" } else { "microseconds" };
+                if EVIDENT_SECONDS.contains(&ms) || ms >= EVIDENT_MICROSECONDS {
+                    return Err(Reject::new(format!(
+                        "{ms} is taken for milliseconds since 1970 and evidently counts {evident}: declare the column as TIMESTAMP EPOCH '{evident}'"
+                    )));
+                }
+            }
             us.ok_or_else(|| number::does_not_fit(ms.to_string().as_bytes(), "TIMESTAMP (milliseconds since 1970)"))?
         }
         _ => return Err(cursor.mismatch("a timestamp as a string, or milliseconds since 1970")),

@@ -102,6 +102,9 @@ impl<'a> Cursor<'a> {
 
     /// "Not JSON", with the place.
     pub(super) fn unexpected(&self, wanted: &str) -> Reject {
+        if let [b'N', b'a', b'N', ..] | [b'I', b'n', b'f', ..] = self.rest() {
+            return Reject::new(format!("not JSON at byte {}: expected {wanted}, found {}", self.at, self.kind()));
+        }
         match std::str::from_utf8(self.rest()).ok().and_then(|rest| rest.chars().next()) {
             Some(found) => Reject::new(format!("not JSON at byte {}: expected {wanted}, found {found:?}", self.at)),
             None => Reject::new(format!("not JSON: ends after {} bytes, expected {wanted}", self.at)),
@@ -117,6 +120,10 @@ impl<'a> Cursor<'a> {
             Some(b't' | b'f') => "a boolean",
             Some(b'n') => "null",
             Some(b'-' | b'0'..=b'9') => "a number",
+            Some(b'N') if self.rest().starts_with(b"NaN") => "NaN, which JSON does not have (write null, or \"NaN\" in quotes)",
+            Some(b'I') if self.rest().starts_with(b"Infinity") => {
+                "Infinity, which JSON does not have (write null, or \"Infinity\" in quotes)"
+            }
             Some(_) => "something else",
             None => "the end of the message",
         }

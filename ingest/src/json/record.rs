@@ -2,11 +2,14 @@
 //!
 //! Producers write the keys of one topic in the same order nearly always. So the order of the previous object is tried first: one
 //! comparison of bytes for each key, no look-up. A key that differs is looked up by name, and the new order learnt.
+//!
+//! A key that is no column's name, but for upper and lower case, fills that column unless the exact one stands in the same object.
 
 use std::collections::HashMap;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::Fields;
+use watershed_dialect::nearest;
 
 use super::column::Column;
 use super::cursor::{Cursor, Reject, check_depth};
@@ -22,9 +25,15 @@ const REMEMBERED_KEY_BYTES_MAX: usize = 256;
 pub(super) struct Record {
     columns: Vec<Column>,
     by_name: HashMap<Box<[u8]>, usize>,
+    /// The same in lower case; of two columns that differ in case only, the first.
+    by_folded_name: HashMap<Box<[u8]>, usize>,
     remembered: Vec<Remembered>,
     /// For each column the number of the object in which its key stood last.
     seen_in: Vec<u64>,
+    /// For each column the number of the object in which a key of another case filled it; 0 if the exact one did.
+    folded_in: Vec<u64>,
+    /// Whether any key has ever differed in case.
+    folds: bool,
     object_number: u64,
 }
 
@@ -33,14 +42,30 @@ pub(super) struct Record {
 struct Remembered {
     /// The key as written, from its opening quote to the colon.
     text: Vec<u8>,
-    column: Option<usize>,
+    target: Target,
+}
+
+/// Where a value goes.
+#[derive(Debug, Default, Clone, Copy)]
+enum Target {
+    /// Nobody wants it.
+    #[default]
+    None,
+    /// To the column of this name.
+    Exact(usize),
+    /// To the column whose name differs in case only.
+    Folded(usize),
 }
 
 impl Record {
     pub(super) fn new(columns: Vec<Column>) -> Self {
         let by_name = columns.iter().enumerate().map(|(index, column)| (column.name().as_bytes().into(), index)).collect();
-        let seen_in = vec![0; columns.len()];
-        Self { columns, by_name, remembered: Vec::new(), seen_in, object_number: 0 }
+        let mut by_folded_name = HashMap::new();
+        for (index, column) in columns.iter().enumerate() {
+            by_folded_name.entry(column.name().to_ascii_lowercase().into_bytes().into_boxed_slice()).or_insert(index);
+        }
+        let (seen_in, folded_in) = (vec![0; columns.len()], vec![0; columns.len()]);
+        Self { columns, by_name, by_folded_name, remembered: Vec::new(), seen_in, folded_in, folds: false, object_number: 0 }
     }
 
     pub(super) fn columns(&self) -> &[Column] {
@@ -55,16 +80,22 @@ impl Record {
         cursor.expect(b'{')?;
         self.object_number += 1;
         let mut seen = 0;
+        let mut place = 0;
         cursor.skip_space();
         if !cursor.eat(b'}') {
-            let mut place = 0;
             loop {
                 cursor.skip_space();
                 let target = self.key(cursor, place)?;
                 cursor.skip_space();
                 match target {
-                    Some(index) => seen += usize::from(self.member(index, cursor, depth)?),
-                    None => cursor.skip_value(depth)?,
+                    Target::Exact(index) => {
+                        if self.folds {
+                            self.folded_in[index] = 0;
+                        }
+                        seen += usize::from(self.member(index, cursor, depth)?);
+                    }
+                    Target::Folded(index) => seen += usize::from(self.folded_member(index, cursor, depth)?),
+                    Target::None => cursor.skip_value(depth)?,
                 }
                 place += 1;
                 cursor.skip_space();
@@ -77,9 +108,9 @@ impl Record {
             }
         }
         if seen < self.columns.len() {
-            for (column, &seen_in) in self.columns.iter_mut().zip(&self.seen_in) {
-                if seen_in != self.object_number {
-                    column.append_missing()?;
+            for (index, column) in self.columns.iter_mut().enumerate() {
+                if self.seen_in[index] != self.object_number && column.append_missing().is_err() {
+                    return Err(self.missing(index, place));
                 }
             }
         }
@@ -88,18 +119,18 @@ impl Record {
 
     /// Passes over a key and its colon. Returns the column it belongs to, if any.
     #[inline]
-    fn key(&mut self, cursor: &mut Cursor<'_>, place: usize) -> Result<Option<usize>, Reject> {
+    fn key(&mut self, cursor: &mut Cursor<'_>, place: usize) -> Result<Target, Reject> {
         if let Some(remembered) = self.remembered.get(place)
             && cursor.rest().starts_with(&remembered.text)
         {
             cursor.advance(remembered.text.len());
-            return Ok(remembered.column);
+            return Ok(remembered.target);
         }
         self.key_by_name(cursor, place)
     }
 
     #[cold]
-    fn key_by_name(&mut self, cursor: &mut Cursor<'_>, place: usize) -> Result<Option<usize>, Reject> {
+    fn key_by_name(&mut self, cursor: &mut Cursor<'_>, place: usize) -> Result<Target, Reject> {
         let start = cursor.position();
         if cursor.peek() != Some(b'"') {
             return Err(cursor.unexpected("a key in quotes"));
@@ -107,18 +138,60 @@ impl Record {
         let name = cursor.string()?;
         cursor.skip_space();
         cursor.expect(b':')?;
-        let column = self.by_name.get(&*name).copied();
+        let target = self.target(&name);
         let text = cursor.since(start);
         if place < REMEMBERED_KEYS_MAX && text.len() <= REMEMBERED_KEY_BYTES_MAX {
             if self.remembered.len() <= place {
-                self.remembered.resize_with(place + 1, || Remembered { text: b"\0".to_vec(), column: None });
+                self.remembered.resize_with(place + 1, || Remembered { text: b"\0".to_vec(), target: Target::None });
             }
             let remembered = &mut self.remembered[place];
             remembered.text.clear();
             remembered.text.extend_from_slice(text);
-            remembered.column = column;
+            remembered.target = target;
         }
-        Ok(column)
+        Ok(target)
+    }
+
+    fn target(&mut self, name: &[u8]) -> Target {
+        if let Some(&index) = self.by_name.get(name) {
+            return Target::Exact(index);
+        }
+        match self.by_folded_name.get(name.to_ascii_lowercase().as_slice()) {
+            Some(&index) => {
+                self.folds = true;
+                Target::Folded(index)
+            }
+            None => Target::None,
+        }
+    }
+
+    /// As [`Record::member`], of a key that differs from the column's name in case, if the exact one has not stood in this object.
+    fn folded_member(&mut self, index: usize, cursor: &mut Cursor<'_>, depth: usize) -> Result<bool, Reject> {
+        if self.seen_in[index] == self.object_number && self.folded_in[index] != self.object_number {
+            cursor.skip_value(depth)?;
+            return Ok(false);
+        }
+        self.folded_in[index] = self.object_number;
+        self.member(index, cursor, depth)
+    }
+
+    /// Says that a column has no value, and which of the object's `keys` may have been meant.
+    #[cold]
+    fn missing(&self, index: usize, keys: usize) -> Reject {
+        let name = self.columns[index].name();
+        let of = |remembered: &Remembered| {
+            let key = remembered.text.strip_prefix(b"\"")?;
+            let end = memchr::memchr(b'"', key)?;
+            Some(String::from_utf8_lossy(&key[..end]).into_owned())
+        };
+        let keys: Vec<String> = self.remembered.iter().take(keys).filter_map(of).filter(|key| !self.is_column(key)).collect();
+        let near = nearest(name, keys.iter().map(String::as_str));
+        let reason = near.map_or_else(|| "missing".to_string(), |near| format!("missing; is it the key '{near}' of the message?"));
+        Reject::new(reason).within(name)
+    }
+
+    fn is_column(&self, key: &str) -> bool {
+        self.by_folded_name.contains_key(key.to_ascii_lowercase().as_bytes())
     }
 
     /// Appends a value to a column; true if it is the first of this object.
