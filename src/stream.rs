@@ -40,7 +40,7 @@ pub struct Args {
     /// End when everything that stood in the topics at the start is committed
     #[arg(long)]
     until_caught_up: bool,
-    /// Then close all windows, as if no more rows could come
+    /// Then close all windows that have rows: rows that come later are late for these, and in time for later windows
     #[arg(long, requires = "until_caught_up")]
     drain: bool,
     /// Tasks (threads) of each stage of a pipeline [default: the setting stream.parallelism]

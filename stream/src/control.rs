@@ -14,6 +14,8 @@ pub struct BarrierRequest {
     pub epoch: u64,
     /// Partitions that are idle, and what their watermark is raised to.
     pub idle_us: BTreeMap<i32, i64>,
+    /// Whether these are raised although rows may have come since: so that open windows close.
+    pub drains: bool,
     /// Whether the tasks end behind it.
     pub last: bool,
 }
@@ -27,6 +29,8 @@ pub struct PartitionState {
     pub high_watermark: Option<i64>,
     /// Microseconds since 1970; `i64::MIN` before the first row.
     pub watermark_us: i64,
+    /// The greatest event time so far, in microseconds since 1970; `i64::MIN` before the first row.
+    pub newest_us: i64,
     /// Since when it has been read to its end; `None` if it is not.
     pub caught_up_since: Option<Instant>,
     /// The latest Kafka timestamp among the records read in this run, in milliseconds since 1970; `None` before the first.
@@ -167,7 +171,7 @@ mod tests {
 
     fn partition(watermark_us: i64, idle: bool) -> PartitionState {
         let caught_up_since = idle.then(|| Instant::now().checked_sub(Duration::from_secs(60))).flatten();
-        PartitionState { next_offset: 5, high_watermark: Some(5), watermark_us, caught_up_since, read_ms: None }
+        PartitionState { next_offset: 5, high_watermark: Some(5), watermark_us, newest_us: watermark_us, caught_up_since, read_ms: None }
     }
 
     #[test]

@@ -82,7 +82,10 @@ fn send_file(rows: StagedRows, schema: &SchemaRef, file: i32, origin: &str, outl
         let batch = hidden::attach(batch, with_place.clone(), file, places, no_watermarks)?;
         first = behind;
         for outlet in outlets.iter_mut() {
-            outlet.send(batch.clone(), origin)?;
+            // Their epoch is decided: they are in the table, and no quarantine takes them any more.
+            for refused in outlet.send(batch.clone(), origin)? {
+                tracing::error!(origin, "{}; correct the sink's query with TRY_CAST or NULLIF", refused.reason);
+            }
         }
     }
     Ok(())
@@ -161,6 +164,7 @@ mod tests {
             written_ms: 0,
             offsets: BTreeMap::new(),
             watermarks_us: BTreeMap::new(),
+            newest_us: BTreeMap::new(),
             idle_us: BTreeMap::new(),
             keyed_tasks: 1,
             state: BTreeMap::new(),

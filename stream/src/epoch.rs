@@ -223,6 +223,9 @@ pub struct EpochRecord {
     pub offsets: BTreeMap<i32, i64>,
     /// The watermark of each partition in microseconds since 1970, idle decisions included; partitions without rows are absent.
     pub watermarks_us: BTreeMap<i32, i64>,
+    /// The greatest event time of each partition in microseconds since 1970; partitions without rows are absent.
+    #[serde(default)]
+    pub newest_us: BTreeMap<i32, i64>,
     /// Partitions that were idle, and the watermark they were raised to.
     pub idle_us: BTreeMap<i32, i64>,
     /// How many keyed tasks the state is split over.
@@ -260,8 +263,8 @@ impl EpochRecord {
         Ok(record)
     }
 
-    /// The least watermark over all partitions in microseconds since 1970. `None` as long as some partition has none, and once the
-    /// pipeline was drained: then no row is expected any more.
+    /// The least watermark over all partitions in microseconds since 1970. `None` as long as some partition has none, and if an older
+    /// version has drained the pipeline.
     pub fn watermark_us(&self) -> Option<i64> {
         let of = |p: &i32| self.watermarks_us.get(p).copied().unwrap_or(i64::MIN);
         self.offsets.keys().map(of).min().filter(|&us| us != i64::MIN && us != i64::MAX)

@@ -1,8 +1,11 @@
 //! What can stop a pipeline. Each says what happened, why, and what to do next.
 
+use arrow::temporal_conversions::timestamp_us_to_datetime;
 use watershed_dialect::SqlError;
 use watershed_ingest::IngestError;
 use watershed_lake::LakeError;
+
+use crate::fault::RowFault;
 
 /// Why a pipeline could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,33 @@ pub enum StreamError {
         "the warehouse could not be reached: {0}; check that the store is up and that its credentials may read and write `_watershed/`"
     )]
     Store(#[from] object_store::Error),
+    /// A row that an operator cannot take; dealt with by whoever runs the operator.
+    #[error("{0}")]
+    Row(Box<RowFault>),
+    /// The query fails on a row and the source says `on_error = 'fail'`.
+    #[error(
+        "{pipeline} cannot take {place}: {reason}; correct the query (TRY_CAST gives NULL where CAST fails, NULLIF(c, 0) where a divisor is 0), or let such rows aside with on_error = 'quarantine' in the source"
+    )]
+    RowRefused {
+        /// The pipeline.
+        pipeline: String,
+        /// Where the row came from.
+        place: String,
+        /// What could not be computed.
+        reason: String,
+    },
+    /// An aggregate cannot go on.
+    #[error(
+        "an aggregate of the window from {start} to {end} failed: {reason}; take a wider type in the query, such as sum(CAST(c AS DECIMAL(38, 2)))"
+    )]
+    Aggregate {
+        /// Where the window starts.
+        start: String,
+        /// Where it ends.
+        end: String,
+        /// Why.
+        reason: String,
+    },
     /// An expression failed over real rows, or memory ran out.
     #[error("a step of the query failed: {0}")]
     Query(#[from] datafusion::error::DataFusionError),
@@ -168,6 +198,16 @@ pub enum StreamError {
 }
 
 impl StreamError {
+    /// Names the window, from and to in microseconds since 1970, whose aggregates failed.
+    pub(crate) fn aggregate((start_us, end_us): (i64, i64), error: StreamError) -> StreamError {
+        let StreamError::Query(error) = error else { return error };
+        let shown = |us: i64| timestamp_us_to_datetime(us).map_or_else(|| us.to_string(), |time| time.to_string());
+        match RowFault::of(String::new(), String::new(), error) {
+            StreamError::Row(fault) => Self::Aggregate { start: shown(start_us), end: shown(end_us), reason: fault.reason },
+            other => other,
+        }
+    }
+
     /// Whether starting again from the newest epoch may help: the world outside may have changed by then.
     pub fn may_pass(&self) -> bool {
         match self {

@@ -133,6 +133,7 @@ mod tests {
             written_ms: 1_000 * epoch,
             offsets: [(0, 7)].into(),
             watermarks_us: [(0, 5)].into(),
+            newest_us: Default::default(),
             idle_us: Default::default(),
             keyed_tasks: 1,
             state: Default::default(),

@@ -18,6 +18,7 @@ pub mod delivery;
 pub mod epoch;
 mod error;
 pub mod exchange;
+pub mod fault;
 #[cfg(test)]
 mod golden;
 pub mod hidden;

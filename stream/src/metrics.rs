@@ -214,7 +214,7 @@ impl Metrics {
         }
         let now_ms = now_ms();
         let behind = partitions.values().filter(|p| p.lag() > 0).filter_map(|p| p.read_ms).min();
-        let watermark_us = partitions.values().map(|p| p.watermark_us).min().filter(|&w| w != i64::MIN && w != i64::MAX);
+        let watermark_us = partitions.values().map(|p| p.watermark_us).min().filter(|&w| w != i64::MIN);
         PipelineMetrics {
             pipeline: self.pipeline.clone(),
             source: self.source.clone(),
@@ -227,7 +227,7 @@ impl Metrics {
             lag_records: partitions.values().map(|p| p.lag()).sum(),
             lag_ms: behind.map_or(0, |read_ms| now_ms.saturating_sub(read_ms as u64)),
             watermark_us,
-            watermark_lag_ms: watermark_us.map(|w| now_ms as i64 - w / 1_000),
+            watermark_lag_ms: watermark_us.map(|w| (now_ms as i64 - w / 1_000).max(0)),
             epoch: state.record.map_or(0, |(epoch, _)| epoch),
             commits: state.commit_times.count(),
             commit_ms: state.commit.as_millis() as u64,
@@ -257,7 +257,14 @@ mod tests {
     }
 
     fn partition(next_offset: i64, high: i64, read_ms: i64) -> PartitionState {
-        PartitionState { next_offset, high_watermark: Some(high), watermark_us: 0, caught_up_since: None, read_ms: Some(read_ms) }
+        PartitionState {
+            next_offset,
+            high_watermark: Some(high),
+            watermark_us: 0,
+            newest_us: 0,
+            caught_up_since: None,
+            read_ms: Some(read_ms),
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
+use crate::fault::{Refused, sift};
 use crate::watermark::Watermark;
 
 /// What an operator hands on.
@@ -20,6 +21,8 @@ pub struct Output {
     pub deduplicated: u64,
     /// Rows that violate an expectation, in [`crate::operators::expect::side_schema`].
     pub violating: Vec<RecordBatch>,
+    /// Rows that were not taken, where their records are no longer at hand.
+    pub refused: Vec<Refused>,
     /// How many rows were dropped because they violate an expectation.
     pub dropped: u64,
     /// Rows that met and violated each expectation, in the order of their definition; empty if none was asked.
@@ -46,6 +49,7 @@ impl Output {
         self.late.append(&mut emitted.late);
         self.deduplicated += emitted.deduplicated;
         self.violating.append(&mut emitted.violating);
+        self.refused.append(&mut emitted.refused);
         self.dropped += emitted.dropped;
         self.count(&emitted.tallies);
     }
@@ -86,7 +90,7 @@ pub trait Operator: Send {
     /// Schema of the rows it hands on.
     fn schema(&self) -> SchemaRef;
 
-    /// Takes rows in.
+    /// Takes rows in. [`StreamError::Row`] says that some row cannot be taken; then nothing has changed, and the caller tries fewer rows.
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> Result<(), StreamError>;
 
     /// Learns that time has moved. Returns what holds for the rows it hands on: less, if it still keeps older ones back.
@@ -112,12 +116,20 @@ pub trait Operator: Send {
 /// Operators run as one: the rows of each go straight into the next.
 pub struct Chain {
     operators: Vec<Box<dyn Operator>>,
+    sets_aside: bool,
 }
 
 impl Chain {
     /// Joins operators, first to last.
     pub fn new(operators: Vec<Box<dyn Operator>>) -> Self {
-        Self { operators }
+        Self { operators, sets_aside: false }
+    }
+
+    /// Rows that an operator cannot take are left out and told in [`Output::refused`]. Without this they are an error, which a caller
+    /// that has the rows' records at hand deals with.
+    pub fn setting_aside(mut self) -> Self {
+        self.sets_aside = true;
+        self
     }
 
     /// Schema of the rows that leave the chain. A chain has at least one operator.
@@ -130,9 +142,9 @@ impl Chain {
         self.operators.iter_mut().enumerate()
     }
 
-    /// Pushes rows through all operators.
+    /// Pushes rows through all operators. After [`StreamError::Row`] nothing has changed, as long as no operator but the last keeps state.
     pub fn process(&mut self, batch: RecordBatch, out: &mut Output) -> Result<(), StreamError> {
-        push(&mut self.operators, batch, out)
+        push(&mut self.operators, batch, out, self.sets_aside)
     }
 
     /// Tells all operators, first to last, that time has moved; what one emits reaches the next before the news does.
@@ -144,14 +156,14 @@ impl Chain {
             watermark = done[i].on_watermark(watermark, &mut emitted)?;
             out.absorb(&mut emitted);
             for batch in emitted.rows {
-                push(rest, batch, out)?;
+                push(rest, batch, out, self.sets_aside)?;
             }
         }
         Ok(watermark)
     }
 }
 
-fn push(operators: &mut [Box<dyn Operator>], batch: RecordBatch, out: &mut Output) -> Result<(), StreamError> {
+fn push(operators: &mut [Box<dyn Operator>], batch: RecordBatch, out: &mut Output, sets_aside: bool) -> Result<(), StreamError> {
     let Some((first, rest)) = operators.split_first_mut() else {
         if batch.num_rows() > 0 {
             out.rows.push(batch);
@@ -159,11 +171,23 @@ fn push(operators: &mut [Box<dyn Operator>], batch: RecordBatch, out: &mut Outpu
         return Ok(());
     };
     let mut emitted = Output::default();
-    first.process(batch, &mut emitted)?;
+    if sets_aside {
+        let mut refused = Vec::new();
+        sift(batch, &mut refused, &mut |rows| {
+            let mut some = Output::default();
+            first.process(rows, &mut some)?;
+            emitted.rows.append(&mut some.rows);
+            emitted.absorb(&mut some);
+            Ok(())
+        })?;
+        out.refused.append(&mut refused);
+    } else {
+        first.process(batch, &mut emitted)?;
+    }
     out.absorb(&mut emitted);
     for batch in emitted.rows {
         if batch.num_rows() > 0 {
-            push(rest, batch, out)?;
+            push(rest, batch, out, sets_aside)?;
         }
     }
     Ok(())

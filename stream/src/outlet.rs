@@ -16,6 +16,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use watershed_ingest::{IngestError, OpenSink, SinkWrite};
 
 use crate::StreamError;
+use crate::fault::Refused;
 use crate::hidden;
 use crate::limits::SINK_ACKNOWLEDGE_TIMEOUT;
 use crate::operator::{Chain, Output};
@@ -42,7 +43,15 @@ impl Outlet {
         let definition = &blueprint.definition;
         let (name, topic) = (definition.name.clone(), definition.topic.clone());
         let write = sinks.open(definition, &blueprint.schema).map_err(|reason| failure(&name, &topic, reason))?;
-        Ok(Self { name, topic, schema: blueprint.schema.clone(), id: blueprint.id, chain: blueprint.chain(), write, unsettled: 0 })
+        Ok(Self {
+            name,
+            topic,
+            schema: blueprint.schema.clone(),
+            id: blueprint.id,
+            chain: blueprint.chain().setting_aside(),
+            write,
+            unsettled: 0,
+        })
     }
 
     /// The sink's name.
@@ -50,8 +59,9 @@ impl Outlet {
         &self.name
     }
 
-    /// Sends rows of the table, which end in hidden columns. Ids begin with `origin`. A full queue makes it wait.
-    pub fn send(&mut self, rows: RecordBatch, origin: &str) -> Result<(), StreamError> {
+    /// Sends rows of the table, which end in hidden columns. Ids begin with `origin`. A full queue makes it wait. Gives the rows that the
+    /// sink's query fails on, which are not sent.
+    pub fn send(&mut self, rows: RecordBatch, origin: &str) -> Result<Vec<Refused>, StreamError> {
         let mut out = Output::default();
         self.chain.process(rows, &mut out)?;
         for rows in out.rows {
@@ -61,7 +71,10 @@ impl Outlet {
             sent.map_err(|reason| failure(&self.name, &self.topic, reason))?;
             self.unsettled += ids.len() as u64;
         }
-        Ok(())
+        for refused in &mut out.refused {
+            refused.reason.insert_str(0, &format!("not sent to sink '{}': ", self.name));
+        }
+        Ok(out.refused)
     }
 
     fn ids(&self, rows: &RecordBatch, origin: &str) -> Result<Vec<String>, StreamError> {

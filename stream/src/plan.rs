@@ -32,7 +32,7 @@ use crate::operator::{Chain, Operator};
 use crate::operators::aggregate_final::{AggregateFinal, Part};
 use crate::operators::aggregate_partial::{AggregatePartial, AggregatePartialSpec};
 use crate::operators::assign_windows::AssignWindows;
-use crate::operators::deduplicate::Deduplicate;
+use crate::operators::deduplicate::{Deduplicate, wait_us};
 use crate::operators::expect::{self, Expect, ExpectSpec};
 use crate::operators::filter::Filter;
 use crate::operators::group_table::{Aggregate, GroupSpec};
@@ -95,6 +95,19 @@ pub struct Blueprint {
     pub late_schema: Option<SchemaRef>,
     /// Schema of `<table>$violations`, if rows can go there.
     pub violations_schema: Option<SchemaRef>,
+    /// Until when rows are kept back, step by step.
+    holds: Vec<Hold>,
+}
+
+/// How long a step keeps rows back.
+#[derive(Debug, Clone, Copy)]
+enum Hold {
+    /// Until their windows have ended.
+    Window(WindowKind),
+    /// Until the next multiple of this, in microseconds.
+    Bucket(i64),
+    /// Until their own time has passed.
+    Time,
 }
 
 impl Blueprint {
@@ -124,6 +137,7 @@ impl Blueprint {
             columns: Arc::new(Schema::empty()),
             window: None,
             late_schema: None,
+            holds: Vec::new(),
         };
         builder.lower(plan)?;
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
@@ -148,6 +162,7 @@ impl Blueprint {
             violations_schema: quarantines.then(|| expect::side_schema(&schema)),
             schema,
             late_schema: builder.late_schema,
+            holds: builder.holds,
         })
     }
 
@@ -159,6 +174,26 @@ impl Blueprint {
     /// A fresh chain for the keyed stage; empty if there is none.
     pub fn keyed_chain(&self) -> Result<Chain, StreamError> {
         chain(&self.keyed)
+    }
+
+    /// The watermark at which nothing is kept back any more if no event time is greater than `newest_us`. `None` if nothing ever is.
+    pub fn drained_us(&self, newest_us: i64) -> Option<i64> {
+        if self.holds.is_empty() {
+            return None;
+        }
+        let (mut time_us, mut reached_us) = (newest_us, newest_us.saturating_add(1));
+        for hold in &self.holds {
+            if let Hold::Window(kind) = hold {
+                let end_us = kind.last_end_us(time_us);
+                (time_us, reached_us) = (end_us - 1, reached_us.max(end_us));
+            }
+        }
+        for hold in &self.holds {
+            if let Hold::Bucket(us) = hold {
+                reached_us = reached_us.saturating_add(us - 1).div_euclid(*us).saturating_mul(*us);
+            }
+        }
+        Some(reached_us)
     }
 
     /// A hash of what the state means: equal for definitions that can go on from each other's state.
@@ -216,6 +251,7 @@ struct Builder<'a> {
     columns: SchemaRef,
     window: Option<WindowColumns>,
     late_schema: Option<SchemaRef>,
+    holds: Vec<Hold>,
 }
 
 impl Builder<'_> {
@@ -338,6 +374,7 @@ impl Builder<'_> {
         assigned.extend(node.schema.as_arrow().fields()[own..].iter().cloned());
         let assigned: SchemaRef = Schema::new(assigned).into();
         let kind = node.kind;
+        self.holds.push(Hold::Window(kind));
         let (size_us, step_us, offset_us) = match kind {
             WindowKind::Tumble { size_us, offset_us } => (size_us, size_us, offset_us),
             WindowKind::Hop { size_us, slide_us, offset_us } => (size_us, slide_us, offset_us),
@@ -455,6 +492,7 @@ impl Builder<'_> {
         self.cross(keys.clone(), node.keys.iter().map(|key| key.name().to_owned()).collect());
         // Where rows came from goes along: it is the last thing that tells equal rows apart, and operators behind this one order by it.
         let (schema, within_us) = (self.input_schema(), node.within_us);
+        self.holds.push(Hold::Bucket(wait_us(within_us)));
         let names: Vec<&str> = node.keys.iter().map(|key| key.name()).collect();
         let meant = |column: usize| Expression::column(column, schema.field(column).name());
         let spec = StepSpec::Deduplicate { keys: keys.iter().map(|&key| meant(key)).collect(), time: meant(time), within_us };

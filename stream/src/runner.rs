@@ -133,9 +133,18 @@ fn wanted(mut blueprints: BTreeMap<TableName, Blueprint>, only: &[TableName]) ->
 /// Runs one shard, again and again while its errors are of the kind that passes.
 async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::Receiver<bool>) -> Result<(), StreamError> {
     let mut pause = RETRY_PAUSE_MIN;
+    let mut last_death: Option<(u64, String)> = None;
     loop {
         let epoch_before = metrics.read().epoch;
-        match shard::run(&spec, &metrics, stop.clone()).await {
+        let outcome = shard::run(&spec, &metrics, stop.clone()).await;
+        // A task that panics again, with nothing committed between, does so because of what it reads: a third time would end alike.
+        let death = match &outcome {
+            Err(error @ StreamError::TaskDied { .. }) => Some((metrics.read().epoch, error.to_string())),
+            _ => None,
+        };
+        let repeats = death.is_some() && death == last_death;
+        last_death = death;
+        match outcome {
             Ok(Ended::Done) => {
                 metrics.phase(Phase::Stopped);
                 return Ok(());
@@ -144,14 +153,14 @@ async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::R
                 tracing::info!(pipeline = %spec.id.pipeline, "the topic has new partitions: starting again to read them");
                 continue;
             }
-            Err(error) if passes(&spec, &error) && *stop.borrow() => {
+            Err(error) if !repeats && passes(&spec, &error) && *stop.borrow() => {
                 // What was not committed is read again by whoever runs it next.
                 tracing::warn!(pipeline = %spec.id.pipeline, %error, "pipeline was stopped while it could not go on");
                 metrics.phase(Phase::Stopped);
                 let_go(&spec, &metrics, &error).await;
                 return Ok(());
             }
-            Err(error) if passes(&spec, &error) => {
+            Err(error) if !repeats && passes(&spec, &error) => {
                 tracing::warn!(pipeline = %spec.id.pipeline, %error, pause_ms = pause.as_millis() as u64, "pipeline failed, will start again from its newest epoch");
                 metrics.phase(Phase::Retrying { error: error.to_string() });
                 let_go(&spec, &metrics, &error).await;

@@ -41,7 +41,8 @@ pub enum Until {
     Stopped,
     /// Once it has read what stood in the topic when it started.
     CaughtUp {
-        /// Whether all windows then close, as if no row could come any more. The table is complete, but rows that come later are late.
+        /// Whether all windows then close, as if time had gone on to the end of the last one. Rows that come later are late for these
+        /// windows, and in time for later ones.
         drain: bool,
     },
 }
@@ -88,6 +89,9 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
         Some(record) => {
             if !record.state.is_empty() && !spec.blueprint.spec.accepts(&record.definition) {
                 return Err(StreamError::DefinitionChanged { pipeline: spec.id.pipeline.to_string(), epoch: record.epoch });
+            }
+            if record.watermarks_us.values().any(|&us| us == i64::MAX) {
+                tracing::warn!(pipeline = %spec.id.pipeline, "drained by an older version: rows from before that run are late");
             }
             tables::check(&spec.id, record, &tables).await?;
             tables::commit(&spec.id, record, &tables).await?;
@@ -295,10 +299,12 @@ impl<'a> Shard<'a> {
         let mut last_barrier = Instant::now();
         let mut in_flight: Option<InFlight> = None;
         let mut ending: Option<Ended> = None;
+        let mut halted: Option<StreamError> = None;
         loop {
             tokio::select! {
                 report = running.reports.recv() => match report {
                     Some(Report::Failed(error)) => return Err(error),
+                    Some(Report::Halted(error)) => drop(halted.get_or_insert(error)),
                     Some(Report::Passed(passed)) => if let Some(epoch) = &mut in_flight {
                         debug_assert_eq!(passed.epoch, epoch.request.epoch, "a task has passed the barrier of another epoch");
                         epoch.passed.push(*passed);
@@ -333,7 +339,7 @@ impl<'a> Shard<'a> {
                     let last = epoch.request.last;
                     self.finish(epoch).await?;
                     if last {
-                        return Ok(ending.unwrap_or(Ended::Done));
+                        return halted.map_or(Ok(ending.unwrap_or(Ended::Done)), Err);
                     }
                 } else if epoch.since.elapsed() > EPOCH_TIMEOUT {
                     return Err(StreamError::Stuck { pipeline: self.name(), epoch: epoch.request.epoch, seconds: EPOCH_TIMEOUT.as_secs() });
@@ -344,17 +350,20 @@ impl<'a> Shard<'a> {
             }
             let caught_up = matches!(self.spec.until, Until::CaughtUp { .. }) && self.has_reached(&running.control, &targets);
             let due = last_barrier.elapsed() >= interval;
-            if !(due || ending.is_some() || caught_up) {
+            let ends = ending.is_some() || caught_up || halted.is_some();
+            if !(due || ends) {
                 continue;
             }
-            let idle_us = match self.spec.until {
-                Until::CaughtUp { drain: true } if caught_up => targets.keys().map(|&p| (p, i64::MAX)).collect(),
-                _ => running.control.idle_floors(self.spec.blueprint.source.idle_timeout),
+            let drains = caught_up && self.spec.until == Until::CaughtUp { drain: true };
+            let idle_us = if drains {
+                self.end_of_windows(&running.control)
+            } else {
+                running.control.idle_floors(self.spec.blueprint.source.idle_timeout)
             };
-            let last = ending.is_some() || caught_up;
+            let last = ends;
             if last || !idle_us.is_empty() || self.has_moved(&running.control) {
                 last_barrier = Instant::now();
-                let request = BarrierRequest { epoch: self.next_epoch(), idle_us, last };
+                let request = BarrierRequest { epoch: self.next_epoch(), idle_us, drains, last };
                 running.control.request(request.clone());
                 in_flight = Some(InFlight { request, since: last_barrier, passed: Vec::new(), staged: None });
             }
@@ -372,6 +381,14 @@ impl<'a> Shard<'a> {
     fn has_reached(&self, control: &Control, targets: &BTreeMap<i32, i64>) -> bool {
         let partitions = control.partitions();
         targets.iter().all(|(p, &target)| partitions.get(p).is_some_and(|state| state.next_offset >= target))
+    }
+
+    /// The watermark at which all windows that any row has opened are closed, for each partition.
+    fn end_of_windows(&self, control: &Control) -> BTreeMap<i32, i64> {
+        let partitions = control.partitions();
+        let newest_us = partitions.values().map(|p| p.newest_us).max().filter(|&newest_us| newest_us > i64::MIN);
+        let Some(end_us) = newest_us.and_then(|newest_us| self.spec.blueprint.drained_us(newest_us)) else { return BTreeMap::new() };
+        partitions.keys().map(|&partition| (partition, end_us)).collect()
     }
 
     fn has_moved(&self, control: &Control) -> bool {
@@ -405,6 +422,7 @@ impl<'a> Shard<'a> {
             written_ms: now_ms(),
             offsets: offsets.clone(),
             watermarks_us: before.map(|r| r.watermarks_us.clone()).unwrap_or_default(),
+            newest_us: before.map(|r| r.newest_us.clone()).unwrap_or_default(),
             idle_us: BTreeMap::new(),
             keyed_tasks: self.keyed_tasks as u32,
             state: before.map(|r| r.state.clone()).unwrap_or_default(),
@@ -431,6 +449,7 @@ impl<'a> Shard<'a> {
             counted.add(passed.counters);
             add_tallies(&mut tallies, &passed.tallies);
             record.watermarks_us.extend(passed.watermarks_us);
+            record.newest_us.extend(passed.newest_us);
             record.idle_us.extend(passed.idle_us);
             deltas.push(passed.delta);
         }

@@ -130,10 +130,10 @@ impl Starter<'_> {
                 Downstream::Keyed(exchange, senders)
             }
         };
-        let delay_us = blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
-        let watermarks = offsets.keys().map(|&p| (p, PartitionWatermark::new(self.watermark_us(p), delay_us))).collect();
+        let watermarks = offsets.keys().map(|&p| (p, self.watermark(p))).collect();
         let (sources, name) = (self.spec.sources.clone(), self.spec.id.app_id().replace('/', "-"));
         let (writer, control) = (self.writer_sender(), self.control.clone());
+        let pipeline = self.spec.id.pipeline.to_string();
         self.thread(format!("local{index}"), move |reports| {
             let task = LocalTask {
                 index,
@@ -149,6 +149,9 @@ impl Starter<'_> {
                 downstream,
                 writer,
                 control,
+                pipeline,
+                on_error: blueprint.source.on_error,
+                halted: None,
             };
             task.run(reports)
         })
@@ -156,9 +159,18 @@ impl Starter<'_> {
 
     /// One task of the keyed stage.
     fn keyed(&mut self, index: usize, inputs: Vec<Receiver<Message>>) -> Result<(), StreamError> {
-        let mut chain = self.spec.blueprint.keyed_chain()?;
+        let mut chain = self.spec.blueprint.keyed_chain()?.setting_aside();
         state::restore(Stage::Keyed, chain.operators_mut(), self.segments, |task, _| task == index)?;
-        let task = KeyedTask { index, chain, tallies: Vec::new(), inputs, writer: self.writer_sender(), control: self.control.clone() };
+        let task = KeyedTask {
+            index,
+            chain,
+            tallies: Vec::new(),
+            inputs,
+            writer: self.writer_sender(),
+            control: self.control.clone(),
+            pipeline: self.spec.id.pipeline.to_string(),
+            source: self.spec.blueprint.source.clone(),
+        };
         self.thread(format!("keyed{index}"), move |reports| task.run(reports))
     }
 
@@ -171,16 +183,35 @@ impl Starter<'_> {
             control: self.control.clone(),
             runtime: tokio::runtime::Handle::current(),
             outlets,
-            origin: self.spec.blueprint.source.name.clone(),
+            source: self.spec.blueprint.source.clone(),
         };
         self.thread("writer".into(), move |reports| writer.run(reports))
     }
 
     /// Where a partition's watermark starts. One that was added later starts where the others already closed windows: what it holds
     /// for those is late.
-    fn watermark_us(&self, partition: i32) -> i64 {
-        let Some(record) = self.record else { return i64::MIN };
-        let of = |p: &i32| record.watermarks_us.get(p).copied().unwrap_or(i64::MIN);
-        if record.offsets.contains_key(&partition) { of(&partition) } else { record.offsets.keys().map(of).min().unwrap_or(i64::MIN) }
+    fn watermark(&self, partition: i32) -> PartitionWatermark {
+        let delay_us = self.spec.blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
+        let Some(record) = self.record else { return PartitionWatermark::new(i64::MIN, i64::MIN, delay_us) };
+        let of = |p: &i32| match record.watermarks_us.get(p).copied() {
+            Some(i64::MAX) => self.drained_us(record),
+            known => known.unwrap_or(i64::MIN),
+        };
+        let known = record.offsets.contains_key(&partition);
+        let watermark_us = if known { of(&partition) } else { record.offsets.keys().map(of).min().unwrap_or(i64::MIN) };
+        let newest_us = match record.newest_us.get(&partition) {
+            Some(&newest_us) => newest_us,
+            // Records of older versions do not say it. It was not greater than this, as far as any open window knows.
+            None if known && record.newest_us.is_empty() && watermark_us > i64::MIN => watermark_us.saturating_add(delay_us),
+            None => i64::MIN,
+        };
+        PartitionWatermark::new(watermark_us, newest_us, delay_us)
+    }
+
+    /// Older versions drained a pipeline as if no row could ever come again. What they had read was written before their record was, so
+    /// windows that end after it are still to come.
+    fn drained_us(&self, record: &EpochRecord) -> i64 {
+        let written_us = i64::try_from(record.written_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
+        self.spec.blueprint.drained_us(written_us).unwrap_or(written_us)
     }
 }

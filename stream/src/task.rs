@@ -13,11 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Select, Sender};
 use tokio::sync::mpsc;
+use watershed_dialect::{OnError, SourceDefinition};
 use watershed_ingest::source::FetchLimits;
 use watershed_ingest::{SourceBatch, SourceRead};
 
@@ -25,6 +26,7 @@ use crate::StreamError;
 use crate::control::{BarrierRequest, Control, PartitionState, StageName};
 use crate::epoch::Counters;
 use crate::exchange::Exchange;
+use crate::fault::{self, RowFault, panic_text};
 use crate::hidden;
 use crate::limits::{TURN_BYTES_MAX, TURN_ROWS_MAX, TURN_WAIT};
 use crate::operator::{Chain, Output, Tally, add_tallies};
@@ -62,6 +64,8 @@ pub enum Report {
     Staged(Box<Staged>),
     /// A task cannot go on.
     Failed(StreamError),
+    /// A task cannot go on, but all it has read is good: it waits for a last barrier.
+    Halted(StreamError),
 }
 
 /// A task behind a barrier.
@@ -78,6 +82,8 @@ pub struct Passed {
     pub offsets: BTreeMap<i32, i64>,
     /// Local tasks: the watermark of each of its partitions.
     pub watermarks_us: BTreeMap<i32, i64>,
+    /// Local tasks: the greatest event time of each of its partitions.
+    pub newest_us: BTreeMap<i32, i64>,
     /// Local tasks: the idle partitions it raised.
     pub idle_us: BTreeMap<i32, i64>,
 }
@@ -92,10 +98,8 @@ pub fn spawn(
     std::thread::Builder::new()
         .name(name.clone())
         .spawn(move || {
-            let result = catch_unwind(AssertUnwindSafe(|| body(&reports))).unwrap_or_else(|panic| {
-                let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
-                Err(StreamError::TaskDied { pipeline: name.clone(), what: text.unwrap_or_else(|| "it panicked".into()) })
-            });
+            let result = catch_unwind(AssertUnwindSafe(|| body(&reports)))
+                .unwrap_or_else(|panic| Err(StreamError::TaskDied { pipeline: name.clone(), what: panic_text(panic.as_ref()) }));
             if let Err(error) = result {
                 // The coordinator may already be gone, with an error of its own.
                 let _ = reports.blocking_send(Report::Failed(error));
@@ -143,6 +147,12 @@ pub struct LocalTask {
     pub writer: Sender<WriterMessage>,
     /// Shared with the coordinator.
     pub control: Arc<Control>,
+    /// The pipeline, for errors.
+    pub pipeline: String,
+    /// What becomes of rows that the query fails on.
+    pub on_error: OnError,
+    /// Set once a record was met that must not be passed.
+    pub halted: Option<StreamError>,
 }
 
 impl LocalTask {
@@ -155,6 +165,7 @@ impl LocalTask {
         let mut read_ms: BTreeMap<i32, i64> = BTreeMap::new();
         let mut forwarded_us = i64::MIN;
         let mut decided_offsets = self.offsets.clone();
+        let mut halted = false;
         loop {
             if self.control.stopped() {
                 return Ok(());
@@ -169,19 +180,39 @@ impl LocalTask {
                     return Ok(());
                 }
             }
-            let batches = self.reader.poll(limits, TURN_WAIT)?;
+            if halted {
+                std::thread::sleep(TURN_PAUSE);
+                continue;
+            }
+            let batches = match self.reader.poll(limits, TURN_WAIT) {
+                // What was read before it is good, and would be read again and again.
+                Err(error) if !error.may_pass() => {
+                    self.halted = Some(error.into());
+                    Vec::new()
+                }
+                polled => polled?,
+            };
             let rows: usize = batches.iter().map(|b| b.records).sum();
             for batch in batches {
                 caught_up.remove(&batch.partition);
                 read_ms.insert(batch.partition, batch.append_time_ms_max);
-                self.control.passed(StageName::Local, batch.records, 0);
-                let mut counted = Counters { rows_in: batch.records as u64, ..Counters::default() };
+                let mut counted = Counters::default();
                 let alive = self.take(batch, &mut counted, &mut forwarded_us)?;
                 counters.add(counted);
                 self.control.count(counted);
                 if !alive {
                     return Ok(());
                 }
+                if self.halted.is_some() {
+                    break;
+                }
+            }
+            if let Some(error) = self.halted.take() {
+                halted = true;
+                if reports.blocking_send(Report::Halted(error)).is_err() {
+                    return Ok(());
+                }
+                continue;
             }
             self.report_progress(&mut caught_up, &read_ms);
             if (1..TURN_ROWS_MIN).contains(&rows) {
@@ -192,42 +223,105 @@ impl LocalTask {
 
     /// One batch of one partition through the chain. False if nobody listens any more.
     fn take(&mut self, batch: SourceBatch, counters: &mut Counters, forwarded_us: &mut i64) -> Result<bool, StreamError> {
-        let partition = batch.partition;
-        self.offsets.insert(partition, batch.next_offset);
-        if let Some(quarantined) = batch.decoded.quarantined {
-            counters.rows_quarantined += quarantined.num_rows() as u64;
-            if !send(&self.writer, WriterMessage::Rows(Target::Quarantine, quarantined)) {
-                return Ok(false);
-            }
-        }
-        let mut rows = batch.decoded.rows;
-        if rows.num_rows() == 0 {
-            return Ok(true);
-        }
-        let mut moved = None;
-        let mut before = None;
-        if let Some(column) = self.time_column
-            && let Some(watermark) = self.watermarks.get_mut(&partition)
+        let SourceBatch { partition, mut next_offset, decoded, mut records, origin, .. } = batch;
+        if let Some(quarantined) = decoded.quarantined
+            && !self.quarantine(quarantined, counters)
         {
-            let was_us = watermark.watermark_us;
-            before = Some(watermark.fold(rows.column(column).as_primitive::<TimestampMicrosecondType>()));
-            if watermark.watermark_us > was_us {
-                moved = Some(watermark.watermark_us);
-            }
-        }
-        if self.carries_hidden {
-            let schema = hidden::with_hidden(&rows.schema());
-            let before = before.unwrap_or_else(|| Int64Array::from_value(i64::MIN, rows.num_rows()));
-            rows = hidden::attach(rows, schema, partition, Arc::new(batch.decoded.offsets), before)?;
-        }
-        let mut out = Output::default();
-        self.chain.process(rows, &mut out)?;
-        if !self.emit(out, counters)? {
             return Ok(false);
         }
+        let (mut rows, offsets) = (decoded.rows, decoded.offsets);
+        let mut moved = None;
+        if rows.num_rows() > 0 {
+            let times = self.time_column.map(|column| rows.column(column).clone());
+            let started = self.watermarks.get(&partition).copied();
+            let before = times.as_ref().and_then(|times| self.fold(partition, times));
+            if self.carries_hidden {
+                let schema = hidden::with_hidden(&rows.schema());
+                let before = before.unwrap_or_else(|| Int64Array::from_value(i64::MIN, rows.num_rows()));
+                rows = hidden::attach(rows, schema, partition, Arc::new(offsets.clone()), before)?;
+            }
+            let mut refused = Vec::new();
+            if !self.process(rows, 0, &mut refused, counters)? {
+                return Ok(false);
+            }
+            match refused.first() {
+                None => {}
+                Some((row, fault)) if self.on_error == OnError::Fail => {
+                    // The partition ends before this record, as if no later one had come.
+                    next_offset = offsets.value(*row);
+                    records = origin.records_before(next_offset);
+                    if let (Some(times), Some(started)) = (&times, started) {
+                        self.watermarks.insert(partition, started);
+                        self.fold(partition, &times.slice(0, *row));
+                    }
+                    self.halted = Some(StreamError::RowRefused {
+                        pipeline: self.pipeline.clone(),
+                        place: format!("the record at {}", origin.place(next_offset)),
+                        reason: fault.to_string(),
+                    });
+                }
+                Some(_) => {
+                    let refused: Vec<_> = refused.iter().map(|(row, fault)| (offsets.value(*row), fault.to_string())).collect();
+                    if let Some(rows) = origin.set_aside(&refused)?
+                        && !self.quarantine(rows, counters)
+                    {
+                        return Ok(false);
+                    }
+                }
+            }
+            let (was, is) = (started.map(|w| w.watermark_us), self.watermarks.get(&partition).map(|w| w.watermark_us));
+            moved = is.filter(|_| is > was);
+        }
+        self.offsets.insert(partition, next_offset);
+        counters.rows_in += records as u64;
+        self.control.passed(StageName::Local, records, 0);
         match moved {
             Some(input_us) => self.advance(partition, input_us, counters, forwarded_us),
             None => Ok(true),
+        }
+    }
+
+    /// Folds the event times of a partition's next rows into its watermark. Gives it as it stood before each.
+    fn fold(&mut self, partition: i32, times: &ArrayRef) -> Option<Int64Array> {
+        let watermark = self.watermarks.get_mut(&partition)?;
+        Some(watermark.fold(times.as_primitive::<TimestampMicrosecondType>()))
+    }
+
+    /// Sends rows that were not taken to their table. False if nobody listens any more.
+    fn quarantine(&self, rows: RecordBatch, counters: &mut Counters) -> bool {
+        counters.rows_quarantined += rows.num_rows() as u64;
+        send(&self.writer, WriterMessage::Rows(Target::Quarantine, rows))
+    }
+
+    /// Pushes rows through the chain. Where it cannot take one, their halves, until those to blame are alone: `refused` gets their places,
+    /// counted from `first` for the first row. If the source says so, the first of them ends it. False if nobody listens any more.
+    fn process(
+        &mut self,
+        rows: RecordBatch,
+        first: usize,
+        refused: &mut Vec<(usize, RowFault)>,
+        counters: &mut Counters,
+    ) -> Result<bool, StreamError> {
+        let mut out = Output::default();
+        match self.chain.process(rows.clone(), &mut out) {
+            Ok(()) => self.emit(out, counters),
+            Err(StreamError::Row(fault)) if rows.num_rows() <= 1 => {
+                refused.push((first, *fault));
+                Ok(true)
+            }
+            Err(StreamError::Row(_)) => {
+                let half = rows.num_rows() / 2;
+                for (from, to) in [(0, half), (half, rows.num_rows())] {
+                    if self.on_error == OnError::Fail && !refused.is_empty() {
+                        break;
+                    }
+                    if !self.process(rows.slice(from, to - from), first + from, refused, counters)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -277,7 +371,7 @@ impl LocalTask {
         let mut idle_us = BTreeMap::new();
         for (&partition, &floor_us) in &request.idle_us {
             // Rows may have come since the coordinator looked: then the partition is not idle after all.
-            let still = floor_us == i64::MAX || caught_up.get(&partition).is_some_and(|since| since.elapsed() >= self.idle_timeout);
+            let still = request.drains || caught_up.get(&partition).is_some_and(|since| since.elapsed() >= self.idle_timeout);
             let Some(watermark) = self.watermarks.get_mut(&partition).filter(|w| still && w.watermark_us < floor_us) else { continue };
             watermark.raise(floor_us);
             idle_us.insert(partition, floor_us);
@@ -298,6 +392,7 @@ impl LocalTask {
             tallies: std::mem::take(&mut self.tallies),
             offsets: self.offsets.clone(),
             watermarks_us: self.watermarks.iter().map(|(&p, w)| (p, w.watermark_us)).filter(|(_, w)| *w > i64::MIN).collect(),
+            newest_us: self.watermarks.iter().map(|(&p, w)| (p, w.newest_us)).filter(|(_, newest)| *newest > i64::MIN).collect(),
             idle_us,
         }))
     }
@@ -311,11 +406,16 @@ impl LocalTask {
                 caught_up.remove(&partition);
                 None
             };
-            let watermark_us = self.watermarks.get(&partition).map_or(i64::MIN, |w| w.watermark_us);
-            let next_offset = self.offsets.get(&partition).copied().unwrap_or(progress.next_offset);
+            let (watermark_us, newest_us) = self.watermarks.get(&partition).map_or((i64::MIN, i64::MIN), |w| (w.watermark_us, w.newest_us));
+            let next_offset = self.offsets.entry(partition).or_insert(progress.next_offset);
+            // All records that were handed out are through. What a transport keeps to itself, such as the marker at the end of a transaction,
+            // counts as read: else a topic that ends in one would never be read to its end.
+            *next_offset = progress.next_offset.max(*next_offset);
+            let next_offset = *next_offset;
             let high_watermark = progress.high_watermark;
             let read_ms = read_ms.get(&partition).copied().filter(|&ms| ms >= 0);
-            self.control.report(partition, PartitionState { next_offset, high_watermark, watermark_us, caught_up_since, read_ms });
+            self.control
+                .report(partition, PartitionState { next_offset, high_watermark, watermark_us, newest_us, caught_up_since, read_ms });
         }
     }
 }
@@ -346,6 +446,10 @@ pub struct KeyedTask {
     pub writer: Sender<WriterMessage>,
     /// Shared with the coordinator.
     pub control: Arc<Control>,
+    /// The pipeline, for errors.
+    pub pipeline: String,
+    /// What it reads.
+    pub source: SourceDefinition,
 }
 
 impl KeyedTask {
@@ -390,6 +494,7 @@ impl KeyedTask {
                         tallies: std::mem::take(&mut self.tallies),
                         offsets: BTreeMap::new(),
                         watermarks_us: BTreeMap::new(),
+                        newest_us: BTreeMap::new(),
                         idle_us: BTreeMap::new(),
                     };
                     if reports.blocking_send(Report::Passed(Box::new(passed))).is_err() || last {
@@ -399,7 +504,10 @@ impl KeyedTask {
                 }
             }
             let mut counted = Counters::default();
-            if !set_aside(&mut out, &self.writer, &mut counted, &mut self.tallies) {
+            let refused = fault::set_aside(&self.pipeline, &self.source, std::mem::take(&mut out.refused))?;
+            counted.rows_quarantined += refused.as_ref().map_or(0, |rows| rows.num_rows() as u64);
+            let aside = refused.is_none_or(|rows| send(&self.writer, WriterMessage::Rows(Target::Quarantine, rows)));
+            if !aside || !set_aside(&mut out, &self.writer, &mut counted, &mut self.tallies) {
                 return Ok(());
             }
             counters.add(counted);

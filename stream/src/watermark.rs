@@ -18,13 +18,15 @@ pub struct Watermark {
 pub struct PartitionWatermark {
     /// Microseconds since 1970; `i64::MIN` before the first row.
     pub watermark_us: i64,
+    /// The greatest event time so far, in microseconds since 1970; `i64::MIN` before the first row.
+    pub newest_us: i64,
     delay_us: i64,
 }
 
 impl PartitionWatermark {
     /// Starts at `watermark_us`, with rows expected to be at most `delay_us` behind the newest.
-    pub fn new(watermark_us: i64, delay_us: i64) -> Self {
-        Self { watermark_us, delay_us }
+    pub fn new(watermark_us: i64, newest_us: i64, delay_us: i64) -> Self {
+        Self { watermark_us, newest_us, delay_us }
     }
 
     /// Folds the event times of the next rows in and returns the watermark as it stood before each.
@@ -34,6 +36,7 @@ impl PartitionWatermark {
         for &time in times.values() {
             before.push(watermark);
             watermark = watermark.max(time.saturating_sub(self.delay_us));
+            self.newest_us = self.newest_us.max(time);
         }
         self.watermark_us = watermark;
         before.into()
@@ -53,13 +56,14 @@ mod tests {
     fn the_watermark_before_a_row_depends_on_the_rows_before_it_only() {
         let times = [100, 90, 150, 120, 149];
         let fold = |cuts: &[usize]| {
-            let mut watermark = PartitionWatermark::new(i64::MIN, 10);
+            let mut watermark = PartitionWatermark::new(i64::MIN, i64::MIN, 10);
             let (mut before, mut start) = (Vec::new(), 0);
             for &end in cuts {
                 let part = TimestampMicrosecondArray::from(times[start..end].to_vec());
                 before.extend(watermark.fold(&part).values().to_vec());
                 start = end;
             }
+            assert_eq!(watermark.newest_us, 150);
             (before, watermark.watermark_us)
         };
         let whole = fold(&[5]);

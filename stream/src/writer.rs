@@ -10,12 +10,14 @@ use arrow::record_batch::RecordBatch;
 use crossbeam_channel::Receiver;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use watershed_dialect::SourceDefinition;
 use watershed_lake::{StagedFile, Table, TableWriter};
 
 use crate::StreamError;
 use crate::control::{Control, StageName};
 use crate::delivery::Delivered;
 use crate::epoch::Counters;
+use crate::fault::set_aside;
 use crate::hidden;
 use crate::limits::WRITER_BUFFER_BYTES_MAX;
 use crate::outlet::Outlet;
@@ -74,8 +76,8 @@ pub struct Writer {
     pub runtime: Handle,
     /// Sinks that get rows at once.
     pub outlets: Vec<Outlet>,
-    /// With what the ids of their rows begin.
-    pub origin: String,
+    /// What the pipeline reads: ids of rows begin with its name.
+    pub source: SourceDefinition,
 }
 
 impl Writer {
@@ -136,8 +138,13 @@ impl Writer {
 
     fn write(&mut self, open: &mut OpenFiles, target: Target, mut rows: RecordBatch) -> Result<(), StreamError> {
         if target == Target::Main {
+            let mut refused = Vec::new();
             for outlet in &mut self.outlets {
-                outlet.send(rows.clone(), &self.origin)?;
+                refused.extend(outlet.send(rows.clone(), &self.source.name)?);
+            }
+            if let Some(aside) = set_aside(&self.pipeline, &self.source, refused)? {
+                // Not counted: the row itself is in the table.
+                self.write(open, Target::Quarantine, aside)?;
             }
             rows = hidden::without_hidden(rows)?;
         }

@@ -73,6 +73,34 @@ fn a_topic_that_was_made_anew_is_not_taken_for_the_old_one() {
     assert_eq!(project.ask("SELECT min(cents) FROM bronze.a"), ["1000"]);
 }
 
+/// A transaction leaves a marker at the end of its partition, which takes an offset and is never read.
+#[test]
+fn a_topic_of_transactions_is_read_to_its_end() {
+    let (kafka, topic) = (Kafka::shared(), "transactions");
+    kafka.create_topic(topic, 3);
+    let values = |numbers: std::ops::Range<i64>| plain(numbers, 1).into_iter().map(|(_, value)| value.to_vec()).collect::<Vec<_>>();
+    let (one, two, none) = (values(0..1), values(1..101), values(900..905));
+    kafka.transact(topic, 0, &[(true, one.as_slice())]);
+    kafka.transact(topic, 1, &[(false, none.as_slice()), (true, two.as_slice()), (false, none.as_slice())]);
+    // Partition 2 holds an aborted transaction alone.
+    kafka.transact(topic, 2, &[(false, none.as_slice())]);
+    let project = Project::of(kafka.bootstrap(), topic, TWINS);
+    for start in 0..2 {
+        project.stream_to_end(false).succeeds();
+        assert_eq!(project.ask("SELECT count(*), sum(cents) FROM bronze.a"), ["101,5050"], "start {start}");
+        assert_eq!(project.ask("SELECT sum(lag_records) FROM system.pipelines"), ["0"], "start {start}");
+    }
+    // Such an end does not make it write epochs for ever either.
+    let mut running = project.stream().start();
+    let epochs = || project.ask("SELECT sum(epoch) FROM system.pipelines");
+    running.until("it runs", |_| (project.ask("SELECT count(*) FROM system.pipelines WHERE state = 'running'") == ["2"]).then_some(()));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let before = epochs();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(epochs(), before, "an epoch each commit interval, with nothing in it");
+    stop(running);
+}
+
 #[test]
 fn a_topic_that_is_deleted_under_a_running_pipeline_is_named_and_others_go_on() {
     let (kafka, topic, other) = (Kafka::shared(), "deleted", "not-deleted");

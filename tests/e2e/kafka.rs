@@ -299,6 +299,26 @@ impl Kafka {
         producer.flush(Duration::ZERO).expect("all records are acknowledged");
     }
 
+    /// Puts values into one transaction for each list; those whose flag is false are aborted. Each leaves a marker that no reader sees.
+    pub fn transact(&self, topic: &str, partition: i32, transactions: &[(bool, &[Vec<u8>])]) {
+        let mut client = self.client();
+        client.set("transactional.id", format!("{topic}-{partition}")).set("linger.ms", "0");
+        let producer: BaseProducer = client.create().expect("a producer");
+        producer.init_transactions(PRODUCE_LIMIT).expect("transactions");
+        for (commits, values) in transactions {
+            producer.begin_transaction().expect("a transaction");
+            for value in *values {
+                producer
+                    .send(BaseRecord::<[u8], [u8]>::to(topic).partition(partition).payload(value))
+                    .map_err(|(e, _)| e)
+                    .expect("accepted");
+            }
+            producer.flush(PRODUCE_LIMIT).expect("all records are acknowledged");
+            let ended = if *commits { producer.commit_transaction(PRODUCE_LIMIT) } else { producer.abort_transaction(PRODUCE_LIMIT) };
+            ended.expect("the transaction ends");
+        }
+    }
+
     /// The end of each partition: the offset the next record will have.
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
         ends(&self.client(), topic)

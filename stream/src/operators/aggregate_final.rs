@@ -7,17 +7,20 @@
 //! (window_start, window_end, slot, city, partial states…)  →  (window_start, window_end, city, results…)
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray};
-use arrow::compute::concat_batches;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Int32Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
+use datafusion::error::DataFusionError;
 
 use super::aggregate_partial::window_fields;
 use super::group_table::{GroupSpec, GroupTable};
 use crate::StreamError;
+use crate::fault::{Refused, RowFault};
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::state::fit;
 use crate::watermark::Watermark;
@@ -73,10 +76,25 @@ impl AggregateFinal {
         self.windows.entry(window).or_default().push(batch);
     }
 
-    fn close(&self, (end, start): (i64, i64), mut partials: Vec<RecordBatch>) -> Result<RecordBatch, StreamError> {
+    /// The result of a window. Groups that cannot be computed, such as a sum that no longer fits its type, are told to `refused`: they
+    /// must not hold back the others.
+    fn close(
+        &self,
+        window: (i64, i64),
+        mut partials: Vec<RecordBatch>,
+        refused: &mut Vec<Refused>,
+    ) -> Result<Vec<RecordBatch>, StreamError> {
         partials.sort_by_key(|batch| batch.column(2).as_primitive::<Int32Type>().value(0));
+        match self.reduce(window, &partials) {
+            Ok(result) => Ok(vec![result]),
+            Err(StreamError::Query(error)) => self.close_by_group(window, &partials, error, refused),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn reduce(&self, (end, start): (i64, i64), partials: &[RecordBatch]) -> Result<RecordBatch, StreamError> {
         let mut table = GroupTable::new(self.groups.clone())?;
-        for batch in &partials {
+        for batch in partials {
             table.merge(&batch.columns()[3..])?;
         }
         let rows = table.group_count();
@@ -95,6 +113,70 @@ impl AggregateFinal {
             })
             .collect();
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+
+    /// Halves the groups until those that fail are alone.
+    fn close_by_group(
+        &self,
+        window: (i64, i64),
+        partials: &[RecordBatch],
+        error: DataFusionError,
+        refused: &mut Vec<Refused>,
+    ) -> Result<Vec<RecordBatch>, StreamError> {
+        let key_count = self.groups.keys.len();
+        let converter = RowConverter::new(self.groups.keys.iter().map(|field| SortField::new(field.data_type().clone())).collect())?;
+        let mut numbers: HashMap<Box<[u8]>, usize> = HashMap::new();
+        let mut group_of: Vec<Vec<usize>> = Vec::with_capacity(partials.len());
+        for batch in partials {
+            let mut of_rows = Vec::with_capacity(batch.num_rows());
+            let keys = converter.convert_columns(&batch.columns()[3..3 + key_count])?;
+            for row in 0..batch.num_rows() {
+                let key: Box<[u8]> = if key_count == 0 { Box::default() } else { keys.row(row).data().into() };
+                let next = numbers.len();
+                of_rows.push(*numbers.entry(key).or_insert(next));
+            }
+            group_of.push(of_rows);
+        }
+        let parts_of = |from: usize, to: usize| -> Result<Vec<RecordBatch>, StreamError> {
+            let mut parts = Vec::new();
+            for (batch, groups) in partials.iter().zip(&group_of) {
+                let wanted: BooleanArray = groups.iter().map(|group| Some((from..to).contains(group))).collect();
+                let part = filter_record_batch(batch, &wanted)?;
+                if part.num_rows() > 0 {
+                    parts.push(part);
+                }
+            }
+            Ok(parts)
+        };
+        let mut results = Vec::new();
+        let mut open = vec![(0, numbers.len(), Some(error))];
+        while let Some((from, to, failed)) = open.pop() {
+            let parts = parts_of(from, to)?;
+            let error = match failed {
+                Some(error) => error,
+                None => match self.reduce(window, &parts) {
+                    Ok(result) => {
+                        results.push(result);
+                        continue;
+                    }
+                    Err(StreamError::Query(error)) => error,
+                    Err(other) => return Err(other),
+                },
+            };
+            if to - from > 1 {
+                let half = from + (to - from) / 2;
+                open.push((half, to, None));
+                open.push((from, half, None));
+                continue;
+            }
+            let names: Vec<&str> = self.groups.aggregates.iter().map(|aggregate| aggregate.function.name()).collect();
+            let StreamError::Row(fault) = RowFault::of("a window's result".into(), names.join(", "), error) else { continue };
+            let keys: Vec<usize> = [0, 1].into_iter().chain(3..3 + key_count).collect();
+            if let Some(part) = parts.first() {
+                refused.push(Refused::new(&part.project(&keys)?, 0, &fault));
+            }
+        }
+        Ok(results)
     }
 }
 
@@ -124,7 +206,8 @@ impl Operator for AggregateFinal {
             let partials = entry.remove();
             self.changed.remove(&window);
             self.closed.insert(window);
-            out.rows.push(self.close(window, partials)?);
+            let results = self.close(window, partials, &mut out.refused)?;
+            out.rows.extend(results);
         }
         Ok(watermark)
     }

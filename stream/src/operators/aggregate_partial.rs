@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit, T
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::group_table::{GroupSpec, GroupTable};
+use super::group_table::{GroupSpec, GroupTable, Inputs};
 use crate::StreamError;
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
@@ -73,9 +73,13 @@ impl AggregatePartial {
         Ok(Self { spec, schema, windows: BTreeMap::new(), changed: BTreeSet::new(), closed: BTreeSet::new() })
     }
 
-    fn add(&mut self, window: WindowSlot, rows: &RecordBatch) -> Result<(), StreamError> {
-        let keys = self.spec.keys.iter().map(|key| key.evaluate(rows)?.into_array(rows.num_rows())).collect::<Result<Vec<_>, _>>()?;
-        self.table(window)?.update(&keys, rows)
+    fn inputs(&self, rows: &RecordBatch) -> Result<Inputs, StreamError> {
+        self.spec.groups.inputs(&self.spec.keys, rows)
+    }
+
+    fn add(&mut self, window: WindowSlot, inputs: &Inputs) -> Result<(), StreamError> {
+        let updated = self.table(window)?.update(inputs);
+        updated.map_err(|error| StreamError::aggregate((window.1, window.0), error))
     }
 
     fn table(&mut self, window: WindowSlot) -> Result<&mut GroupTable, StreamError> {
@@ -116,16 +120,20 @@ impl Operator for AggregatePartial {
         let (starts, ends) = (starts.values().clone(), ends.values().clone());
         let first = (ends[0], starts[0]);
         if ends.iter().zip(starts.iter()).all(|(&end, &start)| (end, start) == first) {
-            return self.add((first.0, first.1, slot), &batch);
+            return self.add((first.0, first.1, slot), &self.inputs(&batch)?);
         }
         // A batch seldom spans more than a few windows: one list of rows for each keeps their order.
         let mut rows_of: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
         for (row, (&end, &start)) in ends.iter().zip(starts.iter()).enumerate() {
             rows_of.entry((end, start)).or_default().push(row as u32);
         }
-        for ((end, start), rows) in rows_of {
+        // All is computed before anything is added: if a row fails, nothing may have changed.
+        let parts = rows_of.into_iter().map(|((end, start), rows)| {
             let part = hidden::take(&batch, &UInt32Array::from(rows))?;
-            self.add((end, start, slot), &part)?;
+            Ok(((end, start, slot), self.inputs(&part)?))
+        });
+        for (window, inputs) in parts.collect::<Result<Vec<_>, StreamError>>()? {
+            self.add(window, &inputs)?;
         }
         Ok(())
     }

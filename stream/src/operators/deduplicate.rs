@@ -42,8 +42,7 @@ impl Deduplicate {
         let keys = RowConverter::new(key_columns.iter().map(|&column| field(column)).collect())?;
         Ok(Self {
             time_column,
-            // Rows leave a bucket at a time: fine enough to add little delay, coarse enough to sort many rows at once.
-            wait_us: (within_us / 600).clamp(100_000, 1_000_000),
+            wait_us: wait_us(within_us),
             key_columns,
             keys,
             schema,
@@ -92,6 +91,11 @@ impl Deduplicate {
         out.rows.push(first);
         Ok(())
     }
+}
+
+/// Rows leave a bucket of this length at a time: fine enough to add little delay, coarse enough to sort many rows at once.
+pub fn wait_us(within_us: i64) -> i64 {
+    (within_us / 600).clamp(100_000, 1_000_000)
 }
 
 /// When each key was last seen.

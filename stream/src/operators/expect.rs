@@ -19,9 +19,11 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, List
 use arrow::compute::{filter_record_batch, not, or};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
 use watershed_dialect::{Expectation, OnViolation, Rule, Violations, row_shown};
 
 use crate::StreamError;
+use crate::fault::{RowFault, evaluate};
 use crate::hidden;
 use crate::operator::{Operator, Output, Tally};
 
@@ -72,7 +74,7 @@ impl Operator for Expect {
     }
 
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> Result<(), StreamError> {
-        let violations = Violations::find(&self.spec.rules, &batch)?;
+        let violations = Violations::find(&self.spec.rules, &batch).map_err(|error| self.unanswered(&batch, error))?;
         if let Some((row, rule)) = violations.fatal()? {
             return Err(self.failure(&batch, row, rule));
         }
@@ -97,6 +99,17 @@ impl Operator for Expect {
 }
 
 impl Expect {
+    /// Which predicate could not be asked.
+    fn unanswered(&self, batch: &RecordBatch, error: DataFusionError) -> StreamError {
+        for (rule, predicate) in &self.spec.rules {
+            if let Err(StreamError::Row(fault)) = evaluate(predicate, batch, String::new) {
+                let what = format!("constraint {}", rule.name);
+                return StreamError::Row(Box::new(RowFault { what, expression: rule.predicate.clone(), reason: fault.reason }));
+            }
+        }
+        error.into()
+    }
+
     fn to_side(&self, batch: &RecordBatch, aside: &BooleanArray, violations: &Violations) -> Result<RecordBatch, StreamError> {
         let mut names = ListBuilder::new(StringBuilder::new());
         for row in aside.values().set_indices() {

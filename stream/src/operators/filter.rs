@@ -9,6 +9,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::StreamError;
+use crate::fault::evaluate;
 use crate::operator::{Operator, Output};
 
 /// Keeps the rows for which `predicate` is true; false and NULL drop.
@@ -34,7 +35,7 @@ impl Operator for Filter {
     }
 
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> Result<(), StreamError> {
-        let mask = self.predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
+        let mask = evaluate(&self.predicate, &batch, || "WHERE or HAVING".into())?;
         let mask = mask.as_boolean();
         let kept = if mask.null_count() > 0 {
             filter_record_batch(&batch, &prep_null_mask_filter(mask))?

@@ -17,6 +17,7 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
 
 use crate::StreamError;
+use crate::fault::evaluate;
 
 /// One aggregate of a query: its function and its `FILTER (WHERE …)`.
 #[derive(Debug, Clone)]
@@ -58,6 +59,35 @@ impl GroupSpec {
             }
         }
         Ok(fields)
+    }
+}
+
+/// What a [`GroupTable`] takes of some rows: computed before anything is added, since a row may fail.
+pub struct Inputs {
+    rows: usize,
+    keys: Vec<ArrayRef>,
+    /// Arguments and filter of each aggregate.
+    aggregates: Vec<(Vec<ArrayRef>, Option<BooleanArray>)>,
+}
+
+impl GroupSpec {
+    /// Computes keys, arguments and filters over a batch.
+    pub fn inputs(&self, keys: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Inputs, StreamError> {
+        let key = |(key, field): (&Arc<dyn PhysicalExpr>, &FieldRef)| evaluate(key, batch, || format!("GROUP BY '{}'", field.name()));
+        let keys = keys.iter().zip(&self.keys).map(key).collect::<Result<_, _>>()?;
+        let aggregates = self.aggregates.iter().map(|aggregate| {
+            let argument = |argument: &Arc<dyn PhysicalExpr>| evaluate(argument, batch, || format!("within {}", aggregate.function.name()));
+            let arguments = aggregate.function.expressions().iter().map(argument).collect::<Result<Vec<_>, _>>()?;
+            let filter = match &aggregate.filter {
+                Some(filter) => {
+                    let mask = evaluate(filter, batch, || format!("FILTER of {}", aggregate.function.name()))?;
+                    Some(prep_null_mask_filter_if_needed(mask.as_boolean()))
+                }
+                None => None,
+            };
+            Ok((arguments, filter))
+        });
+        Ok(Inputs { rows: batch.num_rows(), keys, aggregates: aggregates.collect::<Result<_, StreamError>>()? })
     }
 }
 
@@ -106,21 +136,11 @@ impl GroupTable {
         }
     }
 
-    /// Adds rows: key columns, and the batch that arguments and filters are computed from.
-    pub fn update(&mut self, keys: &[ArrayRef], batch: &RecordBatch) -> Result<(), StreamError> {
-        let rows = batch.num_rows();
-        let total = self.intern(keys, rows)?;
-        for (aggregate, accumulator) in self.spec.aggregates.iter().zip(&mut self.accumulators) {
-            let arguments =
-                aggregate.function.expressions().iter().map(|e| e.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>, _>>()?;
-            let filter = match &aggregate.filter {
-                Some(filter) => {
-                    let mask = filter.evaluate(batch)?.into_array(rows)?;
-                    Some(prep_null_mask_filter_if_needed(mask.as_boolean()))
-                }
-                None => None,
-            };
-            accumulator.update_batch(&arguments, &self.groups, filter.as_ref(), total)?;
+    /// Adds rows.
+    pub fn update(&mut self, inputs: &Inputs) -> Result<(), StreamError> {
+        let total = self.intern(&inputs.keys, inputs.rows)?;
+        for (accumulator, (arguments, filter)) in self.accumulators.iter_mut().zip(&inputs.aggregates) {
+            accumulator.update_batch(arguments, &self.groups, filter.as_ref(), total)?;
         }
         Ok(())
     }

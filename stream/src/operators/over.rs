@@ -17,11 +17,11 @@ mod history;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array};
+use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{FieldRef, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
@@ -31,6 +31,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use self::frames::{Frames, Function};
 use self::history::History;
 use crate::StreamError;
+use crate::fault::{Refused, RowFault, evaluate, sift};
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::watermark::Watermark;
@@ -144,19 +145,39 @@ impl Over {
         Ok(Self { spec, hidden, schema, history, indexes })
     }
 
-    /// Adds rows to the history; gives them back as they stand there.
-    fn remember(&mut self, batch: &RecordBatch, times: &[i64]) -> Result<(u64, RecordBatch), StreamError> {
-        let rows = batch.num_rows();
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(times.to_vec()))];
-        for value in &self.spec.values {
-            columns.push(value.evaluate(batch)?.into_array(rows)?);
+    /// Rows as they will stand in the history, each beside what it came as. Rows that an expression fails on are left out.
+    fn kept(&self, batch: RecordBatch, refused: &mut Vec<Refused>) -> Result<(RecordBatch, RecordBatch), StreamError> {
+        let (mut taken, mut kept) = (Vec::new(), Vec::new());
+        // Rows of one time must stay together, so only what is kept of them is computed piece by piece.
+        sift(batch.clone(), refused, &mut |rows| {
+            let times = rows.column(self.spec.time_column).as_primitive::<TimestampMicrosecondType>().values();
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(times.to_vec()))];
+            for value in &self.spec.values {
+                columns.push(evaluate(value, &rows, || "OVER".into())?);
+            }
+            kept.push(RecordBatch::try_new(self.history.schema(), columns)?);
+            taken.push(rows);
+            Ok(())
+        })?;
+        match (taken.pop(), kept.pop()) {
+            (Some(taken_last), Some(kept_last)) if taken.is_empty() => Ok((taken_last, kept_last)),
+            (taken_last, kept_last) => {
+                taken.extend(taken_last);
+                kept.extend(kept_last);
+                Ok((concat_batches(&batch.schema(), &taken)?, concat_batches(&self.history.schema(), &kept)?))
+            }
         }
-        let kept = RecordBatch::try_new(self.history.schema(), columns)?;
-        Ok((self.history.push(kept.clone())?, kept))
     }
 
-    /// The results of all functions for rows that have just come.
-    fn results(&mut self, first: u64, kept: &RecordBatch, times: &[i64]) -> Result<Vec<Vec<ScalarValue>>, StreamError> {
+    /// The results of all functions for rows that have just come. `failed` gets the rows that have none: a sum that no longer fits its
+    /// type, say.
+    fn results(
+        &mut self,
+        first: u64,
+        kept: &RecordBatch,
+        times: &[i64],
+        failed: &mut BTreeMap<usize, RowFault>,
+    ) -> Result<Vec<Vec<ScalarValue>>, StreamError> {
         let functions = self.indexes.iter().map(|index| index.spec.functions.len()).sum();
         let mut results = vec![Vec::with_capacity(times.len()); functions];
         for index in &mut self.indexes {
@@ -171,7 +192,17 @@ impl Over {
                 for row in from..to {
                     let Some(frames) = index.frames.get_mut(keys.of(row)) else { continue };
                     for (place, function) in index.spec.functions.iter().enumerate() {
-                        results[index.spec.results[place]].push(frames.evaluate(function, place, now_us, &self.history)?);
+                        let result = match frames.evaluate(function, place, now_us, &self.history) {
+                            Err(StreamError::Query(error)) => match RowFault::of("OVER".into(), function.field.name().clone(), error) {
+                                StreamError::Row(fault) => {
+                                    failed.entry(row).or_insert(*fault);
+                                    ScalarValue::try_from(function.field.data_type())?
+                                }
+                                other => return Err(other),
+                            },
+                            result => result?,
+                        };
+                        results[index.spec.results[place]].push(result);
                     }
                 }
                 from = to;
@@ -202,9 +233,14 @@ impl Operator for Over {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        let (batch, kept) = self.kept(batch, &mut out.refused)?;
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
         let times = batch.column(self.spec.time_column).as_primitive::<TimestampMicrosecondType>().values().clone();
-        let (first, kept) = self.remember(&batch, &times)?;
-        let results = self.results(first, &kept, &times)?;
+        let first = self.history.push(kept.clone())?;
+        let mut failed = BTreeMap::new();
+        let results = self.results(first, &kept, &times, &mut failed)?;
         let own = batch.num_columns() - self.hidden;
         let mut columns: Vec<ArrayRef> = batch.columns()[..own].to_vec();
         for values in results {
@@ -213,7 +249,13 @@ impl Operator for Over {
             columns.push(if result.data_type() == declared { result } else { cast(&result, declared)? });
         }
         columns.extend_from_slice(&batch.columns()[own..]);
-        out.rows.push(RecordBatch::try_new(self.schema.clone(), columns)?);
+        let mut rows = RecordBatch::try_new(self.schema.clone(), columns)?;
+        if !failed.is_empty() {
+            out.refused.extend(failed.iter().map(|(&row, fault)| Refused::new(&batch, row, fault)));
+            let whole: BooleanArray = (0..rows.num_rows()).map(|row| Some(!failed.contains_key(&row))).collect();
+            rows = filter_record_batch(&rows, &whole)?;
+        }
+        out.rows.push(rows);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::StreamError;
+use crate::fault::evaluate;
 use crate::hidden;
 use crate::operator::{Operator, Output};
 
@@ -37,8 +38,8 @@ impl Operator for Project {
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> Result<(), StreamError> {
         let rows = batch.num_rows();
         let mut columns = Vec::with_capacity(self.schema.fields().len());
-        for expression in &self.expressions {
-            columns.push(expression.evaluate(&batch)?.into_array(rows)?);
+        for (expression, field) in self.expressions.iter().zip(self.schema.fields()) {
+            columns.push(evaluate(expression, &batch, || format!("column '{}'", field.name()))?);
         }
         if self.keep_hidden {
             columns.extend_from_slice(hidden::hidden_columns(&batch));

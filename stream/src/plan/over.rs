@@ -11,7 +11,7 @@ use datafusion::physical_expr::window::SlidingAggregateWindowExpr;
 use datafusion::physical_planner::create_window_expr;
 use watershed_dialect::over::{Frame, call};
 
-use super::{Builder, computed};
+use super::{Builder, Hold, computed};
 use crate::StreamError;
 use crate::operators::group_table::Aggregate;
 use crate::operators::in_order::InOrder;
@@ -51,6 +51,7 @@ impl Builder<'_> {
         let time_column = parts.time.ok_or_else(|| StreamError::Unsupported("OVER without ORDER BY".into()))?;
 
         self.divert_late(time_column, Deadline::After);
+        self.holds.push(Hold::Time);
         let keys = parts.keys.unwrap_or_default();
         let names = keys.iter().map(|&key| self.columns.field(key).name().clone()).collect();
         self.cross(keys, names);

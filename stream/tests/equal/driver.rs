@@ -92,7 +92,7 @@ impl<'a> Driver<'a> {
         self.merged_of_task = vec![i64::MIN; self.tasks.local];
         let delay_us = self.blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
         let watermark_us = |p: i32| self.checkpoint.watermarks_us.get(&p).copied().unwrap_or(i64::MIN);
-        self.watermarks = (0..self.partitions).map(|p| (p, PartitionWatermark::new(watermark_us(p), delay_us))).collect();
+        self.watermarks = (0..self.partitions).map(|p| (p, PartitionWatermark::new(watermark_us(p), i64::MIN, delay_us))).collect();
     }
 
     /// The cut of an epoch: what was given before it is decided.

@@ -5,11 +5,19 @@
 //! | `driver.rs` | the chains of a pipeline as tasks run them, in one thread, with checkpoints and crashes |
 //! | `batch.rs` | the same query in DataFusion over the rows that were in time |
 //! | `storm.rs` | whole pipelines over a store that fails at random: the tables are those of a run that nothing disturbed |
+//! | `topic.rs` | whole pipelines over the embedded broker |
+//! | `drained.rs` | pipelines that go on after they were drained |
+//! | `event_time.rs` | event times that are no time in the payload |
+//! | `refused.rs` | rows that an expression fails on |
 //! | `property.rs` | random rows, order, cuts, tasks, crashes for every operator |
 //! | `slt.rs` | the cases in `stream/tests/slt/`: text with rows, verbs, queries and what they give |
 
 mod batch;
+mod drained;
 mod driver;
+mod event_time;
 mod property;
+mod refused;
 mod slt;
 mod storm;
+mod topic;

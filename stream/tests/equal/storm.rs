@@ -12,6 +12,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use watershed_dialect::SourceDefinition;
 use watershed_ingest::kafka::KafkaSettings;
+use watershed_ingest::origin::Origin;
 use watershed_ingest::source::{Decoded, FetchLimits, PartitionProgress, PartitionRange, Positions};
 use watershed_ingest::{IngestError, OpenSource, SourceBatch, SourceRead};
 use watershed_lake::faults::{FaultStore, Outcome};
@@ -99,6 +100,7 @@ impl SourceRead for Reader {
                     offsets: Int64Array::from(offsets.clone()),
                     quarantined: None,
                 },
+                origin: Origin::default(),
                 append_time_ms_max: 1_717_236_000_000,
                 records: offsets.len(),
                 bytes: 0,

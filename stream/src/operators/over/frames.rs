@@ -206,7 +206,10 @@ impl Frames {
             let Some(mut sliding) = self.sliding[place].take().filter(|s| s.end > kept) else { continue };
             if sliding.start < kept {
                 let end = sliding.end;
-                self.slide(&mut sliding, function, kept, end, history)?;
+                // One that cannot be moved on is made anew when it is asked for.
+                if self.slide(&mut sliding, function, kept, end, history).is_err() {
+                    continue;
+                }
             }
             self.sliding[place] = Some(sliding);
         }
@@ -228,7 +231,8 @@ impl Frames {
                 self.rows.iter().rev().map(|(time_us, _)| *time_us).take_while(|time_us| time_us.div_euclid(renewal_us) == made).collect();
             times.dedup();
             for time_us in times.into_iter().rev() {
-                self.evaluate(function, place, time_us, history)?;
+                // One that fails has no accumulator, before the restart as after it.
+                let _ = self.evaluate(function, place, time_us, history);
             }
         }
         Ok(())

@@ -1,0 +1,168 @@
+//! Rows that an expression fails on: `10 / c` where c is 0, a cast of 'x', a value that a table cannot hold.
+//!
+//! An operator that cannot take a row returns [`StreamError::Row`] and has changed nothing by that call. Whoever runs it cuts the batch in
+//! halves until the rows that are to blame are alone, sets these aside and goes on with the others. What becomes of a row follows from
+//! the row alone, since each is asked alone in the end.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr_common::physical_expr::fmt_sql;
+use watershed_dialect::compute::out_of_memory;
+use watershed_dialect::{OnError, SourceDefinition, row_shown};
+use watershed_ingest::origin;
+
+use crate::StreamError;
+use crate::hidden;
+
+/// Longer expressions are cut where they are shown.
+const SHOWN_CHARS_MAX: usize = 300;
+
+/// Why a row was not taken. Shown as it stands in the quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowFault {
+    /// What could not be computed: `column 'x'`, `WHERE`.
+    pub what: String,
+    /// The expression.
+    pub expression: String,
+    /// Why it fails.
+    pub reason: String,
+}
+
+impl fmt::Display for RowFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} fails: {}", self.what, self.expression, self.reason)
+    }
+}
+
+impl RowFault {
+    /// What an expression failed with. Errors that no row is to blame for, such as memory that ran out, stay what they are.
+    pub fn of(what: String, expression: String, error: DataFusionError) -> StreamError {
+        if out_of_memory(&error).is_some() {
+            return error.into();
+        }
+        let reason = match error.find_root() {
+            DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => return error.into(),
+            DataFusionError::ArrowError(arrow, _) if matches!(**arrow, ArrowError::IoError(..) | ArrowError::MemoryError(_)) => {
+                return error.into();
+            }
+            DataFusionError::ArrowError(arrow, _) => reason_of(arrow),
+            DataFusionError::Execution(said) | DataFusionError::Internal(said) => said.clone(),
+            other => other.strip_backtrace(),
+        };
+        let reason = reason.lines().next().unwrap_or_default().to_string();
+        StreamError::Row(Box::new(Self { what, expression: cut(expression), reason }))
+    }
+}
+
+/// An error of Arrow's without the name of its kind, which says nothing that the text does not.
+fn reason_of(error: &ArrowError) -> String {
+    match error {
+        ArrowError::CastError(said)
+        | ArrowError::ComputeError(said)
+        | ArrowError::ArithmeticOverflow(said)
+        | ArrowError::InvalidArgumentError(said)
+        | ArrowError::ParseError(said) => said.clone(),
+        ArrowError::DivideByZero => "division by zero".into(),
+        other => other.to_string(),
+    }
+}
+
+fn cut(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(SHOWN_CHARS_MAX) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
+}
+
+/// The text of a panic.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    text.unwrap_or_else(|| "it panicked".into())
+}
+
+/// Computes an expression over a batch; `what` names what it is for, should it fail.
+pub fn evaluate(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch, what: impl FnOnce() -> String) -> Result<ArrayRef, StreamError> {
+    // A function that panics over a value must not take the pipeline with it; expressions keep nothing between calls.
+    let computed = catch_unwind(AssertUnwindSafe(|| expression.evaluate(batch)?.into_array(batch.num_rows())));
+    let failure = match computed {
+        Ok(Ok(values)) => return Ok(values),
+        Ok(Err(error)) => error,
+        Err(panic) => DataFusionError::Execution(format!("a function panicked ({}), which is a defect", panic_text(panic.as_ref()))),
+    };
+    Err(RowFault::of(what(), fmt_sql(expression.as_ref()).to_string(), failure))
+}
+
+/// A row that was not taken where its record is no longer at hand.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// Partition and offset of its record; `None` if several records made it.
+    pub place: Option<(i32, i64)>,
+    /// Why, and what the row holds.
+    pub reason: String,
+}
+
+impl Refused {
+    /// One row of a batch.
+    pub fn new(batch: &RecordBatch, row: usize, fault: &RowFault) -> Self {
+        let place = hidden::has_hidden(&batch.schema()).then(|| {
+            let place = hidden::hidden_columns(batch);
+            (place[0].as_primitive::<Int32Type>().value(row), place[1].as_primitive::<Int64Type>().value(row))
+        });
+        let shown = row_shown(&hidden::visible(&batch.schema()), batch, row);
+        Self { place, reason: format!("{fault}; the row: {shown}") }
+    }
+}
+
+/// Refused rows as the quarantine has them; `None` if there are none. An error if the source says `on_error = 'fail'`.
+pub fn set_aside(pipeline: &str, source: &SourceDefinition, refused: Vec<Refused>) -> Result<Option<RecordBatch>, StreamError> {
+    let Some(first) = refused.first() else { return Ok(None) };
+    if source.on_error == OnError::Fail {
+        let place = match first.place {
+            Some((partition, offset)) => format!("the record of partition {partition}, offset {offset}"),
+            None => "a row of its result".into(),
+        };
+        return Err(StreamError::RowRefused { pipeline: pipeline.into(), place, reason: first.reason.clone() });
+    }
+    // A row may stand in several windows; its record is set aside once.
+    let mut records = BTreeSet::new();
+    let mut rows = Vec::with_capacity(refused.len());
+    for row in refused {
+        if row.place.is_none_or(|place| records.insert(place)) {
+            rows.push((row.place.unwrap_or((-1, -1)), row.reason));
+        }
+    }
+    Ok(origin::set_aside(source, &rows)?)
+}
+
+/// Runs `take` over a batch. Where it says that it cannot take a row, over its halves, down to single rows, which are left out and told to
+/// `refused`.
+pub fn sift(
+    batch: RecordBatch,
+    refused: &mut Vec<Refused>,
+    take: &mut dyn FnMut(RecordBatch) -> Result<(), StreamError>,
+) -> Result<(), StreamError> {
+    let rows = batch.num_rows();
+    match take(batch.clone()) {
+        Err(StreamError::Row(fault)) if rows <= 1 => {
+            refused.push(Refused::new(&batch, 0, &fault));
+            Ok(())
+        }
+        Err(StreamError::Row(_)) => {
+            let half = rows / 2;
+            sift(batch.slice(0, half), refused, take)?;
+            sift(batch.slice(half, rows - half), refused, take)
+        }
+        other => other,
+    }
+}
