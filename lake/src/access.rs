@@ -86,6 +86,11 @@ impl Access {
         self.patiently("list", folder, || self.store.list(Some(folder)).try_collect()).await
     }
 
+    /// Those that come after `offset` in the order of their names.
+    pub(crate) async fn list_from(&self, folder: &Path, offset: &Path) -> Result<Vec<ObjectMeta>> {
+        self.patiently("list", folder, || self.store.list_with_offset(Some(folder), offset).try_collect()).await
+    }
+
     /// Whether anything exists below a folder.
     pub(crate) async fn any_below(&self, folder: &Path) -> Result<bool> {
         self.patiently("list", folder, || async { self.store.list(Some(folder)).next().await.transpose().map(|first| first.is_some()) })

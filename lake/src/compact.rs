@@ -14,8 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
+use bytes::Bytes;
 use datafusion::common::ScalarValue;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::ParquetMetaDataReader;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
@@ -25,8 +27,9 @@ use crate::commit::{StagedFile, add};
 use crate::encoding;
 use crate::error::{LakeError, Result};
 use crate::files::DataFile;
+use crate::footer;
 use crate::limits;
-use crate::log::{Action, Add, ENGINE, Remove, render, version_path};
+use crate::log::{Action, Add, DELETION_VECTORS, ENGINE, Remove, render, version_path};
 use crate::partition;
 use crate::state::{Identity, State};
 use crate::step::step;
@@ -93,7 +96,7 @@ impl Table {
             let version = state.version;
             let files = state.load_files(&shared.access, &shared.identity).await?.clone();
             drop(state);
-            let fixed = fixed.or_else(|| files.iter().any(|file| file.has_deletion_vector).then(|| "deletion vectors".to_owned()));
+            let fixed = fixed.or_else(|| files.iter().any(|file| file.has_deletion_vector).then(|| DELETION_VECTORS.to_owned()));
             if let Some(feature) = fixed {
                 tracing::debug!(table = %self.name(), feature, "not compacted");
                 done.skipped = Some(feature);
@@ -203,8 +206,7 @@ impl Table {
         let damaged = move |reason: String| LakeError::Damaged { path: path.to_string(), reason };
         let found = self.shared.access.get(&below(&identity.folder, &file.path)?).await?;
         let found = found.ok_or_else(|| damaged("the log names it, and it is not there".to_owned()))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(found.bytes).and_then(|builder| builder.with_batch_size(BATCH_ROWS).build());
-        let reader = reader.map_err(|error| damaged(error.to_string()))?;
+        let reader = reader(found.bytes, file.is_own, &identity.layout.file_schema).map_err(|error| damaged(error.to_string()))?;
         let values = file.partition.clone();
         let with_partition = move |stored: RecordBatch| -> std::result::Result<RecordBatch, arrow::error::ArrowError> {
             let layout = &identity.layout;
@@ -221,6 +223,15 @@ impl Table {
         };
         Ok(Box::new(reader.map(move |stored| stored.and_then(&with_partition).map_err(|error| damaged(error.to_string())))))
     }
+}
+
+/// Reads a file as a scan would.
+fn reader(bytes: Bytes, is_own: bool, columns: &Schema) -> parquet::errors::Result<ParquetRecordBatchReader> {
+    let mut parquet = ParquetMetaDataReader::new();
+    parquet.try_parse(&bytes)?;
+    let footer = Arc::new(parquet.finish()?);
+    let footer = if is_own { footer } else { footer::adapted(footer, columns)? };
+    ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, footer::reading(footer)?).with_batch_size(BATCH_ROWS).build()
 }
 
 /// Whether the files of a round are live and as they were, in a table defined as it was.
@@ -250,7 +261,7 @@ async fn rewrite(table: &Table, round: &Round, file_bytes: u64, stop: &AtomicBoo
     for file in files.iter().rev() {
         let values = layout.partition_fields.iter().map(|field| {
             let text = file.partition_values.get(field.name()).and_then(Option::as_deref);
-            partition::parse(text, field.data_type()).map_err(|reason| LakeError::Damaged { path: file.path.clone(), reason })
+            partition::of_file(text, field).map_err(|reason| LakeError::Damaged { path: file.path.clone(), reason })
         });
         let values = values.collect::<Result<Vec<_>>>()?;
         let newest = newest.get(values.as_slice()).copied().unwrap_or(file.modified_ms);

@@ -14,6 +14,7 @@ use crate::error::{LakeError, Result};
 use crate::limits::{CHECKPOINT_INTERVAL, LOG_RETENTION, TOMBSTONE_SLACK, VACUUM_RETENTION};
 use crate::log::{self, Action, ENGINE, Format, MetaData, Protocol, log_folder, version_path};
 use crate::partition;
+use crate::retention::{self, interval};
 use crate::schema;
 
 /// How long a table keeps what nobody needs any more; written into it when it is made.
@@ -34,11 +35,6 @@ impl Default for Retention {
 fn slack(retention: Duration) -> Duration {
     let [least, most] = TOMBSTONE_SLACK;
     retention.clamp(least, most)
-}
-
-/// A span of time as Delta's table properties say it.
-fn interval(span: Duration) -> String {
-    format!("interval {} seconds", span.as_secs())
 }
 
 /// The log file of version 0 of a new table.
@@ -76,12 +72,7 @@ pub(crate) fn first_version(schema: &Schema, partitioned_by: &[String], retentio
         format: Format::default(),
         schema_string,
         partition_columns: partitioned_by.to_vec(),
-        configuration: BTreeMap::from([
-            ("delta.checkpointInterval".to_owned(), CHECKPOINT_INTERVAL.to_string()),
-            ("delta.logRetentionDuration".to_owned(), interval(retention.log)),
-            // Checkpoints forget removals after this time, and vacuum must find them until it has been there.
-            ("delta.deletedFileRetentionDuration".to_owned(), interval(retention.files + slack(retention.files))),
-        ]),
+        configuration: configuration(retention),
         created_time: Some(now_ms),
     };
     let info = serde_json::json!({
@@ -97,6 +88,16 @@ pub(crate) fn first_version(schema: &Schema, partitioned_by: &[String], retentio
         Action { protocol: Some(protocol), ..Action::default() },
         Action { meta_data: Some(metadata), ..Action::default() },
     ])
+}
+
+fn configuration(retention: &Retention) -> BTreeMap<String, String> {
+    let mut properties = BTreeMap::from([
+        ("delta.checkpointInterval".to_owned(), CHECKPOINT_INTERVAL.to_string()),
+        ("delta.logRetentionDuration".to_owned(), interval(retention.log)),
+    ]);
+    // Checkpoints forget removals after this time, and vacuum must find them until it has been there.
+    properties.extend(retention::of_new_table(retention.files + slack(retention.files)));
+    properties
 }
 
 /// Says that a table is being dropped: written first, removed last.

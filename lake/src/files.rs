@@ -18,6 +18,7 @@ use crate::error::{LakeError, Result};
 use crate::limits::FILES_PER_CHUNK;
 use crate::log::Add;
 use crate::partition;
+use crate::writer::is_own_name;
 
 /// Chunks smaller than this are merged once there are as many of them.
 const SMALL_CHUNK: usize = 64;
@@ -69,6 +70,8 @@ pub(crate) struct DataFile {
     /// In the order of the partitioning.
     pub(crate) partition: Vec<ScalarValue>,
     pub(crate) has_deletion_vector: bool,
+    /// This program has written it.
+    pub(crate) is_own: bool,
 }
 
 /// Files and their statistics, row by row in `statistics`.
@@ -214,12 +217,13 @@ fn data_file(table: &TableName, layout: &Layout, add: &Add) -> Result<DataFile> 
     }
     let partition = layout.partition_fields.iter().map(|field| {
         let text = add.partition_values.get(field.name()).and_then(Option::as_deref);
-        partition::parse(text, field.data_type()).map_err(|reason| LakeError::Damaged { path: path.clone(), reason })
+        partition::of_file(text, field).map_err(|reason| LakeError::Damaged { path: path.clone(), reason })
     });
     Ok(DataFile {
         partition: partition.collect::<Result<_>>()?,
         size_bytes: u64::try_from(add.size).unwrap_or(0),
         modified_ms: add.modification_time,
+        is_own: is_own_name(&path),
         has_deletion_vector: add.deletion_vector.as_ref().is_some_and(|vector| !vector.is_null()),
         path,
     })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use object_store::path::Path;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{LakeError, Result};
 
@@ -35,10 +35,15 @@ pub(crate) struct Add {
     #[serde(default)]
     pub(crate) modification_time: i64,
     pub(crate) data_change: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "hint")]
     pub(crate) stats: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) deletion_vector: Option<serde_json::Value>,
+}
+
+/// A text, if that is what stands there.
+fn hint<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<String>, D::Error> {
+    Ok(serde_json::Value::deserialize(value)?.as_str().map(str::to_owned))
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -80,6 +85,13 @@ pub(crate) struct MetaData {
     pub(crate) created_time: Option<i64>,
 }
 
+impl MetaData {
+    /// Whether its files have other names for columns than the table.
+    pub(crate) fn maps_columns(&self) -> bool {
+        self.configuration.get("delta.columnMapping.mode").is_some_and(|mode| mode != "none")
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Format {
     pub(crate) provider: String,
@@ -108,11 +120,12 @@ impl Protocol {
     /// The first reader feature that a plain Parquet scan does not honour.
     pub(crate) fn unreadable(&self) -> Option<String> {
         match self.min_reader_version {
-            1 => None,
-            2 => Some("column mapping".to_owned()),
+            // Version 2 allows column mapping, and most tables that allow it have none: their properties tell.
+            1 | 2 => None,
             _ => {
                 // Deletion vectors are judged file by file: most tables that allow them have none.
-                let known = ["timestampNtz", "v2Checkpoint", "deletionVectors", "vacuumProtocolCheck", "appendOnly", "invariants"];
+                let known =
+                    ["timestampNtz", "v2Checkpoint", "deletionVectors", "columnMapping", "vacuumProtocolCheck", "appendOnly", "invariants"];
                 self.reader_features.iter().flatten().find(|feature| !known.contains(&feature.as_str())).cloned()
             }
         }
@@ -130,6 +143,29 @@ impl Protocol {
         }
     }
 }
+
+/// What to do about a table that uses a feature which is not supported.
+pub(crate) fn way_out(feature: &str) -> &'static str {
+    match feature {
+        DELETION_VECTORS => {
+            "have the engine that wrote it rewrite those files (Spark: REORG TABLE … APPLY (PURGE); ALTER TABLE … SET TBLPROPERTIES \
+             ('delta.enableDeletionVectors' = 'false') makes no new ones), or read it there"
+        }
+        COLUMN_MAPPING => {
+            "copy its rows into a table without it (Spark: CREATE TABLE … USING delta AS SELECT …), or read it with another engine"
+        }
+        "typeWidening" | "typeWidening-preview" => {
+            "have the engine that wrote it rewrite its files (Spark: ALTER TABLE … DROP FEATURE 'typeWidening'), or read it there"
+        }
+        "variantType" | "variantType-preview" | "variantShredding-preview" | "variantShredding" => {
+            "copy its rows with the column as text (Spark: to_json) or as columns of plain types, or read it with another engine"
+        }
+        _ => "copy its rows into a table without that feature, or read it with another engine",
+    }
+}
+
+pub(crate) const DELETION_VECTORS: &str = "deletion vectors";
+pub(crate) const COLUMN_MAPPING: &str = "column mapping";
 
 /// One line of a log file: exactly one field is present.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

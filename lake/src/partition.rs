@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use arrow::compute::{cast, take_record_batch};
+use arrow::datatypes::{DataType, Date32Type, Field, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -19,6 +19,14 @@ pub(crate) type Values = Vec<Option<String>>;
 
 const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
 
+/// The days of the years 1 to 9999, counted from 1970, and their microseconds.
+const DAYS: std::ops::RangeInclusive<i32> = -719_162..=2_932_896;
+const MICROS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+
+const EMPTY_TEXT: &str = "an empty text cannot be the value of a partition column, Delta reads it as NULL";
+const FAR_TIME: &str =
+    "a time before the year 1 or after 9999 cannot be the value of a partition column, not every reader of Delta understands it";
+
 /// Whether values of this type can be written as partition values.
 pub(crate) fn supports(data_type: &DataType) -> bool {
     data_type.is_integer()
@@ -26,6 +34,56 @@ pub(crate) fn supports(data_type: &DataType) -> bool {
             data_type,
             DataType::Utf8 | DataType::Boolean | DataType::Date32 | DataType::Decimal128(_, _) | DataType::Timestamp(_, _)
         )
+}
+
+/// The first value of a column that cannot be a partition value, and why; `None` if all can.
+///
+/// What passes is read back as it was by every reader of Delta. An empty text would come back as NULL, or, in a column that is NOT NULL, make
+/// the table unreadable for some.
+pub fn refused_partition_value(column: &ArrayRef) -> Option<(usize, &'static str)> {
+    let first = |refused: &dyn Fn(usize) -> bool| (0..column.len()).find(|row| column.is_valid(*row) && refused(*row));
+    let (row, why) = match column.data_type() {
+        DataType::Utf8 => {
+            let texts = column.as_string::<i32>();
+            (first(&|row| texts.value_length(row) == 0), EMPTY_TEXT)
+        }
+        DataType::Utf8View => {
+            let texts = column.as_string_view();
+            (first(&|row| texts.value(row).is_empty()), EMPTY_TEXT)
+        }
+        DataType::Date32 => {
+            let days = column.as_primitive::<Date32Type>();
+            (first(&|row| !DAYS.contains(&days.value(row))), FAR_TIME)
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            let micros = column.as_primitive::<TimestampMicrosecondType>();
+            (first(&|row| !MICROS.contains(&micros.value(row))), FAR_TIME)
+        }
+        DataType::LargeUtf8 | DataType::Dictionary(_, _) => return refused_partition_value(&cast(column, &DataType::Utf8).ok()?),
+        DataType::Timestamp(_, zone) => {
+            let micros = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
+            return refused_partition_value(&cast(column, &micros).ok()?);
+        }
+        _ => return None,
+    };
+    Some((row?, why))
+}
+
+/// Whether files with these partition values can be written anew with the same values.
+pub(crate) fn can_be_written(values: &[ScalarValue]) -> bool {
+    values.iter().all(|value| value.to_array().is_ok_and(|value| refused_partition_value(&value).is_none()))
+}
+
+/// The value of a live file in a column, read from the log.
+///
+/// A NOT NULL column of text without a value holds an empty one: Delta writes both alike, and older versions of this program wrote it.
+pub(crate) fn of_file(text: Option<&str>, field: &Field) -> Result<ScalarValue, String> {
+    let value = parse(text, field.data_type()).map_err(|why| format!("partition column '{}': {why}", field.name()))?;
+    match field.data_type() {
+        _ if field.is_nullable() || !value.is_null() => Ok(value),
+        DataType::Utf8 => Ok(ScalarValue::Utf8(Some(String::new()))),
+        _ => Err(format!("partition column '{}' is NOT NULL, and the log gives the file no value for it", field.name())),
+    }
 }
 
 /// Reads a partition value from the log. The Delta protocol reads an empty text as null.
@@ -98,7 +156,7 @@ fn text_at(column: &ArrayRef, row: usize) -> Result<Option<String>, ArrowError> 
         }
         _ => ArrayFormatter::try_new(column.as_ref(), &FormatOptions::default())?.value(row).try_to_string()?,
     };
-    Ok(Some(text).filter(|text| !text.is_empty()))
+    Ok(Some(text))
 }
 
 /// Folder names are for people; the log holds the whole value.

@@ -7,9 +7,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use async_trait::async_trait;
 use chrono::DateTime;
 use datafusion::catalog::{Session, TableProvider};
@@ -29,10 +29,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::{ObjectMeta, ObjectStore};
 
+use crate::bounds::{self, End};
 use crate::error::{LakeError, Result};
 use crate::files::{Chunk, DataFile, FileSet, Layout};
 use crate::limits::FILTER_WHILE_READING_MAX;
-use crate::log::Protocol;
+use crate::log::{COLUMN_MAPPING, DELETION_VECTORS, Protocol, way_out};
 use crate::reader::DataFileReaders;
 use crate::scan_statistics;
 use crate::selectivity;
@@ -93,10 +94,10 @@ impl Snapshot {
         texts: Texts,
     ) -> Result<Arc<dyn TableProvider>> {
         let deleted = || files.chunks.iter().flat_map(|chunk| &chunk.files).any(|file| file.has_deletion_vector);
-        let feature = if identity.column_mapping { Some("column mapping".to_owned()) } else { protocol.unreadable() };
-        let feature = feature.or_else(|| deleted().then(|| "deletion vectors".to_owned()));
+        let feature = if identity.column_mapping { Some(COLUMN_MAPPING.to_owned()) } else { protocol.unreadable() };
+        let feature = feature.or_else(|| deleted().then(|| DELETION_VECTORS.to_owned()));
         if let Some(feature) = feature {
-            let hint = "have the engine that wrote it purge or rewrite it (Spark: REORG TABLE … APPLY (PURGE)), or read it there";
+            let hint = way_out(&feature);
             return Err(LakeError::Unsupported { table: identity.name.clone(), action: "read", feature, hint });
         }
         let (store, store_url) = (shared.access.store.clone(), shared.store_url.clone());
@@ -139,7 +140,8 @@ impl Snapshot {
         let Some((config, source)) = scan else { return plan };
         let Some(inner) = source.parquet_file_reader_factory().cloned() else { return plan };
         let (store, table) = (self.store.clone(), self.identity.name.clone());
-        let readers = DataFileReaders { inner, store, table, version: self.version };
+        let columns = self.layout().file_schema.clone();
+        let readers = DataFileReaders { inner, store, table, version: self.version, columns };
         let source = source.clone().with_parquet_file_reader_factory(Arc::new(readers));
         DataSourceExec::from_data_source(FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build())
     }
@@ -207,6 +209,8 @@ impl TableProvider for Snapshot {
         // The format's options replace those of the source.
         let mut options = state.default_table_options().parquet;
         options.global.pushdown_filters |= few;
+        // In ns, times of Spark's that lie beyond 2262 or before 1677 would come out as others.
+        options.global.coerce_int96 = Some("us".to_owned());
         let format = ParquetFormat::default().with_options(options);
         Ok(self.with_readers(format.create_physical_plan(state, config).await?))
     }
@@ -247,12 +251,12 @@ impl ChunkBounds<'_> {
 
 impl PruningStatistics for ChunkBounds<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        let stored = || self.formed(column.name(), self.chunk.lower(column.name())?);
+        let stored = || self.formed(column.name(), bounds::of(self.chunk, column.name(), End::Lower)?);
         self.partition_values(column.name()).or_else(stored)
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        let stored = || self.formed(column.name(), widened(self.chunk.upper(column.name())?));
+        let stored = || self.formed(column.name(), bounds::of(self.chunk, column.name(), End::Upper)?);
         self.partition_values(column.name()).or_else(stored)
     }
 
@@ -280,12 +284,4 @@ impl PruningStatistics for ChunkBounds<'_> {
     fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         None
     }
-}
-
-/// Some writers cut times to ms, so an upper bound in whole ms stands for all of that ms.
-fn widened(upper: ArrayRef) -> ArrayRef {
-    let DataType::Timestamp(TimeUnit::Microsecond, zone) = upper.data_type().clone() else { return upper };
-    let widen = |micros: i64| if micros % 1000 == 0 { micros.saturating_add(999) } else { micros };
-    let wide = upper.as_primitive::<TimestampMicrosecondType>().unary::<_, TimestampMicrosecondType>(widen);
-    Arc::new(wide.with_timezone_opt(zone))
 }

@@ -1,10 +1,12 @@
-//! How scans read data files: as DataFusion does, but a file that is gone is named, with what to do about it.
+//! How scans read data files: as DataFusion does, but a file that is gone is named, with what to do about it, and footers that others have
+//! written are made fit first (`footer.rs`).
 //!
 //! A scan keeps its version while a vacuum goes by. DataFusion tells of what it then meets as of any object that is not there.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::common::Result as PlanResult;
 use datafusion::datasource::listing::PartitionedFile;
@@ -22,7 +24,9 @@ use parquet::file::metadata::ParquetMetaData;
 
 use crate::TableName;
 use crate::error::LakeError;
+use crate::footer;
 use crate::limits;
+use crate::writer::is_own_name;
 
 /// Makes readers of the data files of a table at one version.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub(crate) struct DataFileReaders {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) table: TableName,
     pub(crate) version: i64,
+    /// The columns that the table's files store.
+    pub(crate) columns: SchemaRef,
 }
 
 impl ParquetFileReaderFactory for DataFileReaders {
@@ -45,13 +51,16 @@ impl ParquetFileReaderFactory for DataFileReaders {
         let path = file.object_meta.location.clone();
         let what = Described { store: Arc::clone(&self.store), path, table: self.table.clone(), version: self.version };
         let inner = self.inner.create_reader(partition_index, file, metadata_size_hint, metrics)?;
-        Ok(Box::new(DataFileReader { inner, what }))
+        let columns = (!is_own_name(what.path.as_ref())).then(|| Arc::clone(&self.columns));
+        Ok(Box::new(DataFileReader { inner, what, columns }))
     }
 }
 
 struct DataFileReader {
     inner: Box<dyn AsyncFileReader + Send>,
     what: Described,
+    /// Of the table, if somebody else has written the file.
+    columns: Option<SchemaRef>,
 }
 
 /// Which file it is.
@@ -101,7 +110,10 @@ impl AsyncFileReader for DataFileReader {
     fn get_metadata<'a>(&'a mut self, options: Option<&'a ArrowReaderOptions>) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
         async move {
             match self.inner.get_metadata(options).await {
-                Ok(metadata) => Ok(metadata),
+                Ok(footer) => match &self.columns {
+                    Some(columns) => footer::adapted(footer, columns),
+                    None => Ok(footer),
+                },
                 Err(error) => Err(self.what.explained(error).await),
             }
         }

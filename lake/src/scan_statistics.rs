@@ -8,12 +8,13 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 
+use crate::bounds::{self, End};
 use crate::files::{Chunk, Layout};
 
 /// Statistics of the kept files, for the stored columns in the form of `file_schema` and then the partition columns.
 ///
-/// Row counts, null counts and the bounds of whole numbers, decimals and dates are exact, so that `count(*)`, `min` and `max` need not
-/// read files; bounds of strings and times may have been cut by whoever wrote the file.
+/// Row counts, null counts and the bounds of whole numbers and dates are exact, and those of decimals where this program wrote the file, so
+/// that `count(*)`, `min` and `max` need not read files; other bounds may lie beyond the values.
 pub(crate) fn of(layout: &Layout, file_schema: &SchemaRef, kept: &[(Arc<Chunk>, Vec<bool>)]) -> Statistics {
     let masks = kept.iter().map(|(chunk, kept)| (chunk.as_ref(), BooleanArray::from(kept.clone()))).collect::<Vec<_>>();
     let rows = total(&masks, |chunk| Some(Arc::new(chunk.rows().clone()) as ArrayRef));
@@ -21,7 +22,7 @@ pub(crate) fn of(layout: &Layout, file_schema: &SchemaRef, kept: &[(Arc<Chunk>, 
     let bytes = bytes.map(|(file, _)| file.size_bytes as usize).sum::<usize>();
     let stored = file_schema.fields().iter().map(|field| {
         let nulls = total(&masks, |chunk| chunk.nulls(field.name()));
-        let (low, high) = bounds(&masks, field.name(), field.data_type());
+        let (low, high) = bounds(&masks, field.name());
         let (low, high) = (formed(low, field.data_type()), formed(high, field.data_type()));
         ColumnStatistics { null_count: precise(nulls), min_value: low, max_value: high, ..ColumnStatistics::new_unknown() }
     });
@@ -62,13 +63,14 @@ fn total(masks: &[(&Chunk, BooleanArray)], column: impl Fn(&Chunk) -> Option<Arr
 }
 
 /// The bounds over all kept files, if every file with values has some.
-fn bounds(masks: &[(&Chunk, BooleanArray)], column: &str, data_type: &DataType) -> (Precision<ScalarValue>, Precision<ScalarValue>) {
+fn bounds(masks: &[(&Chunk, BooleanArray)], column: &str) -> (Precision<ScalarValue>, Precision<ScalarValue>) {
     let absent = (Precision::Absent, Precision::Absent);
-    // Not floats: other writers leave NaN out of their bounds.
-    let is_exact = data_type.is_integer() || matches!(data_type, DataType::Date32 | DataType::Decimal128(_, _));
+    let mut is_exact = true;
     let (mut lowest, mut highest): (Option<ScalarValue>, Option<ScalarValue>) = (None, None);
     for (chunk, mask) in masks {
-        let (Some(lower), Some(upper)) = (chunk.lower(column), chunk.upper(column)) else { return absent };
+        let (Some(lower), Some(upper)) = (bounds::of(chunk, column, End::Lower), bounds::of(chunk, column, End::Upper)) else {
+            return absent;
+        };
         let nulls = chunk.nulls(column);
         for index in (0..mask.len()).filter(|index| mask.value(*index)) {
             if lower.is_null(index) || upper.is_null(index) {
@@ -85,6 +87,7 @@ fn bounds(masks: &[(&Chunk, BooleanArray)], column: &str, data_type: &DataType) 
             let (Ok(low), Ok(high)) = (ScalarValue::try_from_array(&lower, index), ScalarValue::try_from_array(&upper, index)) else {
                 return absent;
             };
+            is_exact &= bounds::are_exact(chunk, index, lower.data_type());
             if lowest.as_ref().is_none_or(|lowest| low < *lowest) {
                 lowest = Some(low);
             }

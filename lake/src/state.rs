@@ -1,13 +1,12 @@
 //! What a handle knows about its table, kept fresh by reading new log files only.
 //!
-//! A cold start reads the log through delta-rs (checkpoints and all). From then on each refresh asks two things: is
+//! A cold start reads the log from its newest checkpoint on (`replay.rs`). From then on each refresh asks two things: is
 //! the newest log file still the one we saw (else the table was replaced), and is there a next one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use deltalake::kernel::{Snapshot, Version};
-use deltalake::logstore::LogStoreRef;
+use deltalake::kernel::Version;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -15,14 +14,15 @@ use url::Url;
 
 use crate::TableName;
 use crate::access::{Access, Found};
-use crate::diagnose;
 use crate::encoding;
 use crate::error::{LakeError, Result};
 use crate::files::{FileSet, Layout};
 use crate::limits::LOG_READ_AHEAD;
 use crate::log::{self, Action, Add, Protocol, log_folder, version_path};
+use crate::log_checkpoint::Wanted;
 use crate::ordered::{Ordered, Outage};
 use crate::partition;
+use crate::replay::{Replayed, replay};
 use crate::schema;
 
 /// What never changes under one handle: a change is an error of the handle.
@@ -42,7 +42,7 @@ impl Identity {
     pub(crate) fn unmergeable(&self) -> Option<String> {
         let odd = self.layout.partition_fields.iter().find(|field| !partition::supports(field.data_type()));
         let odd = odd.map(|field| format!("a partition column of type {}", field.data_type()));
-        if self.column_mapping { Some("column mapping".to_owned()) } else { odd }
+        if self.column_mapping { Some(log::COLUMN_MAPPING.to_owned()) } else { odd }
     }
 }
 
@@ -53,6 +53,8 @@ pub(crate) struct State {
     /// Of the newest log file; `None` until it was looked at.
     pub(crate) tag: Option<String>,
     pub(crate) protocol: Protocol,
+    /// The table's properties.
+    pub(crate) properties: BTreeMap<String, String>,
     /// The newest version known to have added or removed rows; compactions only arrange them anew. The version opened, to begin with.
     pub(crate) data_version: i64,
     /// The newest version known to have changed the table's definition or protocol. The version opened, to begin with.
@@ -66,23 +68,27 @@ pub(crate) struct State {
 /// Reads a table's log from scratch.
 pub(crate) async fn open(access: &Access, name: &TableName) -> Result<(Identity, State)> {
     let folder = folder_of(name)?;
-    let (log_store, snapshot, _) = match snapshot(access, name, &folder, None).await {
-        Ok(opened) => opened,
+    let replayed = match replay(access, &folder, None, Wanted::default()).await {
+        Ok(replayed) => replayed,
         Err(error) if is_absent(access, &folder).await? => {
             tracing::debug!(table = %name, %error, "no table there");
             return Err(LakeError::NoSuchTable(name.clone()));
         }
-        Err(error) if error.may_pass() => return Err(error),
-        // delta-rs says that something is wrong; which file it is helps more.
-        Err(error) => return Err(diagnose::damage(access, &folder).await?.unwrap_or(error)),
+        Err(error) => return Err(error),
     };
-    drop(log_store);
-    let identity = identity(name, folder, &snapshot)?;
-    let version = snapshot.version() as i64;
-    let tag = access.head(&version_path(&identity.folder, version)).await?;
-    let protocol = protocol(&identity, &snapshot)?;
-    let state =
-        State { version, tag, protocol, data_version: version, defined_version: version, transactions: HashMap::new(), files: None };
+    let version = replayed.version;
+    let tag = access.head(&version_path(&folder, version)).await?;
+    let identity = identity(name, folder, &replayed)?;
+    let state = State {
+        version,
+        tag,
+        protocol: replayed.protocol,
+        properties: replayed.metadata.configuration,
+        data_version: version,
+        defined_version: version,
+        transactions: HashMap::new(),
+        files: None,
+    };
     Ok((identity, state))
 }
 
@@ -135,9 +141,11 @@ impl State {
                 } else {
                     None
                 };
+                let what = what.or_else(|| (metadata.maps_columns() != identity.column_mapping).then_some("column mapping"));
                 if let Some(what) = what {
                     return Err(LakeError::TableChanged { table: identity.name.clone(), what, version });
                 }
+                self.properties = metadata.configuration.clone();
             }
             if let Some(protocol) = &action.protocol {
                 if protocol.unreadable().is_some() {
@@ -187,12 +195,12 @@ impl State {
         if let Some(known) = self.transactions.get(app_id) {
             return Ok(*known);
         }
-        let (table, reading) = delta_table(access, &identity.name, &identity.folder, Some(self.version)).await?;
-        let failed = |source| reading.error(source);
-        let state = table.snapshot().map_err(failed)?;
-        let found = state.transaction_version(table.log_store().as_ref(), app_id).await.map_err(failed)?;
-        self.transactions.insert(app_id.to_owned(), found);
-        Ok(found)
+        let wanted = Wanted { transactions: true, ..Wanted::default() };
+        let replayed = replay(access, &identity.folder, Some(self.version), wanted).await?;
+        for (app_id, version) in replayed.transactions {
+            self.transactions.entry(app_id).or_insert(Some(version));
+        }
+        Ok(*self.transactions.entry(app_id.to_owned()).or_insert(None))
     }
 
     /// Makes sure that the list of files is there.
@@ -204,23 +212,11 @@ impl State {
     }
 }
 
-/// The live files of one version, read through delta-rs.
+/// The live files of one version, the oldest first.
 pub(crate) async fn files_at(access: &Access, identity: &Identity, version: i64) -> Result<FileSet> {
-    let (log_store, snapshot, reading) = snapshot(access, &identity.name, &identity.folder, Some(version)).await?;
-    let failed = |source| reading.error(source);
-    let views = snapshot.file_views(log_store.as_ref(), None).map(|view| {
-        let view = view?;
-        Ok::<_, DeltaTableError>(Add {
-            path: encoding::to_uri(&view.path()),
-            partition_values: view.partition_values_map().into_iter().collect(),
-            size: view.size(),
-            modification_time: view.modification_time(),
-            data_change: true,
-            stats: view.stats(),
-            deletion_vector: view.deletion_vector_descriptor().map(|_| serde_json::Value::Bool(true)),
-        })
-    });
-    let adds: Vec<Add> = views.try_collect().await.map_err(failed)?;
+    let replayed = replay(access, &identity.folder, Some(version), Wanted { files: true, ..Wanted::default() }).await?;
+    let mut adds = replayed.files.into_values().collect::<Vec<_>>();
+    adds.sort_unstable_by(|left, right| (left.modification_time, &left.path).cmp(&(right.modification_time, &right.path)));
     FileSet::new(&identity.name, &identity.layout, &adds)
 }
 
@@ -232,23 +228,16 @@ pub(crate) struct Tombstone {
 
 /// All removals that the log still tells of at `version`, those of files that were added again included.
 pub(crate) async fn tombstones(access: &Access, identity: &Identity, version: i64) -> Result<Vec<Tombstone>> {
-    let (table, reading) = delta_table(access, &identity.name, &identity.folder, Some(version)).await?;
-    let failed = |source| reading.error(source);
-    let log_store = table.log_store();
-    let state = table.snapshot().map_err(failed)?;
-    let tombstones = state
-        .all_tombstones(log_store.as_ref())
-        .map_ok(|removed| Tombstone { path: removed.path().into_owned(), removed_ms: removed.deletion_timestamp().unwrap_or_default() });
-    tombstones.try_collect().await.map_err(failed)
+    let replayed = replay(access, &identity.folder, Some(version), Wanted { removed: true, ..Wanted::default() }).await?;
+    Ok(replayed.removed.into_iter().map(|(path, removed_ms)| Tombstone { path, removed_ms }).collect())
 }
 
 /// The identity of a table as of an older version.
 pub(crate) async fn identity_at(access: &Access, name: &TableName, version: i64) -> Result<(Identity, Protocol)> {
     let folder = folder_of(name)?;
-    let (_, snapshot, _) = snapshot(access, name, &folder, Some(version)).await?;
-    let identity = identity(name, folder, &snapshot)?;
-    let protocol = protocol(&identity, &snapshot)?;
-    Ok((identity, protocol))
+    let replayed = replay(access, &folder, Some(version), Wanted::default()).await?;
+    let identity = identity(name, folder, &replayed)?;
+    Ok((identity, replayed.protocol))
 }
 
 /// A table as delta-rs sees it.
@@ -306,35 +295,17 @@ pub(crate) async fn is_absent(access: &Access, folder: &Path) -> Result<bool> {
     Ok(!files.iter().any(|file| file.location.filename().is_some_and(log::is_checkpoint)))
 }
 
-async fn snapshot(access: &Access, name: &TableName, folder: &Path, version: Option<i64>) -> Result<(LogStoreRef, Snapshot, Reading)> {
-    let (builder, reading) = delta_builder(access, name, folder)?;
-    let log_store = builder.build_storage().map_err(|source| reading.error(source))?;
-    let version = version.map(|version| version as Version);
-    let snapshot = Snapshot::try_new(log_store.as_ref(), version).await.map_err(|source| reading.error(source))?;
-    Ok((log_store, snapshot, reading))
-}
-
-fn identity(name: &TableName, folder: Path, snapshot: &Snapshot) -> Result<Identity> {
-    let metadata = snapshot.metadata();
-    let unsupported = |feature: String| LakeError::Unsupported {
-        table: name.clone(),
-        action: "read",
-        feature,
-        hint: "rewrite it with the feature switched off, or read it with another engine",
-    };
-    let parsed = metadata.parse_schema().map_err(|error| unsupported(error.to_string()))?;
-    let schema_string = serde_json::to_string(&parsed).map_err(|error| unsupported(error.to_string()))?;
-    let schema = schema::from_delta(&schema_string).map_err(unsupported)?;
-    let partition_columns = metadata.partition_columns().to_vec();
+fn identity(name: &TableName, folder: Path, replayed: &Replayed) -> Result<Identity> {
+    let Replayed { metadata, protocol, .. } = replayed;
+    let unsupported =
+        |feature: String| LakeError::Unsupported { table: name.clone(), action: "read", hint: log::way_out(&feature), feature };
+    // A type that is not known here belongs to a feature that is not known either.
+    let schema = schema::from_delta(&metadata.schema_string).map_err(|why| unsupported(protocol.unreadable().unwrap_or(why)))?;
+    let partition_columns = metadata.partition_columns.clone();
     let layout = Layout::new(schema, &partition_columns)
         .ok_or_else(|| unsupported(format!("partition columns {partition_columns:?} that its schema lacks")))?;
-    let column_mapping = metadata.configuration().get("delta.columnMapping.mode").is_some_and(|mode| mode != "none");
-    Ok(Identity { name: name.clone(), folder, id: metadata.id().to_owned(), partition_columns, column_mapping, layout: Arc::new(layout) })
-}
-
-fn protocol(identity: &Identity, snapshot: &Snapshot) -> Result<Protocol> {
-    let protocol = serde_json::to_value(snapshot.protocol()).and_then(serde_json::from_value);
-    protocol.map_err(|error| LakeError::Damaged { path: format!("{}/_delta_log", identity.folder), reason: error.to_string() })
+    let column_mapping = metadata.maps_columns();
+    Ok(Identity { name: name.clone(), folder, id: metadata.id.clone(), partition_columns, column_mapping, layout: Arc::new(layout) })
 }
 
 fn split_files(actions: &[Action]) -> (Vec<Add>, Vec<String>) {

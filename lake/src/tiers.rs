@@ -16,6 +16,7 @@ use datafusion::common::ScalarValue;
 
 use crate::files::{DataFile, FileSet};
 use crate::limits;
+use crate::partition;
 
 /// When files are merged, and how large the result may be.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,7 @@ pub(crate) fn plan(files: &FileSet, options: &CompactOptions, now_ms: i64) -> Ve
         let rows = rows.unwrap_or(file.size_bytes / limits::COMPACT_ROW_BYTES);
         partitions.entry(&file.partition).or_default().push(Small { file, rows });
     }
+    partitions.retain(|values, _| partition::can_be_written(values));
     let mut runs = Vec::new();
     for mut small in partitions.into_values() {
         small.sort_unstable_by(|left, right| (left.file.modified_ms, &left.file.path).cmp(&(right.file.modified_ms, &right.file.path)));
@@ -149,7 +151,7 @@ mod tests {
 
     fn file(index: i64, size_bytes: u64, city: &str) -> DataFile {
         let partition = vec![ScalarValue::Utf8(Some(city.to_owned()))];
-        DataFile { path: format!("{city}/{index}"), size_bytes, modified_ms: index, partition, has_deletion_vector: false }
+        DataFile { path: format!("{city}/{index}"), size_bytes, modified_ms: index, partition, has_deletion_vector: false, is_own: true }
     }
 
     fn planned(files: &[DataFile], options: &CompactOptions, now_ms: i64) -> Vec<Vec<Vec<i64>>> {

@@ -5,6 +5,8 @@
 //! | *replaced*: a commit removed it (a compaction, a refresh) | the removals in the log | after the retention, which begins with the removal |
 //! | *forgotten*: no commit ever named it (a crash, a job tried again) | listing the folder | after the retention, at least a day, which begins with its last write |
 //!
+//! A table whose properties ask for longer than the setting gets longer (`retention.rs`).
+//!
 //! Until then readers of older versions find every file. A forgotten file may belong to a commit that is still to come. Whoever decides such
 //! a commit looks that its files are fresh ([`Table::check_fresh`]), long before they count as forgotten; and what was decided elsewhere and
 //! not yet carried out, such as a pipeline's newest epoch, the caller names as `needed`.
@@ -17,7 +19,8 @@ use chrono::{DateTime, Utc};
 use crate::clock;
 use crate::error::Result;
 use crate::limits;
-use crate::log::log_folder;
+use crate::log::{COLUMN_MAPPING, DELETION_VECTORS, log_folder};
+use crate::retention;
 use crate::state;
 use crate::step::step;
 use crate::table::Table;
@@ -26,7 +29,7 @@ use crate::writer::below;
 /// What may be deleted.
 #[derive(Debug, Clone, Copy)]
 pub struct VacuumOptions<'a> {
-    /// How long files are kept that were replaced.
+    /// How long files are kept that were replaced; longer where the table's own properties ask for it.
     pub retention: Duration,
     /// Look for forgotten files, too, which lists the folder of the table.
     pub forgotten: bool,
@@ -73,23 +76,24 @@ impl Table {
     pub async fn vacuum(&self, options: VacuumOptions<'_>) -> Result<Vacuumed> {
         let (access, identity) = (&self.shared.access, &self.shared.identity);
         let now = clock::now();
-        let until = now - options.retention;
-        let mut done = Vacuumed { until_ms: until.timestamp_millis(), ..Vacuumed::default() };
+        let mut done = Vacuumed { until_ms: (now - options.retention).timestamp_millis(), ..Vacuumed::default() };
         // First the folder, then the log: what is committed in between is in the log.
         let found = if options.forgotten { Some(self.data_files().await?) } else { None };
-        let (version, files) = {
+        let (version, files, retention) = {
             let mut state = self.fresh().await?;
-            let feature = state.protocol.unwritable().or_else(|| identity.column_mapping.then(|| "column mapping".to_owned()));
+            let feature = state.protocol.unwritable().or_else(|| identity.column_mapping.then(|| COLUMN_MAPPING.to_owned()));
             let version = state.version;
             let files = state.load_files(access, identity).await?.clone();
-            let vectors = || files.iter().any(|file| file.has_deletion_vector).then(|| "deletion vectors".to_owned());
-            if let Some(feature) = feature.or_else(vectors) {
+            let wished = retention::wished(&state.properties);
+            let vectors = || files.iter().any(|file| file.has_deletion_vector).then(|| DELETION_VECTORS.to_owned());
+            if let Some(feature) = feature.or_else(vectors).or_else(|| wished.clone().err()) {
                 tracing::debug!(table = %self.name(), feature, "not vacuumed");
                 done.skipped = Some(feature);
                 return Ok(done);
             }
-            (version, files)
+            (version, files, options.retention.max(wished.unwrap_or_default().unwrap_or_default()))
         };
+        done.until_ms = (now - retention).timestamp_millis();
         let live = files.iter().map(|file| file.path.as_str()).collect::<HashSet<_>>();
         let kept = |path: &str| live.contains(path) || options.needed.contains(path);
         let mut removed: HashMap<String, i64> = HashMap::new();
@@ -112,7 +116,7 @@ impl Table {
             done.bytes += size;
             paths.push(below(&identity.folder, path)?);
         }
-        let fresh = now - options.retention.max(limits::ORPHAN_AGE_MIN);
+        let fresh = now - retention.max(limits::ORPHAN_AGE_MIN);
         for (path, file) in found.iter().flatten() {
             if file.written < fresh && !kept(path) && !removed.contains_key(path) {
                 done.forgotten += 1;

@@ -7,9 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::DataType;
-use arrow::error::ArrowError;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -26,11 +23,15 @@ use crate::access::Access;
 use crate::clock;
 use crate::commit::StagedFile;
 use crate::error::{LakeError, Result};
+use crate::evolve::evolved;
 use crate::files::Layout;
 use crate::limits;
 use crate::log::ENGINE;
-use crate::partition::{self, Values};
+use crate::partition::{self, Values, refused_partition_value};
 use crate::stats::Collector;
+
+const OWN_ENDING: &str = ".zstd.parquet";
+const UUID_CHARS: usize = 36;
 
 /// Writes rows to new data files of one table. Dropped without [`TableWriter::finish`], it leaves files that no
 /// commit names: harmless, removed by vacuum.
@@ -108,6 +109,7 @@ impl TableWriter {
         if partition_columns.is_empty() {
             return self.append(Values::new(), &stored).await;
         }
+        self.target.check_partition_values(&partition_columns)?;
         let parts = partition::split(&stored, &partition_columns).map_err(|error| self.target.bad_rows(error.to_string()))?;
         for (values, part) in parts {
             self.append(values, &part).await?;
@@ -195,7 +197,7 @@ impl Target {
 
         let columns = self.layout.partition_fields.iter().map(|field| field.name().as_str());
         let hint = if self.hint.is_empty() { String::new() } else { format!("{}-", self.hint) };
-        let name = format!("{}part-{hint}{}.zstd.parquet", partition::folder(columns.clone(), &values), Uuid::new_v4());
+        let name = format!("{}part-{hint}{}{OWN_ENDING}", partition::folder(columns.clone(), &values), Uuid::new_v4());
         let path = below(&self.folder, &name)?;
         self.access.put_own(&path, &bytes).await?;
         Ok(StagedFile {
@@ -230,7 +232,7 @@ impl Target {
         let column = |name: &str| -> Result<ArrayRef> {
             let field = self.layout.schema.field_with_name(name).map_err(|error| self.bad_rows(error.to_string()))?;
             let array = match batch.column_by_name(name) {
-                Some(array) => cast(array, field.data_type()).map_err(|error| self.bad_rows(format!("column '{name}': {error}")))?,
+                Some(array) => evolved(array, field.data_type()).map_err(|error| self.bad_rows(format!("column '{name}': {error}")))?,
                 None => new_null_array(field.data_type(), batch.num_rows()),
             };
             if !field.is_nullable() && array.null_count() > 0 {
@@ -246,6 +248,17 @@ impl Target {
         Ok((stored, partition))
     }
 
+    fn check_partition_values(&self, columns: &[ArrayRef]) -> Result<()> {
+        for (field, column) in self.layout.partition_fields.iter().zip(columns) {
+            if let Some((_, why)) = refused_partition_value(column) {
+                let name = field.name();
+                let way_out = "leave such rows out, give them another value, or do not partition by it";
+                return Err(self.bad_rows(format!("column '{name}': {why}; {way_out}")));
+            }
+        }
+        Ok(())
+    }
+
     fn bad_rows(&self, reason: String) -> LakeError {
         LakeError::BadRows { table: self.table.clone(), reason }
     }
@@ -255,16 +268,15 @@ impl Target {
     }
 }
 
+/// Whether this program has written a file: others end its name in the number of a task, such as `-c000.zstd.parquet`.
+pub(crate) fn is_own_name(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let Some(start) = name.strip_prefix("part-").and_then(|rest| rest.strip_suffix(OWN_ENDING)) else { return false };
+    start.len().checked_sub(UUID_CHARS).and_then(|at| start.get(at..)).is_some_and(|id| Uuid::try_parse(id).is_ok())
+}
+
 /// The store's path of a file named relative to a table's folder.
 pub(crate) fn below(folder: &Path, relative: &str) -> Result<Path> {
     Path::parse(format!("{folder}/{relative}"))
         .map_err(|error| LakeError::Damaged { path: format!("{folder}/{relative}"), reason: error.to_string() })
-}
-
-fn cast(array: &ArrayRef, data_type: &DataType) -> std::result::Result<ArrayRef, ArrowError> {
-    if array.data_type() == data_type {
-        return Ok(array.clone());
-    }
-    // A value that does not fit is an error, never a silent null.
-    cast_with_options(array, data_type, &CastOptions { safe: false, ..CastOptions::default() })
 }

@@ -3,7 +3,9 @@
 mod commits;
 mod compactions;
 mod faults;
+mod foreign;
 mod overwrites;
+mod partitions;
 mod scans;
 mod support;
 mod vacuums;

@@ -261,3 +261,45 @@ async fn random_interleavings_keep_the_rows() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_asks_for_longer_gets_longer() {
+    for (property, vacuumed) in [("interval 30 days", 0), ("interval 1 hour", 4), ("INTERVAL 1 week 3 days", 0), ("for ever", 0)] {
+        let (folder, warehouse) = local().await;
+        let folder = folder.path().join("s/t");
+        let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
+        for epoch in 0..4 {
+            append(&table, "p/0", epoch, vec![rows(epoch..epoch + 1, None)]).await.unwrap();
+        }
+        compact(&table, &everything()).await.unwrap();
+        make_old(&folder, 1000 * HOUR);
+        let log = |version: i64| folder.join(format!("_delta_log/{version:020}.json"));
+        // Its removals were ten days ago.
+        let ten_days_ago = (SystemTime::now() - 240 * HOUR).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+        let lines = std::fs::read_to_string(log(5)).unwrap();
+        let lines = lines.lines().map(|line| {
+            let mut action: serde_json::Value = serde_json::from_str(line).unwrap();
+            if action.get("remove").is_some() {
+                action["remove"]["deletionTimestamp"] = ten_days_ago.into();
+            }
+            format!("{action}\n")
+        });
+        std::fs::write(log(5), lines.collect::<String>()).unwrap();
+        let first = std::fs::read_to_string(log(0)).unwrap();
+        let metadata = first.lines().find(|line| line.contains("metaData")).unwrap();
+        let mut metadata: serde_json::Value = serde_json::from_str(metadata).unwrap();
+        metadata["metaData"]["configuration"]["delta.deletedFileRetentionDuration"] = property.into();
+
+        // A handle that is open hears of it as well as one that is opened later.
+        let table = stranger(&warehouse).table(&name("s.t")).await.unwrap();
+        assert_eq!(vacuum(&table, 480 * HOUR, &[]).await.unwrap().files(), 0);
+        std::fs::write(log(6), format!("{metadata}\n")).unwrap();
+        for table in [table, stranger(&warehouse).table(&name("s.t")).await.unwrap()] {
+            let nothing = HashSet::new();
+            let options = VacuumOptions { retention: HOUR, forgotten: true, since_ms: None, needed: &nothing, dry_run: true };
+            let told = table.vacuum(options).await.unwrap();
+            assert_eq!(told.replaced, vacuumed, "{property}");
+            assert_eq!(told.skipped.is_some(), property == "for ever", "{told:?}");
+        }
+    }
+}
