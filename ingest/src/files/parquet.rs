@@ -5,12 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, FieldRef, Schema, TimeUnit};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use watershed_dialect::definition::SourceDefinition;
@@ -60,7 +62,7 @@ impl ParquetRows {
     /// Opens a file and goes to `row`. The inner error says why it cannot be a file of this source.
     pub(crate) async fn open(file: OneFile, definition: &SourceDefinition, wanted: &[usize], row: u64) -> Result<Opened<Self>> {
         let shape = Shape::new(definition, wanted)?;
-        let builder = match ParquetRecordBatchStreamBuilder::new(file.clone()).await {
+        let builder = match reading(file.clone()).await {
             Ok(builder) => builder,
             Err(error) => return Ok(Err(unreadable(error)?)),
         };
@@ -114,6 +116,27 @@ impl ParquetRows {
     pub(crate) fn row(&self) -> u64 {
         self.row
     }
+}
+
+/// A reader of the file. Times in INT96, as Spark writes them, are read in µs: in ns, which Arrow takes, they end in 1677 and 2262, and what
+/// lies beyond becomes another time.
+async fn reading(mut file: OneFile) -> parquet::errors::Result<ParquetRecordBatchStreamBuilder<OneFile>> {
+    let mut metadata = ArrowReaderMetadata::load_async(&mut file, ArrowReaderOptions::new()).await?;
+    let leaves = metadata.parquet_schema();
+    let is_int96 = |leaf: &usize| leaves.column(*leaf).physical_type() == PhysicalType::INT96;
+    let roots: Vec<usize> = (0..leaves.num_columns()).filter(is_int96).map(|leaf| leaves.get_column_root_idx(leaf)).collect();
+    if !roots.is_empty() {
+        let in_micros = |(index, field): (usize, &FieldRef)| match field.data_type() {
+            DataType::Timestamp(TimeUnit::Nanosecond, zone) if roots.contains(&index) => {
+                Arc::new(field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Microsecond, zone.clone())))
+            }
+            _ => Arc::clone(field),
+        };
+        let fields: Vec<FieldRef> = metadata.schema().fields().iter().enumerate().map(in_micros).collect();
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
+        metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)?;
+    }
+    Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(file, metadata))
 }
 
 /// Why a file is no Parquet file; what the store said stays an error.

@@ -11,7 +11,10 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
+use parquet::data_type::{Int96, Int96Type};
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use tokio::runtime::Runtime;
 use watershed_dialect::definition::{Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
 
@@ -298,6 +301,35 @@ fn bad_rows_of_json_and_parquet_too() {
     assert_eq!(read.rows.iter().map(|(id, ..)| *id).collect::<Vec<_>>(), [10, 11, 12, 14, 15, 16, 17, 18, 19]);
     assert_eq!((read.bad[0].1, read.bad[0].3.as_str()), (4, "column 'id': no value, yet it is NOT NULL"));
     assert!(read.bad[0].2.contains("\"at\""), "{:?}", read.bad);
+}
+
+#[test]
+fn times_in_int96_are_those_that_stand_there() {
+    let schema = Arc::new(parse_message_type("message m { required int64 id; required int96 at; }").unwrap());
+    let mut bytes = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<parquet::data_type::Int64Type>().write_batch(&[1, 2], None, None).unwrap();
+    column.close().unwrap();
+    // 2024-01-01, and 9999-12-31, which ns do not reach.
+    let times = [19_723, 2_932_896].map(|day: u32| {
+        let mut time = Int96::new();
+        time.set_data(0, 0, 2_440_588 + day);
+        time
+    });
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int96Type>().write_batch(&times, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+
+    let place = Place::new();
+    place.put("x.parquet", bytes);
+    let read = read_all(&place.sources(), &definition(Format::Parquet));
+    assert_eq!(read.rows.iter().map(|(id, ..)| *id).collect::<Vec<_>>(), [1]);
+    // Too far ahead for the time of an event, and by what it says.
+    assert!(read.bad[0].2.contains("9999-12-31"), "{:?}", read.bad);
 }
 
 #[test]
