@@ -38,14 +38,18 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         tell!("stopping: what was merged and committed stays so");
         asked.store(true, Ordering::Relaxed);
     });
+    let mut failed = upkeep::Failed::default();
     for name in upkeep::tables(&warehouse, args.tables).await? {
-        let done = warehouse.table(&name).await?.compact(&options, &stop).await?;
-        say!("{name}: {}", said(&done));
+        let compacted = async { warehouse.table(&name).await?.compact(&options, &stop).await };
+        match compacted.await {
+            Ok(done) => say!("{name}: {}", said(&done)),
+            Err(error) => failed.note(&error),
+        }
         if stop.load(Ordering::Relaxed) {
             return Ok(INTERRUPTED);
         }
     }
-    Ok(0)
+    Ok(failed.code())
 }
 
 fn said(done: &Compaction) -> String {

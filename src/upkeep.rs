@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use futures::FutureExt;
 use watershed_dialect::did_you_mean;
-use watershed_lake::{CompactOptions, FindNeeded, Needed, Retention, TableName, UpkeepOptions, UpkeepTask, Warehouse};
+use watershed_lake::{CompactOptions, FindNeeded, LakeError, Needed, Retention, TableName, UpkeepOptions, UpkeepTask, Warehouse};
 
 use crate::config::Config;
 
@@ -62,6 +62,23 @@ pub async fn tables(warehouse: &Warehouse, wanted: Vec<TableName>) -> Result<Vec
         }
     }
     Ok(if wanted.is_empty() { there } else { wanted })
+}
+
+/// Whether some table could not be looked after. The others are all the same.
+#[derive(Debug, Default)]
+pub struct Failed(bool);
+
+impl Failed {
+    /// Says why.
+    pub fn note(&mut self, error: &LakeError) {
+        tell!("error: {error}");
+        self.0 = true;
+    }
+
+    /// The code that the program ends with.
+    pub fn code(&self) -> u8 {
+        u8::from(self.0)
+    }
 }
 
 /// What upkeep does, in a few words.

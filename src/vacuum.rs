@@ -15,7 +15,7 @@ use crate::{Context, upkeep, warehouse};
 Two kinds of files go: those that a commit replaced (a compaction, a refreshed view) longer ago than the retention, and those that \
 no commit ever named, left behind by a crash, once they are older than the retention and a day. Files that the newest epoch of \
 a pipeline names stay whatever their age. Versions older than the retention, and queries that run for longer, cannot be read \
-afterwards. `watershed stream`, `batch` and the demo do this by themselves.
+afterwards. A table whose own property delta.deletedFileRetentionDuration asks for longer gets longer. `watershed stream`, `batch` and the demo do this by themselves.
 
 Examples:
   watershed vacuum --dry-run
@@ -43,14 +43,17 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         Ok(needed) => needed,
         Err(error) => bail!("it is not known which files pipelines still need, so none are deleted: {error}"),
     };
-    let nothing = Default::default();
+    let (nothing, mut failed) = (Default::default(), upkeep::Failed::default());
     for name in upkeep::tables(&warehouse, args.tables).await? {
         let needed = needed.get(&name).unwrap_or(&nothing);
         let options = VacuumOptions { retention, forgotten: true, since_ms: None, needed, dry_run: args.dry_run };
-        let done = warehouse.table(&name).await?.vacuum(options).await?;
-        say!("{name}: {}", said(&done, args.dry_run));
+        let vacuumed = async { warehouse.table(&name).await?.vacuum(options).await };
+        match vacuumed.await {
+            Ok(done) => say!("{name}: {}", said(&done, args.dry_run)),
+            Err(error) => failed.note(&error),
+        }
     }
-    Ok(0)
+    Ok(failed.code())
 }
 
 fn said(done: &Vacuumed, dry_run: bool) -> String {

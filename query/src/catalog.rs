@@ -3,17 +3,23 @@
 //! State: the names found by the last [`LakeCatalog::refresh`], and the tables opened since. A refresh comes before each
 //! statement, so a statement that names a table twice reads one version of it, and the next statement reads the newest.
 //!
+//! A table that cannot be read is an error for who names it, and is left out where all are looked at: listings of columns tell of the others.
+//!
 //! Schemas: those of the warehouse (`bronze`, `silver`, …) and `system` for [`SystemTable`]s. A name without a schema is
 //! looked for in all of them: `city_demand` finds `silver.city_demand` as long as no other schema has a table of that name.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::{DataFusionError, Result, exec_err, plan_err};
 use datafusion::datasource::{MemTable, TableType};
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement as SqlStatement, TableFactor, Visit, Visitor};
 use tokio::sync::Mutex;
+use watershed_dialect::{Statement, StatementKind};
 use watershed_lake::{LakeError, TableName, Texts, Warehouse};
 
 use crate::SystemTable;
@@ -24,6 +30,49 @@ pub(crate) const CATALOG: &str = "watershed";
 pub(crate) const HOME: &str = "default";
 /// Where [`SystemTable`]s stand.
 pub(crate) const SYSTEM: &str = "system";
+
+tokio::task_local! {
+    /// Set while tables are looked up that somebody has named.
+    static NAMED: ();
+}
+
+/// Looks up tables that somebody has named: one that cannot be read is an error. `information_schema` looks them up by itself, later.
+pub(crate) async fn named<T>(work: impl Future<Output = T>) -> T {
+    NAMED.scope((), work).await
+}
+
+/// Whether a statement may need a table, or the names of tables. `SELECT 1` and `SET` do not, and nothing is read for them.
+pub(crate) fn asks_for_tables(statement: &Statement) -> bool {
+    let StatementKind::Other(DfStatement::Statement(statement)) = &statement.kind else { return true };
+    match statement.as_ref() {
+        SqlStatement::Set(_) => false,
+        query @ SqlStatement::Query(_) => query.visit(&mut AnyTable).is_break(),
+        _ => true,
+    }
+}
+
+/// Ends a visit at the first table.
+struct AnyTable;
+
+impl Visitor for AnyTable {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, _: &TableFactor) -> ControlFlow<()> {
+        ControlFlow::Break(())
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        fn is_plain(body: &SetExpr) -> bool {
+            match body {
+                SetExpr::SetOperation { left, right, .. } => is_plain(left) && is_plain(right),
+                // Those of a query in brackets are visited as well.
+                SetExpr::Select(_) | SetExpr::Values(_) | SetExpr::Query(_) => true,
+                _ => false,
+            }
+        }
+        if is_plain(&query.body) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
 
 /// All schemas of a session.
 #[derive(Debug)]
@@ -93,6 +142,18 @@ impl Lake {
         self.names.read().expect("lock").clone()
     }
 
+    /// A table; `None` if it cannot be read and nobody has named it.
+    async fn find(&self, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
+        match self.open(name).await {
+            Ok(provider) => Ok(Some(provider)),
+            Err(error) if NAMED.try_with(|()| ()).is_err() => {
+                tracing::warn!(table = %name, %error, "a table cannot be read and is left out of a listing");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn open(&self, name: &TableName) -> Result<Arc<dyn TableProvider>> {
         let mut pinned = self.pinned.lock().await;
         if let Some(provider) = pinned.get(name) {
@@ -150,7 +211,7 @@ impl SchemaProvider for LakeSchema {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match self.find(name) {
-            Some(name) => self.lake.open(&name).await.map(Some),
+            Some(name) => self.lake.find(&name).await,
             None => Ok(None),
         }
     }
@@ -185,7 +246,7 @@ impl SchemaProvider for HomeSchema {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match self.candidates(name).as_slice() {
             [] => Ok(None),
-            [only] => self.lake.open(only).await.map(Some),
+            [only] => self.lake.find(only).await,
             several => {
                 let names: Vec<String> = several.iter().map(ToString::to_string).collect();
                 plan_err!("'{name}' could be {}: write the schema, too", names.join(" or "))

@@ -27,7 +27,7 @@ use watershed_dialect::compute::environment;
 use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, ViewName, one_statement};
 use watershed_lake::{TableName, Warehouse};
 
-use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM};
+use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM, asks_for_tables, named};
 use crate::copy::{self, Copying};
 use crate::explain;
 use crate::pauses::with_pauses;
@@ -153,7 +153,9 @@ impl Session {
         }
         let planned = {
             let _one_at_a_time = self.planning.lock().await;
-            self.catalog.refresh().await?;
+            if asks_for_tables(statement) {
+                self.catalog.refresh().await?;
+            }
             if let StatementKind::ExplainView(name) = &statement.kind {
                 return explain::view(&self.context, self.catalog.warehouse(), name).await;
             }
@@ -164,7 +166,7 @@ impl Session {
             };
             match rewritten {
                 Some(text) => self.plan_text(&text).await?,
-                None => watershed_dialect::plan(&self.context, statement).await?,
+                None => named(watershed_dialect::plan(&self.context, statement)).await?,
             }
         };
         refuse_writes(&planned)?;
@@ -258,12 +260,13 @@ impl Session {
         if !self.context.table_exist(reference.clone())? {
             return Ok(None);
         }
-        Ok(Some(self.context.table_provider(reference).await?.schema()))
+        Ok(Some(named(self.context.table_provider(reference)).await?.schema()))
     }
 
     /// The columns of a table as of the last statement or listing.
     pub(crate) async fn columns(&self, schema: &str, table: &str) -> Result<SchemaRef, QueryError> {
-        Ok(self.context.table_provider(datafusion::common::TableReference::partial(schema, table)).await?.schema())
+        let reference = datafusion::common::TableReference::partial(schema, table);
+        Ok(named(self.context.table_provider(reference)).await?.schema())
     }
 
     /// Names of all functions a query can call, sorted.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use futures::{StreamExt, TryStreamExt};
+use watershed_lake::faults::{Fault, FaultStore, Operation, Outcome};
 use watershed_lake::{Commit, TableName, Warehouse};
 use watershed_query::{QueryError, Session, SessionOptions, SystemTable};
 
@@ -319,4 +320,46 @@ async fn the_job_of_a_view_is_explained_and_not_run() {
     assert!(error.contains("explained in one way"), "{error}");
     let error = refusal(&session, "EXPLAIN MATERIALIZED VIEW").await.to_string();
     assert!(error.contains("expected the name of a materialized view"), "{error}");
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_read_leaves_listings_of_the_others_alone() {
+    let folder = std::env::temp_dir().join(format!("watershed-unreadable-{}", std::process::id()));
+    let lake = Warehouse::open(folder.to_str().unwrap(), &HashMap::new()).await.unwrap();
+    append(&lake, "gold.good", 1, rows(0, 1)).await;
+    append(&lake, "gold.bad", 1, rows(0, 1)).await;
+    std::fs::write(folder.join("gold/bad/_delta_log/00000000000000000000.json"), "{\"protocol\": 7").unwrap();
+    let session = Session::new(Warehouse::open(folder.to_str().unwrap(), &HashMap::new()).await.unwrap()).unwrap();
+
+    let listed = "SELECT count(*) FROM information_schema.columns WHERE table_schema = 'gold'";
+    assert_eq!(number(&session, listed).await, 2);
+    for listing in
+        ["SHOW COLUMNS FROM gold.good", "SHOW CREATE TABLE gold.good", "SHOW TABLES", "DESCRIBE gold.good", "SELECT * FROM gold.good"]
+    {
+        let rows = session.query(listing).await.unwrap().stream;
+        rows.try_collect::<Vec<_>>().await.unwrap_or_else(|error| panic!("{listing}: {error}"));
+    }
+    for naming in ["SELECT n FROM gold.bad", "SELECT * FROM good, bad", "DESCRIBE gold.bad", "SHOW COLUMNS FROM gold.bad"] {
+        let error = refusal(&session, naming).await.to_string();
+        assert!(error.contains("gold/bad/_delta_log/00000000000000000000.json' is damaged"), "{naming}: {error}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn what_names_no_table_reads_nothing() {
+    let lake = warehouse().await;
+    let store = FaultStore::new(lake.store().clone());
+    let session = Session::new(Warehouse::with_store(Arc::new(store.clone()), lake.url().clone())).unwrap();
+    for operation in [Operation::List, Operation::Get] {
+        store.plan(Fault::new(operation, "", Outcome::FailBefore));
+    }
+    for statement in
+        ["SELECT 1", "SET datafusion.execution.batch_size = 100", "VALUES (1), (2)", "SELECT 1 UNION ALL SELECT 2", "(SELECT 1)"]
+    {
+        session.query(statement).await.unwrap().stream.try_collect::<Vec<_>>().await.unwrap();
+    }
+    assert_eq!(store.fired(), 0);
+    session.query("SHOW TABLES").await.unwrap();
+    assert!(store.fired() > 0);
 }
