@@ -361,6 +361,7 @@ mod tests {
             written_ms: 1_764_288_000_000,
             offsets: [(0, 10), (1, 20)].into(),
             watermarks_us: [(0, 5), (1, i64::MAX)].into(),
+            newest_us: [(0, 7)].into(),
             idle_us: [(1, 6)].into(),
             keyed_tasks: 2,
             state: [("k1/0/0-60".to_string(), StateRange { file: "f.arrow".into(), offset: 8, bytes: 16 })].into(),

@@ -64,6 +64,9 @@ pub struct ColumnSpec {
     /// Where it comes from if not from the message's value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,
+    /// What numbers in the message count, if the column says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
 }
 
 /// A column that a step computes.

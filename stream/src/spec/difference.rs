@@ -30,6 +30,10 @@ fn of_source(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
         if known.data_type != column.data_type {
             return Some(format!("column {} of {} is {}, and was {}", column.name, after.name, column.data_type, known.data_type));
         }
+        if known.epoch != column.epoch {
+            let said = |unit: &Option<String>| unit.clone().unwrap_or_else(|| "no unit of its own".to_owned());
+            return Some(format!("numbers of column {} count {}, and counted {}", column.name, said(&column.epoch), said(&known.epoch)));
+        }
         if known.metadata != column.metadata {
             let said = |from: &Option<String>| from.as_ref().map_or("the value".to_owned(), |from| format!("METADATA '{from}'"));
             return Some(format!("column {} comes from {}, and came from {}", column.name, said(&column.metadata), said(&known.metadata)));
