@@ -1,7 +1,7 @@
 //! Rows as RFC 4180 text with a header. NULL is an empty field, an empty string is `""`; lists, structs and maps are JSON, in which a
 //! NULL, an empty text and a text with commas differ, too.
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -21,9 +21,9 @@ pub(crate) fn lines(batch: &RecordBatch) -> Result<String, ArrowError> {
     let formats = formats?;
     // An untyped NULL has no bitmap that says so.
     let nulls: Vec<_> = batch.columns().iter().map(|column| column.logical_nulls()).collect();
-    let nested: Result<Vec<_>, _> =
-        batch.columns().iter().map(|column| json::is_nested(column.data_type()).then(|| json::values(column)).transpose()).collect();
-    let nested = nested?;
+    // What JSON has no form for, such as a map with numbers as keys, stands as it is shown.
+    let as_json = |column: &ArrayRef| json::is_nested(column.data_type()).then(|| json::values(column).ok()).flatten();
+    let nested: Vec<_> = batch.columns().iter().map(as_json).collect();
     let mut text = String::new();
     for row in 0..batch.num_rows() {
         for (at, format) in formats.iter().enumerate() {
