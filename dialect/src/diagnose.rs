@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, TokenizerError};
 use crate::SqlError;
 use crate::locate::{Excerpt, Place, compared_name, find_word, is_quoted_name, placed_by_message};
 use crate::nearest::{did_you_mean, nearest};
+use crate::plain::plain_message;
 use crate::syntax::{WINDOW_FUNCTIONS, WatershedDialect};
 
 /// How many names of a list are shown.
@@ -167,7 +168,7 @@ fn of_schema(error: &SchemaError, text: Excerpt) -> SqlError {
             });
             let mut out = SqlError::new(format!("column '{shown}' does not exist")).detail(listed("columns here", &names));
             let place = field.spans.first().map(|s| (s.start.line, s.start.column)).or_else(|| find_word(text, &field.name));
-            out.hint = near.map(|near| format!("did you mean '{near}'?"));
+            out.hint = near.map(|near| meant(&shown, &near));
             if out.hint.is_none() && place.is_some_and(|place| is_quoted_name(text, place)) {
                 out.hint = Some(format!("text goes in single quotes: '{}'; double quotes are for names", field.name));
             }
@@ -251,7 +252,21 @@ fn near_table(wanted: &str, tables: &[String]) -> Option<String> {
         let near = nearest(&last(wanted), lasts.iter().map(String::as_str))?;
         tables.iter().find(|t| last(t) == near).cloned()
     });
-    near.map(|near| format!("did you mean '{near}'?"))
+    near.map(|near| meant(wanted, &near))
+}
+
+/// A name that was meant. One with capitals must be quoted, which is all that is wrong if that name was typed.
+fn meant(wanted: &str, near: &str) -> String {
+    let quoted = |part: &str| if part.chars().any(|c| c.is_uppercase()) { format!("\"{part}\"") } else { part.to_owned() };
+    if near.chars().all(|c| !c.is_uppercase()) {
+        return format!("did you mean '{near}'?");
+    }
+    let quoted: Vec<String> = near.split('.').map(quoted).collect();
+    let quoted = quoted.join(".");
+    if near.eq_ignore_ascii_case(wanted) {
+        return format!("a name with capitals stands in double quotes, or it is read in small letters: write {quoted}");
+    }
+    format!("did you mean '{near}'? A name with capitals stands in double quotes: write {quoted}")
 }
 
 /// The name without the catalog and schema that DataFusion filled in.
@@ -329,13 +344,10 @@ fn end_of(text: &str) -> (u64, u64) {
 /// Our messages begin in lower case, and say "end of the text" where a parser says EOF.
 fn readable(message: &str) -> String {
     let message = message.trim().replace("found: EOF", "found: the end of the text");
-    // DataFusion asks for a bug report wherever it finds itself surprised, mostly by the text it was given.
-    let message = message.split("\nThis issue was likely caused by a bug").next().unwrap_or(&message);
-    let prefixes = ["Error during planning: ", "Internal error: ", "Parser error: ", "Cast error: ", "Arrow error: "];
-    let message = prefixes.iter().fold(message, |message, prefix| message.strip_prefix(prefix).unwrap_or(message));
+    let message = plain_message(&message);
     let message = match message.strip_prefix("Expected: ") {
         Some(rest) => format!("expected {}", rest.replacen(", found: ", ", found ", 1)),
-        None => message.to_string(),
+        None => message,
     };
     let mut chars = message.chars();
     match (chars.next(), chars.clone().next()) {

@@ -30,7 +30,7 @@
 //! | what queries and jobs are computed with: settings, memory, threads | `session.rs`, `compute.rs` |
 //! | what EXPLAIN calls the stages of a plan | `stages.rs` |
 //! | how counts beside distinct ones are computed by all threads | `counts.rs` |
-//! | how errors find their words and places | `diagnose.rs`, `nearest.rs`, `locate.rs` |
+//! | how errors find their words and places | `diagnose.rs`, `plain.rs`, `nearest.rs`, `locate.rs` |
 
 pub mod compute;
 pub mod deduplicate;
@@ -61,6 +61,7 @@ mod nearest;
 mod one_value;
 mod options;
 mod parameter;
+mod plain;
 mod plan;
 mod plan_sink;
 mod relation;
@@ -83,6 +84,7 @@ pub use error::SqlError;
 pub use expectation::plan_expectation;
 pub use nearest::{did_you_mean, nearest};
 pub use parameter::with_values;
+pub use plain::plain_message;
 pub use plan::{one_statement, plan, plan_materialized_view, plan_streaming, plan_streaming_table, plan_text, tables_read};
 pub use plan_sink::plan_sink;
 pub use same::same_sql;

@@ -2,8 +2,8 @@
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
-use watershed_dialect::SqlError;
 use watershed_dialect::compute::out_of_memory;
+use watershed_dialect::{SqlError, plain_message};
 use watershed_lake::LakeError;
 
 /// Why a query gave no answer.
@@ -77,8 +77,8 @@ impl From<DataFusionError> for QueryError {
         match error.find_root() {
             // An error of the lake's that a scan met. It says all there is to say.
             DataFusionError::External(inner) if inner.is::<LakeError>() => Self::Failed(inner.to_string()),
-            root if is_of_values(root) => Self::Value(root.strip_backtrace()),
-            root => Self::Failed(root.strip_backtrace()),
+            root if is_of_values(root) => Self::Value(plain_message(&root.strip_backtrace())),
+            root => Self::Failed(plain_message(&root.strip_backtrace())),
         }
     }
 }

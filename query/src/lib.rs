@@ -24,6 +24,7 @@ mod pieces;
 mod session;
 pub mod shell;
 mod system;
+mod type_names;
 mod workers;
 
 pub use counters::ServerCounters;

@@ -31,6 +31,7 @@ use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM, asks_for_tables, named}
 use crate::copy::{self, Copying};
 use crate::explain;
 use crate::pauses::with_pauses;
+use crate::type_names::with_type_names;
 use crate::{QueryError, SystemTable, workers};
 
 /// Tables of the schema `system` that the binary hands to every session over a warehouse: `SHOW <name>` lists the main columns of each.
@@ -169,6 +170,7 @@ impl Session {
                 None => named(watershed_dialect::plan(&self.context, statement)).await?,
             }
         };
+        let planned = with_type_names(planned)?;
         refuse_writes(&planned)?;
         if self.for_others {
             refuse_beyond_tables(&planned)?;

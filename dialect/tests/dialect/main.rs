@@ -2,6 +2,7 @@
 
 mod batch;
 mod errors;
+mod forms;
 mod functions;
 mod panels;
 mod project;

@@ -2,5 +2,6 @@
 
 mod flight;
 mod hostile;
+mod messages;
 mod parameters;
 mod session;

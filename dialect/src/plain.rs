@@ -1,0 +1,242 @@
+//! Messages of libraries in words for people: without the program's own names for things.
+//!
+//! DataFusion builds messages from the debug form of its syntax trees, plans and types. What is known is said in our words; of all else the message
+//! goes as far as the first piece of a program.
+
+/// Messages that are known, by a part of each, and what they mean.
+const KNOWN: [(&str, &str); 23] = [
+    ("Physical plan does not support logical expression InSubquery", SUBQUERY),
+    ("Physical plan does not support logical expression Exists", SUBQUERY),
+    ("Physical plan does not support logical expression ScalarSubquery", SUBQUERY),
+    ("Physical plan does not support logical expression OuterReferenceColumn", SUBQUERY),
+    ("Physical plan does not support logical expression SetComparison", SUBQUERY),
+    ("Physical plan does not support undecorrelated Subquery", SUBQUERY),
+    ("ot access not supported", "a field can be taken of a column only: write (column).field, or column['field']"),
+    ("SetTimeZone", "SET TIME ZONE is not supported: times are in UTC; write ts AT TIME ZONE 'Europe/Berlin' where another is wanted"),
+    ("SET variant not implemented", "this form of SET is not supported; write SET name = value"),
+    ("Unsupported ast node Pivot", "PIVOT is not supported; write one sum(CASE WHEN … THEN … END) for each column"),
+    ("Unsupported ast node Unpivot", "UNPIVOT is not supported; write UNION ALL of one SELECT for each column"),
+    ("Unsupported ast node MatchRecognize", "MATCH_RECOGNIZE is not supported"),
+    ("Unsupported JOIN operator AsOf", "ASOF JOIN is for training sets: put it in CREATE MATERIALIZED VIEW"),
+    ("Unsupported JOIN operator CrossApply", "CROSS APPLY is not supported; write CROSS JOIN LATERAL (…)"),
+    ("Unsupported JOIN operator OuterApply", "OUTER APPLY is not supported; write LEFT JOIN LATERAL (…) ON true"),
+    ("Unsupported ast node in sqltorel: Lambda", "lambdas (x -> …) are not supported"),
+    ("Unsupported ast node in sqltorel", "an expression of this form is not supported; write it with other functions or operators"),
+    ("Unsupported ast node", "this form of FROM is not supported; name a table, or put a query in parentheses"),
+    ("Unsupported JOIN operator", "this kind of JOIN is not supported; write JOIN, LEFT JOIN, RIGHT JOIN, FULL JOIN or CROSS JOIN"),
+    ("Unsupported binary operator", "this operator is not supported; write it with a function"),
+    ("Unsupported SQL binary operator", "this operator is not supported; write it with a function"),
+    ("Unsupported compound identifier", "a name has at most a schema, a table and a column, joined by dots"),
+    (
+        "Nested identifiers are not yet supported for OuterReferenceColumn",
+        "a field of a column of the outer query cannot be named in a subquery; name it in the outer query's FROM first: (SELECT *, s.field AS field FROM t) t",
+    ),
+];
+
+const SUBQUERY: &str = "a subquery cannot be computed where it stands; put it in FROM, and join it";
+
+/// Types as Arrow names them, longer names first.
+const TYPES: [(&str, &str); 30] = [
+    ("Timestamp(µs, \"UTC\")", "TIMESTAMP"),
+    ("Timestamp(Microsecond, Some(\"UTC\"))", "TIMESTAMP"),
+    ("Timestamp(ns, \"UTC\")", "TIMESTAMP"),
+    ("Timestamp(ms, \"UTC\")", "TIMESTAMP"),
+    ("Timestamp(s, \"UTC\")", "TIMESTAMP"),
+    ("Timestamp(µs)", "TIMESTAMP"),
+    ("Timestamp(ns)", "TIMESTAMP"),
+    ("Timestamp(ms)", "TIMESTAMP"),
+    ("Timestamp(s)", "TIMESTAMP"),
+    ("Interval(MonthDayNano)", "INTERVAL"),
+    ("Duration(µs)", "INTERVAL"),
+    ("Duration(ns)", "INTERVAL"),
+    ("Decimal128(", "DECIMAL("),
+    ("Decimal256(", "DECIMAL("),
+    ("LargeUtf8", "VARCHAR"),
+    ("Utf8View", "VARCHAR"),
+    ("Utf8", "VARCHAR"),
+    ("BinaryView", "BINARY"),
+    ("LargeBinary", "BINARY"),
+    ("UInt64", "BIGINT UNSIGNED"),
+    ("UInt32", "INT UNSIGNED"),
+    ("UInt16", "SMALLINT UNSIGNED"),
+    ("UInt8", "TINYINT UNSIGNED"),
+    ("Int64", "BIGINT"),
+    ("Int32", "INT"),
+    ("Int16", "SMALLINT"),
+    ("Int8", "TINYINT"),
+    ("Float64", "DOUBLE"),
+    ("Float32", "REAL"),
+    ("Date32", "DATE"),
+];
+
+/// What stands before a message and says which part of a program speaks.
+const PREFIXES: [&str; 14] = [
+    "Error during planning: ",
+    "Internal error: ",
+    "Execution error: ",
+    "This feature is not implemented: ",
+    "Not yet implemented: ",
+    "Schema error: ",
+    "SQL error: ",
+    "External error: ",
+    "External: ",
+    "Parser error: ",
+    "Cast error: ",
+    "Compute error: ",
+    "Arrow error: ",
+    "Invalid argument error: ",
+];
+
+/// The message in words for people.
+pub fn plain_message(message: &str) -> String {
+    if let Some((_, meaning)) = KNOWN.iter().find(|(part, _)| message.contains(part) && looks_like_code(message)) {
+        return (*meaning).to_owned();
+    }
+    // DataFusion asks for a bug report wherever it finds itself surprised, mostly by the text it was given.
+    let mut message = message.split("\nThis issue was likely caused by a bug").next().unwrap_or(message);
+    message = message.split("\n\nbacktrace:").next().unwrap_or(message).trim();
+    if let Some((_, cause)) = message.split_once("\ncaused by\n") {
+        message = cause;
+    }
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| message.strip_prefix(prefix)) {
+        message = rest;
+    }
+    if let Some((_, why)) = message.strip_prefix("Assertion failed: ").and_then(|rest| rest.split_once(": ")) {
+        message = why;
+    }
+    let message = values(message);
+    let message = TYPES.iter().fold(message, |message, (arrow, sql)| replace_word(&message, arrow, sql));
+    let said = before_code(&message);
+    if said.is_empty() { "this cannot be computed; write it in another way".to_owned() } else { said.to_owned() }
+}
+
+fn looks_like_code(message: &str) -> bool {
+    before_code(message).len() < message.len()
+}
+
+/// `Int64(5)` is 5, `Utf8("x")` is 'x'.
+fn values(message: &str) -> String {
+    let numbers = ["UInt64(", "UInt32(", "UInt16(", "UInt8(", "Int64(", "Int32(", "Int16(", "Int8(", "Float64(", "Float32(", "Boolean("];
+    let texts = ["LargeUtf8(\"", "Utf8View(\"", "Utf8(\""];
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    'next: while let Some(first) = rest.chars().next() {
+        let at_word = !out.ends_with(|c: char| c.is_alphanumeric());
+        if at_word {
+            for start in texts {
+                if let Some(inner) = rest.strip_prefix(start)
+                    && let Some((text, after)) = inner.split_once("\")")
+                {
+                    out.push('\'');
+                    out.push_str(text);
+                    out.push('\'');
+                    rest = after;
+                    continue 'next;
+                }
+            }
+            for start in numbers {
+                if let Some(inner) = rest.strip_prefix(start)
+                    && let Some((number, after)) = inner.split_once(')')
+                    && number.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.'))
+                {
+                    out.push_str(number);
+                    rest = after;
+                    continue 'next;
+                }
+            }
+        }
+        out.push(first);
+        rest = &rest[first.len_utf8()..];
+    }
+    out
+}
+
+fn replace_word(message: &str, word: &str, by: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(at) = rest.find(word) {
+        let before = rest[..at].chars().next_back();
+        let after = rest[at + word.len()..].chars().next();
+        let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let whole = !is_word(before) && (word.ends_with(['(', ')']) || !is_word(after));
+        out.push_str(&rest[..at]);
+        out.push_str(if whole { by } else { word });
+        rest = &rest[at + word.len()..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The message up to its first piece of a program: `Ident { value: … }`, `Some("x")`, `Identifier(Ident`, `datafusion_expr::…`.
+fn before_code(message: &str) -> &str {
+    let bytes = message.as_bytes();
+    let is_name = |at: usize| bytes.get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+    let mut code = message.len();
+    let mut at = 0;
+    while at < bytes.len() {
+        if !is_name(at) {
+            at += 1;
+            continue;
+        }
+        let from = at;
+        while is_name(at) {
+            at += 1;
+        }
+        let (word, rest) = (&message[from..at], &message[at..]);
+        let is_type = word.starts_with(|c: char| c.is_ascii_uppercase()) && word.contains(|c: char| c.is_ascii_lowercase());
+        let inner = rest.strip_prefix('(').and_then(|rest| rest.chars().next());
+        let is_code = is_type && (rest.starts_with(" { ") || inner.is_some_and(|c| c == '"' || c.is_ascii_uppercase()))
+            || word == "Some" && rest.starts_with('(')
+            || word == "None" && rest.starts_with([',', ')', ' ', '}'])
+            || rest.starts_with("::") && rest[2..].starts_with(|c: char| c.is_ascii_alphabetic()) && word.len() > 1;
+        if is_code {
+            code = from;
+            break;
+        }
+    }
+    if let Some(list) = message.find("[Ident").or_else(|| message.find("[{")) {
+        code = code.min(list);
+    }
+    let said = message[..code].trim_end();
+    if code == message.len() {
+        said
+    } else {
+        said.trim_end_matches([':', ',', '(', '[', '{', '\'', '"', '=', ' ', '&', '`'])
+            .trim_end_matches(" got")
+            .trim_end_matches(" from")
+            .trim_end_matches(" found")
+            .trim_end_matches(',')
+            .trim_end_matches(':')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_for_people() {
+        for (message, plain) in [
+            ("Physical plan does not support logical expression InSubquery(InSubquery { expr: Column(Column { relation: None", SUBQUERY),
+            (
+                "Error during planning: dot access not supported for non-string expr: Identifier(Ident { value: \"x\"",
+                "a field can be taken of a column only: write (column).field, or column['field']",
+            ),
+            ("This feature is not implemented: Unsupported SQL type JSON", "Unsupported SQL type JSON"),
+            (
+                "Internal error: Assertion failed: a == b: Function 'f' returned value of type 'Timestamp(ns)' while expected: 'Int64'.\nThis issue was likely caused by a bug in DataFusion's code.",
+                "Function 'f' returned value of type 'TIMESTAMP' while expected: 'BIGINT'.",
+            ),
+            (
+                "first argument must be a timestamp or NULL, got Literal(TimestampMicrosecond(1704067200000000, Some(\"UTC\")))",
+                "first argument must be a timestamp or NULL",
+            ),
+            ("could not parse compound identifier from [Ident { value: \"a\" }]", "could not parse compound identifier"),
+            ("Cannot coerce Utf8(\"x\") and Int64(5) to Decimal128(10, 2)", "Cannot coerce 'x' and 5 to DECIMAL(10, 2)"),
+            ("Arrow error: Divide by zero error", "Divide by zero error"),
+            ("Optimizer rule 'simplify_expressions' failed\ncaused by\nArrow error: Divide by zero error", "Divide by zero error"),
+        ] {
+            assert_eq!(plain_message(message), plain, "{message}");
+        }
+    }
+}

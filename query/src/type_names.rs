@@ -1,0 +1,79 @@
+//! `DESCRIBE`, `SHOW COLUMNS` and `information_schema.columns` name types as SQL does.
+//!
+//! DataFusion fills them with Arrow's names: `Utf8View`, `Timestamp(µs, "UTC")`.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, StringArray};
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TransformedResult};
+use datafusion::common::{Column, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, DescribeTable, Expr, LogicalPlan, LogicalPlanBuilder, Projection, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility, cast, lit,
+};
+use watershed_dialect::{plain_message, sql_type};
+
+/// The plan with SQL's names of types wherever it lists columns of tables.
+pub(crate) fn with_type_names(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::DescribeTable(describe) => Ok(Transformed::yes(described(&describe)?)),
+        LogicalPlan::TableScan(scan) if scan.table_name.schema() == Some("information_schema") && scan.table_name.table() == "columns" => {
+            let scan = LogicalPlan::TableScan(scan);
+            let columns = scan.schema().columns().into_iter();
+            let exprs = columns.map(|column| if column.name == "data_type" { named(column) } else { Expr::Column(column) });
+            Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs.collect(), Arc::new(scan))?)))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+    .data()
+}
+
+fn described(describe: &DescribeTable) -> Result<LogicalPlan> {
+    let rows = describe.schema.fields().iter().map(|field| {
+        let nullable = if field.is_nullable() { "YES" } else { "NO" };
+        vec![lit(field.name().as_str()), lit(sql_type(field.data_type())), lit(nullable)]
+    });
+    let values = LogicalPlanBuilder::values(rows.collect())?.build()?;
+    let names = values.schema().columns().into_iter().zip(["column_name", "data_type", "is_nullable"]);
+    let exprs: Vec<Expr> = names.map(|(column, name)| Expr::Column(column).alias(name)).collect();
+    LogicalPlanBuilder::from(values).project(exprs)?.build()
+}
+
+fn named(column: Column) -> Expr {
+    let (relation, name) = (column.relation.clone(), column.name.clone());
+    let text = cast(Expr::Column(column), DataType::Utf8);
+    let function = ScalarUDF::new_from_impl(SqlTypeName { signature: Signature::exact(vec![DataType::Utf8], Volatility::Immutable) });
+    function.call(vec![text]).alias_qualified(relation, name)
+}
+
+/// SQL's name of a type that Arrow writes so.
+fn sql_type_name(arrow: &str) -> String {
+    arrow.parse().map_or_else(|_| plain_message(arrow), |data_type: DataType| sql_type(&data_type))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct SqlTypeName {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for SqlTypeName {
+    fn name(&self) -> &str {
+        "sql_type_name"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let texts = arrays[0].as_string::<i32>();
+        let named: StringArray = (0..texts.len()).map(|row| texts.is_valid(row).then(|| sql_type_name(texts.value(row)))).collect();
+        Ok(ColumnarValue::Array(Arc::new(named)))
+    }
+}
