@@ -10,7 +10,7 @@ export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 PREFIX ?= $(HOME)/.local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build release install bench bench-stream bench-query soak test unit e2e fmt lint audit clean clean-tools
+.PHONY: help demo build release install bench bench-stream bench-query soak test unit e2e compat fmt lint audit clean clean-tools
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ unit: ## All tests but the end-to-end ones; needs nothing but Rust (T=name runs 
 e2e: ## Only the end-to-end tests (T=name runs those whose name contains it)
 	@scripts/setup.sh test
 	cargo test --locked --workspace --test e2e --features failpoints -- $(T)
+
+compat: build ## Random queries beside DuckDB and SQLite (QUERIES=20000 SEED=1)
+	@scripts/setup.sh test
+	tests/compat/compat.sh "$(CARGO_TARGET_DIR)/debug/watershed" "$(WATERSHED_CACHE)/tools/python/bin/python" $(QUERIES) $(SEED)
 
 bench: release ## How fast one pipeline reads a full topic (EVENTS=3000000)
 	bench/throughput.sh "$(CARGO_TARGET_DIR)/release/watershed" $(EVENTS)

@@ -24,6 +24,7 @@ mod bad_warehouse;
 mod clients;
 mod clock;
 mod compaction;
+mod compat;
 mod dashboard;
 mod disturbed;
 mod exactly_once;
