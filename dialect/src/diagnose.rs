@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, TokenizerError};
 use crate::SqlError;
 use crate::locate::{Excerpt, Place, compared_name, find_word, is_quoted_name, placed_by_message};
 use crate::nearest::{did_you_mean, nearest};
-use crate::plain::plain_message;
+use crate::plain::{plain_message, sql_types};
 use crate::syntax::{WINDOW_FUNCTIONS, WatershedDialect};
 
 /// How many names of a list are shown.
@@ -117,29 +117,21 @@ pub(crate) fn from_datafusion(error: &DataFusionError, state: &SessionState, tex
 
 /// `Function 'sum' failed to match any signature …`: says what the function takes.
 fn of_signature(message: &str) -> Option<SqlError> {
-    let call = quoted_between(message, "given name and argument types '", "'")?;
+    // The names of types may have quotes in them.
+    let message = sql_types(message);
+    let call = quoted_between(&message, "given name and argument types '", "'")?;
     let name = call.split('(').next().unwrap_or(call);
-    let takes: Vec<&str> = message.split_once("Candidate functions:")?.1.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-    let given = call.get(name.len()..).unwrap_or("").trim_matches(['(', ')']);
-    let given = if given.is_empty() { "nothing".into() } else { sql_types(given) };
-    let error = SqlError::new(format!("{name}() does not take {given}"));
-    Some(error.detail(format!("it takes {}", sql_types(&takes.join(" or ")))).hint("cast the arguments: CAST(… AS …)"))
-}
-
-/// Arrow's names of types to those of SQL.
-fn sql_types(text: &str) -> String {
-    const NAMES: [(&str, &str); 9] = [
-        ("Timestamp(µs, \"UTC\")", "TIMESTAMP"),
-        ("LargeUtf8", "VARCHAR"),
-        ("Utf8View", "VARCHAR"),
-        ("Utf8", "VARCHAR"),
-        ("UInt64", "BIGINT UNSIGNED"),
-        ("Int64", "BIGINT"),
-        ("Int32", "INT"),
-        ("Float64", "DOUBLE"),
-        ("Date32", "DATE"),
-    ];
-    NAMES.iter().fold(text.to_string(), |text, (arrow, sql)| text.replace(arrow, sql))
+    let given = call.get(name.len()..).unwrap_or("");
+    let given = given.strip_prefix('(').and_then(|given| given.strip_suffix(')')).unwrap_or(given);
+    let given = if given.is_empty() { "nothing" } else { given };
+    let error = SqlError::new(format!("{name}() does not take {given}")).hint("cast the arguments: CAST(… AS …)");
+    let mut takes: Vec<&str> = message.split_once("Candidate functions:")?.1.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    takes.dedup();
+    // Some functions look at what they are given for themselves, which says nothing to a reader.
+    if takes.iter().any(|call| call.contains("UserDefined")) {
+        return Some(error);
+    }
+    Some(error.detail(format!("it takes {}", takes.join(" or "))))
 }
 
 /// The error inside of contexts, diagnostics and collections (of which the first counts).

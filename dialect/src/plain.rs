@@ -36,19 +36,7 @@ const KNOWN: [(&str, &str); 23] = [
 const SUBQUERY: &str = "a subquery cannot be computed where it stands; put it in FROM, and join it";
 
 /// Types as Arrow names them, longer names first.
-const TYPES: [(&str, &str); 30] = [
-    ("Timestamp(µs, \"UTC\")", "TIMESTAMP"),
-    ("Timestamp(Microsecond, Some(\"UTC\"))", "TIMESTAMP"),
-    ("Timestamp(ns, \"UTC\")", "TIMESTAMP"),
-    ("Timestamp(ms, \"UTC\")", "TIMESTAMP"),
-    ("Timestamp(s, \"UTC\")", "TIMESTAMP"),
-    ("Timestamp(µs)", "TIMESTAMP"),
-    ("Timestamp(ns)", "TIMESTAMP"),
-    ("Timestamp(ms)", "TIMESTAMP"),
-    ("Timestamp(s)", "TIMESTAMP"),
-    ("Interval(MonthDayNano)", "INTERVAL"),
-    ("Duration(µs)", "INTERVAL"),
-    ("Duration(ns)", "INTERVAL"),
+const TYPES: [(&str, &str); 22] = [
     ("Decimal128(", "DECIMAL("),
     ("Decimal256(", "DECIMAL("),
     ("LargeUtf8", "VARCHAR"),
@@ -56,6 +44,7 @@ const TYPES: [(&str, &str); 30] = [
     ("Utf8", "VARCHAR"),
     ("BinaryView", "BINARY"),
     ("LargeBinary", "BINARY"),
+    ("Binary", "BINARY"),
     ("UInt64", "BIGINT UNSIGNED"),
     ("UInt32", "INT UNSIGNED"),
     ("UInt16", "SMALLINT UNSIGNED"),
@@ -66,7 +55,25 @@ const TYPES: [(&str, &str); 30] = [
     ("Int8", "TINYINT"),
     ("Float64", "DOUBLE"),
     ("Float32", "REAL"),
+    ("Float16", "REAL"),
     ("Date32", "DATE"),
+    ("Date64", "DATE"),
+    ("Boolean", "BOOLEAN"),
+];
+
+/// Types that Arrow gives arguments: those of a list is what is in it.
+const TYPES_OF: [(&str, &str); 11] = [
+    ("Timestamp(", "TIMESTAMP"),
+    ("Time64(", "TIME"),
+    ("Time32(", "TIME"),
+    ("Interval(", "INTERVAL"),
+    ("Duration(", "INTERVAL"),
+    ("LargeList(", "[]"),
+    ("FixedSizeList(", "[]"),
+    ("ListView(", "[]"),
+    ("List(", "[]"),
+    ("Struct(", "STRUCT"),
+    ("Map(", "MAP"),
 ];
 
 /// What stands before a message and says which part of a program speaks.
@@ -104,14 +111,53 @@ pub fn plain_message(message: &str) -> String {
     if let Some((_, why)) = message.strip_prefix("Assertion failed: ").and_then(|rest| rest.split_once(": ")) {
         message = why;
     }
-    let message = values(message);
-    let message = TYPES.iter().fold(message, |message, (arrow, sql)| replace_word(&message, arrow, sql));
+    let message = sql_types(&values(message));
     let said = before_code(&message);
     if said.is_empty() { "this cannot be computed; write it in another way".to_owned() } else { said.to_owned() }
 }
 
 fn looks_like_code(message: &str) -> bool {
     before_code(message).len() < message.len()
+}
+
+/// Arrow's names of types as those of SQL.
+pub(crate) fn sql_types(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    'next: while let Some(first) = rest.chars().next() {
+        if !out.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            for (arrow, sql) in TYPES_OF {
+                let Some(within) = rest.strip_prefix(arrow) else { continue };
+                let Some((arguments, after)) = closed(within) else { continue };
+                if sql == "[]" {
+                    let item = arguments.split(", field:").next().unwrap_or(arguments);
+                    out.push_str(&sql_types(item.trim_start_matches("nullable ").trim_start_matches("non-null ")));
+                }
+                out.push_str(sql);
+                rest = after;
+                continue 'next;
+            }
+        }
+        out.push(first);
+        rest = &rest[first.len_utf8()..];
+    }
+    TYPES.iter().fold(out, |text, (arrow, sql)| replace_word(&text, arrow, sql))
+}
+
+/// What stands before the parenthesis that closes one opened before, and what stands after it.
+fn closed(text: &str) -> Option<(&str, &str)> {
+    let mut open = 1;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => open += 1,
+            ')' => open -= 1,
+            _ => {}
+        }
+        if open == 0 {
+            return Some((&text[..at], &text[at + 1..]));
+        }
+    }
+    None
 }
 
 /// `Int64(5)` is 5, `Utf8("x")` is 'x'.
@@ -234,6 +280,8 @@ mod tests {
             ("could not parse compound identifier from [Ident { value: \"a\" }]", "could not parse compound identifier"),
             ("Cannot coerce Utf8(\"x\") and Int64(5) to Decimal128(10, 2)", "Cannot coerce 'x' and 5 to DECIMAL(10, 2)"),
             ("Arrow error: Divide by zero error", "Divide by zero error"),
+            ("one is List(Int64, field: 'element'), the other LargeList(nullable Utf8)", "one is BIGINT[], the other VARCHAR[]"),
+            ("to_char(Timestamp(ns, \"+TZ\"), Utf8) or (Time64(µs))", "to_char(TIMESTAMP, VARCHAR) or (TIME)"),
             ("Optimizer rule 'simplify_expressions' failed\ncaused by\nArrow error: Divide by zero error", "Divide by zero error"),
         ] {
             assert_eq!(plain_message(message), plain, "{message}");
