@@ -33,6 +33,7 @@ use crate::operators::aggregate_final::{AggregateFinal, Part};
 use crate::operators::aggregate_partial::{AggregatePartial, AggregatePartialSpec};
 use crate::operators::assign_windows::AssignWindows;
 use crate::operators::deduplicate::{Deduplicate, wait_us};
+use crate::operators::deliver::Deliver;
 use crate::operators::expect::{self, Expect, ExpectSpec};
 use crate::operators::filter::Filter;
 use crate::operators::group_table::{Aggregate, GroupSpec};
@@ -143,7 +144,7 @@ impl Blueprint {
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
         builder.expect(table, &schema, ends.predicates);
         let at_once = row_by_row && ends.has_sinks;
-        builder.deliver(&schema, at_once);
+        builder.deliver(table, &schema, at_once);
         let quarantines = table.expectations.iter().any(|e| e.action == OnViolation::Quarantine);
         let keyed_in_parallel = builder.exchanges == 1 && builder.exchange.as_ref().is_some_and(|keys| !keys.is_empty());
         Ok(Self {
@@ -431,12 +432,16 @@ impl Builder<'_> {
     }
 
     /// Hands on the columns of `schema`, which stand first, and nothing behind them but, if wanted, the hidden ones.
-    fn deliver(&mut self, schema: &SchemaRef, keep_hidden: bool) {
+    fn deliver(&mut self, table: &StreamingTableDefinition, schema: &SchemaRef, keep_hidden: bool) {
         let column = |(i, field): (usize, &FieldRef)| Arc::new(PhysicalColumn::new(field.name(), i)) as Arc<dyn PhysicalExpr>;
         let expressions: Vec<_> = schema.fields().iter().enumerate().map(column).collect();
         let schema = schema.clone();
         let (spec, v1) = (StepSpec::Deliver { with_places: keep_hidden }, format!("deliver {}", v1::names(&schema)));
-        self.push(spec, v1, move || Ok(Box::new(Project::new(expressions.clone(), &schema, keep_hidden))));
+        let parted = table.partitioned_by.iter().filter_map(|column| schema.index_of(column).ok()).collect::<Vec<_>>();
+        self.push(spec, v1, move || {
+            let project = Project::new(expressions.clone(), &schema, keep_hidden);
+            Ok(Box::new(Deliver::new(project, parted.clone())))
+        });
     }
 
     /// What was built, as data.

@@ -4,6 +4,7 @@ pub mod aggregate_final;
 pub mod aggregate_partial;
 pub mod assign_windows;
 pub mod deduplicate;
+pub mod deliver;
 pub mod expect;
 pub mod filter;
 pub mod group_table;
