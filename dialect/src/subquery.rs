@@ -200,8 +200,8 @@ impl<'a> Asking<'a> {
             Expr::SetComparison(comparison) => Ok(Transformed::yes(self.compared(comparison)?)),
             Expr::ScalarSubquery(ref subquery) => {
                 let (own, outer) = self.outer_columns(&subquery.subquery)?;
-                let left_to_datafusion =
-                    own == 0 && outer == 0 || place != Place::Other && outer == 0 && is_plain_value(&subquery.subquery)?;
+                let alone = own == 0 && outer == 0 && !may_lack_its_row(&subquery.subquery);
+                let left_to_datafusion = alone || own > 0 && outer == 0 && place != Place::Other && is_plain_value(&subquery.subquery)?;
                 match left_to_datafusion {
                     true => Ok(Transformed::no(part)),
                     false => Ok(Transformed::yes(self.value(&subquery.subquery)?)),
@@ -474,6 +474,20 @@ fn correlated_by_equality(plan: &LogicalPlan) -> Result<bool> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(all)
+}
+
+/// True if there may be no row where the column says that it is never NULL: DataFusion takes it at its word, and fails while it runs.
+fn may_lack_its_row(plan: &LogicalPlan) -> bool {
+    !plan.schema().field(0).is_nullable() && !has_its_row(plan)
+}
+
+fn has_its_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => plan.inputs().into_iter().all(has_its_row),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
+        _ => false,
+    }
 }
 
 /// True if a plan has one row at most for each question.

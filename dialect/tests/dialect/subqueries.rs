@@ -89,6 +89,7 @@ async fn a_value_may_depend_on_the_row_in_any_way() {
         ("SELECT k, (SELECT a.x + max(b.y) FROM s.b WHERE b.k = a.k) AS n FROM s.a AS a ORDER BY k", &["1 NULL", "2 220", "3 330"]),
         ("SELECT k, (SELECT sum(y) FROM (SELECT y FROM s.b WHERE b.k > a.k UNION ALL SELECT a.x) t) AS n FROM s.a AS a ORDER BY k", &["1 910", "2 720", "3 430"]),
         ("SELECT k FROM s.a AS a WHERE x < (SELECT avg(y) FROM s.b WHERE b.k <> a.k) ORDER BY k", &["1", "2", "3"]),
+        ("SELECT (SELECT count(*) FROM s.a HAVING max(x) > 99) AS n", &["NULL"]),
         ("SELECT k, (SELECT a.k + 1) AS n FROM s.a AS a ORDER BY k", &["1 2", "2 3", "3 4"]),
         ("SELECT n1.z, (SELECT count(*) FROM s.n2 WHERE n2.id IS NOT DISTINCT FROM n1.id) AS n FROM s.n1 ORDER BY 1", &["10 1", "20 0", "30 1", "40 0"]),
         ("SELECT k, (SELECT sum(m) FROM (SELECT row_number() OVER (ORDER BY y) AS m FROM s.b WHERE b.k >= a.k) t) AS n FROM s.a AS a ORDER BY k", &["1 6", "2 6", "3 3"]),
