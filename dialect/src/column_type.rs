@@ -212,7 +212,8 @@ mod tests {
     use crate::syntax::WatershedDialect;
 
     fn parsed(text: &str) -> DataType {
-        let mut parser = Parser::new(&WatershedDialect).try_with_sql(text).unwrap();
+        let dialect = WatershedDialect::default();
+        let mut parser = Parser::new(&dialect).try_with_sql(text).unwrap();
         let mut cursor = Cursor::new(&mut parser);
         let parsed = parse_type(&mut cursor).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(parser.peek_token_ref().token, Token::EOF, "{text}");

@@ -14,6 +14,8 @@ use tokio::runtime::{Builder, Handle};
 
 /// How many memory consumers an out-of-memory message names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+/// The stack of a thread that computes: an expression is computed by calls within each other, one for each level. Touched pages alone are taken.
+const STACK_BYTES: usize = 8 << 20;
 /// The setting that DataFusion names when spill space is full.
 const SPILL_SETTING: &str = "max_temp_directory_size";
 
@@ -41,7 +43,7 @@ pub fn workers(thread_name: &'static str) -> io::Result<Handle> {
     if let Some(handle) = pools.get(thread_name) {
         return Ok(handle.clone());
     }
-    let runtime = Builder::new_multi_thread().thread_name(thread_name).enable_all().build()?;
+    let runtime = Builder::new_multi_thread().thread_name(thread_name).thread_stack_size(STACK_BYTES).enable_all().build()?;
     // It lives as long as the process: a runtime must not be dropped on a thread of another one.
     let handle = Box::leak(Box::new(runtime)).handle().clone();
     pools.insert(thread_name, handle.clone());

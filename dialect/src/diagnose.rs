@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, TokenizerError};
 
 use crate::SqlError;
+use crate::bounds::too_deep;
 use crate::locate::{Excerpt, Place, compared_name, find_word, is_quoted_name, placed_by_message};
 use crate::nearest::{did_you_mean, nearest};
 use crate::plain::{plain_message, sql_types};
@@ -63,9 +64,7 @@ pub(crate) fn from_parser(error: &ParserError, text: &str) -> SqlError {
             let what = what.trim_start_matches("sql parser error: ");
             SqlError::new(readable(what)).at(line, column).maybe_hint(misspelt_clause(text, line, column))
         }
-        ParserError::RecursionLimitExceeded => {
-            SqlError::new("the statement is nested too deeply").hint("split it: give inner queries names with WITH … AS (…)")
-        }
+        ParserError::RecursionLimitExceeded => too_deep(),
     }
 }
 
@@ -302,7 +301,7 @@ fn function_names(state: &SessionState) -> Vec<String> {
 
 /// A clause word that the word at the place, or the one before it, is a typing error away from.
 fn misspelt_clause(text: &str, line: u64, column: u64) -> Option<String> {
-    let tokens = Tokenizer::new(&WatershedDialect, text).tokenize_with_location().ok()?;
+    let tokens = Tokenizer::new(&WatershedDialect::default(), text).tokenize_with_location().ok()?;
     let solid: Vec<_> = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
     let at = solid.iter().position(|t| (t.span.start.line, t.span.start.column) >= (line, column)).unwrap_or(solid.len());
     let near_by = solid.get(at.saturating_sub(3)..(at + 1).min(solid.len()))?;

@@ -14,14 +14,16 @@ use datafusion::sql::sqlparser::ast::ExprWithAlias;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
-use crate::SqlError;
+use crate::bounds::{CALLS_MAX, check_tree};
 use crate::cursor::{Cursor, error_at};
+use crate::deep_stack::on_deep_stack;
 use crate::definition::{Expectation, OnViolation};
 use crate::diagnose::{from_datafusion, from_parser};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::nearest::did_you_mean;
 use crate::plan::clock_function;
 use crate::syntax::WatershedDialect;
+use crate::SqlError;
 
 const ACTIONS: [&str; 4] = ["WARN", "DROP ROW", "QUARANTINE", "FAIL"];
 
@@ -74,7 +76,8 @@ fn parse_one(cursor: &mut Cursor, text: &str) -> Result<(Parsed, Location), SqlE
         return Err(cursor.expected("'('").hint("the predicate stands in parentheses: EXPECT (fare >= 0)"));
     }
     let from = cursor.here();
-    cursor.parser.parse_expr().map_err(|e| from_parser(&e, text))?;
+    let predicate = cursor.parser.parse_expr().map_err(|e| from_parser(&e, text))?;
+    check_tree(&predicate).map_err(|e| e.at_least(from.line, from.column))?;
     let to = cursor.here();
     cursor.expect_token(&Token::RParen)?;
     let action = parse_action(cursor)?;
@@ -118,13 +121,15 @@ fn parse_action(cursor: &mut Cursor) -> Result<OnViolation, SqlError> {
 
 /// Plans a predicate over the columns of `result`. Places in errors count from the start of the text that the constraint was parsed from.
 pub fn plan_expectation(state: &SessionState, expectation: &Expectation, result: &Schema) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
-    plan_predicate(state, expectation, result).map_err(|e| e.within(expectation.line, expectation.column))
+    on_deep_stack(|| plan_predicate(state, expectation, result)).map_err(|e| e.within(expectation.line, expectation.column))
 }
 
 fn plan_predicate(state: &SessionState, expectation: &Expectation, result: &Schema) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
     let text = Excerpt::whole(&expectation.predicate);
     let failed = |e: DataFusionError| from_datafusion(&e, state, text).at_least(1, 1);
-    let parsed = Parser::new(&WatershedDialect).try_with_sql(&expectation.predicate).and_then(|mut parser| parser.parse_expr());
+    let dialect = WatershedDialect::default();
+    let parser = Parser::new(&dialect).with_recursion_limit(CALLS_MAX).try_with_sql(&expectation.predicate);
+    let parsed = parser.and_then(|mut parser| parser.parse_expr());
     let parsed = parsed.map_err(|e| from_parser(&e, &expectation.predicate))?;
     let columns = DFSchema::try_from(result.clone()).map_err(failed)?;
     let expr = state.create_logical_expr_from_sql_expr(ExprWithAlias { expr: parsed, alias: None }, &columns).map_err(|e| {

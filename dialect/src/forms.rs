@@ -305,7 +305,7 @@ fn exists(subquery: &Query, width: usize, condition: Expr, negated: bool) -> Exp
     let columns = (0..width).map(|at| TableAliasColumnDef { name: tuple_column(at), data_type: None }).collect();
     let alias = TableAlias { explicit: true, name: Ident::new(TUPLE), columns, at: None };
     let relation = TableFactor::Derived { lateral: false, subquery: Box::new(subquery.clone()), alias: Some(alias), sample: None };
-    let mut outer = Parser::new(&WatershedDialect).try_with_sql("SELECT 1 FROM t").and_then(|mut parser| parser.parse_query());
+    let mut outer = Parser::new(&WatershedDialect::default()).try_with_sql("SELECT 1 FROM t").and_then(|mut parser| parser.parse_query());
     if let Ok(query) = &mut outer
         && let SetExpr::Select(select) = query.body.as_mut()
     {
@@ -340,5 +340,5 @@ pub(crate) fn coalesce(left: Expr, right: Expr) -> Expr {
 }
 
 fn parsed(text: &str) -> Result<Expr, datafusion::sql::sqlparser::parser::ParserError> {
-    Parser::new(&WatershedDialect).try_with_sql(text)?.parse_expr()
+    Parser::new(&WatershedDialect::default()).try_with_sql(text)?.parse_expr()
 }

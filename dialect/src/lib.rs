@@ -17,6 +17,8 @@
 //! | question | file |
 //! |---|---|
 //! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs`, `create_sink.rs`, `create_panel.rs`, `expectation.rs`, `clauses.rs` |
+//! | how long, deep and much a statement may be | `bounds.rs`; where the stack for it comes from: `deep_stack.rs` |
+//! | how operators are read where sqlparser's way does not do | `infix.rs` |
 //! | how a text becomes a plan | `plan.rs`, `plan_sink.rs` |
 //! | which rows violate expectations | `violations.rs` |
 //! | which window a row is in | `window.rs` |
@@ -40,6 +42,7 @@ pub mod stages;
 pub mod window;
 
 mod as_of;
+mod bounds;
 mod clauses;
 mod column_type;
 mod counts;
@@ -49,12 +52,14 @@ mod create_sink;
 mod create_source;
 mod create_streaming_table;
 mod cursor;
+mod deep_stack;
 mod dependent;
 mod diagnose;
 mod error;
 mod expectation;
 mod forms;
 mod functions;
+mod infix;
 mod interval;
 mod locate;
 mod nearest;
@@ -79,6 +84,7 @@ mod violations;
 pub use as_of::{AsOfJoin, as_of_columns, as_of_join, check_side};
 pub use column_type::sql_type;
 pub use counts::CountsBesideDistinct;
+pub use deep_stack::{Deep, deep, on_deep_stack};
 pub use definition::*;
 pub use error::SqlError;
 pub use expectation::plan_expectation;

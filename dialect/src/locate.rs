@@ -86,7 +86,7 @@ fn find(text: Excerpt, wanted: impl Fn(&Token) -> bool) -> Option<Place> {
 }
 
 fn tokens(text: Excerpt) -> Vec<TokenWithSpan> {
-    Tokenizer::new(&WatershedDialect, text.text).tokenize_with_location().unwrap_or_default()
+    Tokenizer::new(&WatershedDialect::default(), text.text).tokenize_with_location().unwrap_or_default()
 }
 
 fn moved(text: Excerpt, token: &TokenWithSpan) -> Option<Place> {

@@ -21,6 +21,7 @@ use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use crate::as_of::as_of_join;
+use crate::deep_stack::deep;
 use crate::diagnose::from_datafusion;
 use crate::forms::{self, with_headings};
 use crate::locate::{Excerpt, placed_by_message};
@@ -33,6 +34,10 @@ use crate::{MaterializedViewDefinition, SourceTable, SqlError, Statement, Statem
 ///
 /// Definitions (`CREATE SOURCE` and the like) have no plan: they are applied, not run.
 pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<LogicalPlan, SqlError> {
+    deep(plan_statement(ctx, statement)).await
+}
+
+async fn plan_statement(ctx: &SessionContext, statement: &Statement) -> Result<LogicalPlan, SqlError> {
     match &statement.kind {
         StatementKind::Other(parsed) => {
             let excerpt = Excerpt { text: &statement.text, line: statement.line, column: statement.column };
@@ -73,6 +78,10 @@ pub async fn plan_text(ctx: &SessionContext, text: &str) -> Result<LogicalPlan, 
 /// The rules are few so that each operator in the text stays one operator in the plan: nothing becomes a join, `count(DISTINCT x)` stays one
 /// aggregate, no filter moves into the scan.
 pub async fn plan_streaming(state: &SessionState, query: &str) -> Result<LogicalPlan, SqlError> {
+    deep(plan_stream(state, query)).await
+}
+
+async fn plan_stream(state: &SessionState, query: &str) -> Result<LogicalPlan, SqlError> {
     let parsed = query_of(query, "a streaming table")?;
     let whole = Excerpt::whole(query);
     let plan = plan_as_written(state, parsed, whole).await?;
@@ -99,6 +108,10 @@ pub async fn plan_streaming_table(state: &SessionState, table: &StreamingTableDe
 /// start of its query. As with [`plan_streaming`], the schema of the plan is one that a Delta table can hold. The plan of an [`AsOfJoin`](crate::AsOfJoin) has
 /// its columns and no rows.
 pub async fn plan_materialized_view(state: &SessionState, view: &MaterializedViewDefinition) -> Result<LogicalPlan, SqlError> {
+    deep(plan_view(state, view)).await
+}
+
+async fn plan_view(state: &SessionState, view: &MaterializedViewDefinition) -> Result<LogicalPlan, SqlError> {
     let whole = Excerpt::whole(&view.query);
     let parsed = query_of(&view.query, "a materialized view")?;
     let plan = match as_of_join(&view.query)? {

@@ -17,6 +17,8 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::SqlError;
+use crate::bounds::CALLS_MAX;
+use crate::deep_stack::deep;
 use crate::definition::SinkDefinition;
 use crate::diagnose::{from_datafusion, from_parser};
 use crate::locate::{Excerpt, placed_by_message};
@@ -31,10 +33,18 @@ use crate::syntax::WatershedDialect;
 ///
 /// `state` is used up: the table is registered in it.
 pub async fn plan_sink(state: &SessionState, sink: &SinkDefinition, table: SchemaRef) -> Result<LogicalPlan, SqlError> {
+    deep(plan_rows(state, sink, table)).await
+}
+
+async fn plan_rows(state: &SessionState, sink: &SinkDefinition, table: SchemaRef) -> Result<LogicalPlan, SqlError> {
     let whole = Excerpt::whole(&sink.query);
     let failed = |e: DataFusionError| from_datafusion(&e, state, whole).at_least(1, 1);
-    let parser = Parser::new(&WatershedDialect).try_with_sql(&sink.query);
-    let mut query = parser.and_then(|mut parser| parser.parse_query()).map_err(|e| from_parser(&e, &sink.query))?;
+    let parsed = {
+        let dialect = WatershedDialect::default();
+        let parser = Parser::new(&dialect).with_recursion_limit(CALLS_MAX).try_with_sql(&sink.query);
+        parser.and_then(|mut parser| parser.parse_query())
+    };
+    let mut query = parsed.map_err(|e| from_parser(&e, &sink.query))?;
     read_by_name(&mut query);
     let catalogs = state.catalog_list();
     let catalog = catalogs.catalog(&state.config_options().catalog.default_catalog);

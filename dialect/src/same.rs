@@ -10,7 +10,7 @@ pub fn same_sql(one: &str, other: &str) -> bool {
 }
 
 fn words(text: &str) -> Option<Vec<Token>> {
-    let tokens = Tokenizer::new(&WatershedDialect, text).tokenize().ok()?;
+    let tokens = Tokenizer::new(&WatershedDialect::default(), text).tokenize().ok()?;
     let told_apart = tokens.into_iter().filter_map(|token| match token {
         Token::Whitespace(_) => None,
         Token::Word(mut word) => {

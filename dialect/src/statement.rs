@@ -3,14 +3,16 @@
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
+use crate::bounds::{CALLS_MAX, check_statement, check_text, check_tokens, check_tree};
 use crate::create_materialized_view::parse_view_head;
 use crate::create_panel;
 use crate::create_sink;
 use crate::create_source::parse_create_source;
 use crate::create_streaming_table::parse_head;
 use crate::cursor::Cursor;
+use crate::deep_stack::on_deep_stack;
 use crate::definition::{
     Expectation, MaterializedViewDefinition, PanelDefinition, SinkDefinition, SourceDefinition, StreamingTableDefinition,
 };
@@ -88,11 +90,20 @@ impl Statement {
 }
 
 /// Parses a file or an input of the prompt: any number of statements, separated by semicolons.
+///
+/// What is too long, too deep or too much to plan is refused here, before anything recursive runs over it.
 pub fn parse(text: &str) -> Result<Vec<Statement>, SqlError> {
-    let dialect = WatershedDialect;
-    let mut tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| from_tokenizer(&e))?;
+    check_text(text)?;
+    let mut tokens = Tokenizer::new(&WatershedDialect::default(), text).tokenize_with_location().map_err(|e| from_tokenizer(&e))?;
+    check_tokens(&tokens)?;
     parameter::number(&mut tokens)?;
-    let mut parser = DFParserBuilder::new(tokens).with_dialect(&dialect).build().map_err(|e| SqlError::new(e.message().into_owned()))?;
+    let dialect = WatershedDialect::for_tokens(tokens.len());
+    on_deep_stack(|| parse_tokens(text, tokens, &dialect)).map_err(|error| dialect.refusal().map_or(error, |refusal| refusal.at(1, 1)))
+}
+
+fn parse_tokens(text: &str, tokens: Vec<TokenWithSpan>, dialect: &WatershedDialect) -> Result<Vec<Statement>, SqlError> {
+    let parser = DFParserBuilder::new(tokens).with_dialect(dialect).with_recursion_limit(CALLS_MAX).build();
+    let mut parser = parser.map_err(|e| SqlError::new(e.message().into_owned()))?;
     let places = Places::new(text);
     let mut statements = vec![];
     loop {
@@ -171,6 +182,7 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
     } else {
         refuse_unsupported(&cursor)?;
         let mut parsed = parser.parse_statement().map_err(|e| places.parser_error(&e))?;
+        check_statement(&parsed).map_err(|e| e.at_least(start.line, start.column))?;
         normalise(&mut parsed);
         StatementKind::Other(parsed)
     };
@@ -200,7 +212,10 @@ fn parse_query(cursor: &mut Cursor, places: &Places) -> Result<Box<Query>, SqlEr
     if !["SELECT", "WITH", "FROM"].iter().any(|word| cursor.peeks(word)) && cursor.parser.peek_token_ref().token != Token::LParen {
         return Err(cursor.expected("a query after AS").hint("write AS SELECT … FROM …"));
     }
-    cursor.parser.parse_query().map_err(|e| from_parser(&e, places.text))
+    let start = cursor.here();
+    let query = cursor.parser.parse_query().map_err(|e| from_parser(&e, places.text))?;
+    check_tree(query.as_ref()).map_err(|e| e.at_least(start.line, start.column))?;
+    Ok(query)
 }
 
 /// Statements of the dialect that are to come, and near misses of those that are there.

@@ -2,9 +2,10 @@
 //!
 //! `TUMBLE(TABLE t, …)` is the form of the SQL standard and of Flink. No dialect that sqlparser ships parses it, so ours does, in
 //! `parse_prefix`. The argument becomes a subquery `(SELECT * FROM t DISTRIBUTE BY k)` in the syntax tree: a relation in there is found by
-//! whatever walks the tree for table names.
+//! whatever walks the tree for table names. Operators between expressions that are read in our way: `infix.rs`.
 
 use std::any::TypeId;
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
@@ -17,12 +18,38 @@ use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_COLUMN_ALIAS};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use crate::bounds::{too_long_a_chain, tries_for};
+use crate::{SqlError, infix};
+
 /// Table functions that this crate plans itself.
 pub(crate) const WINDOW_FUNCTIONS: [&str; 5] = ["tumble", "hop", "cumulate", "session", "deduplicate"];
 
-/// Generic SQL with `TABLE t` as an argument.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct WatershedDialect;
+/// Generic SQL with `TABLE t` as an argument, and what one text may ask of the parser.
+#[derive(Debug)]
+pub(crate) struct WatershedDialect {
+    /// How many expressions may still be begun.
+    tries_left: Cell<usize>,
+    /// Whether a chain of operators was refused; the parser's own error does not say so.
+    chain_refused: Cell<bool>,
+}
+
+impl Default for WatershedDialect {
+    fn default() -> Self {
+        Self { tries_left: Cell::new(usize::MAX), chain_refused: Cell::new(false) }
+    }
+}
+
+impl WatershedDialect {
+    /// For a text of so many tokens, and no longer.
+    pub(crate) fn for_tokens(tokens: usize) -> Self {
+        Self { tries_left: Cell::new(tries_for(tokens)), ..Self::default() }
+    }
+
+    /// What a refusal of the parser was for, if it was one of ours.
+    pub(crate) fn refusal(&self) -> Option<SqlError> {
+        self.chain_refused.get().then(too_long_a_chain)
+    }
+}
 
 macro_rules! same_as_generic {
     ($($flag:ident)*) => { $(fn $flag(&self) -> bool { GenericDialect.$flag() })* };
@@ -47,7 +74,23 @@ impl Dialect for WatershedDialect {
         GenericDialect.is_identifier_part(ch)
     }
 
+    // The other way to read CASE and NOT is as names, and a message of that one would hide what was wrong with the first.
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        matches!(keyword, Keyword::CASE | Keyword::NOT) || GenericDialect.is_reserved_for_identifier(keyword)
+    }
+
+    fn parse_infix(&self, parser: &mut Parser, first: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        if infix::is_too_long(first) {
+            self.chain_refused.set(true);
+            // The one error that no other way of reading the text is tried after.
+            return Some(Err(ParserError::RecursionLimitExceeded));
+        }
+        infix::parse_infix(parser, first, precedence)
+    }
+
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let Some(tries_left) = self.tries_left.get().checked_sub(1) else { return Some(Err(ParserError::RecursionLimitExceeded)) };
+        self.tries_left.set(tries_left);
         if !parser.peek_keyword(Keyword::TABLE) {
             return None;
         }

@@ -1,9 +1,11 @@
 //! The dialect as its users see it: statements, plans, results and errors.
 
 mod batch;
+mod bounds;
 mod errors;
 mod forms;
 mod functions;
+mod grown;
 mod panels;
 mod project;
 mod shared;

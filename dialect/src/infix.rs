@@ -1,0 +1,95 @@
+//! How operators between two expressions are read where sqlparser's own way does not do: chains of AND and OR, and chains
+//! of other operators that grow too long.
+
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use crate::bounds::CHAIN_MAX;
+
+/// True if an expression has as many operators in a row as one may have: `1 + 1 + …`, `x::INT::INT…`.
+///
+/// sqlparser makes a tree of them that is as deep as the chain is long, and what walks the tree, or only frees it, is as deep.
+pub(crate) fn is_too_long(mut expr: &Expr) -> bool {
+    for _ in 0..CHAIN_MAX {
+        match first_operand(expr) {
+            Some(operand) => expr = operand,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// What stands first in an expression that sqlparser makes around what it has read so far.
+fn first_operand(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::BinaryOp { left, .. } | Expr::AnyOp { left, .. } | Expr::AllOp { left, .. } => Some(left),
+        Expr::IsTrue(expr)
+        | Expr::IsNotTrue(expr)
+        | Expr::IsFalse(expr)
+        | Expr::IsNotFalse(expr)
+        | Expr::IsNull(expr)
+        | Expr::IsNotNull(expr)
+        | Expr::IsUnknown(expr)
+        | Expr::IsNotUnknown(expr)
+        | Expr::IsDistinctFrom(expr, _)
+        | Expr::IsNotDistinctFrom(expr, _)
+        | Expr::IsNormalized { expr, .. }
+        | Expr::Like { expr, .. }
+        | Expr::ILike { expr, .. }
+        | Expr::SimilarTo { expr, .. }
+        | Expr::RLike { expr, .. }
+        | Expr::InList { expr, .. }
+        | Expr::InSubquery { expr, .. }
+        | Expr::InUnnest { expr, .. }
+        | Expr::Between { expr, .. }
+        | Expr::Cast { expr, .. }
+        | Expr::Collate { expr, .. }
+        | Expr::UnaryOp { expr, .. }
+        | Expr::AtTimeZone { timestamp: expr, .. } => Some(expr),
+        Expr::JsonAccess { value, .. } => Some(value),
+        Expr::CompoundFieldAccess { root, .. } => Some(root),
+        Expr::MemberOf(member) => Some(&member.value),
+        _ => None,
+    }
+}
+
+/// Reads what follows `first` if it is ours to read; `None` leaves it to sqlparser.
+pub(crate) fn parse_infix(parser: &mut Parser, first: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+    match &parser.peek_token_ref().token {
+        Token::Word(word) => match word.keyword {
+            Keyword::AND => Some(parse_chain(parser, first, Keyword::AND, &BinaryOperator::And, precedence)),
+            Keyword::OR => Some(parse_chain(parser, first, Keyword::OR, &BinaryOperator::Or, precedence)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `first OR b OR c OR …` to a tree whose depth is the logarithm of the number of terms. AND and OR may be grouped in any way, and the order of
+/// the terms stays.
+fn parse_chain(
+    parser: &mut Parser,
+    first: &Expr,
+    keyword: Keyword,
+    operator: &BinaryOperator,
+    precedence: u8,
+) -> Result<Expr, ParserError> {
+    let mut terms = vec![first.clone()];
+    while parser.parse_keyword(keyword) {
+        terms.push(parser.parse_subexpr(precedence)?);
+    }
+    while terms.len() > 1 {
+        let mut pairs = Vec::with_capacity(terms.len().div_ceil(2));
+        let mut rest = terms.into_iter();
+        while let Some(left) = rest.next() {
+            pairs.push(match rest.next() {
+                Some(right) => Expr::BinaryOp { left: Box::new(left), op: operator.clone(), right: Box::new(right) },
+                None => left,
+            });
+        }
+        terms = pairs;
+    }
+    terms.pop().ok_or_else(|| ParserError::ParserError(format!("Expected: an expression before {operator}")))
+}
