@@ -1,5 +1,5 @@
-//! How operators between two expressions are read where sqlparser's own way does not do: chains of AND and OR, and chains
-//! of other operators that grow too long.
+//! How operators between two expressions are read where sqlparser's own way does not do: chains of AND and OR, `IS [NOT] DISTINCT FROM`, and
+//! chains of other operators that grow too long.
 
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -61,6 +61,7 @@ pub(crate) fn parse_infix(parser: &mut Parser, first: &Expr, precedence: u8) -> 
         Token::Word(word) => match word.keyword {
             Keyword::AND => Some(parse_chain(parser, first, Keyword::AND, &BinaryOperator::And, precedence)),
             Keyword::OR => Some(parse_chain(parser, first, Keyword::OR, &BinaryOperator::Or, precedence)),
+            Keyword::IS => parse_distinct_from(parser, first, precedence),
             _ => None,
         },
         _ => None,
@@ -92,4 +93,16 @@ fn parse_chain(
         terms = pairs;
     }
     terms.pop().ok_or_else(|| ParserError::ParserError(format!("Expected: an expression before {operator}")))
+}
+
+/// `first IS [NOT] DISTINCT FROM b`, where b ends at what binds less than IS. sqlparser takes all that follows, `AND …` included.
+fn parse_distinct_from(parser: &mut Parser, first: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+    let negated = parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]);
+    if !negated && !parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+        return None;
+    }
+    Some(parser.parse_subexpr(precedence).map(|second| {
+        let (first, second) = (Box::new(first.clone()), Box::new(second));
+        if negated { Expr::IsNotDistinctFrom(first, second) } else { Expr::IsDistinctFrom(first, second) }
+    }))
 }
