@@ -23,7 +23,7 @@ use crate::locate::{Excerpt, placed_by_message};
 use crate::nearest::did_you_mean;
 use crate::plan::clock_function;
 use crate::syntax::WatershedDialect;
-use crate::SqlError;
+use crate::{SqlError, ignored};
 
 const ACTIONS: [&str; 4] = ["WARN", "DROP ROW", "QUARANTINE", "FAIL"];
 
@@ -131,6 +131,7 @@ fn plan_predicate(state: &SessionState, expectation: &Expectation, result: &Sche
     let parser = Parser::new(&dialect).with_recursion_limit(CALLS_MAX).try_with_sql(&expectation.predicate);
     let parsed = parser.and_then(|mut parser| parser.parse_expr());
     let parsed = parsed.map_err(|e| from_parser(&e, &expectation.predicate))?;
+    ignored::check_tree(&parsed, state).map_err(|e| placed_by_message(e, text).at_least(1, 1))?;
     let columns = DFSchema::try_from(result.clone()).map_err(failed)?;
     let expr = state.create_logical_expr_from_sql_expr(ExprWithAlias { expr: parsed, alias: None }, &columns).map_err(|e| {
         let mut error = failed(e);

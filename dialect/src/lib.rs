@@ -18,6 +18,7 @@
 //! |---|---|
 //! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs`, `create_sink.rs`, `create_panel.rs`, `expectation.rs`, `clauses.rs` |
 //! | how long, deep and much a statement may be | `bounds.rs`; where the stack for it comes from: `deep_stack.rs` |
+//! | which clauses are refused, because the planner would pass over them | `ignored.rs` |
 //! | how operators are read where sqlparser's way does not do | `infix.rs` |
 //! | how a text becomes a plan | `plan.rs`, `plan_sink.rs` |
 //! | which rows violate expectations | `violations.rs` |
@@ -59,6 +60,7 @@ mod error;
 mod expectation;
 mod forms;
 mod functions;
+mod ignored;
 mod infix;
 mod interval;
 mod locate;

@@ -28,7 +28,7 @@ use crate::locate::{Excerpt, placed_by_message};
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
 use crate::subquery::with_subqueries_joined;
-use crate::{MaterializedViewDefinition, SourceTable, SqlError, Statement, StatementKind, StreamingTableDefinition, parse};
+use crate::{MaterializedViewDefinition, SourceTable, SqlError, Statement, StatementKind, StreamingTableDefinition, ignored, parse};
 
 /// Plans a query or command for batch. Places in errors count from the start of the text that the statement was parsed from.
 ///
@@ -207,6 +207,7 @@ pub(crate) async fn plan_parsed(state: &SessionState, statement: DfStatement, te
 
 /// The plan with its subqueries where the text has them: no stream has one, and says so.
 pub(crate) async fn plan_as_written(state: &SessionState, mut statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
+    ignored::check_statement(&statement, state).map_err(|e| placed_by_message(e, text))?;
     forms::rewrite(&mut statement)?;
     state.statement_to_plan(statement).await.map_err(|e| from_datafusion(&e, state, text))
 }
