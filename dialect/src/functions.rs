@@ -1,6 +1,7 @@
 //! Scalar functions beyond DataFusion's, the same in streams, jobs and queries. A stream may replay rows, so all of them give the same value each time.
 
 mod distance_m;
+mod guarded;
 mod s2_cell;
 
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use arrow::array::{ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::Float64Type;
 use datafusion::common::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+
+pub(crate) use guarded::guarded;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {

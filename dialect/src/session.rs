@@ -41,7 +41,13 @@ pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) ->
         .with_relation_planners(vec![Arc::new(WindowFunctionPlanner)])
         .with_type_planner(Arc::new(EventTimes))
         .with_query_planner(Arc::new(WithWindows));
-    builder.scalar_functions().get_or_insert_default().extend(functions::all());
+    let known = builder.scalar_functions().get_or_insert_default();
+    for function in known.iter_mut() {
+        if let Some(guarded) = functions::guarded(function) {
+            *function = Arc::new(guarded);
+        }
+    }
+    known.extend(functions::all());
     if let Some(runtime) = runtime {
         builder = builder.with_runtime_env(runtime);
     }

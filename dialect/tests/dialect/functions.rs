@@ -1,6 +1,7 @@
 //! Scalar functions in batch and in streams.
 
-use watershed_dialect::plan_streaming;
+use datafusion::prelude::SessionContext;
+use watershed_dialect::{plan_streaming, plan_text};
 
 use crate::shared::{lines, rows, session};
 
@@ -40,4 +41,49 @@ async fn streams_may_call_them() {
                  FROM TUMBLE(TABLE rides, DESCRIPTOR(event_time), INTERVAL '1 minute')
                  GROUP BY s2_cell(pickup['lat'], pickup['lon'], 12), window_start";
     plan_streaming(&ctx.state(), query).await.unwrap_or_else(|e| panic!("{}", e.render(query, None)));
+}
+
+async fn failure(ctx: &SessionContext, query: &str) -> String {
+    let computed = async {
+        let plan = plan_text(ctx, query).await.map_err(|e| e.to_string())?;
+        let frame = ctx.execute_logical_plan(plan).await.map_err(|e| e.to_string())?;
+        frame.collect().await.map_err(|e| e.to_string())
+    };
+    computed.await.expect_err(query)
+}
+
+#[tokio::test]
+async fn what_would_make_a_huge_value_is_refused_before_it_is_made() {
+    let ctx = session();
+    for (expression, name) in [
+        ("repeat('x', 600000000)", "repeat"),
+        ("repeat(s, n)", "repeat"),
+        ("lpad('x', 500000000, 'y')", "lpad"),
+        ("rpad(s, CAST(n AS INT))", "rpad"),
+        ("array_length(range(0, 100000000))", "range"),
+        ("array_length(range(0, 1099511627776))", "range"),
+        ("array_length(range(n))", "range"),
+        ("range(TIMESTAMP '2000-01-01', TIMESTAMP '2024-01-01', INTERVAL '1 second')", "range"),
+        ("array_length(generate_series(100000000, 0, -1))", "generate_series"),
+        ("array_length(generate_series(-9223372036854775807, 9223372036854775807))", "generate_series"),
+        ("array_length(array_repeat(1, 100000000))", "array_repeat"),
+        ("array_length(array_repeat(s, n))", "array_repeat"),
+        ("array_length(array_resize([1], 100000000, 0))", "array_resize"),
+        ("length(concat(repeat('x', 60000000), repeat('y', 60000000)))", "concat"),
+        ("length(replace(repeat('x', 100000), 'x', repeat('y', 1000)))", "replace"),
+    ] {
+        let query = format!("SELECT {expression} FROM (VALUES ('x', 600000000)) t(s, n)");
+        let started = std::time::Instant::now();
+        let error = failure(&ctx, &query).await;
+        assert!(error.contains(&format!("{name}() would make a value of ")) && error.contains("64 MiB are the limit"), "{query}: {error}");
+        assert!(started.elapsed().as_secs() < 10, "{query} took {:?}", started.elapsed());
+    }
+    // Many that are big together.
+    let query = "SELECT length(repeat('x', CAST(60000000 + n AS BIGINT))) FROM (VALUES (1), (2), (3), (4), (5)) t(n)";
+    let error = failure(&ctx, query).await;
+    assert!(error.contains("repeat() would make 5 values of 300000015 bytes, and 256 MiB are the limit"), "{error}");
+    let query = "SELECT length(repeat('xy', 1000)), lpad('1', 3, '0'), range(3), generate_series(3, 1, -1), array_repeat('a', 2), repeat(NULL, 3) IS NULL,
+                        range(DATE '2024-01-01', DATE '2024-01-03', INTERVAL '1 day')[2], concat('a', NULL, 'b'), replace('aXa', 'X', 'b'),
+                        array_resize([1], 2, 0), repeat('a', -1)";
+    assert_eq!(lines(&ctx, query).await, ["2000 001 [0, 1, 2] [3, 2, 1] [a, a] true 2024-01-02 ab aba [1, 0]"]);
 }
