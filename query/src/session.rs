@@ -18,21 +18,22 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{LogicalPlan, Statement as PlanStatement};
+use datafusion::logical_expr::{Execute, LogicalPlan, LogicalPlanBuilder, Statement as PlanStatement};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use watershed_dialect::compute::environment;
-use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, ViewName, one_statement};
+use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, ViewName, deep, on_deep_stack, one_statement};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM, asks_for_tables, named};
 use crate::copy::{self, Copying};
 use crate::explain;
 use crate::pauses::with_pauses;
+use crate::prepare::Prepared;
 use crate::type_names::with_type_names;
-use crate::{QueryError, SystemTable, workers};
+use crate::{QueryError, SystemTable, prepare, settings, workers};
 
 /// Tables of the schema `system` that the binary hands to every session over a warehouse: `SHOW <name>` lists the main columns of each.
 pub(crate) const LISTED: [&str; 6] = ["epochs", "job_runs", "jobs", "pipelines", "quality", "sinks"];
@@ -65,6 +66,7 @@ pub struct Session {
     for_others: bool,
     /// Where queries are computed.
     workers: tokio::runtime::Handle,
+    prepared: Arc<Prepared>,
     /// Held from the refresh of the catalog to the end of planning, so that one statement never sees another's versions.
     planning: Arc<tokio::sync::Mutex<()>>,
 }
@@ -111,7 +113,7 @@ impl Session {
         context.add_optimizer_rule(Arc::new(CountsBesideDistinct));
         let catalog = Arc::new(catalog);
         context.register_catalog(CATALOG, Arc::clone(&catalog) as _);
-        Self { context, catalog, for_others: false, workers, planning: Arc::default() }
+        Self { context, catalog, for_others: false, workers, prepared: Arc::default(), planning: Arc::default() }
     }
 
     /// A session for a client of a server: settings of its own, the same warehouse, and memory and threads shared with this one, so that
@@ -135,6 +137,10 @@ impl Session {
 
     /// Plans a statement against the newest version of every table it names; the plan keeps these versions.
     pub(crate) async fn plan(&self, statement: &Statement) -> Result<LogicalPlan, QueryError> {
+        deep(self.plan_checked(statement)).await
+    }
+
+    async fn plan_checked(&self, statement: &Statement) -> Result<LogicalPlan, QueryError> {
         if let StatementKind::CreateSource(_)
         | StatementKind::CreateStreamingTable(_)
         | StatementKind::CreateMaterializedView(_)
@@ -165,23 +171,53 @@ impl Session {
                 StatementKind::Other(other) => self.rewrite_show(other)?,
                 _ => None,
             };
-            match rewritten {
+            let planned = match rewritten {
                 Some(text) => self.plan_text(&text).await?,
                 None => named(watershed_dialect::plan(&self.context, statement)).await?,
+            };
+            match planned {
+                LogicalPlan::Statement(PlanStatement::Execute(execute)) => self.executed(execute).await?,
+                planned => planned,
             }
         };
+        if let LogicalPlan::Statement(PlanStatement::Prepare(prepare)) = &planned {
+            self.prepared.keep(prepare, statement)?;
+        }
         let planned = with_type_names(planned)?;
         refuse_writes(&planned)?;
         if self.for_others {
             refuse_beyond_tables(&planned)?;
         }
+        settings::check(&planned, self.for_others)?;
         Ok(planned)
+    }
+
+    /// The plan of a prepared statement with values in it.
+    async fn executed(&self, execute: Execute) -> Result<LogicalPlan, QueryError> {
+        let statement = self.prepared.get(&execute.name)?;
+        match named(watershed_dialect::plan(&self.context, &statement)).await? {
+            LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => prepare::with_values(prepare, execute, &self.context.state()),
+            other => Ok(other),
+        }
     }
 
     /// Makes a plan ready to run. A statement such as `SET` has its effect here.
     pub(crate) async fn ready(&self, plan: LogicalPlan) -> Result<Ready, QueryError> {
+        deep(self.lower(plan)).await
+    }
+
+    async fn lower(&self, plan: LogicalPlan) -> Result<Ready, QueryError> {
         let has_rows = !matches!(plan, LogicalPlan::Statement(_));
         let stages = explain::stages_of(&self.context, &plan).await;
+        let plan = match plan {
+            // It was kept when it was planned.
+            LogicalPlan::Statement(PlanStatement::Prepare(_)) => LogicalPlanBuilder::empty(false).build()?,
+            LogicalPlan::Statement(PlanStatement::Deallocate(deallocate)) => {
+                self.prepared.forget(&deallocate.name)?;
+                LogicalPlanBuilder::empty(false).build()?
+            }
+            plan => plan,
+        };
         let (plan, copying) = copy::aside(plan);
         let frame = self.context.execute_logical_plan(plan).await?;
         let task = Arc::new(frame.task_ctx());
@@ -194,8 +230,10 @@ impl Session {
 
     /// The columns that a plan with parameters will give, as far as they are known before the parameters are.
     pub(crate) fn columns_expected(&self, plan: &LogicalPlan) -> SchemaRef {
-        let optimised = self.context.state().optimize(plan);
-        Arc::clone(optimised.as_ref().unwrap_or(plan).schema().inner())
+        on_deep_stack(|| {
+            let optimised = self.context.state().optimize(plan);
+            Arc::clone(optimised.as_ref().unwrap_or(plan).schema().inner())
+        })
     }
 
     async fn plan_text(&self, text: &str) -> Result<LogicalPlan, QueryError> {

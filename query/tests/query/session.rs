@@ -363,3 +363,77 @@ async fn what_names_no_table_reads_nothing() {
     session.query("SHOW TABLES").await.unwrap();
     assert!(store.fired() > 0);
 }
+
+async fn texts(session: &Session, sql: &str) -> Vec<i64> {
+    let result = session.query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    assert!(result.has_rows, "{sql}");
+    let batches: Vec<RecordBatch> = result.stream.try_collect().await.unwrap();
+    batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
+}
+
+#[tokio::test]
+async fn a_prepared_statement_gives_its_rows_from_the_newest_version() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.rides", 1, rows(0, 3)).await;
+    let session = Session::new(warehouse.clone()).unwrap();
+    for text in [
+        "PREPARE p AS SELECT n FROM silver.rides ORDER BY n LIMIT 2",
+        "PREPARE q(BIGINT) AS SELECT n FROM silver.rides WHERE n >= $1 ORDER BY n",
+    ] {
+        assert!(!session.query(text).await.unwrap().has_rows);
+    }
+    assert_eq!(texts(&session, "EXECUTE p").await, [0, 1]);
+    assert_eq!(texts(&session, "EXECUTE q(1)").await, [1, 2]);
+    append(&warehouse, "silver.rides", 2, rows(3, 2)).await;
+    assert_eq!(texts(&session, "EXECUTE q(-1 + 3)").await, [2, 3, 4]);
+    session.query("PREPARE p AS SELECT max(n) FROM silver.rides").await.unwrap();
+    assert_eq!(texts(&session, "EXECUTE p").await, [4]);
+    let other = session.for_client();
+    assert!(refusal(&other, "EXECUTE p").await.to_string().contains("there is no prepared statement 'p'"));
+    session.query("DEALLOCATE p").await.unwrap();
+    for (text, says) in [
+        ("EXECUTE p", "there is no prepared statement 'p' in this session; make it: PREPARE p AS SELECT …"),
+        ("DEALLOCATE p", "there is no prepared statement 'p'"),
+        ("EXECUTE q", "'q' takes 1 values, and 0 are given"),
+        ("EXECUTE q(1, 2)", "'q' takes 1 values, and 2 are given"),
+        ("EXECUTE q(1.5)", "value 1 of 'q' does not fit: 1.5 cannot be BIGINT"),
+        ("EXECUTE q('x')", "value 1 of 'q' does not fit: x cannot be BIGINT"),
+        ("PREPARE r AS SET datafusion.execution.batch_size = 7", "PREPARE takes a query"),
+        ("PREPARE r AS INSERT INTO silver.rides VALUES (1, 'a')", "PREPARE takes a query"),
+        ("PREPARE r AS CREATE VIEW v AS SELECT 1", "PREPARE takes a query"),
+    ] {
+        let said = refusal(&session, text).await.to_string();
+        assert!(said.contains(says), "{text}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn settings_have_limits_and_clients_have_few() {
+    let session = Session::new(warehouse().await).unwrap();
+    let client = session.for_client();
+    for (text, says) in [
+        (
+            "SET datafusion.execution.target_partitions = 20000",
+            "datafusion.execution.target_partitions cannot be 20000: 1 to 256 are the limits",
+        ),
+        ("SET datafusion.execution.target_partitions = 0", "1 to 256 are the limits"),
+        ("SET datafusion.execution.batch_size = 100000000", "1 to 65536 are the limits"),
+        ("SET DataFusion.Execution.BATCH_SIZE = 100000000", "1 to 65536 are the limits"),
+        ("SET datafusion.optimizer.max_passes = 1000000", "1 to 10 are the limits"),
+    ] {
+        for session in [&session, &client] {
+            let said = refusal(session, text).await.to_string();
+            assert!(said.contains(says), "{text}: {said}");
+        }
+    }
+    let said = refusal(&client, "SET datafusion.execution.sort_spill_reservation_bytes = 1").await.to_string();
+    assert!(said.contains("a client cannot set datafusion.execution.sort_spill_reservation_bytes"), "{said}");
+    for text in [
+        "SET datafusion.execution.batch_size = 77",
+        "SET datafusion.explain.show_statistics = true",
+        "SET datafusion.execution.target_partitions = 4",
+    ] {
+        client.query(text).await.unwrap_or_else(|e| panic!("{text}: {e}"));
+    }
+    session.query("SET datafusion.execution.sort_spill_reservation_bytes = 1000").await.unwrap();
+}
