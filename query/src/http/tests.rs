@@ -211,6 +211,19 @@ async fn mistakes_are_told_with_what_why_and_what_next() {
 }
 
 #[tokio::test]
+async fn long_chains_are_refused_and_the_server_goes_on() {
+    let site = site(HttpLimits::default()).await;
+    for operator in [" + 1", " || 1", "::INT", " UNION ALL SELECT 1"] {
+        let answer = site.sql(&format!("SELECT 1{}", operator.repeat(1_000)), "").await;
+        assert_eq!(answer.status, 400, "{operator}: {}", answer.body);
+        assert!(answer.error().contains("limit"), "{operator}: {}", answer.body);
+    }
+    let terms = vec!["n = 1"; 1_500].join(" OR ");
+    let answer = site.sql(&format!("SELECT count(*) AS found FROM silver.rides WHERE {terms}"), "").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[tokio::test]
 async fn other_sites_are_kept_out() {
     let site = site(HttpLimits::default()).await;
     for headers in ["Host: rebound.example\r\n", "Origin: https://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {

@@ -274,3 +274,33 @@ async fn only_what_there_is_is_offered_and_the_rest_is_refused_with_the_reason()
         client.execute_ingest(CommandStatementIngest { table: "t".to_owned(), ..Default::default() }, rows).await.unwrap_err().to_string();
     assert!(ingest.contains("written by their pipelines only"), "{ingest}");
 }
+
+#[tokio::test]
+async fn long_chains_are_refused_and_the_server_goes_on() {
+    let served = Served::new().await;
+    let mut client = served.client().await;
+    for operator in [" + 1", " || 'a'", "::INT", " UNION ALL SELECT 1", " LIKE 'a'"] {
+        let text = format!("SELECT 1{}", operator.repeat(5_000));
+        let error = client.execute(text, None).await.unwrap_err().to_string();
+        assert!(error.contains("limit"), "{operator}: {error}");
+    }
+    let terms = (0..2_000).map(|i| format!("n = {i}")).collect::<Vec<_>>().join(" OR ");
+    assert_eq!(number(&mut client, &format!("SELECT count(*) FROM rides WHERE {terms}")).await, 3);
+}
+
+#[tokio::test]
+async fn execute_gives_rows_with_their_columns() {
+    let served = Served::new().await;
+    let mut client = served.client().await;
+    let info = client.execute("PREPARE p(BIGINT) AS SELECT n FROM rides WHERE n >= $1 ORDER BY n".to_owned(), None).await.unwrap();
+    assert!(fetch(&mut client, info).await.unwrap().iter().all(|batch| batch.num_rows() == 0));
+    let info = client.execute("EXECUTE p(1)".to_owned(), None).await.unwrap();
+    assert_eq!(info.clone().try_decode_schema().unwrap().field(0).name(), "n");
+    let batches = fetch(&mut client, info).await.unwrap();
+    let numbers: Vec<i64> = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+    assert_eq!(numbers, [1, 2]);
+    let mut prepared = client.prepare("EXECUTE p(2)".to_owned(), None).await.unwrap();
+    assert_eq!(prepared.dataset_schema().unwrap().field(0).name(), "n");
+    let info = prepared.execute().await.unwrap();
+    assert_eq!(fetch(&mut client, info).await.unwrap()[0].column(0).as_primitive::<Int64Type>().value(0), 2);
+}

@@ -1,6 +1,9 @@
 //! Sessions and the Flight SQL server over a real warehouse in memory, as those who use them see them.
 
+mod bounds;
 mod flight;
+#[path = "../../../dialect/tests/dialect/grown.rs"]
+mod grown;
 mod hostile;
 mod messages;
 mod parameters;
