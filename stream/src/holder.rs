@@ -233,8 +233,8 @@ mod tests {
     #[test]
     fn a_holder_is_written_as_ever_and_read_back() {
         let holder = Identity { run: "run".into(), host: "host".into(), pid: 1, started: 2 };
-        let vitals = Vitals { lag_records: 3, lag_ms: 4, commit_ms: 5, restarts: 6 };
-        let text = serde_json::to_string(&Holder { holder, seen_ms: 7, released: true, vitals: Some(vitals) }).unwrap();
+        let vitals = Vitals { lag_records: 3, lag_ms: 4, commit_ms: 5, restarts: 6, failure: None };
+        let text = serde_json::to_string(&Holder { holder, seen_ms: 7, released: true, vitals: Some(vitals.clone()) }).unwrap();
         golden("holder.json", &format!("{text}\n"));
         let back: Holder = serde_json::from_str(&text).unwrap();
         assert_eq!((back.seen_ms, back.released, back.vitals), (7, true, Some(vitals)));
