@@ -161,7 +161,7 @@ def prepared(connection):
             assert cursor.fetchall() == by_hand, city
     with connection.cursor() as cursor:
         schema = cursor.adbc_prepare("SELECT $2, city FROM bronze.events WHERE cents = $1 AND event_time < CAST($2 AS TIMESTAMP) LIMIT $3")
-        assert [field.type for field in schema] == [pyarrow.int64(), pyarrow.timestamp("us", tz="UTC"), pyarrow.int64()], schema
+        assert [field.type for field in schema] == [pyarrow.int64(), pyarrow.timestamp("ms", tz="UTC"), pyarrow.int64()], schema
     utc = datetime.timezone.utc
     for value in ["text", 7, 2.5, True, None, datetime.datetime(2024, 6, 1, 10, tzinfo=utc), b"\x00\xff", decimal.Decimal("1.50")]:
         assert rows(connection, "SELECT ? AS x", (value,)) == [(value,)], repr(value)

@@ -296,7 +296,7 @@ async fn a_long_query_is_sent_as_a_body() {
     }
     let both = site.post("/sql?q=SELECT+1", sql, "SELECT 2").await;
     assert!(both.status == 400 && both.error().contains("one query"), "{}", both.body);
-    let long = site.post("/sql", sql, &format!("SELECT '{}'", "x".repeat(2 << 20))).await;
+    let long = site.post("/sql", sql, &format!("SELECT '{}'", "x".repeat(1 << 20))).await;
     assert!(long.status == 413 && long.error().contains("longer than"), "{}", long.body);
     let foreign = site.post("/sql", &format!("{sql}Origin: https://evil.example\r\n"), "SELECT 1").await;
     assert_eq!(foreign.status, 403);
