@@ -180,7 +180,8 @@ async fn onwards(
 ) -> Result<Replayed> {
     let mut reached = Reached::default();
     reached.apply(begun, wanted);
-    let paths = listing.commits.range(first..=target).map(|(_, path)| path.clone());
+    // Empty where the checkpoint is the target, which an inclusive range cannot be.
+    let paths = listing.commits.range(first..target + 1).map(|(_, path)| path.clone());
     let reads = paths.map(|path| commit(access, path).boxed()).collect::<Vec<BoxFuture<'_, _>>>();
     let mut commits = futures::stream::iter(reads).buffered(LOG_READ_AHEAD);
     while let Some((path, bytes)) = commits.try_next().await? {
