@@ -10,7 +10,7 @@ trap 'if [ -n "$server" ]; then kill "$server" 2>/dev/null || true; fi; rm -rf "
 "$binary" serve --flight 127.0.0.1:0 --warehouse "$work/warehouse" >"$work/said" 2>&1 &
 server=$!
 tries=0
-until url=$(grep -o 'grpc://[0-9.:]*' "$work/said"); do
+until url=$(grep -o 'grpc://[0-9.:]*' "$work/said" 2>/dev/null | head -n 1) && [ -n "$url" ]; do
     tries=$((tries + 1))
     if [ "$tries" -gt 100 ]; then cat "$work/said"; echo "error: the server does not listen"; exit 1; fi
     sleep 0.2

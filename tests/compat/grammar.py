@@ -66,10 +66,7 @@ class Grammar:
         return getattr(self, kind)(scope, depth - 1)
 
     def constant(self, kind):
-        text = self.pick(CONSTANTS[kind])
-        if not self.plain:
-            return text
-        return "NULL" if "NULL" in text else text
+        return self.pick(CONSTANTS[kind])
 
     def int(self, scope, depth):
         v = lambda kind="int": self.value(kind, scope, depth)
