@@ -13,7 +13,8 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
-    Any, CommandGetTables, CommandPreparedStatementQuery, CommandStatementQuery, ProstMessageExt, TicketStatementQuery,
+    ActionCreatePreparedStatementRequest, Any, CommandGetTables, CommandPreparedStatementQuery, CommandStatementQuery, ProstMessageExt,
+    TicketStatementQuery,
 };
 use arrow_flight::{Action, FlightData, FlightDescriptor, Ticket};
 use futures::{TryStreamExt, stream};
@@ -163,7 +164,8 @@ async fn no_request_over_flight_panics() {
     ];
     let actions = ["CancelFlightInfo", "CancelQuery", "SetSessionOptions", "CreatePreparedStatement", "ClosePreparedStatement", "Dance"];
     for _ in 0..500 {
-        let command = dice.spoil(&commands[dice.below(commands.len())]);
+        let which = dice.below(commands.len());
+        let command = dice.spoil(&commands[which]);
         let _ = raw.get_flight_info(FlightDescriptor::new_cmd(command.clone())).await;
         let _ = raw.get_schema(FlightDescriptor::new_cmd(command.clone())).await;
         if let Ok(rows) = raw.do_get(Ticket::new(command.clone())).await {
@@ -220,7 +222,8 @@ async fn no_request_over_http_panics() {
     ];
     let mut dice = Dice(0x0dd_ba11);
     for _ in 0..1_500 {
-        let bytes = dice.spoil(requests[dice.below(requests.len())]);
+        let which = dice.below(requests.len());
+        let bytes = dice.spoil(requests[which]);
         let mut stream = TcpStream::connect(server.address()).await.unwrap();
         // It may be closed while we write.
         let _ = stream.write_all(&bytes).await;
