@@ -60,7 +60,13 @@ impl<'a> Cursor<'a> {
         self.at += count;
     }
 
+    /// Goes back to where [`Cursor::position`] was.
+    pub(super) fn rewind(&mut self, position: usize) {
+        self.at = position;
+    }
+
     /// How far this has come: an argument to [`Cursor::since`].
+    #[inline]
     pub(super) fn position(&self) -> usize {
         self.at
     }

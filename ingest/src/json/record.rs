@@ -34,6 +34,8 @@ pub(super) struct Record {
     folded_in: Vec<u64>,
     /// Whether any key has ever differed in case.
     folds: bool,
+    /// Columns that a key of another case could not fill in this object, and why: the exact key may follow.
+    refused: Vec<(usize, Reject)>,
     object_number: u64,
 }
 
@@ -65,7 +67,8 @@ impl Record {
             by_folded_name.entry(column.name().to_ascii_lowercase().into_bytes().into_boxed_slice()).or_insert(index);
         }
         let (seen_in, folded_in) = (vec![0; columns.len()], vec![0; columns.len()]);
-        Self { columns, by_name, by_folded_name, remembered: Vec::new(), seen_in, folded_in, folds: false, object_number: 0 }
+        let (remembered, refused) = (Vec::new(), Vec::new());
+        Self { columns, by_name, by_folded_name, remembered, seen_in, folded_in, folds: false, refused, object_number: 0 }
     }
 
     pub(super) fn columns(&self) -> &[Column] {
@@ -79,6 +82,7 @@ impl Record {
         check_depth(depth)?;
         cursor.expect(b'{')?;
         self.object_number += 1;
+        self.refused.clear();
         let mut seen = 0;
         let mut place = 0;
         cursor.skip_space();
@@ -107,9 +111,15 @@ impl Record {
                 return Err(cursor.unexpected("',' or '}'"));
             }
         }
-        if seen < self.columns.len() {
+        if seen < self.columns.len() || !self.refused.is_empty() {
             for (index, column) in self.columns.iter_mut().enumerate() {
-                if self.seen_in[index] != self.object_number && column.append_missing().is_err() {
+                if self.seen_in[index] == self.object_number {
+                    continue;
+                }
+                if let Some(at) = self.refused.iter().position(|(refused, _)| *refused == index) {
+                    return Err(self.refused.swap_remove(at).1);
+                }
+                if column.append_missing().is_err() {
                     return Err(self.missing(index, place));
                 }
             }
@@ -172,7 +182,18 @@ impl Record {
             return Ok(false);
         }
         self.folded_in[index] = self.object_number;
-        self.member(index, cursor, depth)
+        let start = cursor.position();
+        let rows = self.columns[index].len() - usize::from(self.seen_in[index] == self.object_number);
+        let reject = match self.member(index, cursor, depth) {
+            Ok(first) => return Ok(first),
+            Err(reject) => reject,
+        };
+        cursor.rewind(start);
+        cursor.skip_value(depth)?;
+        self.columns[index].truncate(rows);
+        self.seen_in[index] = 0;
+        self.refused.push((index, reject));
+        Ok(false)
     }
 
     /// Says that a column has no value, and which of the object's `keys` may have been meant.

@@ -402,10 +402,11 @@ fn a_key_of_another_case_fills_a_column_unless_the_exact_one_is_there() {
         r#"{"DeviceId":1,"deviceid":2,"DEVICEID":3}"#,
         r#"{"deviceid":null,"DeviceId":1}"#,
         r#"{"DeviceId":1,"DEVICEID":2}"#,
+        r#"{"DeviceId":"x","deviceid":2}"#,
     ];
     for repeat in 0..2 {
         let again: Vec<&str> = both.iter().chain(&both[..repeat * 4]).copied().collect();
-        let expected = [Some(2), Some(2), Some(2), None, Some(2)];
+        let expected = [Some(2), Some(2), Some(2), None, Some(2), Some(2)];
         let expected: Vec<Vec<_>> = expected.iter().chain(&expected[..repeat * 4]).map(|value| vec![*value]).collect();
         assert_eq!(numbers(&["deviceid"], &again), expected);
     }
