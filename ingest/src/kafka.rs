@@ -73,6 +73,8 @@ pub struct KafkaFetch {
 struct Assigned {
     partition: i32,
     next_offset: i64,
+    /// Whether the newest thing that came was an error: librdkafka counts it as a record that was read.
+    failing: bool,
 }
 
 impl KafkaFetch {
@@ -86,7 +88,7 @@ impl KafkaFetch {
         let queue = Queue::of_consumer(&client)?;
         let list = PartitionList::new(&topic_native, positions.iter().map(|(partition, offset)| (*partition, *offset)));
         list.assign(&client)?;
-        let partitions = positions.iter().map(|(&partition, &next_offset)| Assigned { partition, next_offset }).collect();
+        let partitions = positions.iter().map(|(&partition, &next_offset)| Assigned { partition, next_offset, failing: false }).collect();
         let topic = topic.to_string();
         Ok(Self { queue, client, topic, topic_native, partitions, want_headers, record_bytes_estimate: 256, failure: None })
     }
@@ -122,10 +124,12 @@ impl KafkaFetch {
                         batch.headers.push(message.headers());
                     }
                     self.partitions[slot].next_offset = offset + 1;
+                    self.partitions[slot].failing = false;
                     bytes += key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
                     records += 1;
                 }
                 Consumed::Failure { code, reason } => {
+                    self.partitions[slot].failing = true;
                     if let Some(failure) = self.name_failure(code, reason, slot) {
                         self.failure.get_or_insert(failure);
                     }
@@ -203,7 +207,7 @@ impl Fetch for KafkaFetch {
         let of = |(index, assigned): (usize, &Assigned)| PartitionProgress {
             partition: assigned.partition,
             // librdkafka also counts what it keeps to itself (transaction markers), without which the end would never be reached.
-            next_offset: assigned.next_offset.max(read_to.get(index).copied().unwrap_or(-1)),
+            next_offset: assigned.next_offset.max(read_to.get(index).copied().filter(|_| !assigned.failing).unwrap_or(-1)),
             high_watermark: consume::cached_high_watermark(&self.client, &self.topic_native, assigned.partition),
         };
         self.partitions.iter().enumerate().map(of).collect()
