@@ -249,7 +249,8 @@ class Grammar:
         if compound is None:
             compound = depth > 0 and not aggregated and self.chance(15)
         if compound:
-            how = self.pick(["UNION", "UNION ALL", "INTERSECT", "EXCEPT"] + ([] if self.plain else ["INTERSECT ALL", "EXCEPT ALL"]))
+            # INTERSECT ALL and EXCEPT ALL: see docs/upstream.md.
+            how = self.pick(["UNION", "UNION ALL", "INTERSECT", "EXCEPT"])
             sides = [self.select(kinds, outer, depth - 1, compound=False) for _ in range(2)]
             wrapped = "SELECT * FROM ({}) AS " + self.alias() + f" {how} SELECT * FROM ({{}}) AS " + self.alias()
             return Node("query:" + ",".join(kinds), wrapped, sides)
@@ -261,6 +262,7 @@ class Grammar:
         if aggregated or grouped:
             keys = [self.value(self.pick(self.types), own, 0) for _ in range(self.pick([1, 1, 2]))] if grouped else []
             keys = [key for key in keys if "." in key.template or key.template in ("i", "j", "s")]
+            keys = [key for at, key in enumerate(keys) if key.template not in [other.template for other in keys[:at]]]
             by_key = {}
             for key in keys:
                 by_key.setdefault(key.kind, []).append(key)

@@ -78,11 +78,11 @@ fn bad() -> Vec<(Option<Vec<u8>>, &'static str)> {
             text(r#"{"id":"x","at":"2024-06-01T10:00:00Z"}{"id":"y","at":"2024-06-01T10:00:00Z"}"#),
             "not JSON at byte 38: expected the end of the message",
         ),
-        (text("\u{feff}{}"), "expected a JSON object, found something else"),
+        (text("\u{feff}{}"), "column 'id': missing"),
         // Bytes that are no text.
         (Some(b"{\"id\":\"\xff\xfe\",\"at\":\"2024-06-01T10:00:00Z\"}".to_vec()), "not UTF-8 at byte"),
         (Some(b"{\"id\":\"x\",\"\xc3\x28\":1,\"at\":\"2024-06-01T10:00:00Z\"}".to_vec()), "not UTF-8 at byte"),
-        (Some(vec![0; 64]), "expected a JSON object, found something else"),
+        (Some(vec![0; 64]), "the message begins with byte 00"),
         (Some(with(r#""tags":["\ud800"]"#)), "column 'tags': a \\u escape that is half of a surrogate pair"),
         // Nothing.
         (Some(Vec::new()), "empty message"),

@@ -149,7 +149,6 @@ async fn what_is_planned_stays_allowed() {
         "SELECT k, sum(v) FROM t GROUP BY ROLLUP (k)",
         "SELECT x.a FROM t AS x(a, b, c)",
         "SELECT * FROM UNNEST([1, 2])",
-        "WITH c AS MATERIALIZED (SELECT 1) SELECT * FROM c",
     ] {
         plan_text(&ctx, text).await.unwrap_or_else(|e| panic!("{}", e.render(text, None)));
     }

@@ -454,7 +454,7 @@ mod tests {
         let look = Look { style: Style { width: Some(60), unicode: false, color: false }, ..look(Format::Table) };
         let (out, written) = run(vec![wide], &look);
         assert_eq!(out.lines().count(), 2 + 9, "{out}");
-        assert!(out.lines().all(|line| line.len() <= 60) && out.contains("colu…"), "{out}");
+        assert!(out.lines().all(|line| line.chars().count() <= 60) && out.contains("colu…"), "{out}");
         assert!(written.hidden.len() < 20 && written.hidden.last().is_some_and(|name| name == "column_19"), "{written:?}");
     }
 

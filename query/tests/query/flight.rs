@@ -200,9 +200,10 @@ async fn connections_that_say_nothing_lock_nobody_out() {
     }
     let answered = async { number(&mut served.client().await, "SELECT count(*) FROM rides").await };
     assert_eq!(tokio::time::timeout(Duration::from_secs(5), answered).await.expect("at once"), 3);
-    let mut byte = [0];
-    let first = tokio::time::timeout(Duration::from_secs(5), silent[0].read(&mut byte)).await.expect("it is closed");
-    assert!(matches!(first, Ok(0) | Err(_)), "the oldest made room");
+    // What it is told on the way does not matter here.
+    let mut told = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(5), silent[0].read_to_end(&mut told)).await;
+    assert!(closed.is_ok(), "the oldest made room");
     assert!(served.server.counters().connections() < 100, "{:?}", served.server.counters());
 }
 
