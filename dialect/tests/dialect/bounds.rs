@@ -11,7 +11,7 @@ use crate::shared::{session, with_rows};
 /// How long one statement may take, whatever it is. At the limits it is 5 s on a machine with nothing else to do.
 const LONGEST: Duration = Duration::from_secs(60);
 
-const SIZES: [usize; 3] = [10, 1_000, 100_000];
+const SIZES: [usize; 5] = [10, 250, 1_000, 10_000, 100_000];
 
 /// What one statement came to: no error at a small size, then one that names a limit.
 async fn grow(of: &[Grown], text: impl Fn(String) -> String, run: impl AsyncFn(&str) -> Result<(), String>) {

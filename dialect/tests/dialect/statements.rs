@@ -260,3 +260,13 @@ fn schedules_say_when() {
         assert_eq!(found.timeout, Duration::from_secs(3600));
     }
 }
+
+#[test]
+fn a_place_is_found_in_a_line_of_any_length_and_any_characters() {
+    let text = format!("SELECT 'ü';\r\n{}SELECT '😀', 'end'", "SELECT 'wörter: 日本';".repeat(100));
+    let statements = parse(&text).unwrap();
+    assert_eq!(statements.len(), 102);
+    assert_eq!(statements[0].text, "SELECT 'ü'");
+    assert!(statements[1..101].iter().all(|s| s.text == "SELECT 'wörter: 日本'" && s.line == 2));
+    assert_eq!(statements[101].text, "SELECT '😀', 'end'");
+}
