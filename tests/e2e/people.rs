@@ -140,10 +140,32 @@ fn ctrl_c_on_a_line_with_text_never_leaves() {
     at = shell.until("watershed>", at);
     // Text that was typed and taken back leaves an empty line.
     shell.type_in("x\x7f");
-    for _ in 0..2 {
+    shell.type_in(CTRL_C);
+    at = shell.until("(Ctrl-C again", at);
+    shell.until("watershed>", at);
+    shell.type_in(CTRL_C);
+    assert_eq!(shell.wait().code(), Some(0), "{}", shell.shown());
+}
+
+/// Between two prompts the terminal sends a signal instead of a key.
+#[test]
+fn ctrl_c_between_two_prompts_never_kills() {
+    let home = folder("prompt-");
+    let shell = Watershed::new(["shell", "--warehouse", &served().warehouse]).env("HOME", home.path().display().to_string());
+    let mut shell = Terminal::start(shell, 100, 30);
+    let mut at = shell.until("watershed>", 0);
+    for _ in 0..20 {
+        shell.type_in("SELECT");
+        at = shell.until("SELECT", at);
         shell.type_in(CTRL_C);
-        at = shell.until("\x1b[?2004l", at);
+        shell.until("\x1b[?2004l", at);
+        shell.signal(libc::SIGINT);
+        at = shell.until("watershed>", at);
     }
+    shell.type_in("SELECT 6 * 7 AS answer;\r");
+    at = shell.until("42", at);
+    shell.until("watershed>", at);
+    shell.type_in("\x04");
     assert_eq!(shell.wait().code(), Some(0), "{}", shell.shown());
 }
 

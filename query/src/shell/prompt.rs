@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use rustyline::completion::{Completer, Pair};
 use rustyline::config::Configurer;
 use rustyline::error::ReadlineError;
@@ -21,6 +22,7 @@ use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{ColorMode, CompletionType, Config, Context, Editor, Helper};
 use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::complete::{Names, complete, tables_named};
 use super::{Backend, Outcome, Shell, ShellError, input};
@@ -37,9 +39,14 @@ impl Shell {
     pub async fn interactive(&mut self) -> Result<(), ShellError> {
         self.timing = self.options.timing.unwrap_or(true);
         let mut editor = self.editor().map_err(|why| ShellError::Io(why.to_string()))?;
+        // Between two prompts the terminal makes a signal of Ctrl-C, which would end the process.
+        let mut between = signal(SignalKind::interrupt()).map_err(|why| ShellError::Io(why.to_string()))?;
         let mut interrupted = false;
         loop {
             self.refresh_names(&mut editor).await;
+            if between.recv().now_or_never().is_some() && interrupted {
+                return Ok(());
+            }
             let prompt = ("watershed> ", if self.options.color { "\x1b[1;36mwatershed>\x1b[0m " } else { "watershed> " });
             match tokio::task::block_in_place(|| editor.readline(&prompt)) {
                 Ok(text) => {
@@ -50,6 +57,8 @@ impl Shell {
                     if self.run_typed(&text).await == Outcome::Leave {
                         return Ok(());
                     }
+                    // One that cancelled a query.
+                    let _ = between.recv().now_or_never();
                 }
                 Err(ReadlineError::Interrupted) if editor.helper().is_some_and(Assistant::has_text) => interrupted = false,
                 Err(ReadlineError::Interrupted) if interrupted => return Ok(()),
