@@ -115,7 +115,8 @@ impl Kafka {
             .arg(kafka.properties())
             .output()
             .expect("java runs; `make test` installs it");
-        assert!(output.status.success(), "Kafka's storage could not be formatted: {}", String::from_utf8_lossy(&output.stdout));
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "Kafka's storage could not be formatted ({}): {out}{err}", output.status);
         kafka.restart();
         kafka
     }

@@ -1,5 +1,6 @@
 //! What tests need of the machine: installed tools, free ports, folders, waiting with a limit, servers that never outlive the tests.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -35,9 +36,15 @@ pub fn java(jars: &[&Path], source: &str) -> Command {
     java
 }
 
-/// A TCP port that was free a moment ago.
+/// A TCP port that was free a moment ago, and that no other test was given.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        if GIVEN.lock().expect("not poisoned").insert(port) {
+            return port;
+        }
+    }
 }
 
 /// A folder that is deleted with the value, under the build folder (where there is room for it).
