@@ -5,6 +5,12 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
+
+use crate::planning_time::counted;
 
 /// What must be left of the stack for a statement of the greatest depth. Measured: planning 500 operators in a row needs some 3 MiB.
 const NEEDED_BYTES: usize = 16 << 20;
@@ -16,18 +22,28 @@ pub fn on_deep_stack<R>(work: impl FnOnce() -> R) -> R {
     stacker::maybe_grow(NEEDED_BYTES, STACK_BYTES, work)
 }
 
-/// A future each step of which runs on a stack that is deep enough for any statement.
+/// A future that plans: each step of it runs on a stack that is deep enough for any statement, beside the tasks of its thread, which others take
+/// over meanwhile; how long the steps take is limited.
 pub fn deep<F: Future>(future: F) -> Deep<F> {
-    Deep(Box::pin(future))
+    Deep { future: Box::pin(future), spent: Duration::ZERO }
 }
 
 /// What [`deep`] makes.
-pub struct Deep<F>(Pin<Box<F>>);
+pub struct Deep<F> {
+    future: Pin<Box<F>>,
+    /// What its steps took so far.
+    spent: Duration,
+}
 
 impl<F: Future> Future for Deep<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        on_deep_stack(|| self.0.as_mut().poll(context))
+        let Self { future, spent } = &mut *self;
+        let mut step = || counted(spent, || on_deep_stack(|| future.as_mut().poll(context)));
+        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => block_in_place(step),
+            _ => step(),
+        }
     }
 }

@@ -25,6 +25,7 @@ use crate::deep_stack::deep;
 use crate::diagnose::from_datafusion;
 use crate::forms::{self, with_headings};
 use crate::locate::{Excerpt, placed_by_message};
+use crate::multiset::with_rows_counted;
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
 use crate::subquery::with_subqueries_joined;
@@ -202,7 +203,7 @@ pub fn one_statement(text: &str) -> Result<Statement, SqlError> {
 
 pub(crate) async fn plan_parsed(state: &SessionState, statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
     let plan = plan_as_written(state, statement, text).await?;
-    with_subqueries_joined(plan).map_err(|e| from_datafusion(&e, state, text))
+    with_rows_counted(plan).and_then(with_subqueries_joined).map_err(|e| from_datafusion(&e, state, text))
 }
 
 /// The plan with its subqueries where the text has them: no stream has one, and says so.

@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::DataType as SqlType;
 
 use crate::deduplicate::{Deduplicate, DeduplicateExec};
 use crate::functions;
+use crate::planning_time::timed_rules;
 use crate::relation::WindowFunctionPlanner;
 use crate::window::{WindowAssign, WindowAssignExec, event_time_type};
 
@@ -31,6 +32,8 @@ pub fn session_config() -> SessionConfig {
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.parquet.schema_force_view_types = false;
     options.execution.time_zone = Some("UTC".into());
+    // It compares what two descriptions of one plan say of NULL, and refuses plans that are right, such as INTERSECT over `x IS TRUE`.
+    options.execution.skip_physical_aggregate_schema_check = true;
     config
 }
 
@@ -40,7 +43,8 @@ pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) ->
         .with_config(config)
         .with_relation_planners(vec![Arc::new(WindowFunctionPlanner)])
         .with_type_planner(Arc::new(EventTimes))
-        .with_query_planner(Arc::new(WithWindows));
+        .with_query_planner(Arc::new(WithWindows))
+        .with_optimizer_rules(timed_rules());
     let known = builder.scalar_functions().get_or_insert_default();
     for function in known.iter_mut() {
         if let Some(guarded) = functions::guarded(function) {

@@ -22,7 +22,6 @@ from grammar import Grammar, smaller
 # Name, what the message or query matches, why.
 RULES = [
     ("grouping sets that ask outwards", r"GROUPING SETS, ROLLUP or CUBE over a column of the outer query", "refused: a group of all rows asks no question"),
-    ("nullability of INTERSECT and the like", r"Differences:\s+- field nullability", "DataFusion's check of its own plans; docs/upstream.md"),
 ]
 
 

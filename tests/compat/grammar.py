@@ -249,8 +249,7 @@ class Grammar:
         if compound is None:
             compound = depth > 0 and not aggregated and self.chance(15)
         if compound:
-            # INTERSECT ALL and EXCEPT ALL: see docs/upstream.md.
-            how = self.pick(["UNION", "UNION ALL", "INTERSECT", "EXCEPT"])
+            how = self.pick(["UNION", "UNION ALL", "INTERSECT", "EXCEPT", "INTERSECT ALL", "EXCEPT ALL"])
             sides = [self.select(kinds, outer, depth - 1, compound=False) for _ in range(2)]
             wrapped = "SELECT * FROM ({}) AS " + self.alias() + f" {how} SELECT * FROM ({{}}) AS " + self.alias()
             return Node("query:" + ",".join(kinds), wrapped, sides)

@@ -47,6 +47,35 @@ async fn what_everybody_writes_is_understood() {
 }
 
 #[tokio::test]
+async fn set_operations_with_all_count_rows() {
+    let left = "SELECT * FROM (VALUES (1, 'a'), (1, 'a'), (1, 'a'), (2, NULL), (2, NULL), (3, 'c')) AS l(k, w)";
+    let right = "SELECT * FROM (VALUES (1, 'a'), (1, 'a'), (2, NULL), (4, 'd')) AS r(k, w)";
+    check(&[
+        (&format!("{left} INTERSECT ALL {right} ORDER BY k"), &["1 a", "1 a", "2 NULL"]),
+        (&format!("{left} EXCEPT ALL {right} ORDER BY k"), &["1 a", "2 NULL", "3 c"]),
+        (&format!("{right} EXCEPT ALL {left}"), &["4 d"]),
+        (&format!("{left} INTERSECT {right} ORDER BY k"), &["1 a", "2 NULL"]),
+        (&format!("{left} EXCEPT {right}"), &["3 c"]),
+        (&format!("SELECT count(*) AS n FROM ({left} UNION ALL {left} EXCEPT ALL {right})"), &["9"]),
+        (
+            &format!("SELECT k FROM s.a WHERE k IN (SELECT k FROM ({left}) EXCEPT ALL SELECT k FROM s.b WHERE b.k = a.k) ORDER BY k"),
+            &["1", "2"],
+        ),
+        (&format!("WITH l AS ({left}) SELECT k FROM l EXCEPT ALL SELECT k FROM l WHERE w IS NULL ORDER BY k"), &["1", "1", "1", "3"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn set_operations_over_conditions_are_planned() {
+    check(&[
+        ("SELECT x IS TRUE AS v FROM (VALUES (true), (NULL)) AS l(x) INTERSECT SELECT x FROM (VALUES (true), (NULL)) AS r(x)", &["true"]),
+        ("SELECT count(*) AS n FROM (SELECT k IS NULL AS v FROM s.a EXCEPT SELECT CAST(NULL AS BOOLEAN))", &["1"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn capitals_are_to_be_quoted() {
     let ctx = tables().await;
     for (query, hint) in [

@@ -1,0 +1,86 @@
+//! How long planning may take. The limits of [`bounds`](crate::bounds) keep it within seconds; a statement that they let through and that takes
+//! longer all the same ends here, by name, between two steps of a rule.
+//!
+//! Only the time that a thread spends on planning counts, not the time that planning waits for the warehouse.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Result, plan_err};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
+
+/// Some ten times what the largest statements need on a busy machine.
+const PLANNING_MAX: Duration = Duration::from_secs(30);
+
+thread_local! {
+    /// When the planning that this thread works on would have begun, had it never waited.
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Runs a part of planning that has taken `spent` before; adds what this part takes. A part of a part counts once.
+pub(crate) fn counted<R>(spent: &mut Duration, part: impl FnOnce() -> R) -> R {
+    if BEGAN.get().is_some() {
+        return part();
+    }
+    let now = Instant::now();
+    BEGAN.set(now.checked_sub(*spent));
+    let result = part();
+    BEGAN.set(None);
+    *spent += now.elapsed();
+    result
+}
+
+/// DataFusion's rules, each of which ends when planning has taken too long.
+pub(crate) fn timed_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    Optimizer::new().rules.into_iter().map(|rule| Arc::new(Timed(rule)) as _).collect()
+}
+
+#[derive(Debug)]
+struct Timed(Arc<dyn OptimizerRule + Send + Sync>);
+
+impl OptimizerRule for Timed {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        if BEGAN.get().is_some_and(|began| began.elapsed() > PLANNING_MAX) {
+            return plan_err!(
+                "planning the statement takes longer than {} s; split it: keep a part of it as a materialized view, or ask for fewer columns",
+                PLANNING_MAX.as_secs()
+            );
+        }
+        self.0.rewrite(plan, config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+    use crate::{session_config, session_state};
+
+    #[tokio::test]
+    async fn planning_that_takes_too_long_ends_by_name() {
+        let ctx = SessionContext::new_with_state(session_state(session_config(), None));
+        let plan = crate::plan_text(&ctx, "SELECT 1 + v FROM (VALUES (1)) AS t(v) WHERE v > 0").await.unwrap();
+        let optimized = |spent: Duration| {
+            let mut spent = spent;
+            let result = counted(&mut spent, || ctx.state().optimize(&plan));
+            (result.map_err(|error| error.to_string()), spent)
+        };
+        let (result, spent) = optimized(Duration::from_secs(1));
+        assert!(result.is_ok() && spent > Duration::from_secs(1), "{result:?} {spent:?}");
+        let (result, _) = optimized(PLANNING_MAX);
+        assert!(result.unwrap_err().contains("takes longer than 30 s"));
+    }
+}
