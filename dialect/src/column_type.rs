@@ -1,6 +1,7 @@
 //! SQL types of source columns to Arrow: `DECIMAL(10, 2)`, `STRUCT<lat DOUBLE, lon DOUBLE>`, `LIST<VARCHAR>`, `INT[]`, …; and Arrow types to their
 //! names in SQL.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields};
@@ -154,10 +155,11 @@ fn parse_struct(cursor: &mut Cursor, depth: usize) -> Result<Fields, SqlError> {
         cursor.expect_token(&Token::LParen).map_err(|_| cursor.expected("'<' after STRUCT"))?;
     }
     let mut fields: Vec<Field> = vec![];
+    let mut names = HashSet::new();
     loop {
         let (name, place) = cursor.name("a field's name")?;
         cursor.take_token(&Token::Colon);
-        if fields.iter().any(|f| f.name() == &name) {
+        if !names.insert(name.clone()) {
             return Err(error_at(place, format!("field '{name}' stands twice in the STRUCT")));
         }
         let field_type = parse_nested(cursor, depth + 1)?;

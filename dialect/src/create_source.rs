@@ -9,6 +9,7 @@
 //! ) WITH (connector = 'kafka', topic = 'rides', format = 'json')
 //! ```
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
     }
     cursor.expect_token(&Token::LParen)?;
     let mut columns: Vec<SourceColumn> = vec![];
+    let mut names = HashSet::new();
     let mut places: Vec<Location> = vec![];
     let mut watermark: Option<(WatermarkDefinition, Location)> = None;
     cursor.list(|cursor| {
@@ -69,7 +71,7 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
             };
         }
         let (column, place) = parse_column(cursor)?;
-        if columns.iter().any(|c| c.field.name() == column.field.name()) {
+        if !names.insert(column.field.name().clone()) {
             return Err(error_at(place, format!("column '{}' stands twice", column.field.name())));
         }
         columns.push(column);

@@ -4,7 +4,7 @@
 //! goes as far as the first piece of a program.
 
 /// Messages that are known, by a part of each, and what they mean.
-const KNOWN: [(&str, &str); 23] = [
+const KNOWN: [(&str, &str); 24] = [
     ("Physical plan does not support logical expression InSubquery", SUBQUERY),
     ("Physical plan does not support logical expression Exists", SUBQUERY),
     ("Physical plan does not support logical expression ScalarSubquery", SUBQUERY),
@@ -26,13 +26,15 @@ const KNOWN: [(&str, &str); 23] = [
     ("Unsupported JOIN operator", "this kind of JOIN is not supported; write JOIN, LEFT JOIN, RIGHT JOIN, FULL JOIN or CROSS JOIN"),
     ("Unsupported binary operator", "this operator is not supported; write it with a function"),
     ("Unsupported SQL binary operator", "this operator is not supported; write it with a function"),
-    ("Unsupported compound identifier", "a name has at most a schema, a table and a column, joined by dots"),
+    ("Unsupported compound identifier", PARTS),
+    ("compound identifier: [\"", PARTS),
     (
         "Nested identifiers are not yet supported for OuterReferenceColumn",
         "a field of a column of the outer query cannot be named in a subquery; name it in the outer query's FROM first: (SELECT *, s.field AS field FROM t) t",
     ),
 ];
 
+const PARTS: &str = "a name has at most a schema, a table and a column, joined by dots";
 const SUBQUERY: &str = "a subquery cannot be computed where it stands; put it in FROM, and join it";
 
 /// Types as Arrow names them, longer names first.
@@ -96,7 +98,7 @@ const PREFIXES: [&str; 14] = [
 
 /// The message in words for people.
 pub fn plain_message(message: &str) -> String {
-    if let Some((_, meaning)) = KNOWN.iter().find(|(part, _)| message.contains(part) && looks_like_code(message)) {
+    if let Some((_, meaning)) = KNOWN.iter().find(|(part, _)| message.contains(part) && (part.ends_with('"') || looks_like_code(message))) {
         return (*meaning).to_owned();
     }
     // DataFusion asks for a bug report wherever it finds itself surprised, mostly by the text it was given.
@@ -277,6 +279,7 @@ mod tests {
                 "first argument must be a timestamp or NULL, got Literal(TimestampMicrosecond(1704067200000000, Some(\"UTC\")))",
                 "first argument must be a timestamp or NULL",
             ),
+            ("compound identifier: [\"a\", \"b\", \"c\", \"d\", \"e\"]", PARTS),
             ("could not parse compound identifier from [Ident { value: \"a\" }]", "could not parse compound identifier"),
             ("Cannot coerce Utf8(\"x\") and Int64(5) to Decimal128(10, 2)", "Cannot coerce 'x' and 5 to DECIMAL(10, 2)"),
             ("Arrow error: Divide by zero error", "Divide by zero error"),
