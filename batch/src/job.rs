@@ -25,7 +25,7 @@ use uuid::Uuid;
 use watershed_dialect::compute::{environment, workers};
 use watershed_dialect::stages::{JOB_TASKS_MIN, Stage, as_of_stages, refresh_stages};
 use watershed_dialect::{AsOfJoin, CountsBesideDistinct, as_of_join, plan_materialized_view, session_config, session_state};
-use watershed_lake::{LakeError, Overwrite, TableName, Texts, Warehouse, step};
+use watershed_lake::{LakeError, Overwrite, TableName, Texts, Warehouse, step, with_damage_named};
 
 use crate::as_of::joined;
 use crate::clock::{Clock, SystemClock};
@@ -301,7 +301,7 @@ impl JobRunner {
         let schema = Arc::clone(logical.schema().inner());
         let query = match as_of_join(&view.definition.query)? {
             Some(join) => Computation::AsOf(Box::new(join)),
-            None => Computation::DataFusion(context.execute_logical_plan(logical).await?.create_physical_plan().await?),
+            None => Computation::DataFusion(with_damage_named(context.execute_logical_plan(logical).await?.create_physical_plan().await?)?),
         };
         Ok(Planned { context, query, schema, read })
     }

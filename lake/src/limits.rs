@@ -11,6 +11,9 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait between two tries.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// A scan that has failed over a damaged file looks for the file and column no longer than this.
+pub const DAMAGE_SEARCH_MAX: Duration = Duration::from_secs(30);
+
 /// How many other writers one commit lets pass before it gives up and says that the table is too busy.
 pub const COMMIT_ATTEMPTS: u32 = 200;
 /// Log files fetched at once when a handle is far behind.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::memory::MemoryUse;
+
 /// Of one server, since the process began.
 #[derive(Debug, Default)]
 pub struct ServerCounters {
@@ -49,7 +51,7 @@ impl ServerCounters {
     /// A statement begins.
     pub(crate) fn begin(self: &Arc<Self>, asked: Asked) -> Counted {
         self.running.fetch_add(1, Ordering::Relaxed);
-        Counted { counters: Arc::clone(self), bytes: asked.text_bytes, asked, rows: 0, outcome: None }
+        Counted { counters: Arc::clone(self), bytes: asked.text_bytes, asked, rows: 0, memory: Arc::default(), outcome: None }
     }
 
     /// A connection is there until what is returned is dropped.
@@ -112,6 +114,7 @@ pub(crate) struct Counted {
     asked: Asked,
     bytes: usize,
     rows: u64,
+    memory: Arc<MemoryUse>,
     outcome: Option<bool>,
 }
 
@@ -124,6 +127,11 @@ impl Counted {
     /// Text and values take that.
     pub(crate) fn holds(&mut self, bytes: usize) {
         self.bytes = bytes;
+    }
+
+    /// It takes that of the memory of this process.
+    pub(crate) fn takes(&mut self, memory: Arc<MemoryUse>) {
+        self.memory = memory;
     }
 
     /// Rows are sent.
@@ -164,11 +172,12 @@ impl Drop for Counted {
         let Asked { who, kind, text_hash, text_bytes, since } = &self.asked;
         let (peer, agent, rows) = (who.peer.map(tracing::field::display), &who.agent, self.rows);
         let (text_hash, took_ms) = (format!("{text_hash:016x}"), since.elapsed().as_millis() as u64);
-        // The page asks for its panels every few seconds.
-        if who.door == PANEL {
-            tracing::debug!(door = who.door, peer, agent, kind, text_hash, text_bytes, rows, took_ms, outcome, "statement");
+        let (door, memory_peak_bytes) = (who.door, self.memory.peak_bytes());
+        // The page asks for its panels every few seconds; who types at a prompt knows what they asked.
+        if door == PANEL || door == SHELL {
+            tracing::debug!(door, peer, agent, kind, text_hash, text_bytes, rows, took_ms, memory_peak_bytes, outcome, "statement");
         } else {
-            tracing::info!(door = who.door, peer, agent, kind, text_hash, text_bytes, rows, took_ms, outcome, "statement");
+            tracing::info!(door, peer, agent, kind, text_hash, text_bytes, rows, took_ms, memory_peak_bytes, outcome, "statement");
         }
     }
 }
@@ -177,6 +186,7 @@ impl Drop for Counted {
 pub(crate) const HTTP: &str = "http";
 pub(crate) const PANEL: &str = "panel";
 pub(crate) const FLIGHT: &str = "flight";
+pub(crate) const SHELL: &str = "shell";
 
 /// A connection that is open.
 pub(crate) struct Connected(Arc<ServerCounters>);

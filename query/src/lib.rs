@@ -19,6 +19,7 @@ pub mod flight;
 pub mod http;
 mod json;
 pub mod listen;
+mod memory;
 mod pauses;
 mod pieces;
 mod prepare;

@@ -25,11 +25,12 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use watershed_dialect::compute::environment;
 use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, ViewName, deep, on_deep_stack, one_statement};
-use watershed_lake::{TableName, Warehouse};
+use watershed_lake::{TableName, Warehouse, with_damage_named};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM, asks_for_tables, named};
 use crate::copy::{self, Copying};
 use crate::explain;
+use crate::memory::{self, MemoryUse};
 use crate::pauses::with_pauses;
 use crate::prepare::Prepared;
 use crate::type_names::with_type_names;
@@ -77,6 +78,8 @@ pub struct QueryResult {
     pub stream: SendableRecordBatchStream,
     /// False for statements such as `SET` that have no rows to show.
     pub has_rows: bool,
+    /// What it takes of the memory of this process.
+    pub(crate) memory: Arc<MemoryUse>,
 }
 
 impl QueryResult {
@@ -220,12 +223,13 @@ impl Session {
         };
         let (plan, copying) = copy::aside(plan);
         let frame = self.context.execute_logical_plan(plan).await?;
-        let task = Arc::new(frame.task_ctx());
-        let mut plan = with_pauses(frame.create_physical_plan().await?)?;
+        let (task, memory) = memory::counted(frame.task_ctx());
+        let task = Arc::new(task);
+        let mut plan = with_damage_named(with_pauses(frame.create_physical_plan().await?)?)?;
         if let Some(stages) = stages {
             plan = explain::with_stages(plan, Arc::clone(&task), stages).await?;
         }
-        Ok(Ready { plan, task, has_rows, copying, workers: self.workers.clone() })
+        Ok(Ready { plan, task, memory, has_rows, copying, workers: self.workers.clone() })
     }
 
     /// The columns that a plan with parameters will give, as far as they are known before the parameters are.
@@ -325,6 +329,7 @@ impl Session {
 pub(crate) struct Ready {
     plan: Arc<dyn ExecutionPlan>,
     task: Arc<TaskContext>,
+    memory: Arc<MemoryUse>,
     has_rows: bool,
     /// The file it writes.
     copying: Option<Copying>,
@@ -335,6 +340,11 @@ impl Ready {
     /// The columns of the result.
     pub(crate) fn schema(&self) -> SchemaRef {
         self.plan.schema()
+    }
+
+    /// What it will take of the memory of this process.
+    pub(crate) fn memory(&self) -> Arc<MemoryUse> {
+        Arc::clone(&self.memory)
     }
 
     /// False for statements such as `SET` that have no rows to show.
@@ -356,7 +366,7 @@ impl Ready {
             Some(copying) => copying.finish(stream),
             None => stream,
         };
-        Ok(QueryResult { stream: workers::compute(&self.workers, adapt(stream)), has_rows: self.has_rows })
+        Ok(QueryResult { stream: workers::compute(&self.workers, adapt(stream)), has_rows: self.has_rows, memory: self.memory })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::datasource::MemTable;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use parquet::arrow::ArrowWriter;
 use parquet::data_type::{Int32Type, Int96, Int96Type};
@@ -13,6 +14,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde_json::{Value, json};
+use watershed_lake::with_damage_named;
 
 use crate::compactions::{compact, everything};
 use crate::support::{Random, local, name, number, query, session, stranger};
@@ -414,6 +416,52 @@ async fn what_cannot_be_read_says_its_own_way_out() {
     read(json!({}), json!({"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}), false).await.unwrap();
     read(json!({"delta.columnMapping.mode": "none"}), protocol("columnMapping"), false).await.unwrap();
     read(json!({}), protocol("deletionVectors"), false).await.unwrap();
+}
+
+/// Texts, the last of which is no UTF-8.
+fn no_text(ids: &[i64]) -> Vec<u8> {
+    let mut bytes = BinaryBuilder::new();
+    for row in 0..ids.len() {
+        bytes.append_value(if row + 1 == ids.len() { b"K\xf6ln".as_slice() } else { b"Bonn" });
+    }
+    let bytes = bytes.finish();
+    // SAFETY: nothing but the writer reads the texts, and it copies their bytes.
+    let texts = unsafe { StringArray::new_unchecked(bytes.offsets().clone(), bytes.values().clone(), None) };
+    let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
+    parquet(&RecordBatch::try_from_iter([("id", ids), ("city", Arc::new(texts) as ArrayRef)]).unwrap())
+}
+
+async fn failure(context: &SessionContext, sql: &str) -> String {
+    let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+    let plan = with_damage_named(plan).unwrap();
+    collect(plan, context.task_ctx()).await.unwrap_err().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_decoded_is_named_with_file_and_column() {
+    let (folder, warehouse) = local().await;
+    let mut table = Foreign::new(folder.path(), json!([field("id", "long"), field("city", "string")]), &[], json!({}));
+    let texts = RecordBatch::try_from_iter([
+        ("id", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef),
+        ("city", Arc::new(StringArray::from(vec!["Köln", "Ulm"])) as ArrayRef),
+    ]);
+    table.add(&parquet(&texts.unwrap()), json!({}), None);
+    table.add(&no_text(&[3, 4, 5]), json!({}), None);
+    let context = session(&warehouse);
+    for sql in ["SELECT * FROM t", "SELECT count(*) FROM t WHERE city LIKE 'K%'", "SELECT city FROM t ORDER BY id"] {
+        let error = failure(&context, sql).await;
+        assert!(error.contains("-00000002-") && error.contains("column 'city'") && error.contains("UTF-8"), "{sql}: {error}");
+    }
+    // What is not asked for does no harm.
+    assert_eq!(number(&context, "SELECT sum(id) FROM t").await, 15);
+    // A page that is no page.
+    let mut bytes =
+        parquet(&RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from((0..1000).collect::<Vec<_>>())) as ArrayRef)]).unwrap());
+    let middle = bytes.len() / 4;
+    bytes[4..middle].fill(0xff);
+    table.add(&bytes, json!({}), None);
+    let error = failure(&session(&warehouse), "SELECT sum(id) FROM t").await;
+    assert!(error.contains("-00000003-") && error.contains("column 'id'"), "{error}");
 }
 
 /// A struct, a list of structs and a map of structs that got a field later.

@@ -70,7 +70,7 @@ impl Remote {
         let has_rows = !schema.fields().is_empty();
         let rows = fetch(client, info).await?;
         let rows = rows.map_err(|error| DataFusionError::External(Box::new(error)));
-        Ok(QueryResult { stream: Box::pin(RecordBatchStreamAdapter::new(schema, rows)), has_rows })
+        Ok(QueryResult { stream: Box::pin(RecordBatchStreamAdapter::new(schema, rows)), has_rows, memory: Arc::default() })
     }
 
     /// Every table: schema, name, and whether it is one of `system`.

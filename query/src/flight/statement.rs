@@ -32,8 +32,14 @@ pub(super) async fn plan(session: &Session, text: &str) -> Result<LogicalPlan, Q
 }
 
 /// Promises the result of what is ready to run.
-pub(super) fn promise(queries: &Queries, ready: Ready, counted: Counted, descriptor: FlightDescriptor) -> Result<FlightInfo, QueryError> {
+pub(super) fn promise(
+    queries: &Queries,
+    ready: Ready,
+    mut counted: Counted,
+    descriptor: FlightDescriptor,
+) -> Result<FlightInfo, QueryError> {
     let schema = if ready.has_rows() { edge::schema(&ready.schema()) } else { Arc::new(Schema::empty()) };
+    counted.takes(ready.memory());
     let id = queries.add(ready, Arc::clone(&schema), counted);
     let ticket = wire::packed(&TicketStatementQuery { statement_handle: id.as_bytes().to_vec().into() });
     info(&schema, ticket, descriptor)

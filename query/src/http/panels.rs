@@ -32,7 +32,7 @@ use watershed_lake::{Definitions, Warehouse};
 use super::encode::{Encoder, Format, Numbers};
 use super::problem::Problem;
 use super::{Lake, Site};
-use crate::counters::{self, Asked, Who};
+use crate::counters::{self, Asked, Counted, Who};
 use crate::{QueryError, Session};
 
 /// For how long the rows of a panel are not computed again.
@@ -189,7 +189,7 @@ async fn work(site: Arc<Site>, mut at_work: AtWork) {
         // Whoever looks at the page: what is asked is the project's.
         let asked = Asked::new(Who::new(counters::PANEL, None, None), &at_work.cached.panel.query);
         let mut counted = site.parts.counters.begin(asked);
-        let computed = match timeout(QUERY_TIME_MAX, compute(lake, &at_work.cached.panel)).await {
+        let computed = match timeout(QUERY_TIME_MAX, compute(lake, &at_work.cached.panel, &mut counted)).await {
             Ok(computed) => computed,
             Err(_) => Err(Problem::too_long(QUERY_TIME_MAX.as_secs())),
         };
@@ -244,7 +244,7 @@ fn place(warehouse: &Warehouse) -> String {
     format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
 
-async fn compute(lake: &Lake, panel: &PanelDefinition) -> Result<Bytes, Problem> {
+async fn compute(lake: &Lake, panel: &PanelDefinition, counted: &mut Counted) -> Result<Bytes, Problem> {
     let started = Instant::now();
     let session = lake.session.for_client();
     let result = match session.query(&panel.query).await {
@@ -257,6 +257,7 @@ async fn compute(lake: &Lake, panel: &PanelDefinition) -> Result<Bytes, Problem>
             return Ok(Bytes::from(json!({ "state": "missing", "tables": missing }).to_string()));
         }
     };
+    counted.takes(Arc::clone(&result.memory));
     let schema = result.schema();
     let named = [&panel.x, &panel.y, &panel.series, &panel.size, &panel.label];
     if let Some(unknown) = named.into_iter().flatten().find(|name| schema.column_with_name(name).is_none()) {

@@ -28,9 +28,9 @@ use super::connections::Peer;
 use super::encode::{Encoder, Format, Numbers};
 use super::problem::Problem;
 use super::{HttpLimits, Lake, Site};
-use crate::QueryError;
 use crate::counters::{self, Counted, HTTP, Who};
 use crate::pieces::{PIECE_BYTES_TARGET, pieces};
+use crate::{QueryError, QueryResult};
 
 /// How much of a result is held back.
 const HELD_BACK_BYTES: usize = 256 << 10;
@@ -221,13 +221,14 @@ impl Running {
             only_reads(&asked.sql)?;
             let session = lake.session.for_client();
             let result = timeout_at(deadline, session.query(&asked.sql)).await;
-            let stream = result.map_err(|_| Problem::too_long(limits.query_time_max.as_secs()))??.stream;
-            let encoder = Encoder::new(asked.format, &stream.schema())?;
-            Ok::<_, Problem>((stream, encoder))
+            let result = result.map_err(|_| Problem::too_long(limits.query_time_max.as_secs()))??;
+            let encoder = Encoder::new(asked.format, &result.schema())?;
+            Ok::<_, Problem>((result, encoder))
         };
         let planned = planned.await;
         counted_if_failed(&planned, &mut counted);
-        let (stream, encoder) = planned?;
+        let (QueryResult { stream, memory, .. }, encoder) = planned?;
+        counted.takes(memory);
         let pieces = VecDeque::new();
         let limit = asked.limit;
         Ok(Self { stream, encoder, limits, limit, rows: 0, pieces, deadline, rows_ended: false, ended: false, counted, _slot: slot })

@@ -1,7 +1,10 @@
 //! Where a shell's statements run: in this process, or on a server. The shell knows no other difference.
 
+use std::sync::Arc;
+
 use arrow::datatypes::SchemaRef;
 
+use crate::counters::{Asked, Counted, SHELL, ServerCounters, Who};
 use crate::flight::Remote;
 use crate::{QueryError, QueryResult, Session};
 
@@ -42,6 +45,12 @@ impl Backend {
             Self::Embedded(session) => session.query(text).await,
             Self::Remote(remote) => remote.query(text).await,
         }
+    }
+
+    /// A statement begins; a server counts what it is asked itself.
+    pub(super) fn begin(&self, text: &str) -> Option<Counted> {
+        let Self::Embedded(_) = self else { return None };
+        Some(Arc::<ServerCounters>::default().begin(Asked::new(Who::new(SHELL, None, None), text)))
     }
 
     /// Every table, as of now.

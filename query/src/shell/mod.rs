@@ -297,7 +297,12 @@ impl Shell {
 
 /// Plans and runs `text`, writes what comes. `None` if there was nothing to show.
 async fn show(backend: &Backend, text: &str, look: &Look, file: Option<&mut BufWriter<File>>) -> Result<Option<Written>, OutputError> {
-    let QueryResult { stream, has_rows } = backend.query(text).await?;
+    let mut counted = backend.begin(text);
+    let result = backend.query(text).await;
+    if let Some(counted) = &mut counted {
+        counted.end_if_failed(&result);
+    }
+    let QueryResult { stream, has_rows, memory } = result?;
     let schema = stream.schema();
     let batches = stream.map(|batch| batch.map_err(QueryError::from));
     let written = match file {
@@ -308,6 +313,11 @@ async fn show(backend: &Backend, text: &str, look: &Look, file: Option<&mut BufW
         None if has_rows => output::write(schema, batches, look, &mut BufWriter::new(io::stdout())).await?,
         None => output::write(schema, batches, &Look { format: Format::Json, ..look.clone() }, &mut io::sink()).await?,
     };
+    if let Some(mut counted) = counted {
+        counted.takes(memory);
+        counted.sent(written.rows);
+        counted.end(true);
+    }
     Ok(has_rows.then_some(written))
 }
 
