@@ -1,8 +1,11 @@
-//! Scalar functions beyond DataFusion's, the same in streams, jobs and queries. A stream may replay rows, so all of them give the same value each time.
+//! Scalar functions beyond DataFusion's, and those of its that we mend, the same in streams, jobs and queries. A stream may replay rows, so all of them give the same value each time.
 
+mod date_trunc;
 mod distance_m;
 mod guarded;
 mod s2_cell;
+mod series;
+mod to_timestamp;
 
 use std::sync::Arc;
 
@@ -11,14 +14,18 @@ use arrow::datatypes::Float64Type;
 use datafusion::common::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 
-pub(crate) use guarded::guarded;
+pub(crate) use self::guarded::guarded;
+pub(crate) use self::series::Series;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
-    vec![
+    let mut all = vec![
         Arc::new(ScalarUDF::new_from_impl(distance_m::DistanceM::default())),
         Arc::new(ScalarUDF::new_from_impl(s2_cell::S2Cell::default())),
-    ]
+        Arc::new(ScalarUDF::new_from_impl(date_trunc::DateTrunc::default())),
+    ];
+    all.extend(to_timestamp::ToTimestamp::all().map(|function| Arc::new(ScalarUDF::new_from_impl(function))));
+    all
 }
 
 /// The arguments as columns of one length, and whether all of them were constants.

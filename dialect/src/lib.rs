@@ -35,6 +35,7 @@
 //! | how counts beside distinct ones are computed by all threads | `counts.rs` |
 //! | how errors find their words and places | `diagnose.rs`, `plain.rs`, `nearest.rs`, `locate.rs` |
 
+pub mod civil;
 pub mod compute;
 pub mod deduplicate;
 pub mod definition;

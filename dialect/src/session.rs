@@ -19,7 +19,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::DataType as SqlType;
 
 use crate::deduplicate::{Deduplicate, DeduplicateExec};
-use crate::functions;
+use crate::functions::{self, Series};
 use crate::planning_time::timed_rules;
 use crate::relation::WindowFunctionPlanner;
 use crate::window::{WindowAssign, WindowAssignExec, event_time_type};
@@ -55,7 +55,11 @@ pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) ->
     if let Some(runtime) = runtime {
         builder = builder.with_runtime_env(runtime);
     }
-    builder.build()
+    let mut state = builder.build();
+    for (name, series) in Series::all() {
+        state.register_udtf(name, Arc::new(series));
+    }
+    state
 }
 
 /// Makes `TIMESTAMP` in casts and literals the type that event times have everywhere.

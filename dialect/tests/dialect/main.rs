@@ -14,4 +14,6 @@ mod small_tables;
 mod statements;
 mod streaming;
 mod subqueries;
+mod times;
+mod upstream;
 mod views;

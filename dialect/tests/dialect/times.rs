@@ -1,0 +1,97 @@
+//! Times from texts and numbers, of any year, and the session's time zone.
+
+use watershed_dialect::{plan_streaming, plan_text};
+
+use crate::shared::{lines, rows, session};
+
+#[tokio::test]
+async fn times_are_made_of_columns_of_text_and_numbers() {
+    let ctx = session();
+    let texts = "(VALUES ('2024-05-06'), ('2024-05-06T07:08:09.123456+02:00'), (NULL)) t(s)";
+    for function in ["to_timestamp", "to_timestamp_micros"] {
+        let query = format!("SELECT {function}(s), arrow_typeof({function}(s)) = arrow_typeof(TIMESTAMP '2024-01-01') FROM {texts}");
+        let right = ["2024-05-06T00:00:00Z true", "2024-05-06T05:08:09.123456Z true", "true"];
+        assert_eq!(lines(&ctx, &query).await, right, "{query}");
+    }
+    for (query, right) in [
+        (
+            format!("SELECT to_timestamp_seconds(s), to_timestamp_millis(s) FROM {texts} OFFSET 1 LIMIT 1"),
+            "2024-05-06T05:08:09Z 2024-05-06T05:08:09.123Z",
+        ),
+        ("SELECT to_timestamp('9999-12-31'), to_timestamp('0001-01-01T05:00:00Z')".to_owned(), "9999-12-31T00:00:00Z 0001-01-01T05:00:00Z"),
+        ("SELECT to_timestamp(s, '%d.%m.%Y', '%d/%m/%Y %H:%M') FROM (VALUES ('31.12.9999')) t(s)".to_owned(), "9999-12-31T00:00:00Z"),
+        ("SELECT to_timestamp(s, '%d.%m.%Y', '%d/%m/%Y %H:%M') FROM (VALUES ('01/02/2024 03:04')) t(s)".to_owned(), "2024-02-01T03:04:00Z"),
+        ("SELECT to_timestamp('2024-07-01 12:00 Europe/Berlin', '%Y-%m-%d %H:%M %Z')".to_owned(), "2024-07-01T10:00:00Z"),
+        ("SELECT to_timestamp('2024-07-01 12:00 +0100', '%Y-%m-%d %H:%M %z')".to_owned(), "2024-07-01T11:00:00Z"),
+        ("SELECT to_timestamp(x) FROM (VALUES (1659386157)) t(x)".to_owned(), "2022-08-01T20:35:57Z"),
+        (
+            "SELECT to_timestamp(CAST(1659386157.403862 AS DECIMAL(20, 6))), to_timestamp(1659386157.403862)".to_owned(),
+            "2022-08-01T20:35:57.403862Z 2022-08-01T20:35:57.403862Z",
+        ),
+        (
+            "SELECT to_timestamp_millis(x), to_timestamp_micros(x) FROM (VALUES (1700000000000)) t(x)".to_owned(),
+            "2023-11-14T22:13:20Z 1970-01-20T16:13:20Z",
+        ),
+        ("SELECT to_timestamp(-62135596800), to_timestamp(253402300799)".to_owned(), "0001-01-01T00:00:00Z 9999-12-31T23:59:59Z"),
+        (
+            "SELECT to_timestamp(DATE '2024-05-06'), to_timestamp(TIMESTAMP '2024-05-06 01:02:03'), to_timestamp(NULL)".to_owned(),
+            "2024-05-06T00:00:00Z 2024-05-06T01:02:03Z",
+        ),
+    ] {
+        assert_eq!(lines(&ctx, &query).await, [right], "{query}");
+    }
+    for (query, said) in [
+        ("SELECT to_timestamp(x) FROM (VALUES (9223372036854775807)) t(x)", "is no time"),
+        ("SELECT to_timestamp(x) FROM (VALUES (CAST('NaN' AS DOUBLE))) t(x)", "is no time"),
+        ("SELECT to_timestamp(s) FROM (VALUES ('yesterday')) t(s)", "'yesterday' cannot be read as RFC 3339"),
+        ("SELECT to_timestamp(s, '%Y') FROM (VALUES ('x')) t(s)", "'x' cannot be read with the format '%Y'"),
+        ("SELECT to_timestamp(true)", "does not take BOOLEAN"),
+    ] {
+        let failed = match plan_text(&ctx, query).await {
+            Ok(plan) => ctx.execute_logical_plan(plan).await.unwrap().collect().await.unwrap_err().strip_backtrace(),
+            Err(error) => error.to_string(),
+        };
+        assert!(failed.contains(said), "{query}: {failed}");
+    }
+    let query = "SELECT to_timestamp(concat(city, 'T00:00:00Z')) AS at FROM rides";
+    plan_streaming(&ctx.state(), query).await.unwrap_or_else(|e| panic!("{}", e.render(query, None)));
+}
+
+#[tokio::test]
+async fn dates_of_any_year_are_cut_to_units() {
+    let ctx = session();
+    let query = "SELECT date_trunc('day', t), date_trunc('week', t), date_trunc('month', t), date_trunc('quarter', t), date_trunc('year', t)
+                 FROM (VALUES (TIMESTAMP '0001-05-06 05:00:00'), (TIMESTAMP '9999-12-31 23:59:59'), (TIMESTAMP '1969-12-31 23:00:00')) AS v(t)";
+    let right = [
+        "0001-05-06T00:00:00Z 0001-04-30T00:00:00Z 0001-05-01T00:00:00Z 0001-04-01T00:00:00Z 0001-01-01T00:00:00Z",
+        "9999-12-31T00:00:00Z 9999-12-27T00:00:00Z 9999-12-01T00:00:00Z 9999-10-01T00:00:00Z 9999-01-01T00:00:00Z",
+        "1969-12-31T00:00:00Z 1969-12-29T00:00:00Z 1969-12-01T00:00:00Z 1969-10-01T00:00:00Z 1969-01-01T00:00:00Z",
+    ];
+    assert_eq!(lines(&ctx, query).await, right);
+    assert_eq!(
+        lines(&ctx, "SELECT date_trunc('hour', TIMESTAMP '0001-01-01 05:06:07'), date_trunc('minute', '2024-05-06T07:08:09')").await,
+        ["0001-01-01T05:00:00Z 2024-05-06T07:08:00"]
+    );
+    let zoned = "SELECT date_trunc('day', TIMESTAMP '2024-05-06 23:00:00' AT TIME ZONE 'Europe/Berlin')";
+    assert_eq!(lines(&ctx, zoned).await, ["2024-05-07T00:00:00+02:00"]);
+    let plan = plan_text(&ctx, "SELECT date_trunc('fortnight', t) FROM (VALUES (TIMESTAMP '2024-05-06')) AS v(t)").await.unwrap();
+    assert!(ctx.execute_logical_plan(plan).await.unwrap().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn a_series_of_times_is_one_of_timestamps() {
+    let ctx = session();
+    for (function, last) in [("generate_series", true), ("range", false)] {
+        let query = format!(
+            "SELECT value, arrow_typeof(value) = arrow_typeof(TIMESTAMP '2024-01-01')
+             FROM {function}(TIMESTAMP '2024-01-01', TIMESTAMP '2024-01-02', INTERVAL '12 hours') ORDER BY value"
+        );
+        let mut right = vec!["2024-01-01T00:00:00Z true", "2024-01-01T12:00:00Z true"];
+        right.extend(last.then_some("2024-01-02T00:00:00Z true"));
+        assert_eq!(lines(&ctx, &query).await, right, "{query}");
+    }
+    assert_eq!(lines(&ctx, "SELECT max(value) FROM generate_series(1, 3)").await, ["3"]);
+    let far = "SELECT * FROM generate_series(TIMESTAMP '9999-01-01', TIMESTAMP '9999-01-02', INTERVAL '1 hour')";
+    let error = rows(&ctx, far).await.unwrap_err();
+    assert!(error.to_string().contains("a series of times cannot reach"), "{error}");
+}

@@ -1,0 +1,34 @@
+//! Faults of DataFusion that we guard against, as it has them: a test that fails here says that one is mended, and its guard can go.
+//! `docs/upstream.md` lists them.
+
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::error::Result;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+/// What DataFusion itself gives, cells joined by spaces.
+async fn theirs(query: &str) -> Result<String> {
+    let mut config = SessionConfig::new();
+    config.options_mut().execution.time_zone = Some("UTC".into());
+    let batches = SessionContext::new_with_config(config).sql(query).await?.collect().await?;
+    let table = pretty_format_batches(&batches)?.to_string();
+    let body = table.lines().skip(3).filter(|line| line.starts_with('|'));
+    let cells = body.map(|line| line.split('|').map(str::trim).filter(|c| !c.is_empty()).collect::<Vec<_>>().join(" "));
+    Ok(cells.collect::<Vec<_>>().join("; "))
+}
+
+#[tokio::test]
+async fn times_of_text_and_far_years_fail() {
+    assert!(theirs("SELECT to_timestamp(s) FROM (VALUES ('2024-05-06')) t(s)").await.is_err());
+    assert!(theirs("SELECT to_timestamp('9999-12-31')").await.is_err());
+    let far = "SELECT date_trunc('month', arrow_cast('0001-01-01T05:00:00', 'Timestamp(Microsecond, None)'))";
+    assert!(theirs(far).await.is_err());
+    let series = "SELECT * FROM generate_series(arrow_cast('2024-01-01', 'Timestamp(Microsecond, None)'), \
+                  arrow_cast('2024-01-02', 'Timestamp(Microsecond, None)'), INTERVAL '12 hours')";
+    assert!(theirs(series).await.is_err());
+}
+
+#[tokio::test]
+async fn date_bin_cuts_at_midnight_utc() {
+    let query = "SELECT date_bin(INTERVAL '1 day', to_timestamp(1720000000) AT TIME ZONE 'Europe/Berlin')";
+    assert!(theirs(query).await.unwrap().contains("T02:00:00"));
+}
