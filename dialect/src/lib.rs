@@ -83,6 +83,7 @@ mod storable;
 mod streamable;
 mod subquery;
 mod syntax;
+mod time_zone;
 mod using;
 mod violations;
 

@@ -29,6 +29,7 @@ use crate::multiset::with_rows_counted;
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
 use crate::subquery::with_subqueries_joined;
+use crate::time_zone;
 use crate::{MaterializedViewDefinition, SourceTable, SqlError, Statement, StatementKind, StreamingTableDefinition, ignored, parse};
 
 /// Plans a query or command for batch. Places in errors count from the start of the text that the statement was parsed from.
@@ -41,6 +42,9 @@ pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<Logical
 async fn plan_statement(ctx: &SessionContext, statement: &Statement) -> Result<LogicalPlan, SqlError> {
     match &statement.kind {
         StatementKind::Other(parsed) => {
+            if time_zone::check(parsed).map_err(|e| e.at(statement.line, statement.column))? {
+                return Box::pin(plan_text(ctx, time_zone::STAY)).await;
+            }
             let excerpt = Excerpt { text: &statement.text, line: statement.line, column: statement.column };
             let mut parsed = parsed.clone();
             with_headings(&mut parsed);

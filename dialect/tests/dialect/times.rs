@@ -95,3 +95,19 @@ async fn a_series_of_times_is_one_of_timestamps() {
     let error = rows(&ctx, far).await.unwrap_err();
     assert!(error.to_string().contains("a series of times cannot reach"), "{error}");
 }
+
+#[tokio::test]
+async fn a_session_stays_in_utc() {
+    let ctx = session();
+    for zone in ["SET TIME ZONE 'Europe/Berlin'", "SET timezone = 'Europe/Berlin'", "SET datafusion.execution.time_zone = 'Europe/Berlin'"]
+    {
+        let error = plan_text(&ctx, zone).await.unwrap_err();
+        assert_eq!(error.message, "a session's times are UTC, and cannot be those of Europe/Berlin", "{zone}");
+        assert!(error.hint.unwrap().contains("AT TIME ZONE 'Europe/Berlin'"));
+    }
+    for zone in ["SET TIME ZONE 'UTC'", "SET timezone = '+00:00'", "RESET datafusion.execution.time_zone"] {
+        let plan = plan_text(&ctx, zone).await.unwrap_or_else(|e| panic!("{zone}: {e}"));
+        ctx.execute_logical_plan(plan).await.unwrap();
+        assert_eq!(lines(&ctx, "SELECT TIMESTAMP '2024-05-06' = to_timestamp('2024-05-06')").await, ["true"], "{zone}");
+    }
+}
