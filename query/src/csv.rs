@@ -7,6 +7,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::json;
+use crate::printable::printable;
 
 /// The header's line.
 pub(crate) fn head(schema: &Schema) -> String {
@@ -16,6 +17,7 @@ pub(crate) fn head(schema: &Schema) -> String {
 
 /// The lines of a batch.
 pub(crate) fn lines(batch: &RecordBatch) -> Result<String, ArrowError> {
+    let batch = &printable(batch)?;
     let options = FormatOptions::new();
     let formats: Result<Vec<_>, _> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options)).collect();
     let formats = formats?;

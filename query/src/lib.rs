@@ -23,6 +23,7 @@ mod memory;
 mod pauses;
 mod pieces;
 mod prepare;
+mod printable;
 mod session;
 mod settings;
 pub mod shell;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::exact::ExactNumbers;
 use super::problem::Problem;
 use crate::json::name_twice;
+use crate::printable::printable;
 use crate::{QueryError, csv};
 
 /// How rows are written.
@@ -72,7 +73,7 @@ impl Encoder {
     /// The bytes of some rows.
     pub(super) fn rows(&mut self, batch: &RecordBatch) -> Result<Bytes, QueryError> {
         let written = match self {
-            Self::Json(writer) => writer.write(batch).map(|()| std::mem::take(writer.get_mut())),
+            Self::Json(writer) => printable(batch).and_then(|batch| writer.write(&batch)).map(|()| std::mem::take(writer.get_mut())),
             Self::Csv(head) => csv::lines(batch).map(|lines| (head.take().unwrap_or_default() + &lines).into_bytes()),
         };
         written.map(Bytes::from).map_err(failed)

@@ -15,6 +15,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::{Stream, StreamExt};
 
 use super::table::{self, Cell, Column, Layout, Style};
+use crate::printable::printable;
 use crate::{QueryError, csv, json};
 
 /// Rows that decide the column widths of a table without a limit.
@@ -321,7 +322,7 @@ where
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-        writer.write(&batch).and_then(|()| writer.finish()).map_err(failed)?;
+        printable(&batch).and_then(|batch| writer.write(&batch)).and_then(|()| writer.finish()).map_err(failed)?;
         out.write_all(&writer.into_inner())?;
         out.flush()?;
         rows += batch.num_rows();
@@ -349,6 +350,7 @@ pub fn columns(schema: &SchemaRef) -> Vec<Column> {
 
 /// Values of a batch as a person reads them.
 pub fn cells(batch: &RecordBatch) -> Result<Vec<Vec<Cell>>, OutputError> {
+    let batch = &printable(batch).map_err(failed)?;
     let options = FormatOptions::new()
         .with_null("NULL")
         .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
