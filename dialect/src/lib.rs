@@ -26,6 +26,7 @@
 //! | which of repeated rows is kept | `deduplicate.rs` |
 //! | which rows a frame of OVER reaches | `over.rs` |
 //! | how facts are joined with features as of their times | `as_of.rs` |
+//! | which numbers are computed otherwise than DataFusion does | `numbers/` |
 //! | which scalar functions there are beside DataFusion's | `functions.rs`, a file each |
 //! | which forms of SQL are rewritten before they are planned | `forms.rs`, `using.rs` |
 //! | how subqueries become joins | `subquery.rs`, `dependent.rs`, `one_value.rs` |
@@ -67,6 +68,7 @@ mod interval;
 mod locate;
 mod multiset;
 mod nearest;
+mod numbers;
 mod one_value;
 mod options;
 mod parameter;

@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::DataType as SqlType;
 
 use crate::deduplicate::{Deduplicate, DeduplicateExec};
 use crate::functions::{self, Series};
+use crate::numbers;
 use crate::planning_time::timed_rules;
 use crate::relation::WindowFunctionPlanner;
 use crate::window::{WindowAssign, WindowAssignExec, event_time_type};
@@ -37,7 +38,8 @@ pub fn session_config() -> SessionConfig {
     config
 }
 
-/// A session with DataFusion's functions and ours: those of geography, window table functions, and `TIMESTAMP` as microseconds in UTC.
+/// A session with DataFusion's functions and ours: those of geography, window table functions, sums that do not overflow in silence, and
+/// `TIMESTAMP` as microseconds in UTC.
 pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) -> SessionState {
     let mut builder = SessionStateBuilder::new_with_default_features()
         .with_config(config)
@@ -52,6 +54,7 @@ pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) ->
         }
     }
     known.extend(functions::all());
+    builder.aggregate_functions().get_or_insert_default().extend(numbers::aggregates());
     if let Some(runtime) = runtime {
         builder = builder.with_runtime_env(runtime);
     }

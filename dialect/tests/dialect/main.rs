@@ -6,6 +6,7 @@ mod errors;
 mod forms;
 mod functions;
 mod grown;
+mod numbers;
 mod operators;
 mod panels;
 mod project;

@@ -17,6 +17,20 @@ async fn theirs(query: &str) -> Result<String> {
 }
 
 #[tokio::test]
+async fn the_greatest_of_a_group_depends_on_the_order_of_nan() {
+    let query = |rows: &str| format!("SELECT max(d) FROM (SELECT 1 AS k, CAST(s AS DOUBLE) AS d FROM (VALUES {rows}) t(s)) GROUP BY k");
+    assert_eq!(theirs(&query("('NaN'), ('2')")).await.unwrap(), "2.0");
+    assert_eq!(theirs(&query("('2'), ('NaN')")).await.unwrap(), "NaN");
+}
+
+#[tokio::test]
+async fn a_nan_stays_in_the_sum_of_a_frame_it_has_left() {
+    let query = "SELECT sum(d) OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
+                 FROM (VALUES (1, CAST('NaN' AS DOUBLE)), (2, 1.0), (3, 1.0)) t(i, d) ORDER BY i OFFSET 2";
+    assert_eq!(theirs(query).await.unwrap(), "NaN");
+}
+
+#[tokio::test]
 async fn times_of_text_and_far_years_fail() {
     assert!(theirs("SELECT to_timestamp(s) FROM (VALUES ('2024-05-06')) t(s)").await.is_err());
     assert!(theirs("SELECT to_timestamp('9999-12-31')").await.is_err());

@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{Int32Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{Int32Type, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use datafusion::error::DataFusionError;
 
-use super::aggregate_partial::window_fields;
+use super::aggregate_partial::state_schema;
 use super::group_table::{GroupSpec, GroupTable};
 use crate::StreamError;
 use crate::fault::{Refused, RowFault};
@@ -228,9 +228,7 @@ impl Operator for AggregateFinal {
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
-        let mut fields = window_fields();
-        fields.extend(self.groups.state_fields()?);
-        let schema: SchemaRef = Schema::new(fields).into();
+        let schema = state_schema(&self.groups)?;
         for (segment, batch) in state.segments {
             let batch = fit(self.name(), &segment, &batch, &schema)?;
             // A segment holds the partials of several slots behind one another; each goes back on its own.

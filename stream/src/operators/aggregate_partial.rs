@@ -51,6 +51,13 @@ pub fn window_fields() -> Vec<FieldRef> {
     ]
 }
 
+/// `(window_start, window_end, __slot, keys…, partial states…)`.
+pub fn state_schema(groups: &GroupSpec) -> Result<SchemaRef, StreamError> {
+    let mut fields = window_fields();
+    fields.extend(groups.state_fields()?);
+    Ok(Schema::new(fields).into())
+}
+
 /// Window bounds and slot; ordered so that windows close from the front.
 type WindowSlot = (i64, i64, i32);
 
@@ -67,9 +74,7 @@ pub struct AggregatePartial {
 impl AggregatePartial {
     /// An operator with no open window.
     pub fn new(spec: AggregatePartialSpec) -> Result<Self, StreamError> {
-        let mut fields = window_fields();
-        fields.extend(spec.groups.state_fields()?);
-        let schema = Schema::new(fields).into();
+        let schema = state_schema(&spec.groups)?;
         Ok(Self { spec, schema, windows: BTreeMap::new(), changed: BTreeSet::new(), closed: BTreeSet::new() })
     }
 

@@ -4,7 +4,7 @@
 //! Rows must come in event-time order, all rows of one time in one batch, as [`super::in_order`] hands them on: then a row's peers are there with it.
 //!
 //! State: the history, a row's time and what keys, arguments and filters read of it, in segments `h/<number of first row>`. A row is forgotten once the
-//! watermark has left it behind by the longest frame, and up to an eighth of that later. Accumulators are not state: they are made of these rows again.
+//! watermark has left it behind by the longest frame, or up to an eighth of that later. Accumulators are not state: they are made of these rows again.
 //!
 //! ```text
 //! 10:00:00  card_1  5.00   →  1 payment,   5.00 within a minute
@@ -277,9 +277,6 @@ impl Operator for Over {
                 for (row, &time_us) in times.iter().enumerate() {
                     index.push(keys.of(row), time_us, first + row as u64);
                 }
-            }
-            for frames in index.frames.values_mut() {
-                frames.settle(&index.spec.functions, &self.history)?;
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
@@ -20,7 +21,8 @@ use super::expect::{Expect, ExpectSpec};
 use super::group_table::{Aggregate, GroupSpec};
 use super::late::{Deadline, Late};
 use crate::hidden;
-use crate::operator::{Chain, Operator, Output};
+use crate::operator::{Chain, Operator, Output, StateSnapshot};
+use crate::watermark::Watermark;
 
 fn event_fields() -> Vec<Field> {
     vec![
@@ -128,6 +130,45 @@ fn partials_merge_in_partition_order_whoever_closes_first() {
     let expected = "3: 1970-01-01T00:00:10Z|rome|0.30000000000000004|0.1";
     check(|| windowed_sum(TUMBLE_10_S, true), &first, expected);
     check(|| windowed_sum(TUMBLE_10_S, true), &second, expected);
+}
+
+/// Sums of BIGINT were kept as such before they were kept wide.
+#[test]
+fn sums_that_an_earlier_version_kept_go_on() {
+    let input = hidden::with_hidden(&Schema::new(
+        [vec![Field::new("n", DataType::Int64, true)], window_fields().iter().map(|field| field.as_ref().clone()).collect()].concat(),
+    ));
+    let sum = session_state(session_config(), None).aggregate_functions()["sum"].clone();
+    let number = vec![col("n", &input).expect("n is a column") as Arc<dyn PhysicalExpr>];
+    let sum = AggregateExprBuilder::new(sum, number).schema(input.clone()).alias("sum").build().expect("sum is an aggregate");
+    let groups = Arc::new(GroupSpec { keys: vec![], aggregates: vec![Aggregate { function: Arc::new(sum), filter: None }] });
+    let kept = |value: i64| {
+        let time = |us| Arc::new(TimestampMicrosecondArray::from(vec![us]).with_timezone("UTC")) as ArrayRef;
+        let columns: [(&str, ArrayRef); 4] = [
+            ("window_start", time(0)),
+            ("window_end", time(10_000_000)),
+            ("__slot", Arc::new(Int32Array::from(vec![0]))),
+            ("state_0_0", Arc::new(Int64Array::from(vec![value]))),
+        ];
+        StateSnapshot { segments: vec![("0-10000000".to_owned(), RecordBatch::try_from_iter(columns).expect("a batch"))] }
+    };
+    let spec = AggregatePartialSpec { window_start: 1, window_end: 2, keys: vec![], groups: groups.clone(), slot_per_partition: false };
+    let mut partial = AggregatePartial::new(spec).expect("sums have states");
+    partial.restore(kept(i64::MAX)).expect("it is taken back");
+    let result = Schema::new(vec![Field::new("sum", DataType::Int64, true)]);
+    let mut last = AggregateFinal::new(groups, vec![Part::Result(0)], result.into());
+    last.restore(kept(-5)).expect("it is taken back");
+    let closed = Watermark { input: 0, input_us: 10_000_000, merged_us: 10_000_000 };
+    let mut partials = Output::default();
+    partial.on_watermark(closed, &mut partials).expect("the window closes");
+    let mut results = Output::default();
+    for rows in partials.rows {
+        last.process(rows, &mut results).expect("it is taken");
+    }
+    // Both kinds stand in one segment.
+    assert_eq!(last.snapshot().expect("a snapshot").upserts.len(), 1);
+    last.on_watermark(closed, &mut results).expect("the window closes");
+    assert_eq!(results.rows[0].column(0).as_ref(), &Int64Array::from(vec![i64::MAX - 5]));
 }
 
 #[test]

@@ -13,7 +13,6 @@ use watershed_dialect::over::{Frame, call};
 
 use super::{Builder, Hold, computed};
 use crate::StreamError;
-use crate::operators::group_table::Aggregate;
 use crate::operators::in_order::InOrder;
 use crate::operators::late::Deadline;
 use crate::operators::over::frames::{Argument, Function, Kind};
@@ -87,14 +86,10 @@ impl Builder<'_> {
             _ => return Err(unsupported()),
         }
         let aggregate = lowered.as_any().downcast_ref::<SlidingAggregateWindowExpr>().map(|sliding| sliding.get_aggregate_expr().clone());
-        let (kind, depends_on_order) = match (aggregate, call.fun.name()) {
-            (Some(function), _) => {
-                let function = Arc::new(function);
-                let depends = Aggregate { function: function.clone(), filter: None }.depends_on_order();
-                (Kind::Aggregate(function), depends)
-            }
-            (None, "first_value") => (Kind::FirstValue, false),
-            (None, "last_value") => (Kind::LastValue, false),
+        let kind = match (aggregate, call.fun.name()) {
+            (Some(function), _) => Kind::Aggregate(Arc::new(function)),
+            (None, "first_value") => Kind::FirstValue,
+            (None, "last_value") => Kind::LastValue,
             (None, _) => return Err(unsupported()),
         };
         let arguments = lowered.expressions().iter().map(|argument| parts.argument(argument)).collect::<Result<_, _>>()?;
@@ -103,7 +98,7 @@ impl Builder<'_> {
             None => None,
         };
         let frame = Frame::of(&call.params.window_frame)?;
-        let function = Function { kind, arguments, filter, frame, field, depends_on_order };
+        let function = Function { kind, arguments, filter, frame, field };
         parts.add(lowered.partition_by(), function, result)?;
         Ok(expr.clone().unalias().schema_name().to_string())
     }

@@ -1,10 +1,8 @@
 //! The rows of one key that frames may still reach, and the results over them.
 //!
 //! A small frame is computed from its rows each time. For a large one an accumulator is kept that new rows enter and old ones leave, so a row costs
-//! the same however long the frame is. The accumulators are DataFusion's own for sliding frames.
-//!
-//! Sums of floating-point numbers differ in their last digits with what has entered and left before, so their accumulators are made anew
-//! from time to time, at times of the rows themselves: a restart that does the same comes to the same digits.
+//! the same however long the frame is. What it gives does not depend on what has entered and left before: those of floating-point numbers keep
+//! exact sums. So a restart comes to the same digits, and so does a query.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,8 +19,6 @@ use crate::StreamError;
 
 /// Frames of up to so many rows are computed anew: for most keys of most streams, which then need no accumulator.
 const SMALL_ROWS: usize = 16;
-/// How often in the length of a frame an accumulator that depends on the order of rows is made anew.
-const RENEWALS: i64 = 8;
 
 /// What is computed over a frame.
 #[derive(Debug, Clone)]
@@ -57,19 +53,12 @@ pub struct Function {
     pub frame: Frame,
     /// Name and type of the result.
     pub field: FieldRef,
-    /// Whether the result can differ with the order in which rows enter and leave.
-    pub depends_on_order: bool,
 }
 
 impl Function {
     /// How far back rows are needed, in microseconds.
     pub fn keep_us(&self) -> i64 {
-        // An accumulator that is renewed depends on all rows since then, and those that its frame reached back to then.
-        self.frame.from_us.saturating_add(self.renewal_us().unwrap_or(0))
-    }
-
-    fn renewal_us(&self) -> Option<i64> {
-        self.depends_on_order.then_some((self.frame.from_us / RENEWALS).max(1))
+        self.frame.from_us
     }
 
     fn data_type(&self) -> &DataType {
@@ -108,8 +97,6 @@ struct Sliding {
     accumulator: Box<dyn Accumulator>,
     start: u64,
     end: u64,
-    /// When it was made, in units of [`Function::renewal_us`].
-    made: i64,
 }
 
 /// See the module documentation.
@@ -157,11 +144,10 @@ impl Frames {
             }
             Kind::Aggregate(aggregate) => {
                 let (start, end) = (self.forgotten + start as u64, self.forgotten + end as u64);
-                let made = function.renewal_us().map_or(0, |us| now_us.div_euclid(us));
-                let kept = self.sliding.get_mut(place).and_then(Option::take).filter(|s| s.made == made && s.end > start);
+                let kept = self.sliding.get_mut(place).and_then(Option::take).filter(|s| s.end > start);
                 let mut sliding = match kept {
                     Some(sliding) => sliding,
-                    None => Box::new(Sliding { accumulator: aggregate.create_sliding_accumulator()?, start, end: start, made }),
+                    None => Box::new(Sliding { accumulator: aggregate.create_sliding_accumulator()?, start, end: start }),
                 };
                 self.slide(&mut sliding, function, start, end, history)?;
                 let result = sliding.accumulator.evaluate()?;
@@ -217,23 +203,6 @@ impl Frames {
         self.forgotten = kept;
         if self.rows.capacity() > 4 * self.rows.len().max(4) {
             self.rows.shrink_to(2 * self.rows.len());
-        }
-        Ok(())
-    }
-
-    /// Brings accumulators that depend on their past back to where they were after the newest row. For frames that were restored.
-    pub fn settle(&mut self, functions: &[Function], history: &History) -> Result<(), StreamError> {
-        let Some(&(newest_us, _)) = self.rows.back() else { return Ok(()) };
-        for (place, function) in functions.iter().enumerate() {
-            let Some(renewal_us) = function.renewal_us() else { continue };
-            let made = newest_us.div_euclid(renewal_us);
-            let mut times: Vec<i64> =
-                self.rows.iter().rev().map(|(time_us, _)| *time_us).take_while(|time_us| time_us.div_euclid(renewal_us) == made).collect();
-            times.dedup();
-            for time_us in times.into_iter().rev() {
-                // One that fails has no accumulator, before the restart as after it.
-                let _ = self.evaluate(function, place, time_us, history);
-            }
         }
         Ok(())
     }

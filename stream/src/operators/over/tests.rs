@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::functions_aggregate::count::count_udaf;
-use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{Column, col};
 use watershed_dialect::over::Frame;
 use watershed_dialect::window::event_time_type;
+use watershed_dialect::{session_config, session_state};
 
 use super::frames::{Argument, Function, Kind};
 use super::{Over, OverSpec, WindowSpec};
@@ -38,8 +38,12 @@ fn events() -> SchemaRef {
 
 fn function(kind: Kind, value: usize, frame: Frame, data_type: DataType) -> Function {
     let field = Arc::new(Field::new("result", data_type, true));
-    let depends_on_order = matches!(&kind, Kind::Aggregate(f) if f.fun().name() == "sum");
-    Function { kind, arguments: vec![Argument::Value(value)], filter: None, frame, field, depends_on_order }
+    Function { kind, arguments: vec![Argument::Value(value)], filter: None, frame, field }
+}
+
+/// As sessions have it.
+fn sum() -> Arc<AggregateUDF> {
+    session_state(session_config(), None).aggregate_functions()["sum"].clone()
 }
 
 fn aggregate(udaf: Arc<AggregateUDF>, column: &str, distinct: bool) -> Kind {
@@ -77,13 +81,13 @@ fn back(seconds: i64) -> Frame {
 #[test]
 fn rows_leave_in_event_time_order_with_their_peers_counted() {
     let count = function(aggregate(count_udaf(), "fare", false), FARE, back(10), DataType::Int64);
-    let sum = function(aggregate(sum_udaf(), "fare", false), FARE, back(10), DataType::Float64);
+    let sum = function(aggregate(sum(), "fare", false), FARE, back(10), DataType::Float64);
     check(
         || over(&[(vec![CITY], vec![count.clone(), sum.clone()])]),
         &[
             Step::Rows(events(), "1970-01-01T00:00:12Z,rome,4,1,7,-1\n1970-01-01T00:00:01Z,rome,1,1,8,-1\n1970-01-01T00:00:02Z,,16,1,9,-1"),
-            // 12 s itself may still come: its peers wait for one another.
-            Step::Watermark(0, 12, 12),
+            // 11 s itself may still come: peers wait for one another.
+            Step::Watermark(0, 11, 11),
             Step::Rows(events(), "1970-01-01T00:00:12Z,rome,2,0,3,0\n1970-01-01T00:00:11Z,rome,,0,4,0\n1970-01-01T00:00:12Z,,8,0,5,0"),
             Step::Watermark(0, 13, 13),
         ],
@@ -98,7 +102,7 @@ fn rows_leave_in_event_time_order_with_their_peers_counted() {
 
 #[test]
 fn several_keys_and_frames_stand_side_by_side() {
-    let total = function(aggregate(sum_udaf(), "fare", false), FARE, back(4), DataType::Float64);
+    let total = function(aggregate(sum(), "fare", false), FARE, back(4), DataType::Float64);
     let cities = function(aggregate(count_udaf(), "city", true), CITY, back(100), DataType::Int64);
     let before = Frame { from_us: 5 * SECOND_US, to_us: 1 };
     let previous = function(Kind::LastValue, FARE, before, DataType::Float64);
@@ -135,7 +139,7 @@ fn sums_of_fractions_are_the_same_to_the_last_digit_after_restarts() {
         script.push(Step::Rows(events(), rows.leak()));
         script.push(Step::Watermark(0, second as i64, second as i64));
     }
-    let sum = function(aggregate(sum_udaf(), "fare", false), FARE, back(16), DataType::Float64);
+    let sum = function(aggregate(sum(), "fare", false), FARE, back(16), DataType::Float64);
     let make = || over(&[(vec![CITY], vec![sum.clone()])]);
     let plain = run(&make, &script, false);
     assert_eq!(plain.len(), 59 * 4);

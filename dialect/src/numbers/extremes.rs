@@ -1,0 +1,124 @@
+//! `min` and `max` of floats: every NaN is above all numbers, and -0.0 below 0.0, in whichever order the rows come.
+//!
+//! DataFusion's accumulators for groups compare as IEEE 754 does, where a NaN is neither above nor below. Its other ones take the total
+//! order, in which a NaN that a division made (its sign is set on x86) is below all numbers.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::{Accumulator, GroupsAccumulator};
+use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
+
+/// Which of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Extreme {
+    Min,
+    Max,
+}
+
+impl Extreme {
+    /// How a value compares that takes the place of another.
+    fn better(self) -> Ordering {
+        match self {
+            Extreme::Min => Ordering::Less,
+            Extreme::Max => Ordering::Greater,
+        }
+    }
+}
+
+/// One a group; `None` if the values are no floats.
+pub(super) fn groups_accumulator(extreme: Extreme, data_type: &DataType) -> Option<Box<dyn GroupsAccumulator>> {
+    let better = extreme.better();
+    // The first value of a group takes the place of what it starts with, or is equal to it.
+    Some(match (data_type, extreme) {
+        (DataType::Float64, Extreme::Max) => floats::<Float64Type>(data_type, better, f64::NEG_INFINITY, order_f64),
+        (DataType::Float64, Extreme::Min) => floats::<Float64Type>(data_type, better, f64::NAN, order_f64),
+        (DataType::Float32, Extreme::Max) => floats::<Float32Type>(data_type, better, f32::NEG_INFINITY, order_f32),
+        (DataType::Float32, Extreme::Min) => floats::<Float32Type>(data_type, better, f32::NAN, order_f32),
+        _ => return None,
+    })
+}
+
+fn floats<T: ArrowPrimitiveType + Send>(
+    data_type: &DataType,
+    better: Ordering,
+    start: T::Native,
+    order: impl Fn(T::Native, T::Native) -> Ordering + Send + Sync + 'static,
+) -> Box<dyn GroupsAccumulator> {
+    let accumulator = PrimitiveGroupsAccumulator::<T, _>::new(data_type, move |best, value| {
+        if order(value, *best) == better {
+            *best = value;
+        }
+    });
+    Box::new(accumulator.with_starting_value(start))
+}
+
+fn order_f64(a: f64, b: f64) -> Ordering {
+    match a.partial_cmp(&b) {
+        Some(order @ (Ordering::Less | Ordering::Greater)) => order,
+        _ => one_nan_f64(a).total_cmp(&one_nan_f64(b)),
+    }
+}
+
+fn order_f32(a: f32, b: f32) -> Ordering {
+    match a.partial_cmp(&b) {
+        Some(order @ (Ordering::Less | Ordering::Greater)) => order,
+        _ => one_nan_f32(a).total_cmp(&one_nan_f32(b)),
+    }
+}
+
+fn one_nan_f64(value: f64) -> f64 {
+    if value.is_nan() { f64::NAN } else { value }
+}
+
+fn one_nan_f32(value: f32) -> f32 {
+    if value.is_nan() { f32::NAN } else { value }
+}
+
+/// DataFusion's accumulator over floats in which all NaN are one.
+#[derive(Debug)]
+pub(super) struct OneNan(pub(super) Box<dyn Accumulator>);
+
+fn one_nan(columns: &[ArrayRef]) -> Vec<ArrayRef> {
+    let of = |column: &ArrayRef| -> ArrayRef {
+        match column.data_type() {
+            DataType::Float64 => Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(one_nan_f64)),
+            DataType::Float32 => Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one_nan_f32)),
+            _ => column.clone(),
+        }
+    };
+    columns.iter().map(of).collect()
+}
+
+impl Accumulator for OneNan {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.0.update_batch(&one_nan(values))
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.0.retract_batch(&one_nan(values))
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        self.0.supports_retract_batch()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.0.merge_batch(&one_nan(states))
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.0.state()
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        self.0.evaluate()
+    }
+
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+}

@@ -1,0 +1,235 @@
+//! Numbers that are right, or an error: what is computed otherwise than DataFusion does, the same in streams, jobs and queries.
+//!
+//! | what | file |
+//! |---|---|
+//! | sums that do not fit their type are errors, whatever the order of rows | `sum.rs` |
+//! | averages of decimals that do not fit say so | `average.rs` |
+//! | `min` and `max` with NaN and -0.0 | `extremes.rs` |
+//! | sums, averages and spreads over frames that move | `frames.rs`, `exact.rs` |
+
+mod average;
+mod exact;
+mod extremes;
+mod frames;
+mod sum;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::functions_aggregate::{average as averages, min_max, stddev, sum as sums, variance};
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunctionParams};
+use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Operator, ReversedUDAF, SetMonotonicity,
+    Signature, StatisticsArgs,
+};
+
+use self::average::{Average, GroupedAverage, Target};
+use self::extremes::{Extreme, OneNan};
+use self::frames::{MovingSpread, MovingSum, Of, Spread};
+
+fn is_decimal(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
+}
+
+/// The aggregates that take the place of DataFusion's of the same names.
+pub(crate) fn aggregates() -> Vec<Arc<AggregateUDF>> {
+    let spread = |of_population, is_root| Own::Spread(Spread { of_population, is_root });
+    [
+        (sums::sum_udaf(), Own::Sum),
+        (averages::avg_udaf(), Own::Average),
+        (min_max::min_udaf(), Own::Extreme(Extreme::Min)),
+        (min_max::max_udaf(), Own::Extreme(Extreme::Max)),
+        (variance::var_samp_udaf(), spread(false, false)),
+        (variance::var_pop_udaf(), spread(true, false)),
+        (stddev::stddev_udaf(), spread(false, true)),
+        (stddev::stddev_pop_udaf(), spread(true, true)),
+    ]
+    .into_iter()
+    .map(|(inner, own)| Arc::new(AggregateUDF::new_from_impl(Guarded { inner, own })))
+    .collect()
+}
+
+/// An aggregate of DataFusion's, some of whose accumulators are ours.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Guarded {
+    inner: Arc<AggregateUDF>,
+    own: Own,
+}
+
+/// Which accumulators those are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Own {
+    Sum,
+    Average,
+    Extreme(Extreme),
+    Spread(Spread),
+}
+
+impl Own {
+    /// For frames that move; `None` where DataFusion's will do.
+    fn sliding(self, args: &AccumulatorArgs) -> Option<Box<dyn Accumulator>> {
+        let of_doubles = *args.expr_fields[0].data_type() == DataType::Float64 && !args.is_distinct;
+        match self {
+            Own::Sum if of_doubles => Some(Box::new(MovingSum::new(Of::Sum))),
+            Own::Sum => sum::accumulator(args),
+            Own::Average if of_doubles => Some(Box::new(MovingSum::new(Of::Average))),
+            Own::Spread(spread) if !args.is_distinct => Some(Box::new(MovingSpread::new(spread))),
+            Own::Average | Own::Spread(_) | Own::Extreme(_) => None,
+        }
+    }
+
+    /// Around DataFusion's.
+    fn wrapped(self, accumulator: Box<dyn Accumulator>, data_type: &DataType, average: Option<Target>) -> Box<dyn Accumulator> {
+        match (self, average) {
+            (Own::Extreme(_), _) if data_type.is_floating() => Box::new(OneNan(accumulator)),
+            (Own::Average, Some(target)) => Box::new(Average(accumulator, target)),
+            _ => accumulator,
+        }
+    }
+}
+
+impl AggregateUDFImpl for Guarded {
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        if self.own == Own::Sum
+            && let Some(own) = sum::accumulator(&args)
+        {
+            return Ok(own);
+        }
+        let (data_type, average) = (args.return_field.data_type().clone(), Target::of(&args));
+        Ok(self.own.wrapped(self.inner.accumulator(args)?, &data_type, average))
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        if let Some(own) = self.own.sliding(&args) {
+            return Ok(own);
+        }
+        let (data_type, average) = (args.return_field.data_type().clone(), Target::of(&args));
+        Ok(self.own.wrapped(self.inner.create_sliding_accumulator(args)?, &data_type, average))
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        let own = match self.own {
+            Own::Sum => sum::groups_accumulator(&args),
+            Own::Extreme(extreme) => extremes::groups_accumulator(extreme, args.return_field.data_type()),
+            Own::Average | Own::Spread(_) => None,
+        };
+        if let Some(own) = own {
+            return Ok(own);
+        }
+        let average = Target::of(&args).filter(|_| self.own == Own::Average);
+        let inner = self.inner.create_groups_accumulator(args)?;
+        Ok(match average {
+            Some(target) => Box::new(GroupedAverage(inner, target)),
+            None => inner,
+        })
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        let own = if self.own == Own::Sum { sum::state_fields(&args) } else { None };
+        own.map_or_else(|| self.inner.state_fields(args), Ok)
+    }
+
+    // From here on all is as DataFusion has it.
+
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.inner.schema_name(params)
+    }
+
+    fn human_display(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.inner.human_display(params)
+    }
+
+    fn window_function_schema_name(&self, params: &WindowFunctionParams) -> Result<String> {
+        self.inner.window_function_schema_name(params)
+    }
+
+    fn display_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        self.inner.display_name(params)
+    }
+
+    fn window_function_display_name(&self, params: &WindowFunctionParams) -> Result<String> {
+        self.inner.window_function_display_name(params)
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(arguments)
+    }
+
+    fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
+        self.inner.return_field(arguments)
+    }
+
+    fn is_nullable(&self) -> bool {
+        self.inner.is_nullable()
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        self.inner.groups_accumulator_supported(args)
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(arguments)
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        self.inner.order_sensitivity()
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        self.inner.reverse_udf()
+    }
+
+    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
+        self.inner.simplify()
+    }
+
+    fn simplify_expr_op_literal(
+        &self,
+        call: &AggregateFunction,
+        argument: &Expr,
+        op: Operator,
+        literal: &Expr,
+        argument_is_left: bool,
+    ) -> Result<Option<Expr>> {
+        self.inner.simplify_expr_op_literal(call, argument, op, literal, argument_is_left)
+    }
+
+    fn is_descending(&self) -> Option<bool> {
+        self.inner.is_descending()
+    }
+
+    fn value_from_stats(&self, args: &StatisticsArgs) -> Option<ScalarValue> {
+        self.inner.value_from_stats(args)
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        self.inner.default_value(data_type)
+    }
+
+    fn supports_null_handling_clause(&self) -> bool {
+        self.inner.supports_null_handling_clause()
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.inner.documentation()
+    }
+
+    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
+        self.inner.inner().set_monotonicity(data_type)
+    }
+}

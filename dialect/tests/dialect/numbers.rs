@@ -1,0 +1,184 @@
+//! Numbers that are right, or an error. Right values are computed by hand.
+
+use datafusion::prelude::SessionContext;
+use watershed_dialect::plan_text;
+
+use crate::shared::{lines, session};
+
+/// What a query fails with, when it is planned or run.
+async fn failure(ctx: &SessionContext, query: &str) -> String {
+    let plan = match plan_text(ctx, query).await {
+        Ok(plan) => plan,
+        Err(error) => return error.to_string(),
+    };
+    let run = async { ctx.execute_logical_plan(plan).await?.collect().await };
+    match run.await {
+        Ok(rows) => panic!("{query} gave {rows:?}"),
+        Err(error) => error.strip_backtrace(),
+    }
+}
+
+#[tokio::test]
+async fn sums_fit_their_type_or_fail_whatever_the_order() {
+    let ctx = session();
+    let big = "(VALUES (1, 9223372036854775807), (1, 1), (1, -5), (2, 7)) t(k, v)";
+    assert_eq!(lines(&ctx, &format!("SELECT sum(v) FROM {big} WHERE k = 2 OR v < 0")).await, ["2"]);
+    for query in [
+        "SELECT sum(v) FROM (VALUES (9223372036854775807), (1)) t(v)",
+        "SELECT k, sum(v) FROM (VALUES (1, 9223372036854775807), (1, 1)) t(k, v) GROUP BY k",
+        "SELECT sum(DISTINCT v) FROM (VALUES (9223372036854775807), (1), (1)) t(v)",
+        "SELECT k, sum(DISTINCT v), count(*) FROM (VALUES (1, 9223372036854775807), (1, 1)) t(k, v) GROUP BY k",
+        "SELECT sum(v) OVER (ORDER BY v ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM (VALUES (9223372036854775807), (1)) t(v)",
+        "SELECT sum(v) OVER (ORDER BY v) FROM (VALUES (9223372036854775807), (1)) t(v)",
+    ] {
+        let error = failure(&ctx, query).await;
+        assert!(error.contains("does not fit BIGINT: it is 9223372036854775808; sum it as DECIMAL"), "{query}: {error}");
+    }
+    // It comes back into range: nothing is wrong, in whichever order the rows come.
+    for rows in ["(9223372036854775807), (1), (-10)", "(1), (-10), (9223372036854775807)", "(-10), (9223372036854775807), (1)"] {
+        assert_eq!(lines(&ctx, &format!("SELECT sum(v) FROM (VALUES {rows}) t(v)")).await, ["9223372036854775798"]);
+        let grouped = format!("SELECT v IS NULL AS k, sum(v), sum(DISTINCT v) FROM (VALUES {rows}) t(v) GROUP BY v IS NULL");
+        assert_eq!(lines(&ctx, &grouped).await, ["false 9223372036854775798 9223372036854775798"]);
+    }
+    // What overflowed has left the frame.
+    let over = "SELECT v, sum(v) OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS s
+                FROM (VALUES (1, 9223372036854775807), (2, -1), (3, 5), (4, 9223372036854775800)) t(i, v) ORDER BY i";
+    let right = ["9223372036854775807 9223372036854775807", "-1 9223372036854775806", "5 4", "9223372036854775800 9223372036854775805"];
+    assert_eq!(lines(&ctx, over).await, right);
+    assert_eq!(lines(&ctx, "SELECT sum(v) FROM (VALUES (1), (NULL)) t(v) WHERE v > 5").await, [""]);
+    assert_eq!(lines(&ctx, "SELECT sum(v) FILTER (WHERE v < 9) FROM (VALUES (9223372036854775807), (8), (NULL)) t(v)").await, ["8"]);
+}
+
+#[tokio::test]
+async fn sums_of_decimals_have_the_digits_of_their_type() {
+    let ctx = session();
+    let nines = "CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0))";
+    for rows in [
+        format!("({nines}), (CAST(1 AS DECIMAL(38, 0)))"),
+        format!("({nines}), ({nines})"),
+        format!("({nines}), ({nines}), ({nines}), ({nines})"),
+    ] {
+        for query in [
+            format!("SELECT sum(v) FROM (VALUES {rows}) t(v)"),
+            format!("SELECT v > 0, sum(v) FROM (VALUES {rows}) t(v) GROUP BY v > 0"),
+            format!("SELECT sum(v) OVER () FROM (VALUES {rows}) t(v)"),
+            format!("SELECT sum(v) OVER (ORDER BY v ROWS BETWEEN 3 PRECEDING AND CURRENT ROW) FROM (VALUES {rows}) t(v)"),
+        ] {
+            let error = failure(&ctx, &query).await;
+            assert!(error.contains("does not fit DECIMAL(38, 0): it is "), "{query}: {error}");
+        }
+    }
+    let back = format!("(VALUES ({nines}), ({nines}), (-{nines}), (CAST(-1 AS DECIMAL(38, 0)))) t(v)");
+    assert_eq!(lines(&ctx, &format!("SELECT sum(v) FROM {back}")).await, ["99999999999999999999999999999999999998"]);
+    let grouped = format!("SELECT v IS NULL, sum(v) FROM {back} GROUP BY v IS NULL");
+    assert_eq!(lines(&ctx, &grouped).await, ["false 99999999999999999999999999999999999998"]);
+    assert_eq!(
+        lines(&ctx, "SELECT sum(v), arrow_typeof(sum(v)) FROM (VALUES (CAST(1.5 AS DECIMAL(10, 2))), (CAST(2 AS DECIMAL(10, 2)))) t(v)")
+            .await,
+        ["3.50 Decimal128(20, 2)"]
+    );
+}
+
+#[tokio::test]
+async fn the_greatest_is_nan_and_the_least_is_below_zero_in_any_order() {
+    let ctx = session();
+    for (rows, right) in [
+        ("('NaN'), ('2')", "2.0 NaN"),
+        ("('2'), ('NaN')", "2.0 NaN"),
+        ("('0.0'), ('-0.0')", "-0.0 0.0"),
+        ("('-0.0'), ('0.0')", "-0.0 0.0"),
+        ("('-Infinity'), ('NaN'), ('Infinity')", "-inf NaN"),
+        ("('NaN'), ('NaN')", "NaN NaN"),
+        (" (NULL), ('3')", "3.0 3.0"),
+    ] {
+        for float in ["DOUBLE", "REAL"] {
+            // A NaN that a division made has its sign set.
+            for nan in [
+                format!("CAST(s AS {float})"),
+                format!("CASE WHEN s = 'NaN' THEN CAST('0' AS {float}) / CAST('0' AS {float}) ELSE CAST(s AS {float}) END"),
+            ] {
+                let from = format!("(SELECT 1 AS k, {nan} AS d FROM (VALUES {rows}) t(s))");
+                assert_eq!(lines(&ctx, &format!("SELECT min(d), max(d) FROM {from}")).await, [right], "{from}");
+                assert_eq!(lines(&ctx, &format!("SELECT min(d), max(d) FROM {from} GROUP BY k")).await, [right], "{from} by group");
+                let over = format!(
+                    "SELECT min(d) OVER w, max(d) OVER w FROM {from} WINDOW w AS (ORDER BY k ROWS BETWEEN 5 PRECEDING AND 5 FOLLOWING) LIMIT 1"
+                );
+                assert_eq!(lines(&ctx, &over).await, [right], "{from} over");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_has_left_a_frame_leaves_no_trace() {
+    let ctx = session();
+    for odd in ["NaN", "Infinity", "1e16", "1e300", "-1e300"] {
+        let query = format!(
+            "SELECT sum(d) OVER w, avg(d) OVER w, stddev_pop(d) OVER w, var(d) OVER w
+             FROM (SELECT i, CASE WHEN i = 0 THEN CAST('{odd}' AS DOUBLE) ELSE 1 END AS d FROM generate_series(0, 59) AS t(i))
+             WINDOW w AS (ORDER BY i RANGE BETWEEN 20 PRECEDING AND CURRENT ROW) ORDER BY i LIMIT 2 OFFSET 21"
+        );
+        assert_eq!(lines(&ctx, &query).await, ["21.0 1.0 0.0 0.0", "21.0 1.0 0.0 0.0"], "{odd}");
+    }
+    let tenths = "SELECT sum(d) OVER (ORDER BY i ROWS 9 PRECEDING) FROM (SELECT i, CAST('0.1' AS DOUBLE) AS d FROM generate_series(0, 19) AS t(i)) ORDER BY i OFFSET 19";
+    assert_eq!(lines(&ctx, tenths).await, ["1.0"]);
+}
+
+/// Numbers at random, the same in each run, near the ends of their range more often than not.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 17
+    }
+
+    fn bigint(&mut self) -> i64 {
+        let near = (self.next() % 5) as i64;
+        match self.next() % 5 {
+            0 => i64::MAX - near,
+            1 => i64::MIN + near,
+            2 => near - 2,
+            3 => 3_037_000_499 + near,
+            _ => self.next() as i64 - (1 << 46),
+        }
+    }
+}
+
+#[tokio::test]
+async fn sums_agree_with_wider_ones() {
+    let ctx = session();
+    let mut numbers = Numbers(2);
+    for _ in 0..60 {
+        let values: Vec<i64> = (0..=numbers.next() % 6).map(|_| numbers.bigint()).collect();
+        let right: i128 = values.iter().map(|value| i128::from(*value)).sum();
+        let rows = values.iter().map(|value| format!("({value})")).collect::<Vec<_>>().join(", ");
+        for query in [
+            format!("SELECT sum(v) FROM (VALUES {rows}) t(v)"),
+            format!("SELECT sum(v) FROM (VALUES {rows}) t(v) GROUP BY v IS NULL"),
+            format!("SELECT sum(v) OVER () FROM (VALUES {rows}) t(v) LIMIT 1"),
+        ] {
+            match i64::try_from(right) {
+                Ok(right) => assert_eq!(lines(&ctx, &query).await, [right.to_string()], "{query}"),
+                Err(_) => assert!(failure(&ctx, &query).await.contains(&format!("does not fit BIGINT: it is {right}")), "{query}"),
+            }
+        }
+        let decimal = format!("SELECT sum(CAST(v AS DECIMAL(38, 0))) FROM (VALUES {rows}) t(v)");
+        assert_eq!(lines(&ctx, &decimal).await, [right.to_string()], "{decimal}");
+    }
+}
+
+#[tokio::test]
+async fn an_average_that_does_not_fit_says_so() {
+    let ctx = session();
+    let rows = "(VALUES (CAST('999999999999999999999999999999999999.99' AS DECIMAL(38, 2)))) t(v)";
+    for query in [
+        format!("SELECT avg(v) FROM {rows}"),
+        format!("SELECT avg(v) FROM {rows} GROUP BY v > 0"),
+        format!("SELECT avg(v) OVER () FROM {rows}"),
+    ] {
+        let error = failure(&ctx, &query).await;
+        assert!(error.contains("does not fit DECIMAL(38, 6): an average has four places more"), "{query}: {error}");
+    }
+    assert_eq!(lines(&ctx, "SELECT avg(v) FROM (VALUES (CAST(1.25 AS DECIMAL(38, 2))), (2)) t(v)").await, ["1.625000"]);
+}
