@@ -9,6 +9,8 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::ExprWithAlias;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -21,6 +23,7 @@ use crate::definition::{Expectation, OnViolation};
 use crate::diagnose::{from_datafusion, from_parser};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::nearest::did_you_mean;
+use crate::numbers;
 use crate::plan::clock_function;
 use crate::syntax::WatershedDialect;
 use crate::{SqlError, ignored};
@@ -119,6 +122,13 @@ fn parse_action(cursor: &mut Cursor) -> Result<OnViolation, SqlError> {
     Err(cursor.expected("WARN, DROP ROW, QUARANTINE or FAIL").maybe_hint(hint))
 }
 
+/// With the types that its parts will have, and what makes numbers right, as in a plan.
+fn settled(state: &SessionState, expr: Expr, columns: &DFSchema) -> Result<Expr, DataFusionError> {
+    let context = SimplifyContext::builder().with_schema(Arc::new(columns.clone())).with_config_options(state.config_options().clone());
+    let expr = ExprSimplifier::new(context.build()).coerce(expr, columns)?;
+    Ok(numbers::guarded(expr, columns)?.data)
+}
+
 /// Plans a predicate over the columns of `result`. Places in errors count from the start of the text that the constraint was parsed from.
 pub fn plan_expectation(state: &SessionState, expectation: &Expectation, result: &Schema) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
     on_deep_stack(|| plan_predicate(state, expectation, result)).map_err(|e| e.within(expectation.line, expectation.column))
@@ -162,6 +172,7 @@ fn plan_predicate(state: &SessionState, expectation: &Expectation, result: &Sche
             "its value would differ in a replay: compare with an event time",
         );
     }
+    let expr = settled(state, expr, &columns).map_err(failed)?;
     let predicate = state.create_physical_expr(expr, &columns).map_err(failed)?;
     match predicate.data_type(result).map_err(failed)? {
         DataType::Boolean => Ok(predicate),

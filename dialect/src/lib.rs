@@ -97,6 +97,7 @@ pub use definition::*;
 pub use error::SqlError;
 pub use expectation::plan_expectation;
 pub use nearest::{did_you_mean, nearest};
+pub use numbers::as_written;
 pub use parameter::with_values;
 pub use plain::plain_message;
 pub use plan::{one_statement, plan, plan_materialized_view, plan_streaming, plan_streaming_table, plan_text, tables_read};

@@ -13,6 +13,7 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::optimizer::Analyzer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
@@ -20,7 +21,7 @@ use datafusion::sql::sqlparser::ast::DataType as SqlType;
 
 use crate::deduplicate::{Deduplicate, DeduplicateExec};
 use crate::functions::{self, Series};
-use crate::numbers;
+use crate::numbers::{self, RightNumbers};
 use crate::planning_time::timed_rules;
 use crate::relation::WindowFunctionPlanner;
 use crate::window::{WindowAssign, WindowAssignExec, event_time_type};
@@ -38,14 +39,18 @@ pub fn session_config() -> SessionConfig {
     config
 }
 
-/// A session with DataFusion's functions and ours: those of geography, window table functions, sums that do not overflow in silence, and
+/// A session with DataFusion's functions and ours: those of geography, window table functions, numbers that do not overflow in silence, and
 /// `TIMESTAMP` as microseconds in UTC.
 pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) -> SessionState {
+    let mut analysis = Analyzer::new().rules;
+    // It looks at types, which stand firm only when DataFusion's rules have run.
+    analysis.push(Arc::new(RightNumbers));
     let mut builder = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_relation_planners(vec![Arc::new(WindowFunctionPlanner)])
         .with_type_planner(Arc::new(EventTimes))
         .with_query_planner(Arc::new(WithWindows))
+        .with_analyzer_rules(analysis)
         .with_optimizer_rules(timed_rules());
     let known = builder.scalar_functions().get_or_insert_default();
     for function in known.iter_mut() {

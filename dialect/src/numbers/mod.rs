@@ -2,12 +2,14 @@
 //!
 //! | what | file |
 //! |---|---|
+//! | `+`, `-`, `*` of whole numbers and decimals that do not fit their type are errors | `checked.rs` |
 //! | sums that do not fit their type are errors, whatever the order of rows | `sum.rs` |
 //! | averages of decimals that do not fit say so | `average.rs` |
 //! | `min` and `max` with NaN and -0.0 | `extremes.rs` |
 //! | sums, averages and spreads over frames that move | `frames.rs`, `exact.rs` |
 
 mod average;
+mod checked;
 mod exact;
 mod extremes;
 mod frames;
@@ -16,22 +18,71 @@ mod sum;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::config::ConfigOptions;
 use datafusion::functions_aggregate::{average as averages, min_max, stddev, sum as sums, variance};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunctionParams};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::utils::{AggregateOrderSensitivity, merge_schema};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Operator, ReversedUDAF, SetMonotonicity,
-    Signature, StatisticsArgs,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan, Operator,
+    ReversedUDAF, SetMonotonicity, Signature, StatisticsArgs,
 };
+use datafusion::optimizer::AnalyzerRule;
 
 use self::average::{Average, GroupedAverage, Target};
 use self::extremes::{Extreme, OneNan};
 use self::frames::{MovingSpread, MovingSum, Of, Spread};
 
+/// Puts what is right into the place of operators that are not. It runs once the types of a plan are settled.
+#[derive(Debug)]
+pub(crate) struct RightNumbers;
+
+impl AnalyzerRule for RightNumbers {
+    fn name(&self) -> &str {
+        "right_numbers"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let right = |node: LogicalPlan| {
+            let node = rewritten(node, guarded)?;
+            if node.transformed { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
+        };
+        Ok(plan.transform_up_with_subqueries(right)?.data)
+    }
+}
+
+/// A node with its expressions rewritten, under the names that they had.
+fn rewritten(node: LogicalPlan, rewrite: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>) -> Result<Transformed<LogicalPlan>> {
+    let schema = merge_schema(&node.inputs());
+    let names = NamePreserver::new(&node);
+    node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let expr = rewrite(expr, &schema)?;
+        Ok(if expr.transformed { expr.update_data(|expr| name.restore(expr)) } else { expr })
+    })
+}
+
+/// The same for an expression that is in no plan.
+pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|part| checked::checked(part, schema))
+}
+
+/// An expression as it would be without [`RightNumbers`]: to be shown, and to be compared with what earlier versions made of its text.
+pub fn as_written(expr: &Expr) -> Expr {
+    let written = expr.clone().transform_up(|part| Ok(Transformed::yes(checked::as_written(part))));
+    written.map_or_else(|_| expr.clone(), |written| written.data)
+}
+
 fn is_decimal(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
+}
+
+/// The type of an expression; NULL's if it cannot be told, as of a parameter.
+fn type_of(expr: &Expr, schema: &DFSchema) -> DataType {
+    expr.get_type(schema).unwrap_or(DataType::Null)
 }
 
 /// The aggregates that take the place of DataFusion's of the same names.

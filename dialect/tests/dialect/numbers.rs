@@ -19,6 +19,50 @@ async fn failure(ctx: &SessionContext, query: &str) -> String {
 }
 
 #[tokio::test]
+async fn what_does_not_fit_a_type_is_an_error() {
+    let ctx = session();
+    for (query, said) in [
+        ("SELECT 9223372036854775807 + 1", "9223372036854775807 + 1 does not fit BIGINT"),
+        ("SELECT -9223372036854775808 - 1", "-9223372036854775808 - 1 does not fit BIGINT"),
+        ("SELECT 4611686018427387904 * 2", "does not fit BIGINT"),
+        ("SELECT CAST(32767 AS SMALLINT) + CAST(1 AS SMALLINT)", "32767 + 1 does not fit SMALLINT"),
+        ("SELECT -CAST(-128 AS TINYINT)", "-(-128) does not fit TINYINT"),
+        ("SELECT CAST(2147483647 AS INT) * CAST(2147483647 AS INT)", "does not fit INT"),
+        // Constants that meet only when plans are merged.
+        ("SELECT x + 1 FROM (SELECT 9223372036854775807 AS x)", "does not fit BIGINT"),
+        ("SELECT b FROM (VALUES (1), (9223372036854775807)) t(b) WHERE b * 2 > 0", "9223372036854775807 * 2 does not fit BIGINT"),
+        ("SELECT a - b FROM (VALUES (-2, 9223372036854775807)) t(a, b)", "-2 - 9223372036854775807 does not fit BIGINT"),
+        ("SELECT -b FROM (VALUES (5), (-9223372036854775808)) t(b)", "-(-9223372036854775808) does not fit BIGINT"),
+        ("SELECT sum(b) OVER () + 1 FROM (VALUES (9223372036854775807)) t(b)", "does not fit BIGINT"),
+        ("SELECT count(*) FROM (VALUES (9223372036854775807)) t(b) GROUP BY b + 1", "does not fit BIGINT"),
+        ("SELECT CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) + 1", "does not fit DECIMAL(38, 0)"),
+        ("SELECT CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) * 10", "does not fit DECIMAL(38, 0)"),
+        ("SELECT CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) / CAST(0.1 AS DECIMAL(1, 1))", "does not fit DECIMAL(38"),
+    ] {
+        let error = failure(&ctx, query).await;
+        assert!(error.contains(said), "{query}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn what_fits_is_computed() {
+    let ctx = session();
+    for (query, right) in [
+        (
+            "SELECT 9223372036854775806 + 1, -9223372036854775807 - 1, 3037000499 * 3037000499",
+            "9223372036854775807 -9223372036854775808 9223372030926249001",
+        ),
+        ("SELECT CASE WHEN b < 5 THEN b * 9223372036854775807 END FROM (VALUES (1), (7)) t(b) ORDER BY b LIMIT 1", "9223372036854775807"),
+        ("SELECT a + b, a - b, a * b, -a FROM (VALUES (7, 3), (NULL, 9223372036854775807)) t(a, b) WHERE a > 0", "10 4 21 -7"),
+        ("SELECT b + 1 AS c FROM (VALUES (1), (2)) t(b) GROUP BY b + 1 ORDER BY b + 1 DESC LIMIT 1", "3"),
+        ("SELECT CAST(9.99 AS DECIMAL(3, 2)) + CAST(9.99 AS DECIMAL(3, 2))", "19.98"),
+        ("SELECT 5 LIMIT 1 + 1", "5"),
+    ] {
+        assert_eq!(lines(&ctx, query).await, [right], "{query}");
+    }
+}
+
+#[tokio::test]
 async fn sums_fit_their_type_or_fail_whatever_the_order() {
     let ctx = session();
     let big = "(VALUES (1, 9223372036854775807), (1, 1), (1, -5), (2, 7)) t(k, v)";
@@ -141,6 +185,30 @@ impl Numbers {
             2 => near - 2,
             3 => 3_037_000_499 + near,
             _ => self.next() as i64 - (1 << 46),
+        }
+    }
+}
+
+#[tokio::test]
+async fn arithmetic_of_whole_numbers_agrees_with_wider_ones() {
+    let ctx = session();
+    let mut numbers = Numbers(1);
+    for _ in 0..60 {
+        let (a, b) = (numbers.bigint(), numbers.bigint());
+        for (operator, right) in
+            [("+", i128::from(a) + i128::from(b)), ("-", i128::from(a) - i128::from(b)), ("*", i128::from(a) * i128::from(b))]
+        {
+            // As constants, as columns, and one of each.
+            for query in [
+                format!("SELECT ({a}) {operator} ({b})"),
+                format!("SELECT a {operator} b FROM (VALUES ({a}, {b}), (NULL, 1)) t(a, b) WHERE a IS NOT NULL"),
+                format!("SELECT a {operator} ({b}) FROM (VALUES ({a}), (NULL)) t(a) WHERE a IS NOT NULL"),
+            ] {
+                match i64::try_from(right) {
+                    Ok(right) => assert_eq!(lines(&ctx, &query).await, [right.to_string()], "{query}"),
+                    Err(_) => assert!(failure(&ctx, &query).await.contains("does not fit BIGINT"), "{query}"),
+                }
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column as PhysicalColumn, Literal};
 use datafusion::physical_expr::window::SlidingAggregateWindowExpr;
 use datafusion::physical_planner::create_window_expr;
+use watershed_dialect::as_written;
 use watershed_dialect::over::{Frame, call};
 
 use super::{Builder, Hold, computed};
@@ -100,7 +101,7 @@ impl Builder<'_> {
         let frame = Frame::of(&call.params.window_frame)?;
         let function = Function { kind, arguments, filter, frame, field };
         parts.add(lowered.partition_by(), function, result)?;
-        Ok(expr.clone().unalias().schema_name().to_string())
+        Ok(as_written(expr).unalias().schema_name().to_string())
     }
 }
 

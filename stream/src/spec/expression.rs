@@ -12,6 +12,7 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunctionParams, NullTreatment, Sort, WindowFunctionParams};
 use datafusion::logical_expr::{Case, Expr, Like, Operator, WindowFrameBound};
 use serde::{Serialize, Serializer};
+use watershed_dialect::as_written;
 use watershed_dialect::over::Frame;
 
 use super::literal;
@@ -71,6 +72,7 @@ pub enum Form {
 impl Expression {
     /// What `expr` computes from rows of `schema`.
     pub fn of(expr: &Expr, schema: &DFSchema) -> Self {
+        let expr = &as_written(expr);
         Reader { schema }.read(expr)
     }
 

@@ -4,7 +4,7 @@
 use arrow::datatypes::{FieldRef, Schema};
 use datafusion::logical_expr::Expr;
 use watershed_dialect::window::WindowKind;
-use watershed_dialect::{StreamingTableDefinition, WatermarkDefinition};
+use watershed_dialect::{StreamingTableDefinition, WatermarkDefinition, as_written};
 
 use crate::exchange;
 use crate::operators::late::Deadline;
@@ -14,7 +14,7 @@ pub(crate) fn names(schema: &Schema) -> String {
 }
 
 pub(crate) fn filter(predicate: &Expr) -> String {
-    format!("filter {predicate}")
+    format!("filter {}", as_written(predicate))
 }
 
 pub(crate) fn project(schema: &Schema) -> String {
