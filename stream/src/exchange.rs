@@ -6,6 +6,7 @@ use arrow::array::UInt32Array;
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
+use watershed_dialect::numbers::one_key;
 
 use crate::StreamError;
 use crate::hidden;
@@ -30,7 +31,7 @@ impl Exchange {
     /// The part of `batch` for each task that gets any.
     pub fn split(&self, batch: RecordBatch) -> Result<Vec<(usize, RecordBatch)>, StreamError> {
         let Some(converter) = &self.converter else { return Ok(vec![(0, batch)]) };
-        let columns: Vec<_> = self.keys.iter().map(|&k| batch.column(k).clone()).collect();
+        let columns: Vec<_> = self.keys.iter().map(|&k| one_key(batch.column(k))).collect();
         let rows = converter.convert_columns(&columns)?;
         let mut rows_of = vec![Vec::new(); self.tasks];
         for (row, key) in rows.iter().enumerate() {

@@ -18,6 +18,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, InputDistributionR
 use futures::StreamExt;
 
 use super::{KeepFirst, ORDER};
+use crate::numbers::{has_floats, one_key, physical_key};
 use crate::window::{Us, event_time_type};
 
 #[derive(Debug)]
@@ -46,11 +47,18 @@ impl DeduplicateExec {
         Arc::new(Column::new(self.input.schema().field(index).name(), index))
     }
 
-    /// Keys, then time, then all other columns.
+    /// The keys, each one value where it is equal.
+    fn keys(&self) -> impl Iterator<Item = Arc<dyn PhysicalExpr>> {
+        self.key_indices.iter().map(|i| physical_key(self.column(*i), &self.input.schema()))
+    }
+
+    /// Keys, then time, then all columns in which rows of one key can differ.
     fn ordering(&self) -> Option<LexOrdering> {
-        let first: Vec<usize> = self.key_indices.iter().copied().chain([self.time_index]).collect();
-        let others = (0..self.input.schema().fields().len()).filter(|i| !first.contains(i));
-        LexOrdering::new(first.iter().copied().chain(others).map(|i| PhysicalSortExpr::new(self.column(i), ORDER)))
+        let schema = self.input.schema();
+        let told_by_key = |i: &usize| self.key_indices.contains(i) && !has_floats(schema.field(*i).data_type());
+        let others = (0..schema.fields().len()).filter(|i| *i != self.time_index && !told_by_key(i));
+        let columns = [self.time_index].into_iter().chain(others).map(|i| self.column(i));
+        LexOrdering::new(self.keys().chain(columns).map(|column| PhysicalSortExpr::new(column, ORDER)))
     }
 }
 
@@ -76,8 +84,7 @@ impl ExecutionPlan for DeduplicateExec {
     }
 
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
-        let keys = self.key_indices.iter().map(|i| self.column(*i)).collect();
-        InputDistributionRequirements::new(vec![Distribution::KeyPartitioned(keys)])
+        InputDistributionRequirements::new(vec![Distribution::KeyPartitioned(self.keys().collect())])
     }
 
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
@@ -110,7 +117,7 @@ impl ExecutionPlan for DeduplicateExec {
             let batch = batch?;
             let _timer = metrics.elapsed_compute().timer();
             let times = cast(batch.column(time_index), &event_time_type())?;
-            let keys: Vec<ArrayRef> = key_indices.iter().map(|i| batch.column(*i).clone()).collect();
+            let keys: Vec<ArrayRef> = key_indices.iter().map(|i| one_key(batch.column(*i))).collect();
             let kept = keep.keep(&keys, times.as_primitive::<TimestampMicrosecondType>())?;
             Ok(filter_record_batch(&batch, &kept)?.record_output(&metrics))
         });

@@ -7,6 +7,7 @@
 //! | averages of decimals that do not fit say so | `average.rs` |
 //! | `min` and `max` with NaN and -0.0 | `extremes.rs` |
 //! | sums, averages and spreads over frames that move | `frames.rs`, `exact.rs` |
+//! | 0.0 and -0.0 are one key | `zero.rs` |
 
 mod average;
 mod checked;
@@ -14,6 +15,7 @@ mod exact;
 mod extremes;
 mod frames;
 mod sum;
+mod zero;
 
 use std::sync::Arc;
 
@@ -36,6 +38,9 @@ use self::average::{Average, GroupedAverage, Target};
 use self::extremes::{Extreme, OneNan};
 use self::frames::{MovingSpread, MovingSum, Of, Spread};
 
+pub use self::zero::{ONE_KEY_NAME, one_key};
+pub(crate) use self::zero::{has_floats, physical_key};
+
 /// Puts what is right into the place of operators that are not. It runs once the types of a plan are settled.
 #[derive(Debug)]
 pub(crate) struct RightNumbers;
@@ -47,7 +52,7 @@ impl AnalyzerRule for RightNumbers {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let right = |node: LogicalPlan| {
-            let node = rewritten(node, guarded)?;
+            let node = rewritten(node, guarded)?.transform_data(zero::keyed)?;
             if node.transformed { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
         };
         Ok(plan.transform_up_with_subqueries(right)?.data)
@@ -67,12 +72,12 @@ fn rewritten(node: LogicalPlan, rewrite: impl Fn(Expr, &DFSchema) -> Result<Tran
 
 /// The same for an expression that is in no plan.
 pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    expr.transform_up(|part| checked::checked(part, schema))
+    expr.transform_up(|part| checked::checked(part, schema)?.transform_data(|part| zero::compared(part, schema)))
 }
 
 /// An expression as it would be without [`RightNumbers`]: to be shown, and to be compared with what earlier versions made of its text.
 pub fn as_written(expr: &Expr) -> Expr {
-    let written = expr.clone().transform_up(|part| Ok(Transformed::yes(checked::as_written(part))));
+    let written = expr.clone().transform_up(|part| Ok(Transformed::yes(zero::as_written(checked::as_written(part)))));
     written.map_or_else(|_| expr.clone(), |written| written.data)
 }
 

@@ -154,6 +154,47 @@ async fn the_greatest_is_nan_and_the_least_is_below_zero_in_any_order() {
 }
 
 #[tokio::test]
+async fn both_zeros_are_one_key_and_equal() {
+    let ctx = session();
+    let zeros =
+        "(SELECT CAST(s AS DOUBLE) AS d, i, s AS text FROM (VALUES ('0.0', 1), ('-0.0', 2), ('NaN', 3), ('NaN', 4), ('1.5', 5)) t(s, i))";
+    for (query, right) in [
+        (format!("SELECT count(*) FROM {zeros} GROUP BY d ORDER BY 1"), vec!["1", "2", "2"]),
+        (format!("SELECT count(*) FROM {zeros} GROUP BY d, i > 0 ORDER BY 1"), vec!["1", "2", "2"]),
+        (format!("SELECT count(*) FROM {zeros} GROUP BY ROLLUP (d) ORDER BY 1"), vec!["1", "2", "2", "5"]),
+        (format!("SELECT count(*) FROM (SELECT DISTINCT d FROM {zeros})"), vec!["3"]),
+        (format!("SELECT count(*) FROM (SELECT DISTINCT named_struct('d', d, 'l', [d]) FROM {zeros})"), vec!["3"]),
+        (format!("SELECT count(*) FROM (SELECT DISTINCT ON (d) i FROM {zeros} ORDER BY d, i)"), vec!["3"]),
+        (format!("SELECT count(*) FROM (SELECT d FROM {zeros} UNION SELECT d FROM {zeros})"), vec!["3"]),
+        (format!("SELECT count(*) FROM (SELECT d FROM {zeros} WHERE i = 1 INTERSECT SELECT d FROM {zeros} WHERE i = 2)"), vec!["1"]),
+        (format!("SELECT max(c) FROM (SELECT count(*) OVER (PARTITION BY d) AS c FROM {zeros})"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} a JOIN {zeros} b ON a.d = b.d"), vec!["9"]),
+        (format!("SELECT count(*) FROM {zeros} a JOIN {zeros} b USING (d)"), vec!["9"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d = 0"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE 0.0 = d"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d <> 0"), vec!["3"]),
+        (format!("SELECT i FROM {zeros} WHERE d > 0 AND d < 5"), vec!["5"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d >= 0 AND d < 1"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d < 0"), vec!["0"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d <= 0"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE 0 > d"), vec!["0"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE 0 <= d AND d < 1"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d BETWEEN 0 AND 1"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d BETWEEN -1 AND 0"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d IN (0, 7)"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d NOT IN (0, 7)"), vec!["3"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d IN (0, 2, 3, 4, 5, 6, 7)"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d IN (1.5, 2, 3, 4, 5, 6, 7)"), vec!["1"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d IS NOT DISTINCT FROM 0"), vec!["2"]),
+        (format!("SELECT count(CASE d WHEN 0 THEN 1 END) FROM {zeros}"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d = -d"), vec!["2"]),
+        (format!("SELECT d FROM {zeros} WHERE d IN (SELECT d FROM {zeros} WHERE i = 2) AND i = 1"), vec!["0.0"]),
+    ] {
+        assert_eq!(lines(&ctx, &query).await, right, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn what_has_left_a_frame_leaves_no_trace() {
     let ctx = session();
     for odd in ["NaN", "Infinity", "1e16", "1e300", "-1e300"] {

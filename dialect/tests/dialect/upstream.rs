@@ -31,6 +31,12 @@ async fn a_nan_stays_in_the_sum_of_a_frame_it_has_left() {
 }
 
 #[tokio::test]
+async fn zeros_are_two_partitions() {
+    let zeros = "(SELECT CAST(s AS DOUBLE) AS d FROM (VALUES ('0.0'), ('-0.0')) t(s))";
+    assert_eq!(theirs(&format!("SELECT count(*) OVER (PARTITION BY d) FROM {zeros}")).await.unwrap(), "1; 1");
+}
+
+#[tokio::test]
 async fn times_of_text_and_far_years_fail() {
     assert!(theirs("SELECT to_timestamp(s) FROM (VALUES ('2024-05-06')) t(s)").await.is_err());
     assert!(theirs("SELECT to_timestamp('9999-12-31')").await.is_err());

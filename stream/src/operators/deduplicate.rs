@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampM
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use watershed_dialect::deduplicate::{is_first, order};
+use watershed_dialect::numbers::one_key;
 
 use crate::StreamError;
 use crate::hidden;
@@ -82,7 +83,7 @@ impl Deduplicate {
         }
         let ripe = concat_batches(&self.schema, &ripe)?;
         let ripe = hidden::take(&ripe, &order(&ripe, self.time_column)?)?;
-        let key_columns: Vec<ArrayRef> = self.key_columns.iter().map(|&column| ripe.column(column).clone()).collect();
+        let key_columns: Vec<ArrayRef> = self.key_columns.iter().map(|&column| one_key(ripe.column(column))).collect();
         let keys = self.keys.convert_columns(&key_columns)?;
         let times = times(&ripe, self.time_column);
         let kept: BooleanArray = keys.iter().zip(times).map(|(key, &time)| Some(self.seen.is_first(key.as_ref(), time))).collect();

@@ -27,6 +27,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::PhysicalExpr;
+use watershed_dialect::numbers::one_key;
 
 use self::frames::{Frames, Function};
 use self::history::History;
@@ -83,7 +84,7 @@ impl Index {
 
     /// The keys of rows of the history.
     fn keys(&self, rows: &RecordBatch) -> Result<Keys, StreamError> {
-        let columns: Vec<ArrayRef> = self.spec.keys.iter().map(|&key| rows.column(key + 1).clone()).collect();
+        let columns: Vec<ArrayRef> = self.spec.keys.iter().map(|&key| one_key(rows.column(key + 1))).collect();
         Ok(Keys(match &self.converter {
             Some(converter) => Some(converter.convert_columns(&columns)?),
             None => None,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, LogicalPlan, Window};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column as PhysicalColumn, Literal};
 use datafusion::physical_expr::window::SlidingAggregateWindowExpr;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_planner::create_window_expr;
 use watershed_dialect::as_written;
+use watershed_dialect::numbers::ONE_KEY_NAME;
 use watershed_dialect::over::{Frame, call};
 
 use super::{Builder, Hold, computed};
@@ -135,8 +136,8 @@ impl Parts {
     }
 
     fn add(&mut self, partition_by: &[Arc<dyn PhysicalExpr>], function: Function, result: usize) -> Result<(), StreamError> {
-        let keys = partition_by.iter().map(|key| self.value(key)).collect::<Result<Vec<_>, _>>()?;
-        let mut columns: Vec<usize> = partition_by.iter().filter_map(column).collect();
+        let keys = partition_by.iter().map(|key| self.value(within_key(key))).collect::<Result<Vec<_>, _>>()?;
+        let mut columns: Vec<usize> = partition_by.iter().map(within_key).filter_map(column).collect();
         if let Some(common) = self.keys.take() {
             columns.retain(|column| common.contains(column));
         }
@@ -149,6 +150,14 @@ impl Parts {
             None => self.windows.push(WindowSpec { keys, functions: vec![function], results: vec![result] }),
         }
         Ok(())
+    }
+}
+
+/// What a key is made of: rows are kept as they are, and the exchange and the operator make keys of them.
+fn within_key(expr: &Arc<dyn PhysicalExpr>) -> &Arc<dyn PhysicalExpr> {
+    match expr.downcast_ref::<ScalarFunctionExpr>().map(|call| (call.name(), call.args())) {
+        Some((ONE_KEY_NAME, [inner])) => inner,
+        _ => expr,
     }
 }
 
