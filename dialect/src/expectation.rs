@@ -125,6 +125,7 @@ fn parse_action(cursor: &mut Cursor) -> Result<OnViolation, SqlError> {
 /// With the types that its parts will have, and what makes numbers right, as in a plan.
 fn settled(state: &SessionState, expr: Expr, columns: &DFSchema) -> Result<Expr, DataFusionError> {
     let context = SimplifyContext::builder().with_schema(Arc::new(columns.clone())).with_config_options(state.config_options().clone());
+    let expr = numbers::widened(numbers::literals::settle_expr(expr, columns)?.data, columns)?.data;
     let expr = ExprSimplifier::new(context.build()).coerce(expr, columns)?;
     Ok(numbers::guarded(expr, columns)?.data)
 }
@@ -140,8 +141,9 @@ fn plan_predicate(state: &SessionState, expectation: &Expectation, result: &Sche
     let dialect = WatershedDialect::default();
     let parser = Parser::new(&dialect).with_recursion_limit(CALLS_MAX).try_with_sql(&expectation.predicate);
     let parsed = parser.and_then(|mut parser| parser.parse_expr());
-    let parsed = parsed.map_err(|e| from_parser(&e, &expectation.predicate))?;
+    let mut parsed = parsed.map_err(|e| from_parser(&e, &expectation.predicate))?;
     ignored::check_tree(&parsed, state).map_err(|e| placed_by_message(e, text).at_least(1, 1))?;
+    numbers::literals::double_exponents_in(&mut parsed);
     let columns = DFSchema::try_from(result.clone()).map_err(failed)?;
     let expr = state.create_logical_expr_from_sql_expr(ExprWithAlias { expr: parsed, alias: None }, &columns).map_err(|e| {
         let mut error = failed(e);

@@ -26,6 +26,7 @@ use crate::diagnose::from_datafusion;
 use crate::forms::{self, with_headings};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::multiset::with_rows_counted;
+use crate::numbers::literals;
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
 use crate::subquery::with_subqueries_joined;
@@ -214,7 +215,21 @@ pub(crate) async fn plan_parsed(state: &SessionState, statement: DfStatement, te
 pub(crate) async fn plan_as_written(state: &SessionState, mut statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
     ignored::check_statement(&statement, state).map_err(|e| placed_by_message(e, text))?;
     forms::rewrite(&mut statement)?;
-    state.statement_to_plan(statement).await.map_err(|e| from_datafusion(&e, state, text))
+    literals::double_exponents(&mut statement);
+    let plan = match &statement {
+        // The types of its columns are settled while it is planned, before literals can be.
+        DfStatement::Statement(inner) if is_recursive(inner) => {
+            let mut state = state.clone();
+            state.config_mut().options_mut().sql_parser.parse_float_as_decimal = false;
+            state.statement_to_plan(statement).await
+        }
+        _ => state.statement_to_plan(statement).await,
+    };
+    plan.and_then(literals::settle).map_err(|e| from_datafusion(&e, state, text))
+}
+
+fn is_recursive(statement: &SqlStatement) -> bool {
+    matches!(statement, SqlStatement::Query(query) if query.with.as_ref().is_some_and(|with| with.recursive))
 }
 
 /// The first function in an expression whose value depends on when or how often it is called.

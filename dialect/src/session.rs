@@ -21,7 +21,7 @@ use datafusion::sql::sqlparser::ast::DataType as SqlType;
 
 use crate::deduplicate::{Deduplicate, DeduplicateExec};
 use crate::functions::{self, Series};
-use crate::numbers::{self, RightNumbers};
+use crate::numbers::{self, RightNumbers, WideComparisons};
 use crate::planning_time::timed_rules;
 use crate::relation::WindowFunctionPlanner;
 use crate::window::{WindowAssign, WindowAssignExec, event_time_type};
@@ -32,6 +32,8 @@ pub fn session_config() -> SessionConfig {
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
+    // As `numbers/literals.rs` has it.
+    options.sql_parser.parse_float_as_decimal = true;
     options.execution.parquet.schema_force_view_types = false;
     options.execution.time_zone = Some("UTC".into());
     // It compares what two descriptions of one plan say of NULL, and refuses plans that are right, such as INTERSECT over `x IS TRUE`.
@@ -43,6 +45,7 @@ pub fn session_config() -> SessionConfig {
 /// `TIMESTAMP` as microseconds in UTC.
 pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) -> SessionState {
     let mut analysis = Analyzer::new().rules;
+    analysis.insert(0, Arc::new(WideComparisons));
     // It looks at types, which stand firm only when DataFusion's rules have run.
     analysis.push(Arc::new(RightNumbers));
     let mut builder = SessionStateBuilder::new_with_default_features()

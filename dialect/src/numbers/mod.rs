@@ -7,13 +7,17 @@
 //! | averages of decimals that do not fit say so | `average.rs` |
 //! | `min` and `max` with NaN and -0.0 | `extremes.rs` |
 //! | sums, averages and spreads over frames that move | `frames.rs`, `exact.rs` |
+//! | comparisons of doubles with decimals, and of long decimals | `compared.rs` |
+//! | `0.1` is a decimal beside decimals, and a double elsewhere | `literals.rs` |
 //! | 0.0 and -0.0 are one key | `zero.rs` |
 
 mod average;
 mod checked;
+mod compared;
 mod exact;
 mod extremes;
 mod frames;
+pub(crate) mod literals;
 mod sum;
 mod zero;
 
@@ -59,6 +63,25 @@ impl AnalyzerRule for RightNumbers {
     }
 }
 
+/// Puts casts where DataFusion would choose a type that does not hold both sides of a comparison. It runs before types are settled.
+#[derive(Debug)]
+pub(crate) struct WideComparisons;
+
+impl AnalyzerRule for WideComparisons {
+    fn name(&self) -> &str {
+        "wide_comparisons"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(|node| rewritten(node, widened))?.data)
+    }
+}
+
+/// The same for an expression that is in no plan.
+pub(crate) fn widened(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|part| compared::compared(part, schema))
+}
+
 /// A node with its expressions rewritten, under the names that they had.
 fn rewritten(node: LogicalPlan, rewrite: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>) -> Result<Transformed<LogicalPlan>> {
     let schema = merge_schema(&node.inputs());
@@ -83,6 +106,11 @@ pub fn as_written(expr: &Expr) -> Expr {
 
 fn is_decimal(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
+}
+
+fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
 /// The type of an expression; NULL's if it cannot be told, as of a parameter.

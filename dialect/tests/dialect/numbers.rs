@@ -209,6 +209,63 @@ async fn what_has_left_a_frame_leaves_no_trace() {
     assert_eq!(lines(&ctx, tenths).await, ["1.0"]);
 }
 
+#[tokio::test]
+async fn literals_with_a_point_are_exact() {
+    let ctx = session();
+    let rows =
+        "(SELECT CAST(s AS DECIMAL(18, 2)) AS d18, CAST(b AS DECIMAL(38, 0)) AS d0, CAST(b AS DOUBLE) AS f, CAST(length(s) AS BIGINT) AS i
+                 FROM (VALUES ('9007199254740993.00', '90071992547409930000000000000000000001'), ('1.25', '0')) t(s, b))";
+    for (query, right) in [
+        ("SELECT 0.1 + 0.2 = 0.3, 3 * 0.1 = 0.3, 0.3 - 0.1 = 0.2, 1.1 * 1.1 = 1.21".to_owned(), vec!["true true true true"]),
+        (
+            "SELECT CAST(1234567890123456.78 AS DECIMAL(18, 2)), CAST(-0.005 AS DECIMAL(5, 3))".to_owned(),
+            vec!["1234567890123456.78 -0.005"],
+        ),
+        ("SELECT 18446744073709551616, 18446744073709551616 + 1".to_owned(), vec!["18446744073709551616 18446744073709551617"]),
+        (format!("SELECT i FROM {rows} WHERE d18 = 9007199254740993.00"), vec!["19"]),
+        (format!("SELECT i FROM {rows} WHERE d18 BETWEEN 9007199254740992.99 AND 9007199254740993.01"), vec!["19"]),
+        (format!("SELECT i FROM {rows} WHERE d18 IN (9007199254740993.00, 2.5)"), vec!["19"]),
+        (format!("SELECT i FROM {rows} WHERE d0 > 0.5"), vec!["19"]),
+        (format!("SELECT i FROM {rows} WHERE d0 < 0.5"), vec!["4"]),
+        (format!("SELECT i FROM {rows} WHERE d0 BETWEEN 0.5 AND 1e38"), vec!["19"]),
+        (format!("SELECT d18 * 0.1 FROM {rows} WHERE i = 4"), vec!["0.125"]),
+        (format!("SELECT i FROM {rows} WHERE i * 0.1 = 0.4"), vec!["4"]),
+    ] {
+        assert_eq!(lines(&ctx, &query).await, right, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn literals_beside_doubles_and_by_themselves_are_doubles() {
+    let ctx = session();
+    let rows = "(SELECT CAST(s AS DOUBLE) AS d, CAST(7 AS BIGINT) AS i FROM (VALUES ('NaN'), ('1e300'), ('0.5')) t(s))";
+    for (query, right) in [
+        ("SELECT arrow_typeof(x), x FROM (SELECT 0.5 AS x)".to_owned(), vec!["Float64 0.5"]),
+        ("SELECT arrow_typeof(x), x FROM (SELECT CASE WHEN 1 = 1 THEN 0.8 ELSE 0 END AS x)".to_owned(), vec!["Float64 0.8"]),
+        ("SELECT 1e3, -2.5E-1, 1e300, arrow_typeof(1e3)".to_owned(), vec!["1000.0 -0.25 1e300 Float64"]),
+        ("SELECT 1 / 4.0, 1.0 / 3, sqrt(0.25), power(4, 0.5), abs(-0.5)".to_owned(), vec!["0.25 0.3333333333333333 0.5 2.0 0.5"]),
+        (format!("SELECT count(*) FROM {rows} WHERE d > 0.4"), vec!["3"]),
+        (format!("SELECT count(*) FROM {rows} WHERE d BETWEEN 0.4 AND 0.6"), vec!["1"]),
+        (format!("SELECT count(*) FROM {rows} WHERE d IN (0.5, 0.75)"), vec!["1"]),
+        (
+            format!("SELECT arrow_typeof(x), x FROM (SELECT coalesce(NULLIF(d, 0.5), 1.5) AS x FROM {rows} WHERE d < 1)"),
+            vec!["Float64 1.5"],
+        ),
+        (format!("SELECT arrow_typeof(x), x FROM (SELECT i * 0.5 AS x FROM {rows} LIMIT 1)"), vec!["Float64 3.5"]),
+        (format!("SELECT arrow_typeof(x), x FROM (SELECT sum(CASE WHEN i > 1 THEN 0.5 ELSE 0 END) AS x FROM {rows})"), vec!["Float64 1.5"]),
+        (format!("SELECT x FROM (SELECT 0.25 AS x UNION ALL SELECT d FROM {rows} WHERE d < 1) ORDER BY x"), vec!["0.25", "0.5"]),
+        (
+            "WITH RECURSIVE r AS (SELECT 0.5 AS x UNION ALL SELECT x * 2 FROM r WHERE x < 3) SELECT x FROM r".to_owned(),
+            vec!["0.5", "1.0", "2.0", "4.0"],
+        ),
+        ("SELECT approx_percentile_cont(v, 0.5) FROM (VALUES (1), (2), (3)) t(v)".to_owned(), vec!["2.0"]),
+    ] {
+        assert_eq!(lines(&ctx, &query).await, right, "{query}");
+    }
+    let heading = ctx.execute_logical_plan(plan_text(&ctx, "SELECT 0.5, 2 * 0.25").await.unwrap()).await.unwrap();
+    assert_eq!(heading.schema().fields()[0].name(), "0.5");
+}
+
 /// Numbers at random, the same in each run, near the ends of their range more often than not.
 struct Numbers(u64);
 

@@ -37,6 +37,15 @@ async fn zeros_are_two_partitions() {
 }
 
 #[tokio::test]
+async fn doubles_and_long_decimals_cannot_be_compared_with_decimals() {
+    let query = "SELECT d > CAST(0.5 AS DECIMAL(2, 1)) FROM (VALUES (CAST('1e300' AS DOUBLE))) t(d)";
+    assert!(theirs(query).await.is_err());
+    let query =
+        "SELECT d > CAST(0.5 AS DECIMAL(2, 1)) FROM (VALUES (CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)))) t(d)";
+    assert!(theirs(query).await.is_err());
+}
+
+#[tokio::test]
 async fn times_of_text_and_far_years_fail() {
     assert!(theirs("SELECT to_timestamp(s) FROM (VALUES ('2024-05-06')) t(s)").await.is_err());
     assert!(theirs("SELECT to_timestamp('9999-12-31')").await.is_err());

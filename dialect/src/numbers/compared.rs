@@ -1,0 +1,51 @@
+//! Comparisons in a type that holds both sides. DataFusion compares a double with a decimal as decimals of 15 places, which NaN and 1e300 are not, and
+//! decimals as such of 38 digits, even where that is too few for the one's whole digits and the other's places.
+
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr::{Between, InList};
+use datafusion::logical_expr::{BinaryExpr, Expr, cast};
+
+use super::{is_comparison, is_decimal, type_of};
+
+/// A part of an expression whose types are not settled yet. Its parts have been rewritten before.
+pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let sides: Vec<&mut Expr> = match &mut part {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => vec![left.as_mut(), right.as_mut()],
+        Expr::Between(Between { expr, low, high, .. }) => vec![expr.as_mut(), low.as_mut(), high.as_mut()],
+        Expr::InList(InList { expr, list, .. }) => std::iter::once(expr.as_mut()).chain(list).collect(),
+        _ => return Ok(Transformed::no(part)),
+    };
+    let types: Vec<DataType> = sides.iter().map(|side| type_of(side, schema)).collect();
+    let Some(common) = common(&types) else { return Ok(Transformed::no(part)) };
+    for (side, found) in sides.into_iter().zip(types) {
+        if is_decimal(&found) || (found.is_integer() && is_decimal(&common)) {
+            *side = cast(std::mem::take(side), common.clone());
+        }
+    }
+    Ok(Transformed::yes(part))
+}
+
+/// The type to compare in, where DataFusion's choice would not do.
+fn common(types: &[DataType]) -> Option<DataType> {
+    if !types.iter().any(is_decimal) {
+        return None;
+    }
+    if types.iter().any(DataType::is_floating) {
+        return Some(DataType::Float64);
+    }
+    let (mut whole, mut places) = (0, 0);
+    for data_type in types {
+        let (precision, scale) = match data_type {
+            DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => (i16::from(*precision), i16::from(*scale)),
+            integer if integer.is_integer() => (20, 0),
+            _ => continue,
+        };
+        whole = whole.max(precision - scale);
+        places = places.max(scale);
+    }
+    let digits = whole + places;
+    (digits > i16::from(DECIMAL128_MAX_PRECISION))
+        .then(|| DataType::Decimal256(DECIMAL256_MAX_PRECISION.min(digits as u8), i8::try_from(places).unwrap_or(i8::MAX)))
+}

@@ -1,0 +1,288 @@
+//! Number literals with a point, such as `0.1`: exact beside decimals, whole numbers and one another, and doubles wherever their value leaves the
+//! expression or meets a double.
+//!
+//! ```text
+//!  0.1 + 0.2 = 0.3                    decimals: true
+//!  CAST(12345678901234567.89 AS DECIMAL(19, 2)), price * 1.19, price > 0.5        decimals, if price is one
+//!  speed * 0.5, sqrt(0.25), x / 2.0, SELECT 0.5 AS weight                          doubles
+//! ```
+//!
+//! DataFusion is told to read them as decimals. Of what it makes of them, this turns those into doubles that should be. It looks at a plan as it
+//! comes from the text: later on a decimal constant may come from anywhere. Literals with an exponent are doubles always, those too long for a
+//! BIGINT decimals.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction, Between, Case, Cast, InList, ScalarFunction, WindowFunction};
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Union, cast};
+use datafusion::sql::parser::{CopyToSource, Statement};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Value, VisitMut, visit_expressions_mut,
+};
+
+use super::{is_comparison, is_decimal, rewritten, type_of};
+
+/// Functions of which the result is one of the arguments.
+const CHOICES: [&str; 7] = ["coalesce", "nullif", "nvl", "ifnull", "nvl2", "greatest", "least"];
+
+/// Makes number literals with an exponent doubles, which DataFusion would read as decimals, too.
+pub(crate) fn double_exponents(statement: &mut Statement) {
+    match statement {
+        Statement::Statement(statement) => double_exponents_in(statement.as_mut()),
+        Statement::Explain(explain) => double_exponents(&mut explain.statement),
+        Statement::CopyTo(copy) => {
+            if let CopyToSource::Query(query) = &mut copy.source {
+                double_exponents_in(query.as_mut());
+            }
+        }
+        Statement::CreateExternalTable(_) | Statement::Reset(_) => {}
+    }
+}
+
+/// The same in any part of a statement.
+pub(crate) fn double_exponents_in(part: &mut impl VisitMut) {
+    let _ = visit_expressions_mut(part, |expr| {
+        if let SqlExpr::Value(value) = expr
+            && let Value::Number(digits, _) = &value.value
+            && digits.contains(['e', 'E'])
+        {
+            let text = SqlExpr::Value(Value::SingleQuotedString(digits.clone()).with_span(value.span));
+            *expr = SqlExpr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(text),
+                data_type: SqlType::Double(ExactNumberInfo::None),
+                array: false,
+                format: None,
+            };
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
+/// Settles which literals of a plan are doubles. It must be as it came from the text.
+pub(crate) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
+    if !has_soft_literals(&plan)? {
+        return Ok(plan);
+    }
+    Ok(plan.transform_up_with_subqueries(|node| settled_node(node)?.map_data(with_types_of_inputs))?.data)
+}
+
+fn has_soft_literals(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            found = found || expr.exists(|part| Ok(is_soft_literal(part)))?;
+            Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    })?;
+    Ok(found)
+}
+
+/// A node whose inputs may give other types than before.
+fn with_types_of_inputs(node: LogicalPlan) -> Result<LogicalPlan> {
+    match &node {
+        LogicalPlan::Extension(_) => {
+            let inputs = node.inputs().into_iter().cloned().collect();
+            node.with_new_exprs(node.expressions(), inputs)
+        }
+        _ => node.recompute_schema(),
+    }
+}
+
+fn settled_node(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    match node {
+        LogicalPlan::Union(union) => united(union),
+        LogicalPlan::Values(_) => Ok(Transformed::no(node)),
+        other => rewritten(other, settle_expr),
+    }
+}
+
+/// The same for an expression that is in no plan, and what it gives.
+pub(crate) fn settle_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if !expr.exists(|part| Ok(is_soft_literal(part)))? {
+        return Ok(Transformed::no(expr));
+    }
+    let settled = expr.transform_up(|part| settled_part(part, schema))?;
+    Ok(match settled.data {
+        Expr::Alias(mut alias) if is_soft(&alias.expr, schema) => {
+            alias.expr = Box::new(double(*alias.expr, schema));
+            Transformed::yes(Expr::Alias(alias))
+        }
+        other if is_soft(&other, schema) => Transformed::yes(double(other, schema)),
+        other => Transformed::new_transformed(other, settled.transformed),
+    })
+}
+
+/// Operators whose result over decimals is a decimal without loss.
+fn is_exact(op: Operator) -> bool {
+    matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Modulo)
+}
+
+fn is_soft_literal(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::Decimal128(Some(_), _, scale) | ScalarValue::Decimal256(Some(_), _, scale), _) => *scale > 0,
+        _ => false,
+    }
+}
+
+/// Whether an expression is made of literals with a point, and at most whole numbers beside.
+fn is_soft(expr: &Expr, schema: &DFSchema) -> bool {
+    match expr {
+        Expr::Alias(alias) => is_soft(&alias.expr, schema),
+        Expr::Negative(inner) => is_soft(inner, schema),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_exact(*op) => some_soft([left.as_ref(), right.as_ref()], schema),
+        Expr::Case(case) => some_soft(results(case), schema),
+        Expr::ScalarFunction(call) if CHOICES.contains(&call.func.name()) => some_soft(&call.args, schema),
+        other => is_soft_literal(other),
+    }
+}
+
+/// Whether some are soft and the others whole numbers.
+fn some_soft<'a>(exprs: impl IntoIterator<Item = &'a Expr>, schema: &DFSchema) -> bool {
+    let mut soft = false;
+    for expr in exprs {
+        if is_soft(expr, schema) {
+            soft = true;
+        } else if !matches!(type_of(expr, schema), DataType::Null) && !type_of(expr, schema).is_integer() {
+            return false;
+        }
+    }
+    soft
+}
+
+fn results(case: &Case) -> impl Iterator<Item = &Expr> {
+    case.when_then_expr.iter().map(|(_, then)| then.as_ref()).chain(case.else_expr.as_deref())
+}
+
+/// A decimal as the double it was written for. Constants are computed exactly before; what has columns is computed in doubles.
+fn double(mut expr: Expr, schema: &DFSchema) -> Expr {
+    if !is_soft(&expr, schema) || is_constant(&expr) {
+        return match &expr {
+            Expr::Literal(value, metadata) if is_soft_literal(&expr) => match value.to_string().parse() {
+                Ok(value) => Expr::Literal(ScalarValue::Float64(Some(value)), metadata.clone()),
+                Err(_) => cast(expr, DataType::Float64),
+            },
+            _ => cast(expr, DataType::Float64),
+        };
+    }
+    let parts: Vec<&mut Expr> = match &mut expr {
+        Expr::Alias(alias) => vec![alias.expr.as_mut()],
+        Expr::Negative(inner) => vec![inner.as_mut()],
+        Expr::BinaryExpr(BinaryExpr { left, right, .. }) => vec![left.as_mut(), right.as_mut()],
+        Expr::Case(case) => case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut()).chain(case.else_expr.as_deref_mut()).collect(),
+        Expr::ScalarFunction(call) => call.args.iter_mut().collect(),
+        _ => return cast(expr, DataType::Float64),
+    };
+    // Whole numbers beside them follow.
+    soften(parts, schema);
+    expr
+}
+
+/// Whether an expression that [`is_soft`] is made of literals only.
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Alias(alias) => is_constant(&alias.expr),
+        Expr::Negative(inner) => is_constant(inner),
+        Expr::BinaryExpr(BinaryExpr { left, right, .. }) => is_constant(left) && is_constant(right),
+        other => matches!(other, Expr::Literal(..)),
+    }
+}
+
+/// Makes decimals doubles where `all` of a group come together with one.
+fn level(exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+    let floats = exprs.iter().any(|expr| type_of(expr, schema).is_floating());
+    let mut changed = false;
+    if floats {
+        for expr in exprs.into_iter().filter(|expr| is_decimal(&type_of(expr, schema))) {
+            *expr = double(std::mem::take(expr), schema);
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Makes soft ones doubles.
+fn soften<'a>(exprs: impl IntoIterator<Item = &'a mut Expr>, schema: &DFSchema) -> bool {
+    let mut changed = false;
+    for expr in exprs.into_iter().filter(|expr| is_soft(expr, schema)) {
+        *expr = double(std::mem::take(expr), schema);
+        changed = true;
+    }
+    changed
+}
+
+fn settled_part(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let changed = match &mut part {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            if op.is_logic_operator() {
+                false
+            } else if is_comparison(*op) || is_exact(*op) {
+                let soft = is_soft(left, schema) || is_soft(right, schema);
+                soft && level(vec![left.as_mut(), right.as_mut()], schema)
+            } else {
+                soften([left.as_mut(), right.as_mut()], schema)
+            }
+        }
+        Expr::Between(Between { expr, low, high, .. }) => level(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema),
+        Expr::InList(InList { expr, list, .. }) => level(std::iter::once(expr.as_mut()).chain(list).collect(), schema),
+        Expr::Case(Case { expr, when_then_expr, else_expr }) => {
+            let (whens, thens): (Vec<_>, Vec<_>) = when_then_expr.iter_mut().map(|(when, then)| (when.as_mut(), then.as_mut())).unzip();
+            let compared = expr.is_some() && level(whens.into_iter().chain(expr.as_deref_mut()).collect(), schema);
+            level(thens.into_iter().chain(else_expr.as_deref_mut()).collect(), schema) || compared
+        }
+        Expr::Cast(Cast { expr, field }) => !is_decimal(field.data_type()) && soften([expr.as_mut()], schema),
+        Expr::TryCast(cast) => !is_decimal(cast.field.data_type()) && soften([cast.expr.as_mut()], schema),
+        Expr::ScalarFunction(ScalarFunction { func, args }) => {
+            if CHOICES.contains(&func.name()) {
+                level(args.iter_mut().collect(), schema)
+            } else {
+                soften(args, schema)
+            }
+        }
+        Expr::AggregateFunction(AggregateFunction { params, .. }) => soften(&mut params.args, schema),
+        Expr::WindowFunction(call) => {
+            let WindowFunction { params, .. } = call.as_mut();
+            soften(params.args.iter_mut().chain(&mut params.partition_by), schema)
+        }
+        _ => false,
+    };
+    Ok(Transformed::new_transformed(part, changed))
+}
+
+/// Columns that are decimals in one part of a union and doubles in another become doubles.
+fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
+    let told = |field: &FieldRef| field.data_type().is_floating() || is_decimal(field.data_type());
+    if !union.inputs.iter().any(|input| input.schema().fields().iter().any(told)) {
+        return Ok(Transformed::no(LogicalPlan::Union(union)));
+    }
+    let types =
+        |place: usize| union.inputs.iter().map(move |input| input.schema().fields().get(place).map(|field| field.data_type().clone()));
+    let mixed = |place: usize| {
+        types(place).any(|found| found.is_some_and(|found| found.is_floating()))
+            && types(place).any(|found| found.is_some_and(|found| is_decimal(&found)))
+    };
+    let mixed: Vec<bool> = (0..union.schema.fields().len()).map(mixed).collect();
+    let mut inputs = Vec::with_capacity(union.inputs.len());
+    for input in &union.inputs {
+        let columns = input.schema().columns();
+        let doubles: Vec<bool> =
+            input.schema().fields().iter().zip(&mixed).map(|(field, mixed)| *mixed && is_decimal(field.data_type())).collect();
+        inputs.push(if doubles.contains(&true) {
+            let columns = columns.into_iter().zip(doubles).map(|(column, is_double)| {
+                let name = column.name.clone();
+                let relation = column.relation.clone();
+                let column = Expr::Column(column);
+                if is_double { cast(column, DataType::Float64).alias_qualified(relation, name) } else { column }
+            });
+            Arc::new(LogicalPlanBuilder::from(input.as_ref().clone()).project(columns.collect::<Vec<_>>())?.build()?)
+        } else {
+            input.clone()
+        });
+    }
+    // Types below may have changed, so the schema is always made again.
+    Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
+}
