@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use watershed_lake::{TableName, Warehouse};
+use watershed_message::Message;
 
 use crate::changes::{self, Change, InForce};
 use crate::project::{self, Checked};
-use crate::report::Rendered;
 use crate::{Context, warehouse};
 
 /// Check a project's .sql files, show what they change, and make it so
@@ -102,11 +102,9 @@ impl Difference {
             return Ok(());
         }
         let names: Vec<String> = rebuilt.iter().map(ToString::to_string).collect();
-        bail!(Rendered(format!(
-            "the query of {} changed, and rows and state of the old one do not fit the new one; nothing was changed\n  \
-             hint: --rebuild drops them and reads the topic anew, or refreshes the view; or give the new query a name of its own",
-            names.join(", ")
-        )));
+        let what = "changed, and rows and state of the old one do not fit the new one; nothing was changed";
+        let next = "--rebuild drops them and reads the topic anew, or refreshes the view; or give the new query a name of its own";
+        bail!(Message::new(format!("the query of {} {what}", names.join(", "))).next(next));
     }
 
     /// Makes it so: tables first, then the definitions, so that a failure leaves the old ones in force. Returns the revision.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use watershed_batch::{JobRunner, Scheduler, SchedulerOptions, Views};
+use watershed_message::Message;
 
 use crate::board::done;
 use crate::config::SettingFlag;
@@ -40,7 +41,8 @@ pub async fn run(_: Args, context: &Context) -> Result<u8> {
     let warehouse = warehouse::open(&context.config).await?;
     let views = project::applied_views(&warehouse.definitions().await?)?;
     if views.is_empty() {
-        bail!("no materialized view is defined in {}; CREATE MATERIALIZED VIEW and `watershed apply` define one", warehouse.url());
+        let next = "CREATE MATERIALIZED VIEW and `watershed apply` define one";
+        bail!(Message::new(format!("no materialized view is defined in {}", warehouse.url())).next(next));
     }
     say!("{}: {} scheduled; Ctrl-C stops", warehouse.url(), counted(&views));
     let upkeep = upkeep::start(&context.config, &warehouse)?;

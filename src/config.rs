@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use watershed_message::Message;
 
 use crate::environment::{self, Variable};
 
@@ -184,7 +185,8 @@ impl Config {
         let table: toml::Table = text.parse().map_err(|why| anyhow!("{} is not valid TOML\n{why}", path.display()))?;
         for (key, value) in flatten("", &table) {
             if !is_known(&key) {
-                bail!("{}: there is no setting '{key}'{}", path.display(), did_you_mean(&key, SETTINGS.iter().map(|setting| setting.name)));
+                let next = did_you_mean(&key, SETTINGS.iter().map(|setting| setting.name));
+                bail!(Message::new(format!("{}: there is no setting '{key}'", path.display())).next(next));
             }
             let value = match value {
                 toml::Value::String(text) => text,
@@ -211,7 +213,7 @@ impl Config {
         match setting.kind {
             Kind::Text => Ok(()),
             Kind::Word(words) if words.contains(&self.text(name)) => Ok(()),
-            Kind::Word(words) => Err(self.wrong(name, &format!("'{}' is none of {}", self.text(name), words.join(", ")))),
+            Kind::Word(words) => Err(self.wrong(name, Message::new(format!("'{}' is none of {}", self.text(name), words.join(", "))))),
             Kind::Count => self.number(name).map(drop),
             Kind::Bytes => self.bytes(name).map(drop),
             Kind::Switch => self.flag(name).map(drop),
@@ -220,9 +222,9 @@ impl Config {
         }
     }
 
-    fn wrong(&self, name: &str, what: &str) -> anyhow::Error {
+    fn wrong(&self, name: &str, what: Message) -> anyhow::Error {
         let origin = self.values.get(name).map_or(Origin::Default, |(_, origin)| origin.clone());
-        anyhow!("{name} (from {origin}): {what}")
+        anyhow!(what.within(format!("{name} (from {origin})")))
     }
 
     /// A setting as it was written.
@@ -237,29 +239,29 @@ impl Config {
 
     /// A count.
     pub fn number(&self, name: &str) -> Result<usize> {
-        self.text(name).parse().map_err(|_| self.wrong(name, &format!("'{}' is not a whole number", self.text(name))))
+        self.text(name).parse().map_err(|_| self.wrong(name, Message::new(format!("'{}' is not a whole number", self.text(name)))))
     }
 
     /// A size: `512MiB`, `1GiB`, `2GB`, `1048576`.
     pub fn bytes(&self, name: &str) -> Result<u64> {
-        parse_bytes(self.text(name)).map_err(|why| self.wrong(name, &why))
+        parse_bytes(self.text(name)).map_err(|why| self.wrong(name, why))
     }
 
     /// A setting that is `true` or `false`.
     pub fn flag(&self, name: &str) -> Result<bool> {
-        self.text(name).parse().map_err(|_| self.wrong(name, &format!("'{}' is neither true nor false", self.text(name))))
+        self.text(name).parse().map_err(|_| self.wrong(name, Message::new(format!("'{}' is neither true nor false", self.text(name)))))
     }
 
     /// A time span: `90s`, `5m`, `2h`, `7d`; none if the setting is empty.
     pub fn span(&self, name: &str) -> Result<Option<Duration>> {
-        self.optional(name).map(|text| parse_duration(text).map_err(|why| self.wrong(name, &why))).transpose()
+        self.optional(name).map(|text| parse_duration(text).map_err(|why| self.wrong(name, why))).transpose()
     }
 
     /// An address to listen on; none if the setting is empty.
     pub fn address(&self, name: &str) -> Result<Option<SocketAddr>> {
         let Some(text) = self.optional(name) else { return Ok(None) };
         let numeric = text.replacen("localhost:", "127.0.0.1:", 1);
-        let wrong = || self.wrong(name, &format!("'{text}' is not an address; write for example 127.0.0.1:8815"));
+        let wrong = || self.wrong(name, Message::new(format!("'{text}' is not an address")).next("write for example 127.0.0.1:8815"));
         numeric.parse().map(Some).map_err(|_| wrong())
     }
 
@@ -314,19 +316,19 @@ fn beside(file: &Path, value: String) -> String {
     file.parent().map_or_else(|| value.clone(), |folder| folder.join(path).to_string_lossy().into_owned())
 }
 
-/// `; did you mean 'x'?` with the nearest of `names`, if one is near.
+/// `did you mean 'x'?` with the nearest of `names`, if one is near.
 fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
     match watershed_dialect::nearest(word, names) {
-        Some(name) => format!("; did you mean '{name}'?"),
-        None => "; `watershed --help` lists all settings".to_owned(),
+        Some(name) => format!("did you mean '{name}'?"),
+        None => "`watershed --help` lists all settings".to_owned(),
     }
 }
 
 /// A size as typed: `512MiB`, `1GiB`, `2GB`, `1048576`.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
+pub fn parse_bytes(text: &str) -> Result<u64, Message> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(text.len());
-    let wrong = || format!("'{text}' is not a size; write for example 512MiB or 2GiB");
+    let wrong = || Message::new(format!("'{text}' is not a size")).next("write for example 512MiB or 2GiB");
     let number: f64 = text[..digits].replace('_', "").parse().map_err(|_| wrong())?;
     let unit: f64 = match text[digits..].trim().to_lowercase().as_str() {
         "" | "b" => 1.0,
@@ -344,8 +346,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// A time span as typed: `90`, `90s`, `5m`, `2h`, `7d`, `500ms`.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is not a time span; write for example 90s, 5m, 2h or 7d");
+pub fn parse_duration(text: &str) -> Result<Duration, Message> {
+    let wrong = || Message::new(format!("'{text}' is not a time span")).next("write for example 90s, 5m, 2h or 7d");
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
     let seconds = match text[digits..].trim() {

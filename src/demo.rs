@@ -18,6 +18,7 @@ use watershed_ingest::KafkaSettings;
 use watershed_ingest::embedded::{EmbeddedBroker, EmbeddedSettings};
 use watershed_ingest::producer::ensure_topics;
 use watershed_lake::Warehouse;
+use watershed_message::Message;
 use watershed_query::shell::{HostCommand, Shell, ShellOptions, grouped};
 use watershed_simulator::{Fraud, Settings, Topic};
 use watershed_stream::{Phase, Project, RunOptions, Runner, Until};
@@ -154,7 +155,7 @@ fn lock(dir: &Path) -> Result<File> {
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => bail!("another demo runs in {}; stop it, or give this one another --dir", dir.display()),
+        Err(_) => bail!(Message::new(format!("another demo runs in {}", dir.display())).next("stop it, or give this one another --dir")),
     }
 }
 
@@ -196,7 +197,10 @@ impl Stage {
         let warehouse = warehouse::make(&context.config).await?;
         let difference = Difference::find(&warehouse, checked).await?;
         difference.allowed(false).map_err(|_| {
-            anyhow!("the definitions changed since {} was made; delete it to start over, or give another --dir", dir.display())
+            anyhow!(
+                Message::new(format!("the definitions changed since {} was made", dir.display()))
+                    .next("delete it to start over, or give another --dir")
+            )
         })?;
         let revision = difference.carry_out(&warehouse).await?;
         let jobs = warehouse::job_runner(&context.config, warehouse.clone())?;
@@ -286,7 +290,7 @@ impl Stage {
         for (table, result) in runner.join().await {
             if let Err(error) = result {
                 failed = true;
-                if let Some(text) = live.failure(&table, true, &error.to_string()) {
+                if let Some(text) = live.failure(&table, true, &error.message()) {
                     tell!("{text}");
                 }
             }

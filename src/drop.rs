@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use watershed_lake::TableName;
+use watershed_message::Message;
 
 use crate::{Context, warehouse};
 
@@ -28,10 +29,12 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let name = args.table.to_string();
     let definitions = warehouse.definitions().await?;
     if definitions.items.iter().any(|item| item.name == name) {
-        bail!("{name} is still defined; take it out of the project and `watershed apply` that, then drop it");
+        bail!(Message::new(format!("{name} is still defined")).next("take it out of the project and `watershed apply` that, then drop it"));
     }
     if !warehouse.tables().await?.contains(&args.table) {
-        bail!("there is no table {name} in {}; `watershed shell -c 'SHOW TABLES'` lists them", warehouse.url());
+        bail!(
+            Message::new(format!("there is no table {name} in {}", warehouse.url())).next("`watershed shell -c 'SHOW TABLES'` lists them")
+        );
     }
     if !args.yes && !context.terminal.confirm(&format!("Remove {name} with all its rows?"))? {
         say!("nothing was removed");

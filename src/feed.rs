@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, anyhow};
 use watershed_ingest::KafkaSettings;
 use watershed_ingest::producer::{Producer, ensure_topics};
+use watershed_message::Message;
 use watershed_simulator::{EventBuffer, Settings, Topic, World, replay};
 
 /// Events taken from the world at once: about a megabyte.
@@ -242,7 +243,7 @@ fn carry_file(order: &Order, path: &PathBuf, shared: &Shared) -> Result<()> {
     }
     let topics: Vec<(&str, i32)> = partitions.iter().map(|(topic, count)| (topic.as_str(), *count)).collect();
     let Outlet::Kafka(mut producer) = Outlet::open(&order.target, &topics)? else {
-        return Err(anyhow!("a replayed file goes to Kafka, not to another file; leave out --out"));
+        return Err(anyhow!(Message::new("a replayed file goes to Kafka, not to another file").next("leave out --out")));
     };
     let started = Instant::now();
     let mut first_us = None;

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use watershed_lake::TableName;
+use watershed_message::Message;
 use watershed_query::shell::{Cell, Column, grouped};
 use watershed_stream::{Phase, PipelineMetrics};
 
@@ -127,7 +128,7 @@ impl Live {
     }
 
     /// How a failure is said; `None` if it was said before.
-    pub fn failure(&mut self, table: &TableName, ended: bool, error: &str) -> Option<String> {
+    pub fn failure(&mut self, table: &TableName, ended: bool, error: &Message) -> Option<String> {
         let said = format!("{ended} {error}");
         let (_, before) = self.said.entry(table.clone()).or_default();
         if *before == said {
@@ -135,9 +136,9 @@ impl Live {
         }
         *before = said;
         let what = if ended { "ended" } else { "failed and starts again" };
-        let (error, hint) = error.split_once("; ").map_or((error, String::new()), |(error, hint)| (error, format!("\n  hint: {hint}")));
+        let hint = error.next.as_ref().map_or(String::new(), |next| format!("\n  hint: {next}"));
         let name = paint(&table.to_string(), "1;31", self.terminal.color_error());
-        Some(format!("{name} {what}: {error}{hint}"))
+        Some(format!("{name} {what}: {}{hint}", error.said()))
     }
 
     /// Writes failures to standard error, the table on the screen out of their way.

@@ -5,9 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Mutex;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use watershed_message::Message;
 
 use crate::Context;
 
@@ -37,8 +38,13 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let text = context.config.text("log.filter");
-    let filter =
-        EnvFilter::try_new(text).with_context(|| format!("log.filter '{text}' is not a filter; write for example info,watershed=debug"))?;
+    let filter = EnvFilter::try_new(text).map_err(|why| {
+        anyhow!(
+            Message::new(format!("log.filter '{text}' is not a filter"))
+                .why(why.to_string())
+                .next("write for example info,watershed=debug")
+        )
+    })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(color);
     // That standard error has no reader any more is told nobody: saying so there would panic.
     let log = log.log_internal_errors(false);

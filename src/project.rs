@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use arrow::datatypes::SchemaRef;
 use watershed_batch::{View, Views};
 use watershed_dialect::{Connector, SqlError, Statement, StatementKind, clear_secret};
 use watershed_ingest::IngestError;
 use watershed_lake::kind::{PANEL, SINK, SOURCE, TABLE, VIEW};
 use watershed_lake::{Definition, Definitions, TableName};
+use watershed_message::Message;
 use watershed_stream::{Blueprint, Project, StreamError, tables as pipeline_tables};
 
 use crate::report::Rendered;
 
-const UNREADABLE: &str = "the applied definitions cannot be read by this version; apply the project again";
+fn unreadable(why: Message) -> anyhow::Error {
+    anyhow!(Message::new("the applied definitions cannot be read by this version").why(why.said()).next("apply the project again"))
+}
 
 /// One file of a project.
 pub struct SqlFile {
@@ -41,16 +44,14 @@ pub struct Checked {
 /// Reads all `.sql` files below `folder`, sorted by path.
 pub fn read(folder: &Path) -> Result<Vec<SqlFile>> {
     if !folder.is_dir() {
-        bail!("{} is not a folder; give the folder that holds the project's .sql files", folder.display());
+        bail!(Message::new(format!("{} is not a folder", folder.display())).next("give the folder that holds the project's .sql files"));
     }
     let mut paths = Vec::new();
     collect(folder, &mut paths)?;
     paths.sort();
     if paths.is_empty() {
-        bail!(
-            "there is no .sql file in {}; a project is a folder of CREATE SOURCE, STREAMING TABLE, MATERIALIZED VIEW and SINK statements",
-            folder.display()
-        );
+        let next = "a project is a folder of CREATE SOURCE, STREAMING TABLE, MATERIALIZED VIEW and SINK statements";
+        bail!(Message::new(format!("there is no .sql file in {}", folder.display())).next(next));
     }
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -152,7 +153,7 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
                 Ok(blueprint) => drop(blueprints.insert(name, blueprint)),
                 Err(StreamError::Sql(error)) => problems.push(shown(&statement.place(error), file)),
                 Err(StreamError::Constraint(error)) => problems.push(shown(&error, file)),
-                Err(error) => problems.push(shown(&SqlError::new(error.to_string()).at(statement.line, statement.column), file)),
+                Err(error) => problems.push(shown(&SqlError::from(error.message()).at(statement.line, statement.column), file)),
             }
         }
     }
@@ -163,7 +164,7 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
             match project.plan_sink(sink, &mut blueprints).await {
                 Ok(()) => {}
                 Err(StreamError::Sql(error)) => problems.push(shown(&statement.place(error), file)),
-                Err(error) => problems.push(shown(&SqlError::new(error.to_string()).at(statement.line, statement.column), file)),
+                Err(error) => problems.push(shown(&SqlError::from(error.message()).at(statement.line, statement.column), file)),
             }
         }
     }
@@ -219,7 +220,7 @@ fn runnable(statement: &StatementKind) -> Result<(), SqlError> {
 }
 
 fn definition_error(error: IngestError) -> SqlError {
-    SqlError::new(error.to_string())
+    SqlError::from(error.message())
 }
 
 fn shown(error: &SqlError, file: &SqlFile) -> String {
@@ -242,12 +243,14 @@ pub fn declared(project: &Project, blueprints: &BTreeMap<TableName, Blueprint>) 
 
 /// The pipelines that were applied to a warehouse.
 pub fn applied(definitions: &Definitions) -> Result<Project> {
-    Project::parse(definitions.items.iter().filter(|item| item.kind != VIEW).map(|item| item.sql.as_str())).context(UNREADABLE)
+    Project::parse(definitions.items.iter().filter(|item| item.kind != VIEW).map(|item| item.sql.as_str()))
+        .map_err(|error| unreadable(error.message()))
 }
 
 /// The materialized views that were applied to a warehouse.
 pub fn applied_views(definitions: &Definitions) -> Result<Views> {
-    Views::parse(definitions.items.iter().filter(|item| item.kind == VIEW).map(|item| item.sql.as_str())).context(UNREADABLE)
+    Views::parse(definitions.items.iter().filter(|item| item.kind == VIEW).map(|item| item.sql.as_str()))
+        .map_err(|error| unreadable(error.message()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use watershed_lake::TableName;
+use watershed_message::Message;
 
 use crate::{Context, project, warehouse};
 
@@ -30,8 +31,9 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let Some(blueprint) = blueprints.get(name) else {
         let known: Vec<String> = blueprints.keys().map(ToString::to_string).collect();
         bail!(
-            "{name} is no streaming table of the applied definitions: there are {}; `watershed run` refreshes a materialized view",
-            known.join(", ")
+            Message::new(format!("{name} is no streaming table of the applied definitions"))
+                .why(format!("there are {}", known.join(", ")))
+                .next("`watershed run` refreshes a materialized view")
         );
     };
     if !args.yes && !context.terminal.confirm(&format!("Drop all rows of {name} and read its source anew?"))? {

@@ -2,6 +2,15 @@
 
 use std::io::Write;
 
+use watershed_batch::BatchError;
+use watershed_dialect::SqlError;
+use watershed_ingest::IngestError;
+use watershed_lake::LakeError;
+use watershed_message::Message;
+use watershed_query::QueryError;
+use watershed_simulator::SimulatorError;
+use watershed_stream::StreamError;
+
 use crate::terminal::{Terminal, paint};
 
 /// An error that has been laid out already, for example SQL with its caret.
@@ -15,7 +24,20 @@ pub fn error(error: &anyhow::Error, terminal: &Terminal) {
     let _ = write!(std::io::stderr(), "{}", render(error, terminal.color_error()));
 }
 
-/// The text of an error. The crates write `what happened: why; what to do next`: the last part becomes a line of its own.
+/// What an error says, in parts; only the text, if it is none of ours.
+pub fn message_of(error: &(dyn std::error::Error + 'static)) -> Message {
+    let own = error.downcast_ref::<Message>().cloned();
+    own.or_else(|| error.downcast_ref().map(StreamError::message))
+        .or_else(|| error.downcast_ref().map(BatchError::message))
+        .or_else(|| error.downcast_ref().map(QueryError::message))
+        .or_else(|| error.downcast_ref().map(IngestError::message))
+        .or_else(|| error.downcast_ref().map(LakeError::message))
+        .or_else(|| error.downcast_ref().map(SqlError::message))
+        .or_else(|| error.downcast_ref().map(SimulatorError::message))
+        .unwrap_or_else(|| Message::new(error.to_string()))
+}
+
+/// The text of an error, what to do next on a line of its own.
 pub fn render(error: &anyhow::Error, color: bool) -> String {
     let word = paint("error:", "1;31", color);
     if let Some(Rendered(text)) = error.downcast_ref() {
@@ -31,12 +53,10 @@ pub fn render(error: &anyhow::Error, color: bool) -> String {
         if before.contains(&text) {
             continue;
         }
-        let (said, next) = text.split_once("; ").unwrap_or((&text, ""));
-        if !next.is_empty() && hint.is_none() {
-            hint = Some(next.to_owned());
-        }
+        let message = message_of(cause);
         let lead = if out.is_empty() { word.clone() } else { "  because:".to_owned() };
-        out.push_str(&format!("{lead} {said}\n"));
+        out.push_str(&format!("{lead} {}\n", message.said()));
+        hint = hint.or(message.next);
         before = text;
     }
     if let Some(hint) = hint {
@@ -53,12 +73,24 @@ mod tests {
 
     #[test]
     fn what_why_and_what_next_stand_on_lines_of_their_own() {
-        let error = anyhow!("table silver.x does not exist; `watershed apply` makes it").context("cannot start the pipeline");
+        let missing = Message::new("table silver.x does not exist").next("`watershed apply` makes it");
+        let error = anyhow::Error::new(missing).context("cannot start the pipeline");
         assert_eq!(
             render(&error, false),
             "error: cannot start the pipeline\n  because: table silver.x does not exist\n  hint: `watershed apply` makes it\n"
         );
         assert_eq!(render(&anyhow!("no way"), false), "error: no way\n");
+    }
+
+    /// Values may hold what the parts are shown with.
+    #[test]
+    fn nothing_is_taken_apart_again() {
+        let error = anyhow!("cannot read 'a; b: c'").context("cannot apply 'no; such'");
+        assert_eq!(render(&error, false), "error: cannot apply 'no; such'\n  because: cannot read 'a; b: c'\n");
+        let path = "x; y: z".to_owned();
+        let error = anyhow::Error::new(LakeError::Damaged { path, reason: "it ends; early".to_owned() });
+        let hint = "restore it from a copy, or make the table anew (`watershed rebuild TABLE` if a pipeline writes it)";
+        assert_eq!(render(&error, false), format!("error: 'x; y: z' is damaged: it ends; early\n  hint: {hint}\n"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use tokio::sync::watch;
 use watershed_batch::{JobRunner, Trigger, View, Views};
 use watershed_dialect::did_you_mean;
 use watershed_dialect::stages::{Stage, steps};
+use watershed_message::Message;
 use watershed_query::shell::{Cell, Column};
 
 use crate::board::done;
@@ -77,15 +78,18 @@ fn find<'a>(views: &'a Views, wanted: &str) -> Result<&'a View> {
     let found: Vec<&View> = views.iter().filter(named).collect();
     match found.as_slice() {
         [only] => Ok(only),
-        [] if views.is_empty() => bail!("no materialized view is defined; CREATE MATERIALIZED VIEW and `watershed apply` define one"),
+        [] if views.is_empty() => {
+            bail!(Message::new("no materialized view is defined").next("CREATE MATERIALIZED VIEW and `watershed apply` define one"))
+        }
         [] => {
             let names: Vec<String> = views.iter().map(|view| view.name.to_string()).collect();
             let near = did_you_mean(wanted, names.iter().map(String::as_str));
-            bail!("there is no materialized view '{wanted}'; {}", near.unwrap_or_else(|| format!("there are {}", names.join(", "))))
+            let next = near.unwrap_or_else(|| format!("there are {}", names.join(", ")));
+            bail!(Message::new(format!("there is no materialized view '{wanted}'")).next(next))
         }
         several => {
             let names: Vec<String> = several.iter().map(|view| view.name.to_string()).collect();
-            bail!("'{wanted}' could be {}; write the schema, too", names.join(" or "))
+            bail!(Message::new(format!("'{wanted}' could be {}", names.join(" or "))).next("write the schema, too"))
         }
     }
 }

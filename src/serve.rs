@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use watershed_lake::Warehouse;
+use watershed_message::Message;
 use watershed_query::flight::FlightServer;
 use watershed_query::http::{HttpLimits, HttpParts, HttpServer, Lake};
 use watershed_query::listen::listen;
@@ -54,7 +55,8 @@ pub async fn run(_: Args, context: &Context) -> Result<u8> {
     let place = warehouse.url().clone();
     let servers = Servers::start(context, warehouse.clone(), Observed::default(), Taken::Fails).await?;
     if servers.is_empty() {
-        bail!("there is nothing to serve: {FLIGHT_ADDRESS} and {HTTP_ADDRESS} are empty; give one an address, or leave it out");
+        let why = format!("{FLIGHT_ADDRESS} and {HTTP_ADDRESS} are empty");
+        bail!(Message::new("there is nothing to serve").why(why).next("give one an address, or leave it out"));
     }
     warehouse::check_there(&warehouse).await?;
     say!("{} serves {place}\n{}\nCtrl-C stops", paint("Watershed", "1", context.terminal.color_output()), servers.describe().trim_end());

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use watershed_message::Message;
 use watershed_query::shell::grouped;
 use watershed_simulator::{Fraud, Injection, Partitions, Settings, city_names};
 
@@ -175,8 +176,14 @@ fn world(args: &Args) -> Result<Settings> {
         Some("now") => now_us(),
         Some(text) => {
             let time = chrono::DateTime::parse_from_rfc3339(text);
-            time.with_context(|| format!("--start '{text}' is not a time; write for example 2026-01-05T07:00:00Z, or now"))?
-                .timestamp_micros()
+            time.map_err(|why| {
+                anyhow!(
+                    Message::new(format!("--start '{text}' is not a time"))
+                        .why(why.to_string())
+                        .next("write for example 2026-01-05T07:00:00Z, or now")
+                )
+            })?
+            .timestamp_micros()
         }
         None if args.rate == Pace::Real => now_us(),
         None => standard.start_time_us,
@@ -205,7 +212,7 @@ fn world(args: &Args) -> Result<Settings> {
     };
     if let Err(error) = settings.check() {
         let cities: Vec<&str> = city_names().collect();
-        bail!("{error}. Cities: {}", cities.join(", "));
+        bail!(error.message().next(format!("correct it and start again. Cities: {}", cities.join(", "))));
     }
     Ok(settings)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use watershed_lake::TableName;
+use watershed_message::Message;
 use watershed_stream::{RunOptions, Runner, Until};
 
 use crate::config::SettingFlag;
@@ -63,7 +64,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let warehouse = warehouse::open(&context.config).await?;
     let project = project::applied(&warehouse.definitions().await?)?;
     if project.tables.is_empty() {
-        bail!("no streaming table is defined in {}; `watershed apply DIR` defines them", warehouse.url());
+        bail!(Message::new(format!("no streaming table is defined in {}", warehouse.url())).next("`watershed apply DIR` defines them"));
     }
     let parallelism = args.parallelism.unwrap_or(context.config.number("stream.parallelism")?);
     let options = RunOptions {
@@ -131,7 +132,7 @@ async fn finish(runner: Runner, live: &mut Live) -> Result<u8> {
     for (table, result) in runner.join().await {
         if let Err(error) = result {
             failed += 1;
-            if let Some(text) = live.failure(&table, true, &error.to_string()) {
+            if let Some(text) = live.failure(&table, true, &error.message()) {
                 tell!("{text}");
             }
         }

@@ -252,6 +252,7 @@ mod tests {
     use std::time::Duration;
 
     use watershed_batch::{JobRunner, Limits, Listener, Scheduler, SchedulerOptions, Views};
+    use watershed_message::Message;
     use watershed_stream::Metrics;
 
     use super::*;
@@ -356,7 +357,7 @@ mod tests {
     fn what_is_not_running_is_named_with_its_reason() {
         let metrics = Metrics::new("gold.demand".parse().unwrap(), "rides".to_owned());
         assert_eq!(stuck(&[metrics.read()]), ["gold.demand is starting"]);
-        metrics.phase(Phase::Retrying { error: "the broker is away".to_owned() });
+        metrics.phase(Phase::Retrying { error: Message::new("the broker is away") });
         assert_eq!(stuck(&[metrics.read()]), ["gold.demand starts again: the broker is away"]);
         metrics.phase(Phase::Running);
         assert_eq!(stuck(&[metrics.read()]), ["gold.demand starts again: the broker is away"]);

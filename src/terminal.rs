@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Result, bail};
+use watershed_message::Message;
 use watershed_query::shell::{Cell, Column, Layout, Style, expanded};
 
 /// `--color`
@@ -62,7 +63,7 @@ impl Terminal {
     /// Asks a person; without one it is an error that names `--yes`.
     pub fn confirm(&self, question: &str) -> Result<bool> {
         if !self.interactive() {
-            bail!("there is no terminal to ask at; give --yes to go ahead");
+            bail!(Message::new("there is no terminal to ask at").next("give --yes to go ahead"));
         }
         write!(std::io::stdout(), "{question} [y/N] ")?;
         std::io::stdout().flush()?;

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use futures::FutureExt;
 use watershed_dialect::did_you_mean;
 use watershed_lake::{CompactOptions, FindNeeded, LakeError, Needed, Retention, TableName, UpkeepOptions, UpkeepTask, Warehouse};
+use watershed_message::Message;
 
 use crate::config::Config;
 
@@ -34,8 +35,8 @@ pub fn retention(config: &Config) -> Result<Retention> {
 ///
 /// A record that was decided is carried out at the next start, and its rows are sent to the sinks that wait for it, however long that takes.
 /// Files of older records are done with; those of epochs that no record decides are never read again.
-pub async fn needed(warehouse: &Warehouse) -> Result<Needed, String> {
-    let records = watershed_stream::newest_epochs(warehouse).await.map_err(|error| error.to_string())?;
+pub async fn needed(warehouse: &Warehouse) -> Result<Needed, Message> {
+    let records = watershed_stream::newest_epochs(warehouse).await.map_err(|error| error.message())?;
     let mut needed = Needed::new();
     for table in records.into_iter().flat_map(|record| record.tables) {
         needed.entry(table.table).or_default().extend(table.files.into_iter().map(|file| file.path));
@@ -58,7 +59,8 @@ pub async fn tables(warehouse: &Warehouse, wanted: Vec<TableName>) -> Result<Vec
         if !there.contains(name) {
             let names: Vec<String> = there.iter().map(ToString::to_string).collect();
             let near = did_you_mean(&name.to_string(), names.iter().map(String::as_str));
-            bail!("there is no table {name} in {}; {}", warehouse.url(), near.unwrap_or_else(|| "SHOW TABLES lists them".to_owned()));
+            let next = near.unwrap_or_else(|| "SHOW TABLES lists them".to_owned());
+            bail!(Message::new(format!("there is no table {name} in {}", warehouse.url())).next(next));
         }
     }
     Ok(if wanted.is_empty() { there } else { wanted })

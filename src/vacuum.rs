@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use watershed_lake::{TableName, VacuumOptions, Vacuumed};
+use watershed_message::Message;
 use watershed_query::shell::grouped;
 
 use crate::config::parse_duration;
@@ -37,11 +38,12 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let warehouse = warehouse::open(&context.config).await?;
     let Some(retention) = args.retention.or(context.config.span("lake.vacuum_retention")?) else {
-        bail!("lake.vacuum_retention is empty: files are kept for ever; `--retention 7d` deletes those replaced more than 7 days ago");
+        let next = "`--retention 7d` deletes those replaced more than 7 days ago";
+        bail!(Message::new("lake.vacuum_retention is empty").why("files are kept for ever").next(next));
     };
     let needed = match upkeep::needed(&warehouse).await {
         Ok(needed) => needed,
-        Err(error) => bail!("it is not known which files pipelines still need, so none are deleted: {error}"),
+        Err(error) => bail!(error.within("it is not known which files pipelines still need, so none are deleted")),
     };
     let (nothing, mut failed) = (Default::default(), upkeep::Failed::default());
     for name in upkeep::tables(&warehouse, args.tables).await? {

@@ -11,6 +11,7 @@ use watershed_ingest::files::OpenedFolder;
 use watershed_ingest::kafka::KafkaSettings;
 use watershed_ingest::{FileSources, Sources};
 use watershed_lake::{LakeError, TableName, Warehouse, open_folder};
+use watershed_message::Message;
 use watershed_query::{Session, SessionOptions};
 
 use crate::config::Config;
@@ -35,7 +36,8 @@ pub async fn check_there(warehouse: &Warehouse) -> Result<()> {
     }
     let folder = warehouse.url().to_file_path().ok().filter(|_| warehouse.url().scheme() == "file");
     let why = if folder.is_some_and(|folder| !folder.is_dir()) { "the folder does not exist" } else { "nothing is stored there" };
-    bail!("there is no warehouse at {}: {why}; name the right one with --warehouse, or make it with `watershed apply DIR`", warehouse.url())
+    let next = "name the right one with --warehouse, or make it with `watershed apply DIR`";
+    bail!(Message::new(format!("there is no warehouse at {}", warehouse.url())).why(why).next(next))
 }
 
 /// The warehouse in force, for commands that only read: it may be one that this user cannot write, or that is not there.
@@ -62,16 +64,17 @@ pub fn kafka(config: &Config) -> KafkaSettings {
 }
 
 /// What a definition names by `secret('NAME')` or `secret_file('/path')`. The error never holds a value.
-fn secret(secret: &Secret) -> Result<String, String> {
+fn secret(secret: &Secret) -> Result<String, Message> {
     match secret {
         Secret::Environment(name) => std::env::var(name).map_err(|_| {
-            format!("the environment variable {name}, which {secret} names, is not set for this process; set it and start again")
+            Message::new(format!("the environment variable {name}, which {secret} names, is not set for this process"))
+                .next("set it and start again")
         }),
         Secret::File(path) => match std::fs::read_to_string(path) {
             Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => {
-                Err(format!("the file of {secret} cannot be read: {error}; check that it is there and that this user may read it"))
-            }
+            Err(error) => Err(Message::new(format!("the file of {secret} cannot be read"))
+                .why(error.to_string())
+                .next("check that it is there and that this user may read it")),
         },
     }
 }
@@ -81,8 +84,8 @@ pub fn sources(config: &Config, warehouse: &Warehouse, kafka: KafkaSettings) -> 
     let options = config.handed_on("storage");
     let open = move |path: &str| match open_folder(path, &options) {
         Ok((store, url)) => Ok(OpenedFolder { store, local: url.scheme() == "file" }),
-        Err(LakeError::BadWarehouse { reason, hint, .. }) => Err(format!("{reason}; {hint}")),
-        Err(other) => Err(other.to_string()),
+        Err(LakeError::BadWarehouse { reason, hint, .. }) => Err(Message::new(reason).next(hint)),
+        Err(other) => Err(other.message()),
     };
     let files = FileSources::new(warehouse.store().clone(), Arc::new(open));
     Arc::new(Sources { kafka, files })

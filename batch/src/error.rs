@@ -1,25 +1,22 @@
 //! What can stop a job. Each says what happened, why, and what to do next.
 
+use std::fmt;
 use std::time::Duration;
 
 use datafusion::error::DataFusionError;
 use watershed_dialect::SqlError;
 use watershed_dialect::compute::out_of_memory;
 use watershed_lake::{LakeError, TableName};
+use watershed_message::Message;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
     /// The view's query does not work. Who wrote it must act.
-    #[error(transparent)]
     Sql(#[from] SqlError),
     /// The warehouse could not be read or written.
-    #[error(transparent)]
     Lake(#[from] LakeError),
     /// A table that the query reads is not there.
-    #[error(
-        "{view} reads {input}, which does not exist; `watershed apply` makes the tables of the project, and a job its own when it first runs"
-    )]
     NoInput {
         /// The view.
         view: TableName,
@@ -27,25 +24,16 @@ pub enum BatchError {
         input: TableName,
     },
     /// The query needed more memory, spill space included.
-    #[error("the query needs more memory than a job may use ({0}); raise batch.memory_limit or query.spill_limit, or filter earlier")]
     OutOfMemory(String),
     /// The query failed over real rows.
-    #[error("the query failed: {}", root(.0))]
     Query(DataFusionError),
     /// One attempt took longer than the view allows.
-    #[error("it took longer than {} s; make the query do less, or allow more in the view: WITH (timeout = '…')", .0.as_secs())]
     TooSlow(Duration),
     /// A stop was asked for.
-    #[error("it was stopped before it was done; the view is as it was, run it again")]
     Stopped,
     /// The process cannot run jobs at all.
-    #[error("cannot set up what runs jobs: {0}")]
     Setup(String),
     /// A row violates an expectation that allows none.
-    #[error(
-        "a row of {view} violates constraint '{constraint}', EXPECT ({predicate}) ON VIOLATION FAIL: {row}; the view keeps the rows it has: mend what it \
-         reads, or let the constraint WARN or DROP ROW"
-    )]
     Violated {
         /// The view.
         view: TableName,
@@ -57,10 +45,8 @@ pub enum BatchError {
         row: String,
     },
     /// Polars refused rows.
-    #[error("the rows cannot be joined as of their times: {0}")]
     Join(String),
     /// A file outside of the warehouse.
-    #[error("cannot write {path}: {why}; check that the folder is there and may be written")]
     File {
         /// Where to.
         path: String,
@@ -68,13 +54,47 @@ pub enum BatchError {
         why: String,
     },
     /// Columns that a training set asks for and that are not there, or not fit.
-    #[error("{what}; {hint}")]
     Refused {
         /// What is wrong.
         what: String,
         /// What to do.
         hint: String,
     },
+}
+
+impl BatchError {
+    /// What happened, why, and what to do next.
+    pub fn message(&self) -> Message {
+        match self {
+            Self::Sql(inner) => inner.message(),
+            Self::Lake(inner) => inner.message(),
+            Self::NoInput { view, input } => Message::new(format!("{view} reads {input}, which does not exist"))
+                .next("`watershed apply` makes the tables of the project, and a job its own when it first runs"),
+            Self::OutOfMemory(inner) => Message::new(format!("the query needs more memory than a job may use ({inner})"))
+                .next("raise batch.memory_limit or query.spill_limit, or filter earlier"),
+            Self::Query(inner) => of_query(inner),
+            Self::TooSlow(inner) => Message::new(format!("it took longer than {} s", inner.as_secs()))
+                .next("make the query do less, or allow more in the view: WITH (timeout = '…')"),
+            Self::Stopped => Message::new("it was stopped before it was done").next("the view is as it was, run it again"),
+            Self::Setup(inner) => Message::new("cannot set up what runs jobs").why(inner),
+            Self::Violated { view, constraint, predicate, row } => {
+                Message::new(format!("a row of {view} violates constraint '{constraint}', EXPECT ({predicate}) ON VIOLATION FAIL"))
+                    .why(row)
+                    .next("the view keeps the rows it has: mend what it reads, or let the constraint WARN or DROP ROW")
+            }
+            Self::Join(inner) => Message::new("the rows cannot be joined as of their times").why(inner),
+            Self::File { path, why } => {
+                Message::new(format!("cannot write {path}")).why(why).next("check that the folder is there and may be written")
+            }
+            Self::Refused { what, hint } => Message::new(what).next(hint),
+        }
+    }
+}
+
+impl fmt::Display for BatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.message(), f)
+    }
 }
 
 impl BatchError {
@@ -105,8 +125,16 @@ fn query_may_pass(error: &DataFusionError) -> bool {
     }
 }
 
-fn root(error: &DataFusionError) -> String {
-    error.find_root().strip_backtrace()
+fn of_query(error: &DataFusionError) -> Message {
+    let root = error.find_root();
+    let said = match root {
+        // An error of the lake's that a scan met, or one of a function of ours. They say what to do next.
+        DataFusionError::External(inner) => {
+            inner.downcast_ref().map(LakeError::message).or_else(|| inner.downcast_ref::<Message>().cloned())
+        }
+        _ => None,
+    };
+    said.unwrap_or_else(|| root.strip_backtrace().into()).within("the query failed")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use datafusion::common::{Column, DataFusionError, Diagnostic, SchemaError};
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, TokenizerError};
+use watershed_message::Message;
 
 use crate::SqlError;
 use crate::bounds::too_deep;
@@ -62,7 +63,7 @@ pub(crate) fn from_parser(error: &ParserError, text: &str) -> SqlError {
             let (what, place) = split_place(message);
             let (line, column) = place.unwrap_or_else(|| end_of(text));
             let what = what.trim_start_matches("sql parser error: ");
-            SqlError::new(readable(what)).at(line, column).maybe_hint(misspelt_clause(text, line, column))
+            readable(what).at(line, column).maybe_hint(misspelt_clause(text, line, column))
         }
         ParserError::RecursionLimitExceeded => too_deep(),
     }
@@ -70,7 +71,7 @@ pub(crate) fn from_parser(error: &ParserError, text: &str) -> SqlError {
 
 /// A text that is not even words and signs: an open quote or comment, a stray character.
 pub(crate) fn from_tokenizer(error: &TokenizerError) -> SqlError {
-    let error_at = SqlError::new(readable(&error.message)).at(error.location.line, error.location.column);
+    let error_at = readable(&error.message).at(error.location.line, error.location.column);
     if error.message.contains("Unterminated") { error_at.hint("close what is opened here") } else { error_at }
 }
 
@@ -89,7 +90,7 @@ pub(crate) fn from_datafusion(error: &DataFusionError, state: &SessionState, tex
                 find_word(text, field),
             )
         }
-        other => SqlError::new(readable(&other.message())),
+        other => of_ours(other).unwrap_or_else(|| readable(&other.message())),
     };
     if let Some(mismatch) = of_signature(&root(error).message()) {
         out = mismatch;
@@ -98,7 +99,7 @@ pub(crate) fn from_datafusion(error: &DataFusionError, state: &SessionState, tex
         if let Some(span) = diagnostic.span {
             out = out.at(span.start.line, span.start.column);
         }
-        let helps: Vec<String> = diagnostic.helps.iter().map(|h| readable(&h.message)).collect();
+        let helps: Vec<String> = diagnostic.helps.iter().map(|h| readable(&h.message).to_string()).collect();
         out.hint = out.hint.or_else(|| (!helps.is_empty()).then(|| helps.join("; ")));
         // "Possible …" notes are DataFusion's own guesses at names; ours stand already.
         let notes = || diagnostic.notes.iter().map(|n| n.message.as_str()).filter(|note| !note.starts_with("Possible "));
@@ -141,6 +142,12 @@ fn root(error: &DataFusionError) -> &DataFusionError {
         DataFusionError::Collection(all) => all.first().map_or(error, root),
         other => other,
     }
+}
+
+/// What a function or a table of ours says for itself.
+fn of_ours(error: &DataFusionError) -> Option<SqlError> {
+    let DataFusionError::External(inner) = error else { return None };
+    inner.downcast_ref::<Message>().cloned().map(SqlError::from)
 }
 
 fn of_schema(error: &SchemaError, text: Excerpt) -> SqlError {
@@ -205,7 +212,7 @@ fn of_plan(message: &str, diagnostic: Option<&Diagnostic>, state: &SessionState,
         return place_at(SqlError::new(format!("table function '{name}' does not exist")).maybe_hint(hint), find_word(text, name));
     }
     // A diagnostic is written for people, the message with it often is not.
-    SqlError::new(diagnostic.map_or_else(|| readable(message), |d| readable(&d.message)))
+    readable(diagnostic.map_or(message, |d| d.message.as_str()))
 }
 
 fn place_at(error: SqlError, place: Option<Place>) -> SqlError {
@@ -333,17 +340,19 @@ fn end_of(text: &str) -> (u64, u64) {
 }
 
 /// Our messages begin in lower case, and say "end of the text" where a parser says EOF.
-fn readable(message: &str) -> String {
+fn readable(message: &str) -> SqlError {
     let message = message.trim().replace("found: EOF", "found: the end of the text");
-    let message = plain_message(&message);
-    let message = match message.strip_prefix("Expected: ") {
-        Some(rest) => format!("expected {}", rest.replacen(", found: ", ", found ", 1)),
-        None => message,
-    };
-    let mut chars = message.chars();
-    match (chars.next(), chars.clone().next()) {
-        // Words in capitals are SQL and stay so.
-        (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => first.to_lowercase().chain(chars).collect(),
-        _ => message,
+    let mut message = plain_message(&message);
+    if let Some(rest) = message.what.strip_prefix("Expected: ") {
+        message.what = format!("expected {}", rest.replacen(", found: ", ", found ", 1));
     }
+    let mut chars = message.what.chars();
+    // Words in capitals are SQL and stay so.
+    if let (Some(first), Some(second)) = (chars.next(), chars.clone().next())
+        && first.is_uppercase()
+        && !second.is_uppercase()
+    {
+        message.what = first.to_lowercase().chain(chars).collect();
+    }
+    message.into()
 }

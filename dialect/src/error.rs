@@ -9,6 +9,8 @@
 
 use std::fmt;
 
+use watershed_message::Message;
+
 /// A refusal of a piece of SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlError {
@@ -69,6 +71,15 @@ impl SqlError {
         self
     }
 
+    /// What is wrong and where, why, and what to do next.
+    pub fn message(&self) -> Message {
+        let what = match (self.line, self.column) {
+            (Some(line), Some(column)) => format!("{} (line {line}, column {column})", self.message),
+            _ => self.message.clone(),
+        };
+        Message { what, why: self.detail.clone(), next: self.hint.clone() }
+    }
+
     /// The error with the line it speaks of and a caret below the place. `text` is the whole text, `file` its name.
     pub fn render(&self, text: &str, file: Option<&str>) -> String {
         let mut out = format!("error: {}\n", self.message);
@@ -92,19 +103,15 @@ impl SqlError {
     }
 }
 
+impl From<Message> for SqlError {
+    fn from(Message { what, why, next }: Message) -> Self {
+        Self { message: what, detail: why, hint: next, line: None, column: None }
+    }
+}
+
 impl fmt::Display for SqlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        if let (Some(line), Some(column)) = (self.line, self.column) {
-            write!(f, " (line {line}, column {column})")?;
-        }
-        if let Some(detail) = &self.detail {
-            write!(f, ": {detail}")?;
-        }
-        if let Some(hint) = &self.hint {
-            write!(f, "; {hint}")?;
-        }
-        Ok(())
+        fmt::Display::fmt(&self.message(), f)
     }
 }
 

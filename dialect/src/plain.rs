@@ -3,39 +3,56 @@
 //! DataFusion builds messages from the debug form of its syntax trees, plans and types. What is known is said in our words; of all else the message
 //! goes as far as the first piece of a program.
 
+use watershed_message::Message;
+
+/// What is wrong, and what to do next.
+type Said = (&'static str, Option<&'static str>);
+
 /// Messages that are known, by a part of each, and what they mean.
-const KNOWN: [(&str, &str); 24] = [
+const KNOWN: [(&str, Said); 24] = [
     ("Physical plan does not support logical expression InSubquery", SUBQUERY),
     ("Physical plan does not support logical expression Exists", SUBQUERY),
     ("Physical plan does not support logical expression ScalarSubquery", SUBQUERY),
     ("Physical plan does not support logical expression OuterReferenceColumn", SUBQUERY),
     ("Physical plan does not support logical expression SetComparison", SUBQUERY),
     ("Physical plan does not support undecorrelated Subquery", SUBQUERY),
-    ("ot access not supported", "a field can be taken of a column only: write (column).field, or column['field']"),
-    ("SetTimeZone", "SET TIME ZONE is not supported: times are in UTC; write ts AT TIME ZONE 'Europe/Berlin' where another is wanted"),
-    ("SET variant not implemented", "this form of SET is not supported; write SET name = value"),
-    ("Unsupported ast node Pivot", "PIVOT is not supported; write one sum(CASE WHEN … THEN … END) for each column"),
-    ("Unsupported ast node Unpivot", "UNPIVOT is not supported; write UNION ALL of one SELECT for each column"),
-    ("Unsupported ast node MatchRecognize", "MATCH_RECOGNIZE is not supported"),
-    ("Unsupported JOIN operator AsOf", "ASOF JOIN is for training sets: put it in CREATE MATERIALIZED VIEW"),
-    ("Unsupported JOIN operator CrossApply", "CROSS APPLY is not supported; write CROSS JOIN LATERAL (…)"),
-    ("Unsupported JOIN operator OuterApply", "OUTER APPLY is not supported; write LEFT JOIN LATERAL (…) ON true"),
-    ("Unsupported ast node in sqltorel: Lambda", "lambdas (x -> …) are not supported"),
-    ("Unsupported ast node in sqltorel", "an expression of this form is not supported; write it with other functions or operators"),
-    ("Unsupported ast node", "this form of FROM is not supported; name a table, or put a query in parentheses"),
-    ("Unsupported JOIN operator", "this kind of JOIN is not supported; write JOIN, LEFT JOIN, RIGHT JOIN, FULL JOIN or CROSS JOIN"),
-    ("Unsupported binary operator", "this operator is not supported; write it with a function"),
-    ("Unsupported SQL binary operator", "this operator is not supported; write it with a function"),
+    ("ot access not supported", ("a field can be taken of a column only: write (column).field, or column['field']", None)),
+    (
+        "SetTimeZone",
+        ("SET TIME ZONE is not supported: times are in UTC", Some("write ts AT TIME ZONE 'Europe/Berlin' where another is wanted")),
+    ),
+    ("SET variant not implemented", ("this form of SET is not supported", Some("write SET name = value"))),
+    ("Unsupported ast node Pivot", ("PIVOT is not supported", Some("write one sum(CASE WHEN … THEN … END) for each column"))),
+    ("Unsupported ast node Unpivot", ("UNPIVOT is not supported", Some("write UNION ALL of one SELECT for each column"))),
+    ("Unsupported ast node MatchRecognize", ("MATCH_RECOGNIZE is not supported", None)),
+    ("Unsupported JOIN operator AsOf", ("ASOF JOIN is for training sets: put it in CREATE MATERIALIZED VIEW", None)),
+    ("Unsupported JOIN operator CrossApply", ("CROSS APPLY is not supported", Some("write CROSS JOIN LATERAL (…)"))),
+    ("Unsupported JOIN operator OuterApply", ("OUTER APPLY is not supported", Some("write LEFT JOIN LATERAL (…) ON true"))),
+    ("Unsupported ast node in sqltorel: Lambda", ("lambdas (x -> …) are not supported", None)),
+    (
+        "Unsupported ast node in sqltorel",
+        ("an expression of this form is not supported", Some("write it with other functions or operators")),
+    ),
+    ("Unsupported ast node", ("this form of FROM is not supported", Some("name a table, or put a query in parentheses"))),
+    (
+        "Unsupported JOIN operator",
+        ("this kind of JOIN is not supported", Some("write JOIN, LEFT JOIN, RIGHT JOIN, FULL JOIN or CROSS JOIN")),
+    ),
+    ("Unsupported binary operator", ("this operator is not supported", Some("write it with a function"))),
+    ("Unsupported SQL binary operator", ("this operator is not supported", Some("write it with a function"))),
     ("Unsupported compound identifier", PARTS),
     ("compound identifier: [\"", PARTS),
     (
         "Nested identifiers are not yet supported for OuterReferenceColumn",
-        "a field of a column of the outer query cannot be named in a subquery; name it in the outer query's FROM first: (SELECT *, s.field AS field FROM t) t",
+        (
+            "a field of a column of the outer query cannot be named in a subquery",
+            Some("name it in the outer query's FROM first: (SELECT *, s.field AS field FROM t) t"),
+        ),
     ),
 ];
 
-const PARTS: &str = "a name has at most a schema, a table and a column, joined by dots";
-const SUBQUERY: &str = "a subquery cannot be computed where it stands; put it in FROM, and join it";
+const PARTS: Said = ("a name has at most a schema, a table and a column, joined by dots", None);
+const SUBQUERY: Said = ("a subquery cannot be computed where it stands", Some("put it in FROM, and join it"));
 
 /// Types as Arrow names them, longer names first.
 const TYPES: [(&str, &str); 22] = [
@@ -97,9 +114,9 @@ const PREFIXES: [&str; 14] = [
 ];
 
 /// The message in words for people.
-pub fn plain_message(message: &str) -> String {
-    if let Some((_, meaning)) = KNOWN.iter().find(|(part, _)| message.contains(part) && (part.ends_with('"') || looks_like_code(message))) {
-        return (*meaning).to_owned();
+pub fn plain_message(message: &str) -> Message {
+    if let Some((_, (what, next))) = KNOWN.iter().find(|(part, _)| message.contains(part) && (part.ends_with('"') || looks_like_code(message))) {
+        return Message { what: (*what).to_owned(), why: None, next: next.map(str::to_owned) };
     }
     // DataFusion asks for a bug report wherever it finds itself surprised, mostly by the text it was given.
     let mut message = message.split("\nThis issue was likely caused by a bug").next().unwrap_or(message);
@@ -115,7 +132,7 @@ pub fn plain_message(message: &str) -> String {
     }
     let message = sql_types(&values(message));
     let said = before_code(&message);
-    if said.is_empty() { "this cannot be computed; write it in another way".to_owned() } else { said.to_owned() }
+    if said.is_empty() { Message::new("this cannot be computed").next("write it in another way") } else { said.into() }
 }
 
 fn looks_like_code(message: &str) -> bool {
@@ -265,7 +282,7 @@ mod tests {
     #[test]
     fn messages_are_for_people() {
         for (message, plain) in [
-            ("Physical plan does not support logical expression InSubquery(InSubquery { expr: Column(Column { relation: None", SUBQUERY),
+            ("Physical plan does not support logical expression InSubquery(InSubquery { expr: Column(Column { relation: None", SUBQUERY.0),
             (
                 "Error during planning: dot access not supported for non-string expr: Identifier(Ident { value: \"x\"",
                 "a field can be taken of a column only: write (column).field, or column['field']",
@@ -287,7 +304,9 @@ mod tests {
             ("to_char(Timestamp(ns, \"+TZ\"), Utf8) or (Time64(µs))", "to_char(TIMESTAMP, VARCHAR) or (TIME)"),
             ("Optimizer rule 'simplify_expressions' failed\ncaused by\nArrow error: Divide by zero error", "Divide by zero error"),
         ] {
-            assert_eq!(plain_message(message), plain, "{message}");
+            assert_eq!(plain_message(message).what, plain, "{message}");
         }
+        let pivot = plain_message("This feature is not implemented: Unsupported ast node Pivot { table: Table { name: ObjectName([Ident");
+        assert_eq!(pivot, Message::new("PIVOT is not supported").next("write one sum(CASE WHEN … THEN … END) for each column"));
     }
 }

@@ -33,6 +33,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use watershed_message::Message;
 
 use self::catalog::Catalog;
 use crate::error::{IngestError, Result};
@@ -73,9 +74,9 @@ impl EmbeddedBroker {
             move |error: std::io::Error| {
                 let taken = error.kind() == std::io::ErrorKind::AddrInUse;
                 let reason = if taken {
-                    "another process has this port; stop it, or choose another one (0 takes a free one)".into()
+                    Message::new("another process has this port").next("stop it, or choose another one (0 takes a free one)")
                 } else {
-                    error.to_string()
+                    error.downcast::<Message>().unwrap_or_else(|error| error.to_string().into())
                 };
                 IngestError::Embedded { doing, reason }
             }

@@ -1,12 +1,14 @@
 //! What can go wrong between Kafka and Arrow: one enum, each variant with what happened, why, and what to do next.
 
+use std::fmt;
+
 use arrow::error::ArrowError;
+use watershed_message::Message;
 
 /// An error of this crate. The message reads *what happened: why; what to do next*. Values of client settings never appear in it.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
     /// No broker answered in time.
-    #[error("no Kafka broker answers at '{bootstrap}': {reason}; check the address, that the broker runs, and firewalls between")]
     BrokerUnreachable {
         /// Addresses as configured.
         bootstrap: String,
@@ -14,18 +16,11 @@ pub enum IngestError {
         reason: String,
     },
     /// The topic does not exist (or is hidden from this user).
-    #[error(
-        "Kafka topic '{topic}' does not exist; create it, or correct the option topic of the source or sink (topic names are case-sensitive)"
-    )]
     UnknownTopic {
         /// The topic's name.
         topic: String,
     },
     /// The partition does not exist.
-    #[error(
-        "Kafka topic '{topic}' has no partition {partition}; was the topic deleted and made anew with fewer partitions? Then \
-         `watershed rebuild TABLE` reads the new one from its beginning"
-    )]
     UnknownPartition {
         /// The topic's name.
         topic: String,
@@ -33,10 +28,6 @@ pub enum IngestError {
         partition: i32,
     },
     /// The next offset to be read is no longer (or not yet) there.
-    #[error(
-        "offset {wanted} of {topic}/{partition} is gone: Kafka holds offsets {low} to {high}; {hint}",
-        hint = offset_gone_hint(*wanted, *low)
-    )]
     OffsetGone {
         /// The topic's name.
         topic: String,
@@ -50,7 +41,6 @@ pub enum IngestError {
         high: i64,
     },
     /// The broker refused who we are, or TLS could not be established.
-    #[error("Kafka at '{bootstrap}' refused the connection: {reason}; check security.protocol and the sasl.* and ssl.* settings")]
     Authentication {
         /// Addresses as configured.
         bootstrap: String,
@@ -58,7 +48,6 @@ pub enum IngestError {
         reason: String,
     },
     /// The broker knows us, yet does not let us.
-    #[error("not allowed on Kafka topic '{topic}': {reason}; grant this user the right (READ and DESCRIBE to read, WRITE to write)")]
     Authorization {
         /// The topic's name.
         topic: String,
@@ -66,15 +55,13 @@ pub enum IngestError {
         reason: String,
     },
     /// A client setting is unknown, malformed, or one that Watershed sets itself.
-    #[error("Kafka setting '{name}' cannot be used: {reason}")]
     Setting {
         /// The setting's name; its value is not shown.
         name: String,
-        /// Why.
-        reason: String,
+        /// Why, and what to do.
+        reason: Message,
     },
     /// Anything else the client reports.
-    #[error("Kafka client failed while {doing}: {reason}; if it happens again, look at the broker's log")]
     Client {
         /// What was being done.
         doing: String,
@@ -82,9 +69,6 @@ pub enum IngestError {
         reason: String,
     },
     /// A record was not accepted and the source says `on_error = 'fail'`.
-    #[error(
-        "source '{source_name}' cannot accept the record at {topic}/{partition}/{offset}: {reason}; correct the producer, or let such rows aside with on_error = 'quarantine'"
-    )]
     BadRow {
         /// Name of the source.
         source_name: String,
@@ -98,21 +82,15 @@ pub enum IngestError {
         reason: String,
     },
     /// The folder of a source of files could not be listed, or a file of it not read.
-    #[error("source '{source_name}': {what} cannot be read: {reason}; check that it is there and that this user may read it")]
     FolderUnreachable {
         /// Name of the source.
         source_name: String,
         /// The folder or the file.
         what: String,
-        /// What the store said.
-        reason: String,
+        /// What the store said, and what to do if that is known.
+        reason: Box<Message>,
     },
     /// A file is not what it was when it was put in order.
-    #[error(
-        "source '{source_name}': file '{file}' has changed since it was first seen ({was}, now {now}): its rows may have been read already, so \
-         neither reading it again nor leaving it would be right; put the old file back and the new rows into a file of another name, or drop \
-         the streaming tables over this source and the folder {ledger} and start anew"
-    )]
     FileChanged {
         /// Name of the source.
         source_name: String,
@@ -126,10 +104,6 @@ pub enum IngestError {
         ledger: String,
     },
     /// A file has gone before all of it was read.
-    #[error(
-        "source '{source_name}': file '{file}' is gone, but rows of it were still to be read; put it back, or drop the streaming tables over \
-         this source and the folder {ledger} and start anew"
-    )]
     FileGone {
         /// Name of the source.
         source_name: String,
@@ -139,10 +113,6 @@ pub enum IngestError {
         ledger: String,
     },
     /// The list of files that gives a folder its order does not fit.
-    #[error(
-        "source '{source_name}': {reason}; restore {ledger} in the warehouse from a backup, or drop the streaming tables over this source and \
-         that folder and start anew"
-    )]
     Ledger {
         /// Name of the source.
         source_name: String,
@@ -152,10 +122,6 @@ pub enum IngestError {
         ledger: String,
     },
     /// A row of a file was not accepted and the source says `on_error = 'fail'`.
-    #[error(
-        "source '{source_name}' cannot accept row {row} of '{file}': {reason}; files must not be changed once they were seen: let such rows \
-         aside with on_error = 'quarantine'"
-    )]
     BadFileRow {
         /// Name of the source.
         source_name: String,
@@ -167,7 +133,6 @@ pub enum IngestError {
         reason: String,
     },
     /// A source's column has a type that the format cannot fill.
-    #[error("column '{column}' of source '{source_name}' has type {data_type}, which {format} cannot fill; {hint}")]
     UnsupportedType {
         /// Name of the source.
         source_name: String,
@@ -181,7 +146,6 @@ pub enum IngestError {
         hint: String,
     },
     /// A source's definition contradicts itself.
-    #[error("source '{source_name}': {reason}")]
     Definition {
         /// Name of the source.
         source_name: String,
@@ -189,7 +153,6 @@ pub enum IngestError {
         reason: String,
     },
     /// The producer's queue stayed full.
-    #[error("Kafka took no records for {waited_ms} ms while {queued} wait to be sent; is the broker up, and has it room?")]
     QueueFull {
         /// How long `send` waited.
         waited_ms: u64,
@@ -197,7 +160,6 @@ pub enum IngestError {
         queued: u64,
     },
     /// Records were not acknowledged.
-    #[error("{failed} records were not taken by Kafka: {reason}; look whether the broker is up and the topic takes records of this size")]
     Delivery {
         /// How many.
         failed: u64,
@@ -205,16 +167,97 @@ pub enum IngestError {
         reason: String,
     },
     /// The embedded broker.
-    #[error("embedded broker: {doing}: {reason}")]
     Embedded {
         /// What was being done.
         doing: String,
         /// Why it did not work, and what to do.
-        reason: String,
+        reason: Message,
     },
     /// A batch could not be put together.
-    #[error("Arrow: {0}")]
     Arrow(#[from] ArrowError),
+}
+
+impl IngestError {
+    /// What happened, why, and what to do next.
+    pub fn message(&self) -> Message {
+        match self {
+            Self::BrokerUnreachable { bootstrap, reason } => Message::new(format!("no Kafka broker answers at '{bootstrap}'"))
+                .why(reason)
+                .next("check the address, that the broker runs, and firewalls between"),
+            Self::UnknownTopic { topic } => Message::new(format!("Kafka topic '{topic}' does not exist"))
+                .next("create it, or correct the option topic of the source or sink (topic names are case-sensitive)"),
+            Self::UnknownPartition { topic, partition } => Message::new(format!("Kafka topic '{topic}' has no partition {partition}"))
+                .next(
+                    "was the topic deleted and made anew with fewer partitions? Then `watershed rebuild TABLE` reads the new one \
+                     from its beginning",
+                ),
+            Self::OffsetGone { topic, partition, wanted, low, high } => {
+                Message::new(format!("offset {wanted} of {topic}/{partition} is gone"))
+                    .why(format!("Kafka holds offsets {low} to {high}"))
+                    .next(offset_gone_hint(*wanted, *low))
+            }
+            Self::Authentication { bootstrap, reason } => Message::new(format!("Kafka at '{bootstrap}' refused the connection"))
+                .why(reason)
+                .next("check security.protocol and the sasl.* and ssl.* settings"),
+            Self::Authorization { topic, reason } => Message::new(format!("not allowed on Kafka topic '{topic}'"))
+                .why(reason)
+                .next("grant this user the right (READ and DESCRIBE to read, WRITE to write)"),
+            Self::Setting { name, reason } => reason.clone().within(format!("Kafka setting '{name}' cannot be used")),
+            Self::Client { doing, reason } => {
+                Message::new(format!("Kafka client failed while {doing}")).why(reason).next("if it happens again, look at the broker's log")
+            }
+            Self::BadRow { source_name, topic, partition, offset, reason } => {
+                Message::new(format!("source '{source_name}' cannot accept the record at {topic}/{partition}/{offset}"))
+                    .why(reason)
+                    .next("correct the producer, or let such rows aside with on_error = 'quarantine'")
+            }
+            Self::FolderUnreachable { source_name, what, reason } => {
+                let message = reason.as_ref().clone().within(format!("source '{source_name}': {what} cannot be read"));
+                if message.next.is_some() { message } else { message.next("check that it is there and that this user may read it") }
+            }
+            Self::FileChanged { source_name, file, was, now, ledger } => {
+                Message::new(format!("source '{source_name}': file '{file}' has changed since it was first seen ({was}, now {now})"))
+                    .why("its rows may have been read already, so neither reading it again nor leaving it would be right")
+                    .next(format!(
+                        "put the old file back and the new rows into a file of another name, or drop the streaming tables over this \
+                         source and the folder {ledger} and start anew",
+                    ))
+            }
+            Self::FileGone { source_name, file, ledger } => {
+                Message::new(format!("source '{source_name}': file '{file}' is gone, but rows of it were still to be read"))
+                    .next(format!("put it back, or drop the streaming tables over this source and the folder {ledger} and start anew"))
+            }
+            Self::Ledger { source_name, reason, ledger } => Message::new(format!("source '{source_name}': {reason}")).next(format!(
+                "restore {ledger} in the warehouse from a backup, or drop the streaming tables over this source and that \
+                 folder and start anew",
+            )),
+            Self::BadFileRow { source_name, file, row, reason } => {
+                Message::new(format!("source '{source_name}' cannot accept row {row} of '{file}'"))
+                    .why(reason)
+                    .next("files must not be changed once they were seen: let such rows aside with on_error = 'quarantine'")
+            }
+            Self::UnsupportedType { source_name, column, data_type, format, hint } => {
+                Message::new(format!("column '{column}' of source '{source_name}' has type {data_type}, which {format} cannot fill"))
+                    .next(hint)
+            }
+            Self::Definition { source_name, reason } => Message::new(format!("source '{source_name}': {reason}")),
+            Self::QueueFull { waited_ms, queued } => {
+                Message::new(format!("Kafka took no records for {waited_ms} ms while {queued} wait to be sent"))
+                    .next("is the broker up, and has it room?")
+            }
+            Self::Delivery { failed, reason } => Message::new(format!("{failed} records were not taken by Kafka"))
+                .why(reason)
+                .next("look whether the broker is up and the topic takes records of this size"),
+            Self::Embedded { doing, reason } => reason.clone().within(format!("embedded broker: {doing}")),
+            Self::Arrow(inner) => Message::new(format!("Arrow: {inner}")),
+        }
+    }
+}
+
+impl fmt::Display for IngestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.message(), f)
+    }
 }
 
 fn offset_gone_hint(wanted: i64, low: i64) -> &'static str {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use watershed_dialect::definition::{ClientSetting, Secret};
+use watershed_message::Message;
 
 use crate::error::{IngestError, Result};
 
@@ -28,18 +29,18 @@ pub struct KafkaSettings {
 #[derive(Clone, Default)]
 pub struct Secrets(Option<Arc<FindSecret>>);
 
-type FindSecret = dyn Fn(&Secret) -> Result<String, String> + Send + Sync;
+type FindSecret = dyn Fn(&Secret) -> Result<String, Message> + Send + Sync;
 
 impl Secrets {
     /// Looks them up by `find`.
-    pub fn new(find: impl Fn(&Secret) -> Result<String, String> + Send + Sync + 'static) -> Self {
+    pub fn new(find: impl Fn(&Secret) -> Result<String, Message> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(find)))
     }
 
-    fn find(&self, secret: &Secret) -> Result<String, String> {
+    fn find(&self, secret: &Secret) -> Result<String, Message> {
         match &self.0 {
             Some(find) => find(secret),
-            None => Err(format!("nothing here can look up {secret}")),
+            None => Err(Message::new(format!("nothing here can look up {secret}"))),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use watershed_message::Message;
 
 use crate::access::{Found, PutOutcome};
 use crate::clock;
@@ -190,10 +191,10 @@ impl Table {
             None => Ok(()),
             Some(file) => Err(LakeError::BadRows {
                 table: self.name().clone(),
-                reason: format!(
+                reason: Box::new(Message::new(format!(
                     "file {} has partition values {:?}, the table is partitioned by {columns:?}",
                     file.path, file.partition_values
-                ),
+                ))),
             }),
         }
     }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use watershed_message::Message;
 
 use crate::TableName;
 use crate::compact::Compaction;
@@ -29,7 +30,7 @@ use crate::warehouse::Warehouse;
 pub type Needed = HashMap<TableName, HashSet<String>>;
 
 /// Finds out what is needed now.
-pub type FindNeeded = Arc<dyn Fn() -> BoxFuture<'static, Result<Needed, String>> + Send + Sync>;
+pub type FindNeeded = Arc<dyn Fn() -> BoxFuture<'static, Result<Needed, Message>> + Send + Sync>;
 
 /// What is done in the background.
 #[derive(Clone)]
@@ -257,7 +258,7 @@ impl Work {
             Ok(needed) => needed,
             Err(error) => {
                 self.upkeep.counts.failures.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(error, "it is not known which files are still needed, so none are deleted; looking again later");
+                tracing::warn!(%error, "it is not known which files are still needed, so none are deleted; looking again later");
                 // Not again at every commit.
                 tables.iter().for_each(|table| self.upkeep.change(table, |due| due.postpone()));
                 return;

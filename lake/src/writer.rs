@@ -17,6 +17,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use uuid::Uuid;
+use watershed_message::Message;
 
 use crate::TableName;
 use crate::access::Access;
@@ -253,14 +254,14 @@ impl Target {
             if let Some((_, why)) = refused_partition_value(column) {
                 let name = field.name();
                 let way_out = "leave such rows out, give them another value, or do not partition by it";
-                return Err(self.bad_rows(format!("column '{name}': {why}; {way_out}")));
+                return Err(self.bad_rows(Message::new(format!("column '{name}'")).why(why).next(way_out)));
             }
         }
         Ok(())
     }
 
-    fn bad_rows(&self, reason: String) -> LakeError {
-        LakeError::BadRows { table: self.table.clone(), reason }
+    fn bad_rows(&self, reason: impl Into<Message>) -> LakeError {
+        LakeError::BadRows { table: self.table.clone(), reason: Box::new(reason.into()) }
     }
 
     fn encode(&self, source: ParquetError) -> LakeError {

@@ -14,7 +14,7 @@ use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
-use datafusion::common::{DataFusionError, Result, exec_err, plan_err};
+use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::datasource::{MemTable, TableType};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement as SqlStatement, TableFactor, Visit, Visitor};
@@ -159,7 +159,7 @@ impl Lake {
         if let Some(provider) = pinned.get(name) {
             return Ok(Arc::clone(provider));
         }
-        let external = |error: LakeError| DataFusionError::External(Box::new(error));
+        let external = |error: LakeError| DataFusionError::External(Box::new(error.message()));
         let table = self.warehouse.table(name).await.map_err(external)?;
         let (_, provider) = table.pinned(Texts::Views).await.map_err(external)?;
         pinned.insert(name.clone(), Arc::clone(&provider));
@@ -275,7 +275,7 @@ impl SchemaProvider for SystemSchema {
         let Some(table) = self.tables.get(name) else { return Ok(None) };
         match table.rows().await {
             Ok(batch) => Ok(Some(Arc::new(MemTable::try_new(table.schema(), vec![vec![batch]])?))),
-            Err(why) => exec_err!("system.{name} cannot be read: {why}"),
+            Err(why) => Err(DataFusionError::External(Box::new(why.within(format!("system.{name} cannot be read"))))),
         }
     }
 

@@ -1,22 +1,22 @@
 //! What can go wrong with a query, in words for the person who typed it.
 
+use std::fmt;
+
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use watershed_dialect::compute::out_of_memory;
 use watershed_dialect::{SqlError, plain_message};
 use watershed_lake::LakeError;
+use watershed_message::Message;
 
 /// Why a query gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// The text is not SQL, or names something that does not exist. Whoever wrote the query acts.
-    #[error(transparent)]
     Sql(#[from] SqlError),
     /// The warehouse could not be read. Whoever runs the storage acts.
-    #[error(transparent)]
     Lake(#[from] LakeError),
     /// The statement is well formed, but this session does not do such things.
-    #[error("{what}; {hint}")]
     Refused {
         /// What was asked for.
         what: String,
@@ -24,25 +24,40 @@ pub enum QueryError {
         hint: String,
     },
     /// The query needed more memory (and spill space) than the session may take.
-    #[error(
-        "the query needs more memory than this session may use ({detail}); narrow it, or raise query.memory_limit or query.spill_limit"
-    )]
     OutOfMemory {
         /// What ran out.
         detail: String,
     },
     /// A value cannot be computed: division by zero, out of range, a text that is no number. Whoever wrote the query acts.
-    #[error("the query failed: {0}")]
-    Value(String),
+    Value(Message),
     /// The query failed while it ran.
-    #[error("the query failed: {0}")]
-    Failed(String),
+    Failed(Message),
     /// A server said so, in its own words, which are complete.
-    #[error("{0}")]
-    Told(String),
+    Told(Message),
     /// The session itself could not be set up (spill folder, …).
-    #[error("cannot set up the query session: {0}")]
     Setup(String),
+}
+
+impl QueryError {
+    /// What happened, why, and what to do next.
+    pub fn message(&self) -> Message {
+        match self {
+            Self::Sql(inner) => inner.message(),
+            Self::Lake(inner) => inner.message(),
+            Self::Refused { what, hint } => Message::new(what).next(hint),
+            Self::OutOfMemory { detail } => Message::new(format!("the query needs more memory than this session may use ({detail})"))
+                .next("narrow it, or raise query.memory_limit or query.spill_limit"),
+            Self::Value(inner) | Self::Failed(inner) => inner.clone().within("the query failed"),
+            Self::Told(inner) => inner.clone(),
+            Self::Setup(inner) => Message::new("cannot set up the query session").why(inner),
+        }
+    }
+}
+
+impl fmt::Display for QueryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.message(), f)
+    }
 }
 
 impl QueryError {
@@ -51,11 +66,9 @@ impl QueryError {
         match self {
             Self::Sql(error) => error.render(text, file).trim_end().to_owned(),
             other => {
-                let text = other.to_string();
-                match text.split_once("; ") {
-                    Some((what, next)) => format!("error: {what}\n  hint: {next}"),
-                    None => format!("error: {text}"),
-                }
+                let message = other.message();
+                let hint = message.next.as_ref().map(|next| format!("\n  hint: {next}"));
+                format!("error: {}{}", message.said(), hint.unwrap_or_default())
             }
         }
     }
@@ -74,12 +87,18 @@ impl From<DataFusionError> for QueryError {
         if let Some(detail) = out_of_memory(&error) {
             return Self::OutOfMemory { detail };
         }
-        match error.find_root() {
-            // An error of the lake's that a scan met. It says all there is to say.
-            DataFusionError::External(inner) if inner.is::<LakeError>() => Self::Failed(inner.to_string()),
-            root if is_of_values(root) => Self::Value(plain_message(&root.strip_backtrace())),
-            root => Self::Failed(plain_message(&root.strip_backtrace())),
+        let root = error.find_root();
+        if let DataFusionError::External(inner) = root {
+            // An error of the lake's that a scan met, or one of a function of ours. They say all there is to say.
+            if let Some(lake) = inner.downcast_ref::<LakeError>() {
+                return Self::Failed(lake.message());
+            }
+            if let Some(message) = inner.downcast_ref::<Message>() {
+                return Self::Value(message.clone());
+            }
         }
+        let said = plain_message(&root.strip_backtrace());
+        if is_of_values(root) { Self::Value(said) } else { Self::Failed(said) }
     }
 }
 
@@ -116,5 +135,15 @@ mod tests {
         let shown = QueryError::from(met).render("SELECT 1", None);
         assert!(shown.starts_with("error: the query failed: file 'a/b/x.parquet' of table a.b is gone"), "{shown}");
         assert!(shown.contains("\n  hint: ask a newer version"), "{shown}");
+    }
+
+    /// Values may hold what the parts are shown with.
+    #[test]
+    fn a_value_is_never_cut() {
+        let failed = |said: &str| QueryError::from(DataFusionError::Execution(said.to_owned()));
+        let shown = failed("Cannot cast string '1; 2: 3' to value of Int32 type").render("SELECT 1", None);
+        assert_eq!(shown, "error: the query failed: Cannot cast string '1; 2: 3' to value of INT type");
+        let refused = QueryError::Refused { what: "'a; b: c' is no table".to_owned(), hint: "try 'd; e'".to_owned() };
+        assert_eq!(refused.render("", None), "error: 'a; b: c' is no table\n  hint: try 'd; e'");
     }
 }

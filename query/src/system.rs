@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use watershed_message::Message;
 
 /// One table of the schema `system`. The binary hands them to a session, since it alone knows the pipelines.
 #[async_trait]
@@ -18,5 +19,5 @@ pub trait SystemTable: Debug + Send + Sync {
         "*"
     }
     /// The rows as of now; an error is shown to whoever asked.
-    async fn rows(&self) -> Result<RecordBatch, String>;
+    async fn rows(&self) -> Result<RecordBatch, Message>;
 }

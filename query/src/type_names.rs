@@ -49,7 +49,7 @@ fn named(column: Column) -> Expr {
 
 /// SQL's name of a type that Arrow writes so.
 fn sql_type_name(arrow: &str) -> String {
-    arrow.parse().map_or_else(|_| plain_message(arrow), |data_type: DataType| sql_type(&data_type))
+    arrow.parse().map_or_else(|_| plain_message(arrow).what, |data_type: DataType| sql_type(&data_type))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use watershed_lake::{TableName, Warehouse};
+use watershed_message::Message;
 use watershed_query::SystemTable;
 use watershed_stream::{Counters, EpochHistory, EpochSummary};
 
@@ -56,9 +57,9 @@ impl SystemTable for Epochs {
         ]))
     }
 
-    async fn rows(&self) -> Result<RecordBatch, String> {
-        let epochs = self.history.newest().await.map_err(|error| error.to_string())?;
-        batch(self.schema(), &added(epochs)).map_err(|error| error.to_string())
+    async fn rows(&self) -> Result<RecordBatch, Message> {
+        let epochs = self.history.newest().await.map_err(|error| error.message())?;
+        batch(self.schema(), &added(epochs)).map_err(|error| error.to_string().into())
     }
 }
 

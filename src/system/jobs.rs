@@ -8,10 +8,12 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use watershed_batch::{JobStatus, RunRecord, RunStatus, Runs, statuses, versions};
 use watershed_lake::{TableName, Warehouse};
+use watershed_message::Message;
 use watershed_query::SystemTable;
 
 use super::columns::{count, counts, maybe, text, texts, time, times_ms};
 use crate::project;
+use crate::report::message_of;
 
 /// The columns of `system.jobs` that fit a terminal.
 pub const SHOWN: &str = "job, schedule, status, started, took_ms, rows, runs, failed, error";
@@ -69,11 +71,11 @@ impl SystemTable for Jobs {
         ]))
     }
 
-    async fn rows(&self) -> Result<RecordBatch, String> {
-        let definitions = self.warehouse.definitions().await.map_err(|error| error.to_string())?;
-        let views = project::applied_views(&definitions).map_err(|error| error.to_string())?;
-        let records = self.runs.all().await.map_err(|error| error.to_string())?;
-        job_rows(self.schema(), &statuses(&views, &records)).map_err(|error| error.to_string())
+    async fn rows(&self) -> Result<RecordBatch, Message> {
+        let definitions = self.warehouse.definitions().await.map_err(|error| error.message())?;
+        let views = project::applied_views(&definitions).map_err(|error| message_of(error.as_ref()))?;
+        let records = self.runs.all().await.map_err(|error| error.message())?;
+        job_rows(self.schema(), &statuses(&views, &records)).map_err(|error| error.to_string().into())
     }
 }
 
@@ -124,9 +126,9 @@ impl SystemTable for JobRuns {
         ]))
     }
 
-    async fn rows(&self) -> Result<RecordBatch, String> {
-        let records = self.runs.all().await.map_err(|error| error.to_string())?;
-        run_rows(self.schema(), &records).map_err(|error| error.to_string())
+    async fn rows(&self) -> Result<RecordBatch, Message> {
+        let records = self.runs.all().await.map_err(|error| error.message())?;
+        run_rows(self.schema(), &records).map_err(|error| error.to_string().into())
     }
 }
 

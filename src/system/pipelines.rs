@@ -10,6 +10,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::exec_err;
 use watershed_lake::Warehouse;
 use watershed_lake::clock::now_ms;
+use watershed_message::Message;
 use watershed_query::{SystemTable, shell};
 use watershed_stream::{Counters, Held, PipelineReport, reports};
 
@@ -76,9 +77,9 @@ impl SystemTable for Pipelines {
         ]))
     }
 
-    async fn rows(&self) -> Result<RecordBatch, String> {
-        let reports = reports(&self.warehouse).await.map_err(|error| error.to_string())?;
-        batch(self.schema(), &reports, now_ms()).map_err(|error| error.to_string())
+    async fn rows(&self) -> Result<RecordBatch, Message> {
+        let reports = reports(&self.warehouse).await.map_err(|error| error.message())?;
+        batch(self.schema(), &reports, now_ms()).map_err(|error| error.to_string().into())
     }
 }
 

@@ -6,12 +6,14 @@ use anyhow::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use watershed_lake::{TableName, Warehouse};
+use watershed_message::Message;
 use watershed_query::SystemTable;
 use watershed_stream::spec::explain::Holds;
 use watershed_stream::{Blueprint, newest_epochs};
 
 use super::columns::{text, texts};
 use crate::project;
+use crate::report::message_of;
 
 /// The table; plans the applied definitions anew each time.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ impl SystemTable for Plans {
         Arc::new(Schema::new(vec![text("pipeline"), text("plan"), text("fingerprint")]))
     }
 
-    async fn rows(&self) -> Result<RecordBatch, String> {
-        self.batch().await.map_err(|error| error.to_string())
+    async fn rows(&self) -> Result<RecordBatch, Message> {
+        self.batch().await.map_err(|error| message_of(error.as_ref()))
     }
 }

@@ -9,6 +9,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use watershed_batch::{ConstraintRun, RunRecord, RunStatus, Runs};
 use watershed_lake::Warehouse;
+use watershed_message::Message;
 use watershed_query::SystemTable;
 use watershed_stream::{ConstraintEpoch, EpochRecord, newest_epochs};
 
@@ -72,11 +73,11 @@ impl SystemTable for Quality {
         ]))
     }
 
-    async fn rows(&self) -> Result<RecordBatch, String> {
-        let epochs = newest_epochs(&self.warehouse).await.map_err(|error| error.to_string())?;
-        let runs = self.runs.all().await.map_err(|error| error.to_string())?;
+    async fn rows(&self) -> Result<RecordBatch, Message> {
+        let epochs = newest_epochs(&self.warehouse).await.map_err(|error| error.message())?;
+        let runs = self.runs.all().await.map_err(|error| error.message())?;
         let rows: Vec<Row> = epochs.iter().flat_map(of_pipeline).chain(of_jobs(&runs)).collect();
-        batch(self.schema(), &rows).map_err(|error| error.to_string())
+        batch(self.schema(), &rows).map_err(|error| error.to_string().into())
     }
 }
 

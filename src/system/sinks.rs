@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use watershed_lake::Warehouse;
+use watershed_message::Message;
 use watershed_query::SystemTable;
 use watershed_stream::{EpochRecord, SinkEpoch, newest_epochs};
 
@@ -43,9 +44,9 @@ impl SystemTable for Sinks {
         ]))
     }
 
-    async fn rows(&self) -> Result<RecordBatch, String> {
-        let records = newest_epochs(&self.warehouse).await.map_err(|error| error.to_string())?;
-        batch(self.schema(), &records).map_err(|error| error.to_string())
+    async fn rows(&self) -> Result<RecordBatch, Message> {
+        let records = newest_epochs(&self.warehouse).await.map_err(|error| error.message())?;
+        batch(self.schema(), &records).map_err(|error| error.to_string().into())
     }
 }
 

@@ -1,9 +1,12 @@
 //! What can stop a pipeline. Each says what happened, why, and what to do next.
 
+use std::fmt;
+
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use watershed_dialect::SqlError;
 use watershed_ingest::IngestError;
 use watershed_lake::LakeError;
+use watershed_message::Message;
 
 use crate::fault::RowFault;
 
@@ -11,13 +14,10 @@ use crate::fault::RowFault;
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
     /// The definition's SQL does not work. Who wrote it must act.
-    #[error(transparent)]
     Sql(#[from] SqlError),
     /// An expectation does not work. Places count from the start of the text that defines the table. Who wrote it must act.
-    #[error("{0}")]
     Constraint(SqlError),
     /// A pipeline was asked for that the definitions do not have.
-    #[error("there is no pipeline {name}: the applied definitions have {known}; {hint}")]
     NoSuchPipeline {
         /// The name that was asked for.
         name: String,
@@ -27,23 +27,14 @@ pub enum StreamError {
         hint: String,
     },
     /// Reading the source failed.
-    #[error(transparent)]
     Ingest(#[from] IngestError),
     /// Reading or writing the warehouse failed.
-    #[error(transparent)]
     Lake(#[from] LakeError),
     /// Reading or writing a record or a state file failed.
-    #[error(
-        "the warehouse could not be reached: {0}; check that the store is up and that its credentials may read and write `_watershed/`"
-    )]
     Store(#[from] object_store::Error),
     /// A row that an operator cannot take; dealt with by whoever runs the operator.
-    #[error("{0}")]
     Row(Box<RowFault>),
     /// The query fails on a row and the source says `on_error = 'fail'`.
-    #[error(
-        "{pipeline} cannot take {place}: {reason}; correct the query (TRY_CAST gives NULL where CAST fails, NULLIF(c, 0) where a divisor is 0), or let such rows aside with on_error = 'quarantine' in the source"
-    )]
     RowRefused {
         /// The pipeline.
         pipeline: String,
@@ -53,9 +44,6 @@ pub enum StreamError {
         reason: String,
     },
     /// An aggregate cannot go on.
-    #[error(
-        "an aggregate of the window from {start} to {end} failed: {reason}; take a wider type in the query, such as sum(CAST(c AS DECIMAL(38, 2)))"
-    )]
     Aggregate {
         /// Where the window starts.
         start: String,
@@ -65,15 +53,10 @@ pub enum StreamError {
         reason: String,
     },
     /// An expression failed over real rows, or memory ran out.
-    #[error("a step of the query failed: {0}")]
     Query(#[from] datafusion::error::DataFusionError),
     /// A batch did not fit its schema.
-    #[error("a batch could not be built: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
     /// A row violates an expectation that says FAIL.
-    #[error(
-        "{pipeline}: a row violates constraint {constraint} EXPECT ({predicate}) ON VIOLATION FAIL, and nothing of its epoch was committed: {row}; correct the query or the constraint, or let such rows aside with ON VIOLATION QUARANTINE, `watershed apply` it and start again"
-    )]
     Violated {
         /// The pipeline.
         pipeline: String,
@@ -85,7 +68,6 @@ pub enum StreamError {
         row: String,
     },
     /// Rows could not be sent to a sink.
-    #[error("sink '{sink}' cannot send to topic '{topic}': {reason}")]
     Sink {
         /// The sink.
         sink: String,
@@ -95,9 +77,6 @@ pub enum StreamError {
         reason: Box<IngestError>,
     },
     /// State of another shape than the operator's.
-    #[error(
-        "operator '{operator}' cannot go on from segment '{segment}' of the newest epoch: the query, or how this version keeps its state, was changed over old state; `watershed rebuild TABLE` starts the table anew"
-    )]
     StateMismatch {
         /// The operator.
         operator: &'static str,
@@ -105,9 +84,6 @@ pub enum StreamError {
         segment: String,
     },
     /// The definition is not the one the epochs were written with.
-    #[error(
-        "{pipeline}: the query was changed since epoch {epoch}, whose state it does not fit; put the old text back, or start anew with `watershed rebuild {pipeline}`"
-    )]
     DefinitionChanged {
         /// The pipeline.
         pipeline: String,
@@ -115,11 +91,6 @@ pub enum StreamError {
         epoch: u64,
     },
     /// The source under the offsets is another one.
-    #[error(
-        "{pipeline}: the topic of source '{source_name}' was deleted and made anew (its id was {was}, now {now}), so the offsets that were \
-         committed point to other records; `watershed rebuild {pipeline}` drops the rows and reads the new topic from its beginning, or \
-         keep the rows, and read the new topic into a table of another name"
-    )]
     SourceReplaced {
         /// The pipeline.
         pipeline: String,
@@ -131,7 +102,6 @@ pub enum StreamError {
         now: String,
     },
     /// Another process runs this pipeline.
-    #[error("{pipeline} is held by {holder}; two processes must not run one pipeline: stop that one first{hint}")]
     Held {
         /// The pipeline.
         pipeline: String,
@@ -141,9 +111,6 @@ pub enum StreamError {
         hint: String,
     },
     /// Another process wrote the epoch that was ours to write.
-    #[error(
-        "{pipeline}: epoch {epoch} was written by {winner}, which took the pipeline over; this process stops and has lost nothing: what it had not committed is read again there"
-    )]
     Fenced {
         /// The pipeline.
         pipeline: String,
@@ -153,7 +120,6 @@ pub enum StreamError {
         winner: String,
     },
     /// The table's history and the pipeline's records do not fit.
-    #[error("{pipeline}: {what}; {hint}")]
     Inconsistent {
         /// The pipeline.
         pipeline: String,
@@ -163,9 +129,6 @@ pub enum StreamError {
         hint: String,
     },
     /// A record or state file could not be read.
-    #[error(
-        "{path} cannot be read as {kind}: {reason}; if it was damaged, restore it from a backup of the warehouse, or start the table anew with `watershed rebuild TABLE`"
-    )]
     Corrupt {
         /// Where it lies.
         path: String,
@@ -175,7 +138,6 @@ pub enum StreamError {
         reason: String,
     },
     /// No epoch was completed for a long time.
-    #[error("{pipeline}: epoch {epoch} was not complete after {seconds} s; the store or the machine is too slow or stuck")]
     Stuck {
         /// The pipeline.
         pipeline: String,
@@ -185,7 +147,6 @@ pub enum StreamError {
         seconds: u64,
     },
     /// A task ended without saying why: a defect.
-    #[error("{pipeline}: a task stopped without a word: {what}; this is a defect of Watershed")]
     TaskDied {
         /// The pipeline.
         pipeline: String,
@@ -193,8 +154,87 @@ pub enum StreamError {
         what: String,
     },
     /// The plan has a shape that streams cannot run; `check_streamable` should have refused it.
-    #[error("cannot run as a stream: {0}")]
     Unsupported(String),
+}
+
+impl StreamError {
+    /// What happened, why, and what to do next.
+    pub fn message(&self) -> Message {
+        match self {
+            Self::Sql(inner) => inner.message(),
+            Self::Constraint(inner) => inner.message(),
+            Self::NoSuchPipeline { name, known, hint } => {
+                Message::new(format!("there is no pipeline {name}")).why(format!("the applied definitions have {known}")).next(hint)
+            }
+            Self::Ingest(inner) => inner.message(),
+            Self::Lake(inner) => inner.message(),
+            Self::Store(inner) => Message::new("the warehouse could not be reached")
+                .why(inner.to_string())
+                .next("check that the store is up and that its credentials may read and write `_watershed/`"),
+            Self::Row(fault) => Message::new(fault.to_string()),
+            Self::RowRefused { pipeline, place, reason } => Message::new(format!("{pipeline} cannot take {place}")).why(reason).next(
+                "correct the query (TRY_CAST gives NULL where CAST fails, NULLIF(c, 0) where a divisor is 0), or let such \
+                 rows aside with on_error = 'quarantine' in the source",
+            ),
+            Self::Aggregate { start, end, reason } => Message::new(format!("an aggregate of the window from {start} to {end} failed"))
+                .why(reason)
+                .next("take a wider type in the query, such as sum(CAST(c AS DECIMAL(38, 2)))"),
+            Self::Query(inner) => Message::new("a step of the query failed").why(inner.to_string()),
+            Self::Arrow(inner) => Message::new("a batch could not be built").why(inner.to_string()),
+            Self::Violated { pipeline, constraint, predicate, row } => Message::new(format!(
+                "{pipeline}: a row violates constraint {constraint} EXPECT ({predicate}) ON VIOLATION FAIL, and nothing of its \
+                 epoch was committed",
+            ))
+            .why(row)
+            .next(
+                "correct the query or the constraint, or let such rows aside with ON VIOLATION QUARANTINE, `watershed apply` \
+                 it and start again",
+            ),
+            Self::Sink { sink, topic, reason } => reason.message().within(format!("sink '{sink}' cannot send to topic '{topic}'")),
+            Self::StateMismatch { operator, segment } => {
+                Message::new(format!("operator '{operator}' cannot go on from segment '{segment}' of the newest epoch"))
+                    .why("the query, or how this version keeps its state, was changed over old state")
+                    .next("`watershed rebuild TABLE` starts the table anew")
+            }
+            Self::DefinitionChanged { pipeline, epoch } => {
+                Message::new(format!("{pipeline}: the query was changed since epoch {epoch}, whose state it does not fit"))
+                    .next(format!("put the old text back, or start anew with `watershed rebuild {pipeline}`"))
+            }
+            Self::SourceReplaced { pipeline, source_name, was, now } => Message::new(format!(
+                "{pipeline}: the topic of source '{source_name}' was deleted and made anew (its id was {was}, now {now}), so the \
+                 offsets that were committed point to other records",
+            ))
+            .next(format!(
+                "`watershed rebuild {pipeline}` drops the rows and reads the new topic from its beginning, or keep the rows, \
+                 and read the new topic into a table of another name",
+            )),
+            Self::Held { pipeline, holder, hint } => Message::new(format!("{pipeline} is held by {holder}"))
+                .next(format!("two processes must not run one pipeline: stop that one first{hint}")),
+            Self::Fenced { pipeline, epoch, winner } => {
+                Message::new(format!("{pipeline}: epoch {epoch} was written by {winner}, which took the pipeline over"))
+                    .next("this process stops and has lost nothing: what it had not committed is read again there")
+            }
+            Self::Inconsistent { pipeline, what, hint } => Message::new(format!("{pipeline}: {what}")).next(hint),
+            Self::Corrupt { path, kind, reason } => Message::new(format!("{path} cannot be read as {kind}")).why(reason).next(
+                "if it was damaged, restore it from a backup of the warehouse, or start the table anew with `watershed \
+                 rebuild TABLE`",
+            ),
+            Self::Stuck { pipeline, epoch, seconds } => {
+                Message::new(format!("{pipeline}: epoch {epoch} was not complete after {seconds} s"))
+                    .why("the store or the machine is too slow or stuck")
+            }
+            Self::TaskDied { pipeline, what } => {
+                Message::new(format!("{pipeline}: a task stopped without a word")).why(what).next("this is a defect of Watershed")
+            }
+            Self::Unsupported(inner) => Message::new("cannot run as a stream").why(inner),
+        }
+    }
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.message(), f)
+    }
 }
 
 impl StreamError {

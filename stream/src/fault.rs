@@ -20,6 +20,7 @@ use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use watershed_dialect::compute::out_of_memory;
 use watershed_dialect::{OnError, SourceDefinition, row_shown};
 use watershed_ingest::origin;
+use watershed_message::Message;
 
 use crate::StreamError;
 use crate::hidden;
@@ -56,6 +57,7 @@ impl RowFault {
                 return error.into();
             }
             DataFusionError::ArrowError(arrow, _) => reason_of(arrow),
+            DataFusionError::External(ours) if ours.is::<Message>() => ours.to_string(),
             DataFusionError::Execution(said) | DataFusionError::Internal(said) => said.clone(),
             other => other.strip_backtrace(),
         };

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use watershed_lake::TableName;
 use watershed_lake::clock::now_ms;
+use watershed_message::Message;
 
 use crate::control::{Control, StageCounts};
 use crate::epoch::{Counters, EpochRecord};
@@ -46,14 +47,14 @@ pub enum Phase {
     /// Waiting to start again after an error that may pass.
     Retrying {
         /// The error.
-        error: String,
+        error: Message,
     },
     /// Ended: stopped, or done.
     Stopped,
     /// Ended by an error that will not pass by itself.
     Failed {
         /// The error.
-        error: String,
+        error: Message,
     },
 }
 
@@ -169,8 +170,8 @@ impl Metrics {
         }
         let since_ms = state.failure().map_or_else(now_ms, |failure| failure.since_ms);
         state.failure = match &phase {
-            Phase::Retrying { error } => Some(Failure { error: error.clone(), since_ms, ended: false }),
-            Phase::Failed { error } => Some(Failure { error: error.clone(), since_ms, ended: true }),
+            Phase::Retrying { error } => Some(Failure { error: error.to_string(), since_ms, ended: false }),
+            Phase::Failed { error } => Some(Failure { error: error.to_string(), since_ms, ended: true }),
             Phase::Stopped => None,
             Phase::Starting | Phase::Running => state.failure.take(),
         };

@@ -162,11 +162,11 @@ async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::R
             }
             Err(error) if !repeats && passes(&spec, &error) => {
                 tracing::warn!(pipeline = %spec.id.pipeline, %error, pause_ms = pause.as_millis() as u64, "pipeline failed, will start again from its newest epoch");
-                metrics.phase(Phase::Retrying { error: error.to_string() });
+                metrics.phase(Phase::Retrying { error: error.message() });
                 let_go(&spec, &metrics, &error).await;
             }
             Err(error) => {
-                metrics.phase(Phase::Failed { error: error.to_string() });
+                metrics.phase(Phase::Failed { error: error.message() });
                 let_go(&spec, &metrics, &error).await;
                 return Err(error);
             }

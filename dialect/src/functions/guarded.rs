@@ -8,6 +8,7 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
+use watershed_message::Message;
 
 /// Bytes of one value.
 const VALUE_BYTES_MAX: u64 = 64 << 20;
@@ -119,9 +120,8 @@ impl Guarded {
     fn too_big(&self, what: &str, bytes: u64, limit: u64) -> DataFusionError {
         let (name, limit) = (self.name(), limit >> 20);
         let made = if bytes == u64::MAX { "more bytes than can be counted".to_owned() } else { format!("{bytes} bytes") };
-        DataFusionError::Execution(format!(
-            "{name}() would make {what} of {made}, and {limit} MiB are the limit; ask for less of it at once"
-        ))
+        let message = Message::new(format!("{name}() would make {what} of {made}, and {limit} MiB are the limit"));
+        DataFusionError::External(Box::new(message.next("ask for less of it at once")))
     }
 }
 

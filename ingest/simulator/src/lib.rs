@@ -54,7 +54,10 @@ mod trip;
 mod truth;
 mod world;
 
+use std::fmt;
 use std::path::PathBuf;
+
+use watershed_message::Message;
 
 pub use city::city_names;
 pub use event::{Event, EventBuffer, Topic};
@@ -68,7 +71,6 @@ pub use world::World;
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatorError {
     /// A setting has a value that cannot be.
-    #[error("the simulator's setting `{setting}` is wrong: {why}; correct it and start again")]
     Setting {
         /// Name of the setting.
         setting: &'static str,
@@ -76,13 +78,11 @@ pub enum SimulatorError {
         why: String,
     },
     /// Not one of the topics.
-    #[error("the simulator has no topic '{name}'; there are ride-events, driver-locations, payments, clickstream and fraud-labels")]
     UnknownTopic {
         /// As given.
         name: String,
     },
     /// The file to be replayed cannot be read.
-    #[error("cannot read {}: {source}; check the path and that the file is readable", path.display())]
     ReadFile {
         /// The file.
         path: PathBuf,
@@ -90,10 +90,6 @@ pub enum SimulatorError {
         source: std::io::Error,
     },
     /// A line of the file to be replayed is no event.
-    #[error(
-        "line {line} of {} is not an event: {why}; each line must be a JSON object with topic, partition, key, timestamp_ms and value",
-        path.display()
-    )]
     ReplayLine {
         /// The file.
         path: PathBuf,
@@ -102,4 +98,29 @@ pub enum SimulatorError {
         /// Why.
         why: String,
     },
+}
+
+impl SimulatorError {
+    /// What happened, why, and what to do next.
+    pub fn message(&self) -> Message {
+        match self {
+            Self::Setting { setting, why } => {
+                Message::new(format!("the simulator's setting `{setting}` is wrong")).why(why).next("correct it and start again")
+            }
+            Self::UnknownTopic { name } => Message::new(format!("the simulator has no topic '{name}'"))
+                .next("there are ride-events, driver-locations, payments, clickstream and fraud-labels"),
+            Self::ReadFile { path, source } => Message::new(format!("cannot read {}", path.display()))
+                .why(source.to_string())
+                .next("check the path and that the file is readable"),
+            Self::ReplayLine { path, line, why } => Message::new(format!("line {line} of {} is not an event", path.display()))
+                .why(why)
+                .next("each line must be a JSON object with topic, partition, key, timestamp_ms and value"),
+        }
+    }
+}
+
+impl fmt::Display for SimulatorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.message(), f)
+    }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tansu_sans_io::ErrorCode;
 use tokio::sync::watch;
 use uuid::Uuid;
+use watershed_message::Message;
 
 use super::log::PartitionLog;
 
@@ -70,7 +71,8 @@ impl Catalog {
     pub(super) fn open(folder: PathBuf, retention_bytes: u64, retention: Option<Duration>) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
         let lock = File::create(folder.join("broker.lock"))?;
-        lock.try_lock().map_err(|_| io::Error::other("another broker is using this folder; stop it or take another folder"))?;
+        let taken = || Message::new("another broker is using this folder").next("stop it or take another folder");
+        lock.try_lock().map_err(|_| io::Error::other(taken()))?;
         let mut kept: Kept = match fs::read(folder.join("broker.json")) {
             Ok(text) => serde_json::from_slice(&text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),

@@ -140,7 +140,7 @@ impl Folder {
     }
 
     fn unreachable(&self, what: String, error: &object_store::Error) -> IngestError {
-        IngestError::FolderUnreachable { source_name: self.source_name.clone(), what, reason: error.to_string() }
+        IngestError::FolderUnreachable { source_name: self.source_name.clone(), what, reason: Box::new(error.to_string().into()) }
     }
 }
 

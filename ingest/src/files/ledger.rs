@@ -148,6 +148,6 @@ impl Ledger {
 
     fn unreachable(&self, error: &object_store::Error) -> IngestError {
         let what = format!("'{}' in the warehouse", self.folder);
-        IngestError::FolderUnreachable { source_name: self.source_name.clone(), what, reason: error.to_string() }
+        IngestError::FolderUnreachable { source_name: self.source_name.clone(), what, reason: Box::new(error.to_string().into()) }
     }
 }

@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use object_store::ObjectStore;
 use tokio::runtime::Handle;
 use watershed_dialect::definition::{Connector, Format, SourceDefinition};
+use watershed_message::Message;
 
 use self::folder::Folder;
 use self::reader::FileReader;
@@ -92,7 +93,7 @@ pub struct OpenedFolder {
 }
 
 /// Opens the store of a folder (a path or URL); the error says why it cannot be and what would work.
-pub type OpenFolder = Arc<dyn Fn(&str) -> Result<OpenedFolder, String> + Send + Sync>;
+pub type OpenFolder = Arc<dyn Fn(&str) -> Result<OpenedFolder, Message> + Send + Sync>;
 
 /// Opens sources that are folders of files.
 #[derive(Clone)]
@@ -130,7 +131,7 @@ impl FileSources {
         let opened = (self.open_folder)(path).map_err(|reason| IngestError::FolderUnreachable {
             source_name: definition.name.clone(),
             what: format!("folder '{path}'"),
-            reason,
+            reason: Box::new(reason),
         })?;
         let folder = Arc::new(Folder::new(&definition.name, path, suffix, opened, self.warehouse.clone()));
         folders.insert(key, folder.clone());

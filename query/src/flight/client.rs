@@ -16,6 +16,7 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use tonic::transport::{Channel, Endpoint};
+use watershed_message::Message;
 
 use super::limits::{CONNECT_TIMEOUT, KEEPALIVE_EVERY, RESPONSE_BYTES_MAX};
 use super::metadata::SYSTEM_TABLE;
@@ -48,10 +49,9 @@ impl Remote {
             .keep_alive_timeout(KEEPALIVE_EVERY)
             .tcp_nodelay(true);
         let channel = endpoint.connect().await.map_err(|why| {
-            refused(
-                &format!("cannot connect to {address}: {}", innermost(&why)),
-                "check the address, and that `watershed serve` runs there",
-            )
+            let message = innermost(&why).within(format!("cannot connect to {address}"));
+            let hint = message.next.as_deref().unwrap_or("check the address, and that `watershed serve` runs there");
+            refused(&message.said(), hint)
         })?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
         Ok(Self { client: FlightSqlServiceClient::new_from_inner(inner), place: format!("grpc://{address}") })
@@ -150,10 +150,12 @@ async fn fetch(
 ) -> Result<impl futures::Stream<Item = Result<RecordBatch, QueryError>> + Send + use<>, QueryError> {
     let [endpoint] = info.endpoint.as_slice() else {
         let count = info.endpoint.len();
-        return Err(QueryError::Told(format!("the server gives the result at {count} endpoints; this shell reads from one")));
+        return Err(QueryError::Told(
+            Message::new(format!("the server gives the result at {count} endpoints")).next("this shell reads from one"),
+        ));
     };
     let Some(ticket) = endpoint.ticket.clone() else {
-        return Err(QueryError::Told("the server gives a result without a ticket to fetch it".to_owned()));
+        return Err(QueryError::Told(Message::new("the server gives a result without a ticket to fetch it")));
     };
     let rows = client.do_get(ticket).await.map_err(heard)?;
     Ok(rows.map(|batch| batch.map_err(heard)))
@@ -190,11 +192,11 @@ fn literal(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+fn innermost(error: &dyn std::error::Error) -> Message {
     if let Some(status) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<tonic::Status>()) {
-        return of_status(status).to_string();
+        return of_status(status).message();
     }
-    error.source().map_or_else(|| error.to_string(), innermost)
+    error.source().map_or_else(|| error.to_string().into(), innermost)
 }
 
 #[cfg(test)]

@@ -18,9 +18,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Sleep, sleep};
 use tonic::transport::server::Connected;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
+use watershed_message::Message;
 
 use super::limits::{CONNECTIONS_MAX, CROWDED_KEPT, CROWDED_MAX, SILENT_KEPT, SILENT_MAX};
+use super::status::said;
 use crate::counters;
 use crate::{ServerCounters, Session};
 
@@ -54,9 +56,12 @@ impl Client {
 #[allow(clippy::result_large_err, reason = "it is the type of tonic's interceptors")]
 pub(super) fn let_through(request: Request<()>) -> Result<Request<()>, Status> {
     match request.extensions().get::<Client>() {
-        Some(client) if client.crowded.load(Ordering::Relaxed) => Err(Status::resource_exhausted(format!(
-            "the connection was not taken: {CONNECTIONS_MAX} clients are connected already; close a connection that is not used, or try again"
-        ))),
+        Some(client) if client.crowded.load(Ordering::Relaxed) => {
+            let message = Message::new("the connection was not taken")
+                .why(format!("{CONNECTIONS_MAX} clients are connected already"))
+                .next("close a connection that is not used, or try again");
+            Err(said(Code::ResourceExhausted, &message))
+        }
         _ => Ok(request),
     }
 }

@@ -9,6 +9,7 @@ use arrow_flight::sql::metadata::{GetCatalogsBuilder, GetDbSchemasBuilder, GetTa
 use arrow_flight::sql::{CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables};
 use futures::{StreamExt, TryStreamExt, stream};
 use tonic::{Response, Status};
+use watershed_message::Message;
 
 use super::edge;
 use super::statement::Rows;
@@ -156,5 +157,5 @@ pub(super) fn none(schema: SchemaRef) -> Response<Rows> {
 }
 
 fn unbuilt(error: arrow_flight::error::FlightError) -> QueryError {
-    QueryError::Failed(format!("the list cannot be built: {error}"))
+    QueryError::Failed(Message::new("the list cannot be built").why(error.to_string()))
 }

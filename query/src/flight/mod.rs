@@ -54,6 +54,7 @@ use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
+use watershed_message::Message;
 
 pub use client::Remote;
 
@@ -204,7 +205,7 @@ fn by_command(schema: &Schema, request: Request<FlightDescriptor>) -> Answer<Fli
 fn ipc(schema: &Schema) -> Result<IpcMessage, QueryError> {
     let options = IpcWriteOptions::default();
     let message: Result<IpcMessage, _> = SchemaAsIpc::new(schema, &options).try_into();
-    message.map_err(|error| QueryError::Failed(format!("the schema cannot be sent: {error}")))
+    message.map_err(|error| QueryError::Failed(Message::new("the schema cannot be sent").why(error.to_string())))
 }
 
 #[async_trait]

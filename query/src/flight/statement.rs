@@ -13,6 +13,7 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::{StreamExt, TryStreamExt};
 use tonic::{Response, Status};
 use watershed_dialect::one_statement;
+use watershed_message::Message;
 
 use super::queries::{Queries, QueryId};
 use super::status::told;
@@ -49,7 +50,8 @@ pub(super) fn promise(
 pub(super) fn info(schema: &Schema, ticket: impl Into<Vec<u8>>, descriptor: FlightDescriptor) -> Result<FlightInfo, QueryError> {
     let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.into()));
     let info = FlightInfo::new().with_endpoint(endpoint).with_descriptor(descriptor);
-    info.try_with_schema(schema).map_err(|error| QueryError::Failed(format!("the schema of the result cannot be sent: {error}")))
+    info.try_with_schema(schema)
+        .map_err(|error| QueryError::Failed(Message::new("the schema of the result cannot be sent").why(error.to_string())))
 }
 
 /// Runs a promised query.

@@ -1,10 +1,11 @@
-//! Errors on the wire: a code that clients map to their exceptions, a text for people, and for our own shell the parts of an SQL error, so
-//! that it draws the same caret as at home.
+//! Errors on the wire: a code that clients map to their exceptions, a text for people, and for our own shell the parts of the error, so
+//! that it shows the same lines and caret as at home.
 
 use arrow_flight::error::FlightError;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use watershed_dialect::SqlError;
+use watershed_message::Message;
 
 use crate::QueryError;
 
@@ -12,6 +13,10 @@ const MESSAGE: &str = "watershed-sql-message-bin";
 const DETAIL: &str = "watershed-sql-detail-bin";
 const HINT: &str = "watershed-sql-hint-bin";
 const PLACE: &str = "watershed-sql-place";
+/// The parts of any other error.
+const WHAT: &str = "watershed-what-bin";
+const WHY: &str = "watershed-why-bin";
+const NEXT: &str = "watershed-next-bin";
 
 /// Clients give up on headers beyond a few kilobytes, and percent-encoding may triple a text.
 const TEXT_BYTES_MAX: usize = 2000;
@@ -26,31 +31,38 @@ pub(super) fn told(error: QueryError) -> Status {
         QueryError::Failed(_) | QueryError::Setup(_) => Code::Internal,
         QueryError::Told(_) => Code::Unknown,
     };
-    let text = shortened(&error.to_string());
-    let QueryError::Sql(sql) = &error else { return Status::new(code, text) };
-    let mut parts = MetadataMap::new();
-    let mut add = |key: &'static str, value: Option<&str>| {
-        if let Some(value) = value {
-            parts.insert_bin(key, MetadataValue::from_bytes(shortened(value).as_bytes()));
-        }
-    };
-    add(MESSAGE, Some(&sql.message));
-    add(DETAIL, sql.detail.as_deref());
-    add(HINT, sql.hint.as_deref());
+    let QueryError::Sql(sql) = &error else { return said(code, &error.message()) };
+    let mut parts = parts([(MESSAGE, Some(&sql.message)), (DETAIL, sql.detail.as_ref()), (HINT, sql.hint.as_ref())]);
     if let (Some(line), Some(column)) = (sql.line, sql.column)
         && let Ok(place) = format!("{line}:{column}").parse()
     {
         parts.insert(PLACE, place);
     }
-    Status::with_metadata(code, text, parts)
+    Status::with_metadata(code, shortened(&error.to_string()), parts)
+}
+
+/// A status that says this.
+pub(super) fn said(code: Code, message: &Message) -> Status {
+    let parts = parts([(WHAT, Some(&message.what)), (WHY, message.why.as_ref()), (NEXT, message.next.as_ref())]);
+    Status::with_metadata(code, shortened(&message.to_string()), parts)
+}
+
+fn parts(texts: [(&'static str, Option<&String>); 3]) -> MetadataMap {
+    let mut parts = MetadataMap::new();
+    for (key, text) in texts {
+        if let Some(text) = text {
+            parts.insert_bin(key, MetadataValue::from_bytes(shortened(text).as_bytes()));
+        }
+    }
+    parts
 }
 
 /// The error that a server told us of.
 pub(super) fn heard(error: FlightError) -> QueryError {
     match error {
         FlightError::Tonic(status) => of_status(&status),
-        FlightError::Arrow(error) => QueryError::Failed(error.to_string()),
-        other => QueryError::Told(format!("the server's answer was not understood: {other}")),
+        FlightError::Arrow(error) => QueryError::Failed(error.to_string().into()),
+        other => QueryError::Told(Message::new("the server's answer was not understood").why(other.to_string())),
     }
 }
 
@@ -67,18 +79,21 @@ pub(super) fn of_status(status: &Status) -> QueryError {
     }
     match status.code() {
         // Words of the transport, not of a server.
-        Code::Unavailable | Code::Unknown if std::error::Error::source(status).is_some() => {
-            QueryError::Told("the connection to the server is lost; check that `watershed serve` runs there, and try again".to_owned())
-        }
+        Code::Unavailable | Code::Unknown if std::error::Error::source(status).is_some() => QueryError::Told(
+            Message::new("the connection to the server is lost").next("check that `watershed serve` runs there, and try again"),
+        ),
         // A frame of HTTP read as one of gRPC.
         _ if status.message().contains("compression flag") => QueryError::Told(
-            "what answers there is no Flight SQL server; write the address that `watershed serve` names for Flight SQL, not the dashboard's"
-                .to_owned(),
+            Message::new("what answers there is no Flight SQL server")
+                .next("write the address that `watershed serve` names for Flight SQL, not the dashboard's"),
         ),
         Code::OutOfRange | Code::ResourceExhausted if status.message().contains("message length too large") => {
-            QueryError::Told("a row of the result is too large for one message; leave out its longest columns".to_owned())
+            QueryError::Told(Message::new("a row of the result is too large for one message").next("leave out its longest columns"))
         }
-        _ => QueryError::Told(status.message().to_owned()),
+        _ => QueryError::Told(match part(WHAT) {
+            Some(what) => Message { what, why: part(WHY), next: part(NEXT) },
+            None => Message::new(status.message()),
+        }),
     }
 }
 
@@ -116,6 +131,19 @@ mod tests {
         let error = QueryError::Refused { what: "a session only reads".to_owned(), hint: "do otherwise".to_owned() };
         let rendered = error.render("", None);
         assert_eq!(there_and_back(error).render("", None), rendered);
+    }
+
+    /// Values may hold what the parts are shown with.
+    #[test]
+    fn nothing_is_taken_apart_again() {
+        let why = "Cannot cast string '1; 2: 3' to value of INT type";
+        let failed = QueryError::Value(why.into());
+        assert_eq!(told(failed).message(), format!("the query failed: {why}"));
+        let message = Message::new("no file 'a; b: c'").why("the disk 'd; e: f' is gone").next("mount 'g; h: i'");
+        for error in [QueryError::Value(why.into()), QueryError::Failed(message.clone()), QueryError::Told(message)] {
+            let parts = error.message();
+            assert_eq!(there_and_back(error).message(), parts);
+        }
     }
 
     #[test]

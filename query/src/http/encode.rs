@@ -94,5 +94,5 @@ impl Encoder {
 }
 
 fn failed(error: ArrowError) -> QueryError {
-    QueryError::Failed(error.to_string())
+    QueryError::Failed(error.to_string().into())
 }

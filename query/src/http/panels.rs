@@ -288,7 +288,7 @@ async fn compute(lake: &Lake, panel: &PanelDefinition, counted: &mut Counted) ->
 
 /// The rows that are shown, in their order, and whether there were more: the greatest along a column, or the first.
 async fn kept(mut stream: SendableRecordBatchStream, schema: &SchemaRef, along: Option<usize>) -> Result<(RecordBatch, bool), QueryError> {
-    let failed = |why: ArrowError| QueryError::Failed(why.to_string());
+    let failed = |why: ArrowError| QueryError::Failed(why.to_string().into());
     let (mut held, mut rows, mut truncated) = (Vec::<RecordBatch>::new(), 0, false);
     while let Some(batch) = stream.next().await {
         let batch = batch?;

@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use watershed_message::Message;
 
 use crate::QueryError;
 
@@ -116,11 +117,8 @@ impl From<QueryError> for Problem {
             let place = sql.line.zip(sql.column);
             return Self { status, what: sql.message, why: sql.detail, next: sql.hint, place };
         }
-        // Messages read `what: why; what to do next`.
-        let text = error.to_string();
-        let (said, next) = text.split_once("; ").map_or((text.as_str(), None), |(said, next)| (said, Some(next.to_owned())));
-        let (what, why) = said.split_once(": ").map_or((said, None), |(what, why)| (what, Some(why.to_owned())));
-        Self { status, what: what.to_owned(), why, next, place: None }
+        let Message { what, why, next } = error.message();
+        Self { status, what, why, next, place: None }
     }
 }
 
@@ -139,5 +137,25 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values may hold what the parts are shown with.
+    #[test]
+    fn nothing_is_taken_apart_again() {
+        let said = Message::new("no file 'a; b: c'").why("the disk 'd; e: f' is gone").next("mount 'g; h: i'");
+        let Problem { what, why, next, .. } = QueryError::Told(said.clone()).into();
+        assert_eq!(Message { what, why, next }, said);
+        let Problem { what, why, next, .. } = QueryError::Failed(said).into();
+        assert_eq!(what, "the query failed");
+        assert_eq!(why.as_deref(), Some("no file 'a; b: c': the disk 'd; e: f' is gone"));
+        assert_eq!(next.as_deref(), Some("mount 'g; h: i'"));
+        let refused = QueryError::Refused { what: "'a; b: c' is no table".to_owned(), hint: "try 'd; e'".to_owned() };
+        let Problem { what, why, next, .. } = refused.into();
+        assert_eq!((what.as_str(), why, next.as_deref()), ("'a; b: c' is no table", None, Some("try 'd; e'")));
     }
 }

@@ -210,6 +210,15 @@ async fn mistakes_are_told_with_what_why_and_what_next() {
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("use GET"), "{answer}");
 }
 
+/// A value may hold what the parts of a message are shown with.
+#[tokio::test]
+async fn a_value_in_an_error_is_never_cut() {
+    let site = site(HttpLimits::default()).await;
+    let answer = site.sql("SELECT CAST(c AS INT) FROM (VALUES ('1; 2: 3')) AS t(c)", "").await;
+    let error = &answer.json()["error"];
+    assert!(error["why"].as_str().unwrap_or_default().contains("'1; 2: 3'") && error["next"].is_null(), "{}", answer.body);
+}
+
 #[tokio::test]
 async fn long_chains_are_refused_and_the_server_goes_on() {
     let site = site(HttpLimits::default()).await;

@@ -50,7 +50,7 @@ impl Listing {
                 as ArrayRef
         };
         let batch = RecordBatch::try_new(schema.clone(), (0..self.headings.len()).map(column).collect());
-        let batch = batch.map_err(|error| OutputError::Query(QueryError::Failed(error.to_string())))?;
+        let batch = batch.map_err(|error| OutputError::Query(QueryError::Failed(error.to_string().into())))?;
         let mut bytes = Vec::new();
         executor::block_on(output::write(schema, stream::iter([Ok(batch)]), look, &mut bytes))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())

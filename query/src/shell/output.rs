@@ -331,7 +331,7 @@ where
 }
 
 fn failed(error: arrow::error::ArrowError) -> OutputError {
-    OutputError::Query(QueryError::Failed(error.to_string()))
+    OutputError::Query(QueryError::Failed(error.to_string().into()))
 }
 
 fn formatters<'a>(batch: &'a RecordBatch, options: &FormatOptions<'a>) -> Result<Vec<ArrayFormatter<'a>>, OutputError> {

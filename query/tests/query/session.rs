@@ -8,6 +8,7 @@ use arrow::datatypes::Int64Type;
 use futures::{StreamExt, TryStreamExt};
 use watershed_lake::faults::{Fault, FaultStore, Operation, Outcome};
 use watershed_lake::{Commit, TableName, Warehouse};
+use watershed_message::Message;
 use watershed_query::{QueryError, Session, SessionOptions, SystemTable};
 
 async fn warehouse() -> Warehouse {
@@ -216,7 +217,7 @@ impl SystemTable for Answer {
         rows(0, 0).schema()
     }
 
-    async fn rows(&self) -> Result<RecordBatch, String> {
+    async fn rows(&self) -> Result<RecordBatch, Message> {
         Ok(rows(41, 2))
     }
 }

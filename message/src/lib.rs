@@ -1,0 +1,83 @@
+//! What an error tells a person: what happened, why, and what to do next, each by itself until it is shown.
+//!
+//! A text is made of the three only where it leaves the process: the terminal, an HTTP answer, a Flight status, the log. Nothing takes such a text
+//! apart again: values in it may hold any character.
+//!
+//! ```
+//! use watershed_message::Message;
+//! let message = Message::new("cannot read 'a; b'").why("it is gone").next("restore it");
+//! assert_eq!(message.to_string(), "cannot read 'a; b': it is gone; restore it");
+//! assert_eq!(message.within("cannot start").why.as_deref(), Some("cannot read 'a; b': it is gone"));
+//! ```
+
+use std::fmt;
+
+/// See the crate's documentation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What happened.
+    pub what: String,
+    /// Why.
+    pub why: Option<String>,
+    /// What to do next.
+    pub next: Option<String>,
+}
+
+impl Message {
+    /// Says what happened.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), why: None, next: None }
+    }
+
+    /// Says why.
+    pub fn why(self, why: impl Into<String>) -> Self {
+        Self { why: Some(why.into()), ..self }
+    }
+
+    /// Says what to do next.
+    pub fn next(self, next: impl Into<String>) -> Self {
+        Self { next: Some(next.into()), ..self }
+    }
+
+    /// What happened and why.
+    pub fn said(&self) -> String {
+        match &self.why {
+            Some(why) => format!("{}: {why}", self.what),
+            None => self.what.clone(),
+        }
+    }
+
+    /// The message of something larger that happened because of this; what to do next is the same.
+    pub fn within(self, what: impl Into<String>) -> Self {
+        Self { what: what.into(), why: Some(self.said()), next: self.next }
+    }
+}
+
+/// Only what happened.
+impl From<String> for Message {
+    fn from(what: String) -> Self {
+        Self::new(what)
+    }
+}
+
+/// Only what happened.
+impl From<&str> for Message {
+    fn from(what: &str) -> Self {
+        Self::new(what)
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(why) = &self.why {
+            write!(f, ": {why}")?;
+        }
+        if let Some(next) = &self.next {
+            write!(f, "; {next}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Message {}
