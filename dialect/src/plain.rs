@@ -115,7 +115,9 @@ const PREFIXES: [&str; 14] = [
 
 /// The message in words for people.
 pub fn plain_message(message: &str) -> Message {
-    if let Some((_, (what, next))) = KNOWN.iter().find(|(part, _)| message.contains(part) && (part.ends_with('"') || looks_like_code(message))) {
+    if let Some((_, (what, next))) =
+        KNOWN.iter().find(|(part, _)| message.contains(part) && (part.ends_with('"') || looks_like_code(message)))
+    {
         return Message { what: (*what).to_owned(), why: None, next: next.map(str::to_owned) };
     }
     // DataFusion asks for a bug report wherever it finds itself surprised, mostly by the text it was given.
@@ -296,7 +298,7 @@ mod tests {
                 "first argument must be a timestamp or NULL, got Literal(TimestampMicrosecond(1704067200000000, Some(\"UTC\")))",
                 "first argument must be a timestamp or NULL",
             ),
-            ("compound identifier: [\"a\", \"b\", \"c\", \"d\", \"e\"]", PARTS),
+            ("compound identifier: [\"a\", \"b\", \"c\", \"d\", \"e\"]", PARTS.0),
             ("could not parse compound identifier from [Ident { value: \"a\" }]", "could not parse compound identifier"),
             ("Cannot coerce Utf8(\"x\") and Int64(5) to Decimal128(10, 2)", "Cannot coerce 'x' and 5 to DECIMAL(10, 2)"),
             ("Arrow error: Divide by zero error", "Divide by zero error"),
