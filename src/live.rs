@@ -198,6 +198,7 @@ fn row(pipeline: &PipelineMetrics, rate: f64) -> Vec<Cell> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terminal::ColorChoice;
 
     #[test]
     fn a_text_is_cut_to_the_window() {
@@ -205,5 +206,18 @@ mod tests {
         assert_eq!([None, Some(7), Some(9)].map(|height| cut_to(text, height)), [text; 3]);
         assert_eq!(cut_to(text, Some(5)), "1\n2\n… 3 more lines in a higher window\n");
         assert_eq!(cut_to(text, Some(1)).lines().count(), 2);
+    }
+
+    /// Values may hold what the parts are shown with.
+    #[test]
+    fn a_failure_is_shown_whole_and_once() {
+        let mut live = Live::new(Terminal::look(ColorChoice::Never));
+        let table: TableName = "a.b".parse().unwrap();
+        let bare = Message::new("no topic 'x; y: z'");
+        assert_eq!(live.failure(&table, true, &bare).unwrap(), "a.b ended: no topic 'x; y: z'");
+        assert_eq!(live.failure(&table, true, &bare), None);
+        let whole = bare.why("it is 'gone; away'").next("make 'it; now'");
+        let shown = live.failure(&table, false, &whole).unwrap();
+        assert_eq!(shown, "a.b failed and starts again: no topic 'x; y: z': it is 'gone; away'\n  hint: make 'it; now'");
     }
 }

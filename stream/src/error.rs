@@ -196,10 +196,11 @@ impl StreamError {
                     .why("the query, or how this version keeps its state, was changed over old state")
                     .next("`watershed rebuild TABLE` starts the table anew")
             }
-            Self::DefinitionChanged { pipeline, epoch } => {
-                Message::new(format!("{pipeline}: the query was changed since epoch {epoch}, whose state it does not fit"))
-                    .next(format!("put the old text back, or start anew with `watershed rebuild {pipeline}`"))
-            }
+            Self::DefinitionChanged { pipeline, epoch } => Message::new(format!(
+                "{pipeline}: the query was changed since epoch {epoch}, or its source, or this version of Watershed plans them otherwise"
+            ))
+            .why("the state of that epoch does not fit")
+            .next(format!("put the old text back, or start anew with `watershed rebuild {pipeline}`")),
             Self::SourceReplaced { pipeline, source_name, was, now } => Message::new(format!(
                 "{pipeline}: the topic of source '{source_name}' was deleted and made anew (its id was {was}, now {now}), so the \
                  offsets that were committed point to other records",

@@ -476,7 +476,7 @@ fn a_query_changed_past_apply_is_refused_by_the_pipeline_that_has_state() {
         40,
         &[
             "bronze.a: the query was changed since epoch",
-            "whose state it does not fit",
+            "the state of that epoch does not fit",
             "hint: put the old text back, or start anew with `watershed rebuild bronze.a`",
         ],
     );

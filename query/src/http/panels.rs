@@ -273,8 +273,7 @@ async fn compute(lake: &Lake, panel: &PanelDefinition, counted: &mut Counted) ->
     let (kept, truncated) = kept(result.stream, &schema, along).await?;
     let rows = [encoder.rows(&kept)?, encoder.end()?].concat();
     let about = json!({
-        "state": if kept.num_rows() == 0 { "empty" } else { "ready" }, "truncated": truncated,
-        "kept": if along.is_some() { "last" } else { "first" }, "columns": columns(&schema),
+        "state": if kept.num_rows() == 0 { "empty" } else { "ready" }, "truncated": truncated, "columns": columns(&schema),
         "not_finite": not_finite(&kept), "took_ms": started.elapsed().as_millis() as u64, "as_of_ms": now_ms(),
     });
     // The rows are JSON already: they become the last member.
