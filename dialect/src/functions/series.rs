@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{Result, ScalarValue, plan_datafusion_err};
+use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::functions_table::generate_series::{GenerateSeriesFunc, RangeFunc};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, col};
@@ -29,6 +29,16 @@ impl TableFunctionImpl for Series {
             return self.0.call_with_args(args);
         }
         let exprs = args.exprs().iter().cloned().map(in_nanoseconds).collect::<Result<Vec<_>>>()?;
+        let literal = |place: usize| match exprs.get(place) {
+            Some(Expr::Literal(value, _)) => Some(value),
+            _ => None,
+        };
+        if !matches!(literal(1), Some(ScalarValue::TimestampNanosecond(..) | ScalarValue::Null)) {
+            return plan_err!("a series of times ends at a time; write it as TIMESTAMP '2024-01-02 00:00:00'");
+        }
+        if !matches!(literal(2), Some(ScalarValue::IntervalMonthDayNano(_) | ScalarValue::Null)) {
+            return plan_err!("a series of times goes on by an interval; write it as INTERVAL '1 hour'");
+        }
         let table = self.0.call_with_args(TableFunctionArgs::new(&exprs, args.session()))?;
         let rows = LogicalPlanBuilder::scan("series", provider_as_source(table), None)?;
         let rows = rows.project([cast(col("value"), event_time_type()).alias("value")])?.build()?;

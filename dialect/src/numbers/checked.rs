@@ -367,7 +367,9 @@ fn of_decimals(op: Op, left: &ColumnarValue, right: &ColumnarValue, result: &Dat
     let decimals = values.as_primitive::<Decimal128Type>();
     if let DataType::Decimal128(DECIMAL128_MAX_PRECISION, _) = result {
         let fits = |value: i128| Decimal128Type::is_valid_decimal_precision(value, DECIMAL128_MAX_PRECISION);
-        if let Some(row) = (0..decimals.len()).find(|&row| decimals.is_valid(row) && !fits(decimals.value(row))) {
+        if !decimals.values().iter().all(|&value| fits(value))
+            && let Some(row) = (0..decimals.len()).find(|&row| decimals.is_valid(row) && !fits(decimals.value(row)))
+        {
             return Err(said(Some(row)).into());
         }
     }

@@ -85,8 +85,12 @@ pub(super) struct OneNan(pub(super) Box<dyn Accumulator>);
 fn one_nan(columns: &[ArrayRef]) -> Vec<ArrayRef> {
     let of = |column: &ArrayRef| -> ArrayRef {
         match column.data_type() {
-            DataType::Float64 => Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(one_nan_f64)),
-            DataType::Float32 => Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one_nan_f32)),
+            DataType::Float64 if column.as_primitive::<Float64Type>().values().iter().any(|value| value.is_nan()) => {
+                Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(one_nan_f64))
+            }
+            DataType::Float32 if column.as_primitive::<Float32Type>().values().iter().any(|value| value.is_nan()) => {
+                Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one_nan_f32))
+            }
             _ => column.clone(),
         }
     };

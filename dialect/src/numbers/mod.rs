@@ -118,6 +118,11 @@ fn type_of(expr: &Expr, schema: &DFSchema) -> DataType {
     expr.get_type(schema).unwrap_or(DataType::Null)
 }
 
+/// The sum of an expression, as a query has it.
+pub(crate) fn sum(expr: Expr) -> Expr {
+    AggregateUDF::new_from_impl(Guarded { inner: sums::sum_udaf(), own: Own::Sum }).call(vec![expr])
+}
+
 /// The aggregates that take the place of DataFusion's of the same names.
 pub(crate) fn aggregates() -> Vec<Arc<AggregateUDF>> {
     let spread = |of_population, is_root| Own::Spread(Spread { of_population, is_root });

@@ -188,7 +188,7 @@ async fn both_zeros_are_one_key_and_equal() {
         (format!("SELECT count(*) FROM {zeros} WHERE d IS NOT DISTINCT FROM 0"), vec!["2"]),
         (format!("SELECT count(CASE d WHEN 0 THEN 1 END) FROM {zeros}"), vec!["2"]),
         (format!("SELECT count(*) FROM {zeros} WHERE d = -d"), vec!["2"]),
-        (format!("SELECT d FROM {zeros} WHERE d IN (SELECT d FROM {zeros} WHERE i = 2) AND i = 1"), vec!["0.0"]),
+        (format!("SELECT a.d FROM {zeros} a WHERE a.d IN (SELECT b.d FROM {zeros} b WHERE b.i = 2) AND a.i = 1"), vec!["0.0"]),
     ] {
         assert_eq!(lines(&ctx, &query).await, right, "{query}");
     }

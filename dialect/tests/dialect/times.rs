@@ -91,6 +91,11 @@ async fn a_series_of_times_is_one_of_timestamps() {
         assert_eq!(lines(&ctx, &query).await, right, "{query}");
     }
     assert_eq!(lines(&ctx, "SELECT max(value) FROM generate_series(1, 3)").await, ["3"]);
+    for (odd, said) in [("5, INTERVAL '1 hour'", "ends at a time"), ("TIMESTAMP '2024-01-02', 5", "goes on by an interval")] {
+        let query = format!("SELECT * FROM range(TIMESTAMP '2024-01-01', {odd})");
+        let error = rows(&ctx, &query).await.unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+    }
     let far = "SELECT * FROM generate_series(TIMESTAMP '9999-01-01', TIMESTAMP '9999-01-02', INTERVAL '1 hour')";
     let error = rows(&ctx, far).await.unwrap_err();
     assert!(error.to_string().contains("a series of times cannot reach"), "{error}");
