@@ -208,7 +208,7 @@ fn damage_in_a_log_is_found_and_named() {
     produce(kafka, "damaged", 30..40);
     let damaged = format!("'{}' is damaged: ", shown(&newest));
     fails_alone(&project, 40, &[&damaged, "hint: restore it from a copy"]);
-    says(&project.watershed(query).run(), &[&damaged]);
+    says(&project.watershed(query).run(), &[damaged.trim_end_matches(": "), "detail: ", "hint: restore it from a copy"]);
     restore();
     goes_on(&project, 40);
 
@@ -219,7 +219,7 @@ fn damage_in_a_log_is_found_and_named() {
     let missing = format!("'{}' is damaged: it is missing, though version", shown(&middle));
     produce(kafka, "damaged", 40..50);
     fails_alone(&project, 50, &[&missing, "hint: restore it from a copy"]);
-    says(&project.watershed(query).run(), &[&missing]);
+    says(&project.watershed(query).run(), &[&format!("'{}' is damaged", shown(&middle)), "detail: it is missing, though version"]);
     restore();
     goes_on(&project, 50);
 

@@ -160,7 +160,9 @@ fn ctrl_c_between_two_prompts_never_kills() {
         shell.type_in(CTRL_C);
         shell.until("\x1b[?2004l", at);
         shell.signal(libc::SIGINT);
-        at = shell.until("watershed>", at);
+        // Whether a prompt took it shows only when nothing more comes.
+        std::thread::sleep(Duration::from_millis(100));
+        at = shell.shown().len();
     }
     shell.type_in("SELECT 6 * 7 AS answer;\r");
     at = shell.until("42", at);
