@@ -24,6 +24,7 @@ use crate::diagnose::{from_datafusion, from_parser};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::nearest::did_you_mean;
 use crate::numbers;
+use crate::plain::sql_types;
 use crate::plan::clock_function;
 use crate::syntax::WatershedDialect;
 use crate::{SqlError, ignored};
@@ -178,6 +179,9 @@ fn plan_predicate(state: &SessionState, expectation: &Expectation, result: &Sche
     let predicate = state.create_physical_expr(expr, &columns).map_err(failed)?;
     match predicate.data_type(result).map_err(failed)? {
         DataType::Boolean => Ok(predicate),
-        other => refuse(format!("an expectation is true or false, but this is {other}"), "compare it with something: EXPECT (fare >= 0)"),
+        other => refuse(
+            format!("an expectation is true or false, but this is {}", sql_types(&other.to_string())),
+            "compare it with something: EXPECT (fare >= 0)",
+        ),
     }
 }

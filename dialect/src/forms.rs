@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Ident, ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
-    SetExpr, Statement as SqlStatement, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
+    BinaryOperator, CaseWhen, Expr, Function, Ident, ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Statement as SqlStatement, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut,
+    VisitorMut, WindowFrameBound, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -64,9 +65,12 @@ fn head(body: &mut SetExpr) {
             for item in &mut select.projection {
                 let SelectItem::UnnamedExpr(expr) = item else { continue };
                 let heading = expr.to_string();
-                if !has_constant(expr) || headings.contains(&heading) {
+                if !is_computed(expr) {
                     continue;
                 }
+                // DataFusion wants a name of its own for each column.
+                let more = (2..).map(|n| format!("{heading} ({n})"));
+                let heading = std::iter::once(heading.clone()).chain(more).find(|heading| !headings.contains(heading)).unwrap_or_default();
                 let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
                 headings.push(heading.clone());
                 *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', heading) };
@@ -78,33 +82,16 @@ fn head(body: &mut SetExpr) {
     }
 }
 
-/// True if there is a constant outside of subqueries.
-fn has_constant(expr: &mut Expr) -> bool {
-    struct Constants {
-        depth: usize,
+/// True for what is no column: DataFusion would head it with how it names tables, types and functions itself.
+fn is_computed(expr: &Expr) -> bool {
+    match expr {
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::CompoundFieldAccess { .. } | Expr::Wildcard(_) => false,
+        // One item may become several columns.
+        Expr::Function(function) => !function.name.to_string().eq_ignore_ascii_case("unnest"),
+        Expr::Value(value) => !matches!(value.value, Value::Placeholder(_)),
+        Expr::Nested(inner) => is_computed(inner),
+        _ => true,
     }
-    impl VisitorMut for Constants {
-        type Break = ();
-
-        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.depth += 1;
-            ControlFlow::Continue(())
-        }
-
-        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.depth -= 1;
-            ControlFlow::Continue(())
-        }
-
-        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            match expr {
-                Expr::Value(value) if self.depth == 0 && !matches!(value.value, Value::Placeholder(_)) => ControlFlow::Break(()),
-                Expr::TypedString(_) | Expr::Interval(_) if self.depth == 0 => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    expr.visit(&mut Constants { depth: 0 }).is_break()
 }
 
 struct Forms;
@@ -139,9 +126,30 @@ impl VisitorMut for Forms {
                 }
             }
             Expr::InSubquery { expr: left, .. } if matches!(left.as_ref(), Expr::Tuple(_)) => tuple_in_value(expr),
+            Expr::Function(Function { over: Some(WindowType::WindowSpec(spec)), .. }) => without_endless_bounds(spec),
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// A frame that reaches further than any table has rows is one without a bound; DataFusion adds such numbers up without a look at their size.
+fn without_endless_bounds(spec: &mut WindowSpec) {
+    const ROWS_MAX: u64 = 1 << 53;
+    let endless = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(Some(rows)) | WindowFrameBound::Following(Some(rows)) => {
+            matches!(rows.as_ref(), Expr::Value(value) if matches!(&value.value, Value::Number(digits, _) if digits.parse::<u64>().is_ok_and(|rows| rows > ROWS_MAX)))
+        }
+        _ => false,
+    };
+    let Some(frame) = &mut spec.window_frame else { return };
+    for bound in std::iter::once(&mut frame.start_bound).chain(&mut frame.end_bound) {
+        if endless(bound) {
+            match bound {
+                WindowFrameBound::Preceding(rows) | WindowFrameBound::Following(rows) => *rows = None,
+                WindowFrameBound::CurrentRow => {}
+            }
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 mod date_trunc;
 mod distance_m;
 mod guarded;
+mod joined_text;
+mod room;
 mod s2_cell;
 mod series;
 mod to_timestamp;
@@ -15,6 +17,7 @@ use datafusion::common::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 
 pub(crate) use self::guarded::guarded;
+pub(crate) use self::joined_text::{BoundedTexts, as_written as joined_as_written};
 pub(crate) use self::series::Series;
 
 /// All of them.

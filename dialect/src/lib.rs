@@ -61,6 +61,7 @@ mod dependent;
 mod diagnose;
 mod error;
 mod expectation;
+mod far_times;
 mod forms;
 mod functions;
 mod ignored;

@@ -20,7 +20,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::DataType as SqlType;
 
 use crate::deduplicate::{Deduplicate, DeduplicateExec};
-use crate::functions::{self, Series};
+use crate::functions::{self, BoundedTexts, Series};
 use crate::numbers::{self, RightNumbers, WideComparisons};
 use crate::planning_time::timed_rules;
 use crate::relation::WindowFunctionPlanner;
@@ -48,6 +48,7 @@ pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) ->
     analysis.insert(0, Arc::new(WideComparisons));
     // It looks at types, which stand firm only when DataFusion's rules have run.
     analysis.push(Arc::new(RightNumbers));
+    analysis.push(Arc::new(BoundedTexts));
     let mut builder = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_relation_planners(vec![Arc::new(WindowFunctionPlanner)])

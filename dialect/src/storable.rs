@@ -13,6 +13,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 
 use crate::SqlError;
 use crate::nearest::did_you_mean;
+use crate::plain::sql_types;
 use crate::window::event_time_type;
 
 /// Characters that Delta and Parquet readers refuse in column names.
@@ -38,8 +39,11 @@ pub(crate) fn check_columns(plan: &LogicalPlan) -> Result<(), SqlError> {
         }
         seen.push(name.to_lowercase());
         if stored_type(field.data_type()).is_none() {
-            return Err(SqlError::new(format!("column '{name}' is {}, which a table cannot hold", field.data_type()))
-                .hint(format!("cast it: CAST({name} AS BIGINT) or CAST({name} AS VARCHAR)")));
+            return Err(SqlError::new(format!(
+                "column '{name}' is {}, which a table cannot hold",
+                sql_types(&field.data_type().to_string())
+            ))
+            .hint(format!("cast it: CAST({name} AS BIGINT) or CAST({name} AS VARCHAR)")));
         }
     }
     Ok(())
@@ -87,7 +91,7 @@ pub(crate) fn check_partitioning(partitioned_by: &[String], plan: &LogicalPlan) 
         // Values become texts of the log and names of folders: a float or bytes have none that all readers read alike.
         let data_type = field.data_type();
         if data_type.is_nested() || data_type.is_floating() || matches!(data_type, DataType::Binary) {
-            return Err(SqlError::new(format!("a table cannot be partitioned by '{column}': it is {data_type}"))
+            return Err(SqlError::new(format!("a table cannot be partitioned by '{column}': it is {}", sql_types(&data_type.to_string())))
                 .hint("partition by text, whole numbers, decimals, booleans, dates or times, such as CAST(window_start AS DATE) AS day"));
         }
     }

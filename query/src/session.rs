@@ -12,6 +12,7 @@
 //! define or change tables are refused with the way to do it. Memory is bounded; past the bound, operators that can spill
 //! write to local disk and the others end with [`QueryError::OutOfMemory`].
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use futures::FutureExt as _;
 use watershed_dialect::compute::environment;
 use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, ViewName, deep, on_deep_stack, one_statement};
 use watershed_lake::{TableName, Warehouse, with_damage_named};
@@ -140,7 +142,7 @@ impl Session {
 
     /// Plans a statement against the newest version of every table it names; the plan keeps these versions.
     pub(crate) async fn plan(&self, statement: &Statement) -> Result<LogicalPlan, QueryError> {
-        deep(self.plan_checked(statement)).await
+        no_panic(deep(self.plan_checked(statement))).await
     }
 
     async fn plan_checked(&self, statement: &Statement) -> Result<LogicalPlan, QueryError> {
@@ -206,7 +208,7 @@ impl Session {
 
     /// Makes a plan ready to run. A statement such as `SET` has its effect here.
     pub(crate) async fn ready(&self, plan: LogicalPlan) -> Result<Ready, QueryError> {
-        deep(self.lower(plan)).await
+        no_panic(deep(self.lower(plan))).await
     }
 
     async fn lower(&self, plan: LogicalPlan) -> Result<Ready, QueryError> {
@@ -368,6 +370,13 @@ impl Ready {
         };
         Ok(QueryResult { stream: workers::compute(&self.workers, adapt(stream)), has_rows: self.has_rows, memory: self.memory })
     }
+}
+
+/// A fault of a library's that ends in a panic is an error of the one statement.
+async fn no_panic<T>(planning: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
+    AssertUnwindSafe(planning).catch_unwind().await.unwrap_or_else(|_| {
+        Err(refused("the statement cannot be planned: it meets a fault of the program", "write it in another way; the log says more"))
+    })
 }
 
 pub(crate) fn refused(what: &str, hint: &str) -> QueryError {

@@ -18,7 +18,7 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use watershed_dialect::compute::out_of_memory;
-use watershed_dialect::{OnError, SourceDefinition, row_shown};
+use watershed_dialect::{OnError, SourceDefinition, plain_message, row_shown};
 use watershed_ingest::origin;
 use watershed_message::Message;
 
@@ -56,7 +56,7 @@ impl RowFault {
             DataFusionError::ArrowError(arrow, _) if matches!(**arrow, ArrowError::IoError(..) | ArrowError::MemoryError(_)) => {
                 return error.into();
             }
-            DataFusionError::ArrowError(arrow, _) => reason_of(arrow),
+            DataFusionError::ArrowError(arrow, _) => plain_message(&reason_of(arrow)).to_string(),
             DataFusionError::External(ours) if ours.is::<Message>() => ours.to_string(),
             DataFusionError::Execution(said) | DataFusionError::Internal(said) => said.clone(),
             other => other.strip_backtrace(),

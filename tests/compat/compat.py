@@ -21,6 +21,7 @@ from grammar import Grammar, smaller
 
 # Name, what the message or query matches, why.
 RULES = [
+    ("IN with a list that begins with a subquery", r"expected \), found ,", "sqlparser takes the list for a query; docs/upstream.md"),
     ("grouping sets that ask outwards", r"GROUPING SETS, ROLLUP or CUBE over a column of the outer query", "refused: a group of all rows asks no question"),
 ]
 

@@ -10,10 +10,12 @@ use datafusion::logical_expr::{
 };
 use watershed_message::Message;
 
+use super::room;
+
 /// Bytes of one value.
-const VALUE_BYTES_MAX: u64 = 64 << 20;
+pub(super) const VALUE_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of the values of one batch together.
-const BATCH_BYTES_MAX: u64 = 256 << 20;
+pub(super) const BATCH_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of a number in a list.
 const NUMBER_BYTES: u64 = 8;
 const DAY_US: i64 = 86_400_000_000;
@@ -107,22 +109,27 @@ impl Guarded {
         for row in 0..rows {
             let bytes = self.growth.bytes(&columns, row);
             if bytes > VALUE_BYTES_MAX {
-                return Err(self.too_big("a value", bytes, VALUE_BYTES_MAX));
+                return Err(too_big(&self.shown(), "a value", bytes, VALUE_BYTES_MAX));
             }
             total += bytes;
         }
         if total > BATCH_BYTES_MAX {
-            return Err(self.too_big(&format!("{rows} values"), total, BATCH_BYTES_MAX));
+            return Err(too_big(&self.shown(), &format!("{rows} values"), total, BATCH_BYTES_MAX));
         }
-        Ok(())
+        room::check(&self.shown(), total)
     }
 
-    fn too_big(&self, what: &str, bytes: u64, limit: u64) -> DataFusionError {
-        let (name, limit) = (self.name(), limit >> 20);
-        let made = if bytes == u64::MAX { "more bytes than can be counted".to_owned() } else { format!("{bytes} bytes") };
-        let message = Message::new(format!("{name}() would make {what} of {made}, and {limit} MiB are the limit"));
-        DataFusionError::External(Box::new(message.next("ask for less of it at once")))
+    /// Its name in messages.
+    fn shown(&self) -> String {
+        format!("{}()", self.name())
     }
+}
+
+pub(super) fn too_big(name: &str, what: &str, bytes: u64, limit: u64) -> DataFusionError {
+    let limit = limit >> 20;
+    let made = if bytes == u64::MAX { "more bytes than can be counted".to_owned() } else { format!("{bytes} bytes") };
+    let message = Message::new(format!("{name} would make {what} of {made}, and {limit} MiB are the limit"));
+    DataFusionError::External(Box::new(message.next("ask for less of it at once")))
 }
 
 /// An argument.

@@ -1,13 +1,18 @@
 //! Comparisons in a type that holds both sides. DataFusion compares a double with a decimal as decimals of 15 places, which NaN and 1e300 are not, and
 //! decimals as such of 38 digits, even where that is too few for the one's whole digits and the other's places.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{Between, InList};
-use datafusion::logical_expr::{BinaryExpr, Expr, cast};
+use datafusion::logical_expr::expr::{Between, Case, InList};
+use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, cast};
 
+use super::lengths::{are_lengths, length};
+use super::literals::{CHOICES, level};
 use super::{is_comparison, is_decimal, type_of};
+use crate::far_times::{in_microseconds, of_dates};
 
 /// A part of an expression whose types are not settled yet. Its parts have been rewritten before.
 pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -15,9 +20,37 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => vec![left.as_mut(), right.as_mut()],
         Expr::Between(Between { expr, low, high, .. }) => vec![expr.as_mut(), low.as_mut(), high.as_mut()],
         Expr::InList(InList { expr, list, .. }) => std::iter::once(expr.as_mut()).chain(list).collect(),
+        Expr::Case(Case { expr, when_then_expr, else_expr }) => {
+            let (whens, thens): (Vec<_>, Vec<_>) = when_then_expr.iter_mut().map(|(when, then)| (when.as_mut(), then.as_mut())).unzip();
+            let compared = expr.is_some() && level(whens.into_iter().chain(expr.as_deref_mut()).collect(), schema);
+            let changed = level(thens.into_iter().chain(else_expr.as_deref_mut()).collect(), schema) || compared;
+            return Ok(Transformed::new_transformed(part, changed));
+        }
+        Expr::ScalarFunction(call) if CHOICES.contains(&call.func.name()) => {
+            let changed = level(call.args.iter_mut().collect(), schema);
+            return Ok(Transformed::new_transformed(part, changed));
+        }
+        Expr::Cast(_) | Expr::ScalarFunction(_) => {
+            let found = in_microseconds(part.clone(), |expr| type_of(expr, schema));
+            return Ok(found.map_or_else(|| Transformed::no(part), Transformed::yes));
+        }
         _ => return Ok(Transformed::no(part)),
     };
     let types: Vec<DataType> = sides.iter().map(|side| type_of(side, schema)).collect();
+    if are_lengths(&types) {
+        for (side, found) in sides.into_iter().zip(types) {
+            if found != DataType::Null {
+                *side = length(std::mem::take(side), &found);
+            }
+        }
+        return Ok(Transformed::yes(part));
+    }
+    if let Some(time) = of_dates(&types) {
+        for (side, _) in sides.into_iter().zip(types).filter(|(_, found)| *found == DataType::Date32) {
+            *side = cast(std::mem::take(side), time.clone());
+        }
+        return Ok(Transformed::yes(part));
+    }
     let Some(common) = common(&types) else { return Ok(Transformed::no(part)) };
     for (side, found) in sides.into_iter().zip(types) {
         if is_decimal(&found) || (found.is_integer() && is_decimal(&common)) {
@@ -25,6 +58,23 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
         }
     }
     Ok(Transformed::yes(part))
+}
+
+/// The keys of a join in types that hold both sides. Its parts have been rewritten before.
+pub(super) fn joined(mut join: Join) -> Transformed<LogicalPlan> {
+    let (left, right) = (Arc::clone(join.left.schema()), Arc::clone(join.right.schema()));
+    let mut changed = false;
+    for (a, b) in &mut join.on {
+        let types = [type_of(a, &left), type_of(b, &right)];
+        let Some(common) = common(&types) else { continue };
+        for (side, found) in [a, b].into_iter().zip(types) {
+            if is_decimal(&found) || (found.is_integer() && is_decimal(&common)) {
+                *side = cast(std::mem::take(side), common.clone());
+                changed = true;
+            }
+        }
+    }
+    Transformed::new_transformed(LogicalPlan::Join(join), changed)
 }
 
 /// The type to compare in, where DataFusion's choice would not do.

@@ -21,13 +21,14 @@ use datafusion::logical_expr::expr::{AggregateFunction, Between, Case, Cast, InL
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Union, cast};
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Value, VisitMut, visit_expressions_mut,
+    CastKind, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    UnaryOperator, Value, VisitMut, visit_expressions_mut,
 };
 
 use super::{is_comparison, is_decimal, rewritten, type_of};
 
 /// Functions of which the result is one of the arguments.
-const CHOICES: [&str; 7] = ["coalesce", "nullif", "nvl", "ifnull", "nvl2", "greatest", "least"];
+pub(super) const CHOICES: [&str; 7] = ["coalesce", "nullif", "nvl", "ifnull", "nvl2", "greatest", "least"];
 
 /// Makes number literals with an exponent doubles, which DataFusion would read as decimals, too.
 pub(crate) fn double_exponents(statement: &mut Statement) {
@@ -43,9 +44,45 @@ pub(crate) fn double_exponents(statement: &mut Statement) {
     }
 }
 
+/// Makes number literals with a point doubles where they are elements of lists, or beside them: functions of lists take one type only.
+fn double_elements(expr: &mut SqlExpr) {
+    let literals: Vec<&mut SqlExpr> = match expr {
+        SqlExpr::Array(array) => array.elem.iter_mut().collect(),
+        SqlExpr::AnyOp { left, right, .. } | SqlExpr::AllOp { left, right, .. } if !matches!(right.as_ref(), SqlExpr::Subquery(_)) => {
+            vec![left.as_mut()]
+        }
+        SqlExpr::Function(Function { name, args: FunctionArguments::List(list), .. }) => {
+            let name = name.to_string().to_ascii_lowercase();
+            if !name.starts_with("array_") && !name.starts_with("list_") && name != "make_array" {
+                return;
+            }
+            let args = list.args.iter_mut().filter_map(|arg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+                _ => None,
+            });
+            args.collect()
+        }
+        _ => return,
+    };
+    for literal in literals {
+        let number = match literal {
+            SqlExpr::UnaryOp { op: UnaryOperator::Minus, expr } => expr.as_mut(),
+            other => other,
+        };
+        if let SqlExpr::Value(value) = number
+            && let Value::Number(digits, _) = &mut value.value
+            && digits.contains('.')
+        {
+            // An exponent makes it one; those are dealt with after this.
+            digits.push_str("e0");
+        }
+    }
+}
+
 /// The same in any part of a statement.
 pub(crate) fn double_exponents_in(part: &mut impl VisitMut) {
     let _ = visit_expressions_mut(part, |expr| {
+        double_elements(expr);
         if let SqlExpr::Value(value) = expr
             && let Value::Number(digits, _) = &value.value
             && digits.contains(['e', 'E'])
@@ -193,7 +230,7 @@ fn is_constant(expr: &Expr) -> bool {
 }
 
 /// Makes decimals doubles where `all` of a group come together with one.
-fn level(exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+pub(super) fn level(exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
     let floats = exprs.iter().any(|expr| type_of(expr, schema).is_floating());
     let mut changed = false;
     if floats {
@@ -254,7 +291,7 @@ fn settled_part(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
 }
 
 /// Columns that are decimals in one part of a union and doubles in another become doubles.
-fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
+pub(super) fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
     let told = |field: &FieldRef| field.data_type().is_floating() || is_decimal(field.data_type());
     if !union.inputs.iter().any(|input| input.schema().fields().iter().any(told)) {
         return Ok(Transformed::no(LogicalPlan::Union(union)));

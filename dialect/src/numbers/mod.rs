@@ -7,6 +7,7 @@
 //! | averages of decimals that do not fit say so | `average.rs` |
 //! | `min` and `max` with NaN and -0.0 | `extremes.rs` |
 //! | sums, averages and spreads over frames that move | `frames.rs`, `exact.rs` |
+//! | comparisons of intervals | `lengths.rs` |
 //! | comparisons of doubles with decimals, and of long decimals | `compared.rs` |
 //! | `0.1` is a decimal beside decimals, and a double elsewhere | `literals.rs` |
 //! | 0.0 and -0.0 are one key | `zero.rs` |
@@ -17,6 +18,7 @@ mod compared;
 mod exact;
 mod extremes;
 mod frames;
+mod lengths;
 pub(crate) mod literals;
 mod sum;
 mod zero;
@@ -37,6 +39,8 @@ use datafusion::logical_expr::{
     ReversedUDAF, SetMonotonicity, Signature, StatisticsArgs,
 };
 use datafusion::optimizer::AnalyzerRule;
+
+use crate::functions::joined_as_written;
 
 use self::average::{Average, GroupedAverage, Target};
 use self::extremes::{Extreme, OneNan};
@@ -73,7 +77,24 @@ impl AnalyzerRule for WideComparisons {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(|node| rewritten(node, widened))?.data)
+        let mut united = false;
+        let plan = plan.transform_up_with_subqueries(|node| {
+            rewritten(node, widened)?.transform_data(|node| match node {
+                LogicalPlan::Join(join) => Ok(compared::joined(join)),
+                LogicalPlan::Union(union) => {
+                    let found = literals::united(union)?;
+                    united |= found.transformed;
+                    Ok(found)
+                }
+                other => Ok(Transformed::no(other)),
+            })
+        })?;
+        // The nodes above a union take up its new types.
+        if united {
+            Ok(plan.data.transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes))?.data)
+        } else {
+            Ok(plan.data)
+        }
     }
 }
 
@@ -83,7 +104,10 @@ pub(crate) fn widened(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
 }
 
 /// A node with its expressions rewritten, under the names that they had.
-fn rewritten(node: LogicalPlan, rewrite: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>) -> Result<Transformed<LogicalPlan>> {
+pub(crate) fn rewritten(
+    node: LogicalPlan,
+    rewrite: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<LogicalPlan>> {
     let schema = merge_schema(&node.inputs());
     let names = NamePreserver::new(&node);
     node.map_expressions(|expr| {
@@ -98,9 +122,11 @@ pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
     expr.transform_up(|part| checked::checked(part, schema)?.transform_data(|part| zero::compared(part, schema)))
 }
 
-/// An expression as it would be without [`RightNumbers`]: to be shown, and to be compared with what earlier versions made of its text.
+/// An expression as it would be without [`RightNumbers`] and [`BoundedTexts`](crate::functions::BoundedTexts): to be shown, and to be compared with what earlier versions made of its text.
 pub fn as_written(expr: &Expr) -> Expr {
-    let written = expr.clone().transform_up(|part| Ok(Transformed::yes(zero::as_written(checked::as_written(part)))));
+    let written = expr
+        .clone()
+        .transform_up(|part| Ok(Transformed::yes(joined_as_written(lengths::as_written(zero::as_written(checked::as_written(part)))))));
     written.map_or_else(|_| expr.clone(), |written| written.data)
 }
 

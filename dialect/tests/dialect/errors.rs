@@ -213,7 +213,7 @@ async fn predicates_that_do_not_plan() {
     // (predicate, word pointed at, part of the message)
     let cases = [
         ("city IS NOT NULL AND citty <> 'x'", "citty", "an expectation sees the columns of the result: city, fare; did you mean 'city'?"),
-        ("fare", "", "an expectation is true or false, but this is Int64"),
+        ("fare", "", "an expectation is true or false, but this is BIGINT"),
         ("sum(fare) > 1", "", "one row at a time"),
         ("fare > (SELECT 1)", "", "one row at a time"),
         ("random() < fare", "random", "random() cannot be part of an expectation"),

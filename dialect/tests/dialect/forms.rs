@@ -76,6 +76,21 @@ async fn set_operations_over_conditions_are_planned() {
 }
 
 #[tokio::test]
+async fn what_is_computed_is_headed_as_it_is_written() {
+    let ctx = tables().await;
+    for (query, headings) in [
+        ("SELECT k, CAST(k AS BIGINT), count(*), count(*) FROM s.a GROUP BY k", vec!["k", "CAST(k AS BIGINT)", "count(*)", "count(*) (2)"]),
+        ("SELECT EXTRACT(YEAR FROM DATE '2024-01-01'), -k, a.k FROM s.a", vec!["EXTRACT(YEAR FROM DATE '2024-01-01')", "-k", "k"]),
+        ("SELECT sum(x) FROM s.a GROUP BY k ORDER BY sum(x)", vec!["sum(x)"]),
+        ("SELECT unnest(l) FROM s.l", vec!["UNNEST(s.l.l)"]),
+    ] {
+        let plan = plan_text(&ctx, query).await.unwrap_or_else(|error| panic!("{query}: {error}"));
+        let found: Vec<_> = plan.schema().fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(found, headings, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn capitals_are_to_be_quoted() {
     let ctx = tables().await;
     for (query, hint) in [

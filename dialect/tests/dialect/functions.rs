@@ -76,6 +76,17 @@ async fn what_would_make_a_huge_value_is_refused_before_it_is_made() {
         let error = failure(&ctx, &query).await;
         assert!(error.contains(&format!("{name}() would make a value of ")) && error.contains("64 MiB are the limit"), "{query}: {error}");
     }
+    for query in [
+        "WITH RECURSIVE d AS (SELECT CAST('x' AS VARCHAR) AS s, 1 AS n UNION ALL SELECT s || s, n + 1 FROM d WHERE n < 60) SELECT max(length(s)) FROM d",
+        "SELECT length(repeat('x', 60000000) || repeat('y', 60000000))",
+        "SELECT length(s || repeat('y', 60000000)) FROM (SELECT repeat('x', n) AS s FROM (VALUES (50000000)) t(n))",
+    ] {
+        let error = failure(&ctx, query).await;
+        assert!(error.contains("|| would make a value of ") && error.contains("64 MiB are the limit"), "{query}: {error}");
+    }
+    let query = "SELECT 'a' || s || NULL IS NULL AS n, 'a' || s || 'ü' AS v, s || s AS w FROM (VALUES ('x'), (NULL), ('')) t(s) ORDER BY s";
+    assert_eq!(lines(&ctx, query).await, ["true aü", "true axü xx", "true"]);
+    assert_eq!(rows(&ctx, "SELECT s || 'b' FROM (VALUES ('x')) t(s)").await.unwrap().lines().nth(1), Some("| s || 'b' |"));
     // Many that are big together.
     let query = "SELECT length(repeat('x', CAST(60000000 + n AS BIGINT))) FROM (VALUES (1), (2), (3), (4), (5)) t(n)";
     let error = failure(&ctx, query).await;

@@ -348,3 +348,45 @@ async fn an_average_that_does_not_fit_says_so() {
     }
     assert_eq!(lines(&ctx, "SELECT avg(v) FROM (VALUES (CAST(1.25 AS DECIMAL(38, 2))), (2)) t(v)").await, ["1.625000"]);
 }
+
+#[tokio::test]
+async fn decimals_beside_doubles_are_doubles_everywhere() {
+    let ctx = session();
+    let rows = "(VALUES (CAST(1.05 AS DECIMAL(10, 2)), CAST('NaN' AS DOUBLE)), (CAST(0 AS DECIMAL(10, 2)), 1e300)) t(p, d)";
+    for (query, right) in [
+        ("SELECT CAST(0 AS DECIMAL(10, 2)) IN (SELECT 1e-16)".to_owned(), vec!["false"]),
+        ("SELECT CAST(0 AS DECIMAL(10, 2)) NOT IN (SELECT 1e-16)".to_owned(), vec!["true"]),
+        ("SELECT nullif(CAST(0 AS DECIMAL(10, 2)), 1e-16) IS NULL".to_owned(), vec!["false"]),
+        ("SELECT CASE CAST(0 AS DECIMAL(10, 2)) WHEN 1e-16 THEN 'same' ELSE 'other' END".to_owned(), vec!["other"]),
+        (format!("SELECT coalesce(d, p) > 0 FROM {rows} ORDER BY p"), vec!["true", "true"]),
+        (format!("SELECT greatest(p, d) > 1 FROM {rows} ORDER BY p"), vec!["true", "true"]),
+        (format!("SELECT CASE WHEN p > 1 THEN p ELSE d END FROM {rows} ORDER BY p DESC"), vec!["1.05", "1e300"]),
+        (format!("SELECT count(*) FROM (SELECT p FROM {rows} UNION SELECT d FROM {rows})"), vec!["4"]),
+        (format!("SELECT count(*) FROM {rows} WHERE p IN (SELECT d FROM {rows})"), vec!["0"]),
+        (format!("SELECT count(*) FROM {rows} JOIN (SELECT CAST(1.05 AS DOUBLE) AS p) u USING (p)"), vec!["1"]),
+    ] {
+        assert_eq!(lines(&ctx, &query).await, right, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn lists_of_doubles_take_literals_with_a_point() {
+    let ctx = session();
+    let rows = "(SELECT [d, 0.5e0] AS l FROM (VALUES (1.5e0), (2.5e0)) t(d))";
+    for (query, right) in [
+        (format!("SELECT count(*) FROM {rows} WHERE array_has(l, 1.5)"), "1"),
+        (format!("SELECT count(*) FROM {rows} WHERE 0.5 = ANY(l)"), "2"),
+        (format!("SELECT max(array_length(array_append(l, -2.5))) FROM {rows}"), "3"),
+        (format!("SELECT sum(array_position(l, 0.5)) FROM {rows}"), "4"),
+        ("SELECT 0.1 = ANY(ARRAY[0.1, 1.05])".to_owned(), "true"),
+    ] {
+        assert_eq!(lines(&ctx, &query).await, [right], "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_frame_of_more_rows_than_there_are_has_no_bound() {
+    let ctx = session();
+    let query = "SELECT sum(v) OVER (ORDER BY v ROWS BETWEEN 1 PRECEDING AND 18446744073709551615 FOLLOWING) AS s FROM (VALUES (1), (2), (4)) t(v) LIMIT 2";
+    assert_eq!(lines(&ctx, query).await, ["7", "7"]);
+}

@@ -186,6 +186,6 @@ async fn partition_columns_are_among_the_result() {
     assert!(partitioned("city, fare").await.is_ok());
     assert!(partitioned("citty").await.unwrap_err().contains("did you mean 'city'?"));
     assert!(partitioned("pickup").await.unwrap_err().contains("cannot be partitioned by 'pickup'"));
-    assert!(partitioned("dear").await.unwrap_err().contains("cannot be partitioned by 'dear': it is Float64"));
+    assert!(partitioned("dear").await.unwrap_err().contains("cannot be partitioned by 'dear': it is DOUBLE"));
     assert!(partitioned("city, fare, pickup").await.unwrap_err().contains("pickup"));
 }

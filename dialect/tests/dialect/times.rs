@@ -116,3 +116,41 @@ async fn a_session_stays_in_utc() {
         assert_eq!(lines(&ctx, "SELECT TIMESTAMP '2024-05-06' = to_timestamp('2024-05-06')").await, ["true"], "{zone}");
     }
 }
+
+#[tokio::test]
+async fn intervals_are_compared_by_how_long_they_are() {
+    let ctx = session();
+    let (a, b) = ("TIMESTAMP '2024-01-01'", "TIMESTAMP '2024-01-03'");
+    for (condition, right) in [
+        (format!("{b} - {a} > INTERVAL '1 day'"), "true"),
+        (format!("{b} - {a} < INTERVAL '1 month'"), "true"),
+        (format!("{b} - {a} = INTERVAL '2 days'"), "true"),
+        (format!("{b} - {a} BETWEEN INTERVAL '1 day' AND INTERVAL '3 days'"), "true"),
+        (format!("{b} - {a} IN (INTERVAL '48 hours')"), "true"),
+        (format!("TIMESTAMP '9999-12-31' - {a} > INTERVAL '7000 years'"), "true"),
+        ("INTERVAL '100 days' > INTERVAL '1 month'".to_owned(), "true"),
+        ("INTERVAL '24 hours' = INTERVAL '1 day'".to_owned(), "true"),
+        ("INTERVAL '1 month' = INTERVAL '30 days'".to_owned(), "true"),
+        ("INTERVAL '1 day' < NULL".to_owned(), ""),
+    ] {
+        assert_eq!(lines(&ctx, &format!("SELECT {condition} AS v")).await, [right], "{condition}");
+    }
+    let rows = "(VALUES (TIMESTAMP '2024-01-01', TIMESTAMP '2024-01-05'), (TIMESTAMP '2024-01-01', TIMESTAMP '2024-01-01')) t(a, b)";
+    assert_eq!(lines(&ctx, &format!("SELECT count(*) FROM {rows} WHERE b - a > INTERVAL '1 day'")).await, ["1"]);
+}
+
+#[tokio::test]
+async fn far_times_go_where_others_go() {
+    let ctx = session();
+    let rows = "(VALUES (TIMESTAMP '9999-12-31 12:00:00'), (TIMESTAMP '0001-01-01 00:00:00')) t(ts)";
+    for (query, right) in [
+        (format!("SELECT date_trunc('day', ts AT TIME ZONE 'Europe/Berlin') AS d FROM {rows} ORDER BY ts DESC LIMIT 1"), "9999-12-31T00:00:00+01:00"),
+        (format!("SELECT count(*) FROM {rows} WHERE ts > now()"), "1"),
+        (format!("SELECT count(coalesce(ts, now())) FROM {rows}"), "2"),
+        ("SELECT DATE '9999-12-31' > TIMESTAMP '2024-01-01'".to_owned(), "true"),
+        (format!("SELECT count(*) FROM {rows} WHERE ts >= DATE '9999-12-31'"), "1"),
+        (format!("SELECT count(*) FROM (SELECT ts FROM {rows} UNION ALL SELECT now())"), "3"),
+    ] {
+        assert_eq!(lines(&ctx, &query).await, [right], "{query}");
+    }
+}

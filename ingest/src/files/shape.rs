@@ -13,6 +13,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use watershed_dialect::definition::SourceDefinition;
+use watershed_dialect::sql_type;
 
 use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};
@@ -122,7 +123,7 @@ impl Shape {
                         for row in (0..rows).filter(|&row| cast.is_null(row) && column.is_valid(row)) {
                             let text: String =
                                 array_value_to_string(column, row).unwrap_or_default().chars().take(SHOWN_CHARS_MAX).collect();
-                            let reason = format!("column '{}': '{text}' is no {}", field.name(), field.data_type());
+                            let reason = format!("column '{}': '{text}' is no {}", field.name(), sql_type(field.data_type()));
                             checked.bad.entry(row).or_insert(reason);
                         }
                     }

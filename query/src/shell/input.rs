@@ -1,6 +1,6 @@
 //! Where statements begin and end in what was typed. Pure.
 //!
-//! Quotes (`'…'`, `"…"`), comments (`-- …`, `/* … */`, nested) and the semicolon are all it knows of SQL. A backslash at the
+//! Quotes (`'…'`, `"…"`, `$$…$$`, `$tag$…$tag$`), comments (`-- …`, `/* … */`, nested) and the semicolon are all it knows of SQL. A backslash at the
 //! start of a line, outside of a statement, begins a command that ends with the line; so does a point before a letter, which
 //! other shells have there and no statement begins with.
 
@@ -76,6 +76,11 @@ impl<'a> Scanner<'a> {
 
     fn next_unit(&mut self) -> Option<Unit> {
         self.skip_blank();
+        // Semicolons that end nothing.
+        while self.rest().starts_with(';') {
+            self.at += 1;
+            self.skip_blank();
+        }
         if self.rest().is_empty() {
             return None;
         }
@@ -96,9 +101,6 @@ impl<'a> Scanner<'a> {
             if self.rest().starts_with(';') {
                 let text = self.input[start..self.at].trim_end().to_owned();
                 self.at += 1;
-                if text.is_empty() {
-                    return self.next_unit();
-                }
                 return Some(Unit { kind: UnitKind::Sql, text, start, complete: true });
             }
             if self.skip_quoted().is_none() {
@@ -127,10 +129,24 @@ impl<'a> Scanner<'a> {
             [quote @ (b'\'' | b'"'), ..] => after(rest, 1, rest[1..].find(char::from(*quote)).map(|at| at + 1)),
             [b'-', b'-', ..] => (rest.find('\n').map_or(rest.len(), |at| at + 1), Ended::Properly),
             [b'/', b'*', ..] => after(rest, 0, block_comment_length(rest)),
+            [b'$', ..] => {
+                let tag = self.dollar_quote()?;
+                after(rest, tag.len(), rest[tag.len()..].find(tag).map(|at| at + tag.len()))
+            }
             _ => return None,
         };
         self.at += length;
         Some(ended)
+    }
+}
+
+impl<'a> Scanner<'a> {
+    /// `$$` or `$tag$` if a text in such quotes begins here; within a name or before digits `$` is no quote.
+    fn dollar_quote(&self) -> Option<&'a str> {
+        let in_name = self.input[..self.at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$');
+        let tag = self.rest()[1..].split_once('$')?.0;
+        let is_tag = !tag.starts_with(|c: char| c.is_ascii_digit()) && tag.chars().all(|c| c.is_alphanumeric() || c == '_');
+        (is_tag && !in_name).then(|| &self.rest()[..tag.len() + 2])
     }
 }
 
@@ -171,7 +187,32 @@ mod tests {
     #[test]
     fn semicolons_in_quotes_and_comments_do_not_end_a_statement() {
         assert_eq!(texts("select ';', \"a;b\" -- x;\n, 1; select 2;"), ["select ';', \"a;b\" -- x;\n, 1", "select 2"]);
+        assert_eq!(texts("select $$a;b$$; select $x$;$$;$x$, $1; select 3"), ["select $$a;b$$", "select $x$;$$;$x$, $1", "select 3"]);
+        assert_eq!(texts("select 1 from a.b$late; select 2 from a.b$late"), ["select 1 from a.b$late", "select 2 from a.b$late"]);
         assert_eq!(texts("select 'it''s; fine'; /* a; /* b; */ c; */ select 3"), ["select 'it''s; fine'", "select 3"]);
+    }
+
+    #[test]
+    fn input_of_any_length_is_split_in_little_time() {
+        let begun = std::time::Instant::now();
+        for (piece, units) in [
+            (";", 0),
+            ("-- note\n", 0),
+            ("/* note */", 0),
+            ("select 1;", 100_000),
+            ("select 'a;b', $$c;d$$;", 100_000),
+            ("\\d\n", 100_000),
+            ("'", 1),
+            ("/*", 0),
+            ("$a", 1),
+            ("(", 1),
+            ("ü", 1),
+        ] {
+            let input = piece.repeat(100_000);
+            assert_eq!(split(&input).len(), units, "{piece}");
+            is_complete(&input);
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
     }
 
     #[test]

@@ -1,0 +1,97 @@
+//! Intervals are compared by how long they are: a month as 30 days, a day as 24 hours, as PostgreSQL does. Arrow compares months first, then days,
+//! then the rest, so that 25 hours would be less than one day; and it would make an interval of a difference of times, which has no days.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DataType, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType,
+    IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+
+const DAY_NS: i128 = 86_400_000_000_000;
+const MONTH_NS: i128 = 30 * DAY_NS;
+
+static LENGTH: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(Length { signature: Signature::any(1, Volatility::Immutable) })));
+
+/// Whether values of these types are to be compared by [`length`].
+pub(super) fn are_lengths(types: &[DataType]) -> bool {
+    let is_length = |found: &DataType| matches!(found, DataType::Interval(_) | DataType::Duration(_));
+    let may_be = |found: &DataType| is_length(found) || matches!(found, DataType::Null | DataType::Utf8);
+    types.iter().any(|found| matches!(found, DataType::Interval(_))) && types.iter().all(may_be)
+}
+
+/// How long an interval or a difference of times is, in nanoseconds.
+pub(super) fn length(expr: Expr, found: &DataType) -> Expr {
+    let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+    let expr = if *found == DataType::Utf8 { datafusion::logical_expr::cast(expr, interval) } else { expr };
+    Expr::ScalarFunction(ScalarFunction { func: LENGTH.clone(), args: vec![expr] })
+}
+
+/// The expression without [`length`].
+pub(super) fn as_written(expr: Expr) -> Expr {
+    match expr {
+        Expr::ScalarFunction(ScalarFunction { func, mut args }) if func.name() == NAME && args.len() == 1 => args.remove(0),
+        other => other,
+    }
+}
+
+const NAME: &str = "interval_length_ns";
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Length {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Length {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args.iter().map(|arg| arg.schema_name().to_string()).collect())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let constant = matches!(args.args[0], ColumnarValue::Scalar(_));
+        let column = args.args[0].to_array(if constant { 1 } else { args.number_rows })?;
+        let lengths: ArrayRef = Arc::new(lengths(&column)?.with_precision_and_scale(DECIMAL128_MAX_PRECISION, 0)?);
+        if constant { Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&lengths, 0)?)) } else { Ok(ColumnarValue::Array(lengths)) }
+    }
+}
+
+fn lengths(column: &ArrayRef) -> Result<Decimal128Array> {
+    macro_rules! of {
+        ($type:ty, $ns:expr) => {
+            Decimal128Array::from_iter(column.as_primitive::<$type>().iter().map(|value| value.map(|value| i128::from(value) * $ns)))
+        };
+    }
+    Ok(match column.data_type() {
+        DataType::Duration(TimeUnit::Second) => of!(DurationSecondType, 1_000_000_000),
+        DataType::Duration(TimeUnit::Millisecond) => of!(DurationMillisecondType, 1_000_000),
+        DataType::Duration(TimeUnit::Microsecond) => of!(DurationMicrosecondType, 1_000),
+        DataType::Duration(TimeUnit::Nanosecond) => of!(DurationNanosecondType, 1),
+        _ => {
+            let intervals = cast(column, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+            let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>();
+            Decimal128Array::from_iter(intervals.iter().map(|interval| {
+                interval.map(|interval| {
+                    i128::from(interval.months) * MONTH_NS + i128::from(interval.days) * DAY_NS + i128::from(interval.nanoseconds)
+                })
+            }))
+        }
+    })
+}
