@@ -1,7 +1,7 @@
 //! `CONSTRAINT … EXPECT (…)` of a materialized view: each row of a refresh is held to them before it is written, and counted.
 //!
 //! A row that violates one with FAIL ends the run before its commit, so that the view keeps the rows it has. One that violates any with DROP ROW is
-//! left out. With WARN it stays. As each refresh makes all rows anew, its counts are not added to those of earlier ones.
+//! left out. With WARN it stays. As each refresh makes all rows again, its counts are not added to those of earlier ones.
 
 use arrow::array::RecordBatch;
 use arrow::compute::{filter_record_batch, not};

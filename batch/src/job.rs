@@ -1,7 +1,7 @@
 //! One run of a job: a batch query whose rows replace those of its view.
 //!
 //! ```text
-//! where the view stands (version, transaction) ─► each input pinned to a version ─► plan ─► rows, as they come, to files nobody sees
+//! state of the view now (version, transaction) ─► each input pinned to a version ─► plan ─► rows, as they come, to files nobody sees
 //!                                                                      one commit: old files out, new files in, transaction + 1 ◄─┘
 //! ```
 //!

@@ -8,11 +8,11 @@
 //!                       │                       └─► as_of.rs: an ASOF JOIN ────┘
 //!                       │                              ▲
 //!                       │                       training_set.rs: the same into a file
-//!                   runs.rs: _watershed/jobs/<view>/<run>.json ──► status.rs: how jobs stand;  metrics.rs: what this process did
+//!                   runs.rs: _watershed/jobs/<view>/<run>.json ──► status.rs: how jobs are doing;  metrics.rs: what this process did
 //! ```
 //!
 //! A run reads each input at one version and replaces the view's rows in one Delta commit with an application transaction. Killed anywhere,
-//! it has either happened or not, and is simply run again: nothing is ever there twice. Which versions were read stands in the run's record
+//! it has either happened or not, and is simply run again: nothing is ever there twice. Which versions were read is in the run's record
 //! and in the commit itself.
 
 mod as_of;

@@ -1,4 +1,4 @@
-//! What the jobs of a process tell of themselves, for `/metrics`: how they stand by the records of their runs, and what this process did.
+//! What the jobs of a process report, for `/metrics`: their state by the records of their runs, and what this process did.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ pub struct JobCounts {
 /// One job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobMetrics {
-    /// By the records, whoever made them, as of the scheduler's last look.
+    /// By the records, no matter which process made them, as of the scheduler's last look.
     pub status: JobStatus,
     /// By this process.
     pub counts: JobCounts,

@@ -1,7 +1,7 @@
 //! The record of every run: `_watershed/jobs/<view>/<run>.json`, so that every process sees what any of them did.
 //!
 //! A run leaves `<run>.running` when it starts and `<run>.json` when it ends. A run id begins with the time of its start, so names in order are
-//! runs in order. What a killed process left behind counts as lost as soon as the next run of the job starts. Of each job the newest
+//! runs in order. What a killed process left counts as lost as soon as the next run of the job starts. Of each job the newest
 //! [`RUNS_KEPT`] records are kept.
 
 use std::collections::{BTreeMap, HashMap};
@@ -39,7 +39,7 @@ pub enum Trigger {
     Downstream,
 }
 
-/// How a run stands.
+/// What state a run is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
@@ -51,7 +51,7 @@ pub enum RunStatus {
     Failed,
     /// It was asked to stop; the view is as it was.
     Stopped,
-    /// Its process ended before it did. Whether it committed stands in the table's history.
+    /// Its process ended before it did. The table's history says whether it committed.
     Lost,
 }
 
@@ -89,7 +89,7 @@ pub struct RunRecord {
     pub job: TableName,
     /// What made it run.
     pub trigger: Trigger,
-    /// How it stands.
+    /// What state it is in.
     pub status: RunStatus,
     /// When it started, in ms since 1970.
     pub started_ms: i64,

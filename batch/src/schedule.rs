@@ -1,4 +1,4 @@
-//! When a job is due. Pure: whoever asks brings the time.
+//! When a job is due. Pure: the caller passes the time.
 //!
 //! Due times are a function of when the last run started. However many of them passed meanwhile, one run makes up for all: it starts later
 //! than they were, so the next due time lies ahead of it.

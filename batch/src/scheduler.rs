@@ -1,6 +1,6 @@
 //! The loop that starts jobs when they are due.
 //!
-//! State: which jobs run here. All else is looked up anew each time: the records of all runs, whoever made them, and the versions of what
+//! State: which jobs run here. All else is looked up again each time: the records of all runs, whoever made them, and the versions of what
 //! followers read. So a scheduler can be killed and started anywhere: a time that passed meanwhile is made up for by one run, a run that was
 //! cut off is made again at once, and a run made by hand counts.
 
@@ -240,7 +240,7 @@ impl Loop {
                     continue;
                 }
             };
-            // Commits since then that only arranged rows anew do not count. A version that lies ahead is one of a table that was dropped.
+            // Commits since then that only rearranged rows do not count. A version that lies ahead is one of a table that was dropped.
             if success.read.get(input).is_none_or(|&read| data_version > read || read > version) {
                 return true;
             }

@@ -1,4 +1,4 @@
-//! How the jobs of a project stand, from their definitions and the records of their runs: the same in every process.
+//! The state of the jobs of a project, from their definitions and the records of their runs: the same in every process.
 
 use chrono::{DateTime, Utc};
 use watershed_dialect::Schedule;

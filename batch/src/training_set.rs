@@ -51,7 +51,7 @@ pub struct TrainingSetMade {
 }
 
 impl TrainingSet {
-    /// Joins, and writes a Parquet file; what stood there before is replaced when the new one is whole.
+    /// Joins, and writes a Parquet file; what was there before is replaced when the new one is whole.
     pub async fn write(&self, runner: &JobRunner, file: &Path) -> Result<TrainingSetMade, BatchError> {
         let context = runner.context();
         let mut read = BTreeMap::new();
@@ -104,7 +104,7 @@ fn write_parquet(rows: &RecordBatch, file: &Path) -> Result<u64, BatchError> {
         std::fs::metadata(file).map(|metadata| metadata.len()).map_err(|error| error.to_string())
     })();
     if written.is_err() {
-        // What is half written helps nobody; that it cannot be removed, neither.
+        // A half-written file is of no use, and neither is an error that it cannot be removed.
         let _ = std::fs::remove_file(partial);
     }
     written.map_err(failed)

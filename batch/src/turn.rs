@@ -11,7 +11,7 @@ use crate::schedule::next_after;
 /// A view that follows its inputs and keeps failing is tried ever more rarely, down to this many times its least distance.
 const FAILURES_MAX: u32 = 6;
 
-/// One job as it stands.
+/// One job as it is now.
 #[derive(Debug, Clone)]
 pub(crate) struct Situation {
     /// Its name.
@@ -63,7 +63,7 @@ impl Situation {
     }
 }
 
-/// Decides for `jobs`, each of which stands after those it reads, with `free` places for runs.
+/// Decides for `jobs`, each of which comes after those it reads, with `free` places for runs.
 ///
 /// A job waits for those it reads if they run or are due themselves, so that one look of the scheduler refreshes a chain in order; but only for
 /// one run of each since it came due, so that a job that always runs does not hold up others for ever.

@@ -193,7 +193,7 @@ fn circles(waiting: &BTreeMap<TableName, View>) -> Vec<Mistake> {
     let mut seen = BTreeSet::new();
     let mut mistakes = Vec::new();
     for start in waiting.keys() {
-        // Each waiting view reads one that waits, so whoever follows them comes round.
+        // Each waiting view reads one that waits, so following them leads round in a circle.
         let mut path: Vec<&TableName> = vec![start];
         while let Some(next) = path.last().and_then(|last| waiting[*last].reads.iter().find(|input| waiting.contains_key(*input))) {
             if let Some(from) = path.iter().position(|name| *name == next) {

@@ -1,4 +1,4 @@
-//! The scheduler over a real warehouse in memory, with a clock that goes when told.
+//! The scheduler over a real warehouse in memory, with a clock that moves when told to.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};

@@ -6,8 +6,8 @@
 //! WHERE p.event_type = 'declined'                 -- of the facts alone
 //! ```
 //!
-//! DataFusion does not plan it, so a view is either such a join and nothing else, or any other query. Here it is read and its columns are told;
-//! the jobs compute it.
+//! DataFusion does not plan it, so a view is either such a join and nothing else, or any other query. Here it is parsed and its
+//! columns are worked out; the jobs compute it.
 
 use std::sync::Arc;
 
@@ -182,7 +182,7 @@ fn unwrapped(mut expr: &Expr) -> &Expr {
 }
 
 impl AsOfJoin {
-    /// A plan without rows that has the columns of the result. Both sides are planned, so mistakes in them are told.
+    /// A plan without rows that has the columns of the result. Both sides are planned, so mistakes in them are reported.
     pub(crate) async fn plan(&self, state: &SessionState, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
         let facts = columns_of(state, &self.facts_query, text).await?;
         let features = columns_of(state, &self.features_query, text).await?;
@@ -197,7 +197,7 @@ impl AsOfJoin {
 
 async fn columns_of(state: &SessionState, query: &str, text: Excerpt<'_>) -> Result<SchemaRef, SqlError> {
     let StatementKind::Other(parsed) = one_statement(query)?.kind else { return Err(SqlError::new("a side of an ASOF JOIN is a query")) };
-    // The query is made anew of pieces of the text, so its places are not those of the text.
+    // The query is put together from pieces of the text, so its places are not those of the text.
     let unplaced = |error: SqlError| placed_by_message(SqlError { line: None, column: None, ..error }, text);
     let plan = plan_parsed(state, parsed, Excerpt::whole(query)).await.map_err(unplaced)?;
     let failed = |error: DataFusionError| unplaced(from_datafusion(&error, state, text));

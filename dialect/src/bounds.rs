@@ -33,7 +33,7 @@ pub(crate) const CHAIN_MAX: usize = 500;
 const SET_OPERATIONS_MAX: usize = 250;
 /// Names defined by WITH.
 const CTES_MAX: usize = 250;
-/// Tables that are read, one for each place where it stands; a name of WITH counts as all that its query reads.
+/// Tables that are read, one for each place where it is written; a name of WITH counts as all that its query reads.
 const TABLES_MAX: usize = 500;
 /// Tables joined in one FROM.
 const JOINED_MAX: usize = 64;
@@ -93,7 +93,7 @@ pub(crate) fn check_tokens(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
 struct Walk {
     count: usize,
     open: Vec<Opened>,
-    /// Signs and words in a row each of which stands before what it applies to: `NOT NOT`, `- -`.
+    /// Signs and words in a row each before what it applies to: `NOT NOT`, `- -`.
     prefixes: usize,
     /// `[]` in a row, as in `INT[][]`.
     array_types: usize,
@@ -237,7 +237,7 @@ struct Measure {
 #[derive(Default)]
 struct Scope {
     weight: Weight,
-    /// What the names of its WITH stand for, as far as they were met.
+    /// What the names of its WITH mean, as far as they were met.
     named: HashMap<String, Weight>,
     /// Its queries of WITH by their place in memory, to be known when they are met.
     to_name: HashMap<*const Query, String>,

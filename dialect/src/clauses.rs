@@ -1,4 +1,4 @@
-//! What streaming tables and materialized views write alike: `schema.table`, `PARTITIONED BY (…)`, and whether constraints stand there.
+//! What streaming tables and materialized views write alike: `schema.table`, `PARTITIONED BY (…)`, and whether there are constraints.
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
@@ -28,7 +28,7 @@ pub(crate) fn parse_table_name(cursor: &mut Cursor, what: &str) -> Result<(Strin
     Ok((schema, table))
 }
 
-/// `(column, …)`, what stands behind `PARTITIONED BY`.
+/// `(column, …)`, what follows `PARTITIONED BY`.
 pub(crate) fn parse_partitioning(cursor: &mut Cursor) -> Result<Vec<String>, SqlError> {
     let mut columns: Vec<String> = vec![];
     cursor.expect_token(&Token::LParen)?;

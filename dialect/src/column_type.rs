@@ -148,7 +148,7 @@ fn parse_timestamp(cursor: &mut Cursor) -> Result<DataType, SqlError> {
     Ok(event_time_type())
 }
 
-/// `<name type [NOT NULL], …>` or the same in parentheses; a colon may stand between name and type.
+/// `<name type [NOT NULL], …>` or the same in parentheses; a colon may come between name and type.
 fn parse_struct(cursor: &mut Cursor, depth: usize) -> Result<Fields, SqlError> {
     let angled = cursor.take_token(&Token::Lt);
     if !angled {

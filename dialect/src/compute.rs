@@ -1,4 +1,4 @@
-//! What queries and jobs are computed with: memory, spill space and threads; and how it is told that memory or spill space did not suffice.
+//! What queries and jobs are computed with: memory, spill space and threads; and how it is reported that memory or spill space ran out.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -21,7 +21,7 @@ use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use crate::numbers::sum;
 
-/// The rule. It belongs behind DataFusion's own, which then take up its result in their next pass.
+/// The rule. It belongs after DataFusion's own, which then take up its result in their next pass.
 #[derive(Debug, Default)]
 pub struct CountsBesideDistinct;
 

@@ -38,7 +38,7 @@ pub(crate) struct ViewHead {
     pub(crate) expectations: Vec<Parsed>,
 }
 
-/// Parses what stands behind `CREATE MATERIALIZED VIEW`, up to and with `AS`. `text` is the whole text.
+/// Parses what follows `CREATE MATERIALIZED VIEW`, up to and with `AS`. `text` is the whole text.
 pub(crate) fn parse_view_head(cursor: &mut Cursor, text: &str) -> Result<ViewHead, SqlError> {
     if cursor.peeks("IF") {
         return Err(cursor.error("IF NOT EXISTS is not needed").hint("leave it out: apply compares the definition with what is there"));
@@ -102,7 +102,7 @@ pub(crate) fn parse_view_head(cursor: &mut Cursor, text: &str) -> Result<ViewHea
     })
 }
 
-/// What stands behind `SCHEDULE`.
+/// What follows `SCHEDULE`.
 fn parse_schedule(cursor: &mut Cursor) -> Result<Schedule, SqlError> {
     // Databricks has the word, and it says nothing.
     cursor.take(&["REFRESH"]);

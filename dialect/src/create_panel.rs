@@ -21,10 +21,10 @@ const CHARTS: [(&str, Chart); 6] = [
     ("table", Chart::Table),
 ];
 
-/// Where a panel stands if it does not say.
+/// A panel's position if it does not say.
 const POSITION_LAST: u32 = 1_000;
 
-/// Parses what stands behind `CREATE PANEL`, up to and with `AS`; the query is left empty.
+/// Parses what follows `CREATE PANEL`, up to and with `AS`; the query is left empty.
 pub(crate) fn parse_head(cursor: &mut Cursor) -> Result<PanelDefinition, SqlError> {
     let (name, place) = cursor.name("a panel's name")?;
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {

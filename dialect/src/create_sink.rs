@@ -41,7 +41,7 @@ impl Head {
     }
 }
 
-/// Parses what stands behind `CREATE SINK`, up to and with `AS`.
+/// Parses what follows `CREATE SINK`, up to and with `AS`.
 pub(crate) fn parse_head(cursor: &mut Cursor) -> Result<Head, SqlError> {
     if cursor.peeks("IF") {
         return Err(cursor.error("IF NOT EXISTS is not needed").hint("leave it out: apply compares the definition with what is there"));

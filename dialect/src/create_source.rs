@@ -40,7 +40,7 @@ const METADATA: [(&str, Metadata); 8] = [
     ("row", Metadata::Row),
 ];
 
-/// Parses what stands behind `CREATE SOURCE`.
+/// Parses what follows `CREATE SOURCE`.
 pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinition, SqlError> {
     if cursor.peeks("IF") {
         return Err(cursor.error("IF NOT EXISTS is not needed").hint("leave it out: apply compares the definition with what is there"));

@@ -23,7 +23,7 @@ pub(crate) struct Head {
     pub(crate) late_rows: LateRows,
 }
 
-/// Parses what stands behind `CREATE STREAMING TABLE`, up to and with `AS`. `text` is the whole text.
+/// Parses what follows `CREATE STREAMING TABLE`, up to and with `AS`. `text` is the whole text.
 pub(crate) fn parse_head(cursor: &mut Cursor, text: &str) -> Result<Head, SqlError> {
     if cursor.peeks("IF") {
         return Err(cursor.error("IF NOT EXISTS is not needed").hint("leave it out: apply compares the definition with what is there"));

@@ -141,7 +141,7 @@ impl<'p, 'd> Cursor<'p, 'd> {
 
 pub(crate) fn error_at(place: Location, message: impl Into<String>) -> SqlError {
     let error = SqlError::new(message);
-    // The end of the text has no place; whoever knows the text fills it in.
+    // The end of the text has no place; a caller that knows the text fills it in.
     if place.line == 0 { error } else { error.at(place.line, place.column) }
 }
 

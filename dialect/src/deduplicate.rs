@@ -24,7 +24,7 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 pub(crate) use exec::DeduplicateExec;
 pub use node::Deduplicate;
 
-/// True if a row at `time_us` is kept when the row before it with the same key stood at `previous_us`. Times do not descend.
+/// True if a row at `time_us` is kept when the row before it with the same key was at `previous_us`. Times do not descend.
 pub fn is_first(time_us: i64, previous_us: Option<i64>, within_us: i64) -> bool {
     previous_us.is_none_or(|previous| time_us.saturating_sub(previous) > within_us)
 }

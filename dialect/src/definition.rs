@@ -13,7 +13,7 @@ pub struct SourceDefinition {
     pub name: String,
     /// Columns in declared order, metadata columns included.
     pub columns: Vec<SourceColumn>,
-    /// The event-time column and how much disorder is expected; `None` if no `WATERMARK` clause stands.
+    /// The event-time column and how much disorder is expected; `None` if there is no `WATERMARK` clause.
     pub watermark: Option<WatermarkDefinition>,
     /// Where rows come from.
     pub connector: Connector,
@@ -117,7 +117,7 @@ pub enum Connector {
 /// The value of a client setting. `Debug` shows no text: older definitions may hold passwords.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ClientSetting {
-    /// As it stands in the definition.
+    /// As it is written in the definition.
     Text(String),
     /// To be looked up where the pipeline runs.
     Secret(Secret),
@@ -170,9 +170,9 @@ pub enum Format {
     Json,
     /// Files of comma-separated values, quoted as RFC 4180 says; an empty field is NULL.
     Csv {
-        /// What stands between two fields.
+        /// What is between two fields.
         delimiter: u8,
-        /// Whether the first line names the columns; if not, they stand in declared order.
+        /// Whether the first line names the columns; if not, they are in declared order.
         header: bool,
     },
     /// Parquet files; columns are found by name.
@@ -247,7 +247,7 @@ pub struct Expectation {
     pub column: u64,
 }
 
-/// Two that say the same are equal, wherever they stand.
+/// Two that say the same are equal, wherever they are written.
 impl PartialEq for Expectation {
     fn eq(&self, other: &Self) -> bool {
         (&self.name, &self.predicate, self.action) == (&other.name, &other.predicate, other.action)
@@ -301,7 +301,7 @@ pub struct MaterializedViewDefinition {
 /// When a materialized view is refreshed. Its [`Display`](fmt::Display) is what a person reads in a list of jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schedule {
-    /// No clause stands: only when somebody asks for it.
+    /// There is no clause: only when somebody asks for it.
     OnDemand,
     /// `SCHEDULE CRON '…'`: a cron expression that has been checked, in UTC; with six fields the first is seconds.
     Cron(String),
@@ -348,7 +348,7 @@ pub struct SinkDefinition {
     pub query: String,
 }
 
-/// `90 seconds`, `1 hour`: in the greatest unit of which it is a whole number.
+/// `90 seconds`, `1 hour`: in the greatest unit that divides it.
 fn length(span: Duration) -> String {
     let ms = span.as_millis() as u64;
     let units = [(86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"), (1, "millisecond")];
@@ -362,7 +362,7 @@ fn length(span: Duration) -> String {
 pub struct PanelDefinition {
     /// Its name, in addresses and messages.
     pub name: String,
-    /// Stands above it.
+    /// Shown above it.
     pub title: String,
     /// One line below the title.
     pub about: Option<String>,
@@ -380,7 +380,7 @@ pub struct PanelDefinition {
     pub label: Option<String>,
     /// What `y` (or `size`) counts.
     pub unit: Option<String>,
-    /// Panels stand in this order, from 0.
+    /// Panels come in this order, from 0.
     pub position: u32,
     /// Whether it takes the whole width.
     pub wide: bool,

@@ -2,8 +2,8 @@
 //!
 //! The distinct values of the outer columns that a subquery names are its *questions*. They are joined to the subquery where it reads its tables, and
 //! every operator above hands them on: an aggregate groups by them, a limit counts for each of them, a join joins on them. What comes out is the
-//! subquery's answer to each question, with the question beside it. Nothing in a plan made so refers to an outer query, so any operator may stand
-//! where DataFusion's own rules would have to pull a predicate up through it.
+//! subquery's answer to each question, with the question beside it. Nothing in a plan made so refers to an outer query, so any operator may
+//! be where DataFusion's own rules would have to pull a predicate up through it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

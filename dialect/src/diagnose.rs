@@ -101,7 +101,7 @@ pub(crate) fn from_datafusion(error: &DataFusionError, state: &SessionState, tex
         }
         let helps: Vec<String> = diagnostic.helps.iter().map(|h| readable(&h.message).to_string()).collect();
         out.hint = out.hint.or_else(|| (!helps.is_empty()).then(|| helps.join("; ")));
-        // "Possible …" notes are DataFusion's own guesses at names; ours stand already.
+        // "Possible …" notes are DataFusion's own guesses at names; ours are there already.
         let notes = || diagnostic.notes.iter().map(|n| n.message.as_str()).filter(|note| !note.starts_with("Possible "));
         let types: Vec<&str> = notes().filter_map(|note| note.strip_prefix("has type ")).collect();
         if out.detail.is_none() && !types.is_empty() {
@@ -134,7 +134,7 @@ fn of_signature(message: &str) -> Option<SqlError> {
     Some(error.detail(format!("it takes {}", takes.join(" or "))))
 }
 
-/// The error inside of contexts, diagnostics and collections (of which the first counts).
+/// The error inside of contexts, diagnostics and collections (where the first counts).
 fn root(error: &DataFusionError) -> &DataFusionError {
     match error {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => root(inner),

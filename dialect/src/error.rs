@@ -86,7 +86,7 @@ impl SqlError {
         if let Some(line) = self.line {
             let column = self.column.unwrap_or(1);
             let shown = text.lines().nth(line.saturating_sub(1) as usize).unwrap_or("");
-            // Tabs are kept in the padding so that the caret stands below the right character whatever their width.
+            // Tabs are kept in the padding so that the caret is below the right character whatever their width.
             let pad: String = shown.chars().take(column.saturating_sub(1) as usize).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             let width = line.to_string().len();
             let gutter = " ".repeat(width);

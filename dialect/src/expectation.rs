@@ -37,7 +37,7 @@ pub(crate) struct Parsed {
     pub(crate) action: OnViolation,
     /// Where the predicate begins.
     pub(crate) from: Location,
-    /// Just behind it.
+    /// Just after it.
     pub(crate) to: Location,
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn rewrite(statement: &mut DfStatement) -> Result<(), SqlError> {
     }
 }
 
-/// Gives the columns of a query's answer the text that they are written as, where DataFusion's own heading would say of which type a constant is.
+/// Gives the columns of a query's answer the text that they are written as, where DataFusion's own heading would say a constant's type.
 pub(crate) fn with_headings(statement: &mut DfStatement) {
     if let DfStatement::Statement(inner) = statement
         && let SqlStatement::Query(query) = inner.as_mut()

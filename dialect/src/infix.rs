@@ -21,7 +21,7 @@ pub(crate) fn is_too_long(mut expr: &Expr) -> bool {
     true
 }
 
-/// What stands first in an expression that sqlparser makes around what it has read so far.
+/// What comes first in an expression that sqlparser makes around what it has read so far.
 fn first_operand(expr: &Expr) -> Option<&Expr> {
     match expr {
         Expr::BinaryOp { left, .. } | Expr::AnyOp { left, .. } | Expr::AllOp { left, .. } => Some(left),

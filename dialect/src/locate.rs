@@ -23,12 +23,12 @@ impl<'a> Excerpt<'a> {
 /// A line and a column of the whole text.
 pub(crate) type Place = (u64, u64);
 
-/// Where a name first stands as a word, outside of strings and comments.
+/// Where a name is first written as a word, outside of strings and comments.
 pub(crate) fn find_word(text: Excerpt, word: &str) -> Option<Place> {
     find(text, |token| matches!(token, Token::Word(w) if w.value.eq_ignore_ascii_case(word)))
 }
 
-/// True if a name in double quotes stands at a place.
+/// True if a name in double quotes is at a place.
 pub(crate) fn is_quoted_name(text: Excerpt, place: Place) -> bool {
     let here = |t: &&TokenWithSpan| moved(text, t) == Some(place);
     tokens(text).iter().find(here).is_some_and(|t| matches!(&t.token, Token::Word(w) if w.quote_style == Some('"')))

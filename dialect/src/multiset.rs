@@ -19,7 +19,7 @@ pub(crate) fn with_rows_counted(plan: LogicalPlan) -> Result<LogicalPlan> {
     .data()
 }
 
-/// Before any rule has run, only set operations join so. Those without ALL begin with distinct rows, of which each comes once.
+/// Before any rule has run, only set operations join so. Those without ALL begin with distinct rows, each of which comes once.
 fn is_multiset(join: &Join) -> bool {
     matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
         && join.null_equality == NullEquality::NullEqualsNull

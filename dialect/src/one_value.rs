@@ -1,4 +1,4 @@
-//! A subquery that stands for a value has one row: a second is an error, found while the query runs.
+//! A subquery that is used as a value has one row: a second is an error, found while the query runs.
 
 use std::sync::Arc;
 

@@ -31,14 +31,14 @@ struct Given {
     value_place: Location,
 }
 
-/// A value and where it stands.
+/// A value and where it is written.
 pub(crate) struct OptionValue {
     pub(crate) text: String,
     pub(crate) place: Location,
 }
 
 impl Options {
-    /// Parses `WITH (…)` if it stands next.
+    /// Parses `WITH (…)` if it comes next.
     pub(crate) fn parse(cursor: &mut Cursor) -> Result<Self, SqlError> {
         if cursor.take(&["WITH"]) { Self::parse_list(cursor) } else { Ok(Self::default()) }
     }
@@ -130,7 +130,7 @@ fn option_name(cursor: &mut Cursor) -> Result<String, SqlError> {
     Ok(name)
 }
 
-/// `secret('NAME')` or `secret_file('/path')`, if it stands next.
+/// `secret('NAME')` or `secret_file('/path')`, if it comes next.
 fn secret(cursor: &mut Cursor) -> Result<Option<Secret>, SqlError> {
     let make = match cursor.peek_word() {
         Some(word) if word.value.eq_ignore_ascii_case("secret") => Secret::Environment as fn(String) -> Secret,

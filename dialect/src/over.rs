@@ -12,7 +12,7 @@ use crate::SqlError;
 use crate::interval::{NoLength, interval_us};
 use crate::streamable::{placed, unaliased};
 
-/// Aggregates that can take back a row that has left the frame; the others would be computed anew over the whole frame for each row.
+/// Aggregates that can take back a row that has left the frame; the others would be computed again over the whole frame for each row.
 const AGGREGATES: [&str; 9] = ["count", "sum", "avg", "min", "max", "stddev", "stddev_pop", "var", "var_pop"];
 const FRAME: &str = "RANGE BETWEEN INTERVAL '10 minutes' PRECEDING AND CURRENT ROW";
 

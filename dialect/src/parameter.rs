@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::{SqlError, Statement, StatementKind};
 
-/// Numbers each `?` within its statement. A statement that also writes `$1` itself is refused: which is which could not be told.
+/// Numbers each `?` within its statement. A statement that also writes `$1` itself is refused: it would not be clear which is which.
 pub(crate) fn number(tokens: &mut [TokenWithSpan]) -> Result<(), SqlError> {
     for statement in tokens.split_mut(|token| token.token == Token::SemiColon) {
         let named = statement.iter().any(|token| matches!(&token.token, Token::Placeholder(name) if name.starts_with('$')));

@@ -95,7 +95,7 @@ const TYPES_OF: [(&str, &str); 11] = [
     ("Map(", "MAP"),
 ];
 
-/// What stands before a message and says which part of a program speaks.
+/// What comes before a message and says which part of a program speaks.
 const PREFIXES: [&str; 14] = [
     "Error during planning: ",
     "Internal error: ",
@@ -165,7 +165,7 @@ pub(crate) fn sql_types(text: &str) -> String {
     TYPES.iter().fold(out, |text, (arrow, sql)| replace_word(&text, arrow, sql))
 }
 
-/// What stands before the parenthesis that closes one opened before, and what stands after it.
+/// What comes before the parenthesis that closes one opened before, and what comes after it.
 fn closed(text: &str) -> Option<(&str, &str)> {
     let mut open = 1;
     for (at, c) in text.char_indices() {

@@ -1,6 +1,6 @@
 //! Plans `TUMBLE(…)`, `HOP(…)`, `CUMULATE(…)` and `DEDUPLICATE(…)` in FROM to plan nodes.
 //!
-//! Arguments stand in order or by name (`DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '1 minute'`).
+//! Arguments are given in order or by name (`DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '1 minute'`).
 
 use std::sync::Arc;
 

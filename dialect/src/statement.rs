@@ -26,7 +26,7 @@ use crate::{SqlError, parameter};
 pub struct Statement {
     /// What it says.
     pub kind: StatementKind,
-    /// As written, without the semicolon and what stands around it.
+    /// As written, without the semicolon and what is around it.
     pub text: String,
     /// Line on which it begins, from 1.
     pub line: u64,
@@ -63,7 +63,7 @@ pub enum StatementKind {
 /// The name of a materialized view or a streaming table as a person writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewName {
-    /// Schema part, if one stands there.
+    /// Schema part, if there is one.
     pub schema: Option<String>,
     /// Table part.
     pub table: String,
@@ -207,7 +207,7 @@ fn parse_view_name(cursor: &mut Cursor, what: &str) -> Result<ViewName, SqlError
     Ok(ViewName { schema, table, line: place.line, column: place.column })
 }
 
-/// The query behind `AS`.
+/// The query after `AS`.
 fn parse_query(cursor: &mut Cursor, places: &Places) -> Result<Box<Query>, SqlError> {
     if !["SELECT", "WITH", "FROM"].iter().any(|word| cursor.peeks(word)) && cursor.parser.peek_token_ref().token != Token::LParen {
         return Err(cursor.expected("a query after AS").hint("write AS SELECT … FROM …"));
@@ -303,7 +303,7 @@ impl<'a> Places<'a> {
         self.text.get(from..to).unwrap_or("").trim()
     }
 
-    /// Just behind the last word of the text.
+    /// Just after the last word of the text.
     fn end(&self) -> (u64, u64) {
         let text = self.text.trim_end();
         let line = text.matches('\n').count() as u64 + 1;

@@ -35,7 +35,7 @@ pub fn check_streamable(plan: &LogicalPlan) -> Result<(), SqlError> {
     }
 }
 
-/// Where the first column in some expressions stands in the text.
+/// Where the first column in some expressions is in the text.
 pub(crate) fn place_of(exprs: &[Expr]) -> Option<(u64, u64)> {
     let mut place = None;
     for expr in exprs {

@@ -168,7 +168,7 @@ fn joined_laterally(join: &Join, names: &mut Names) -> Result<LogicalPlan> {
     named(joined, columns, &join.schema)
 }
 
-/// Where an expression stands, as far as DataFusion's rules look for subqueries.
+/// Where an expression is, as far as DataFusion's rules look for subqueries.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     /// The condition of a filter, or a column of a projection.
@@ -243,7 +243,7 @@ impl<'a> Asking<'a> {
         Ok((own, columns.len() - own))
     }
 
-    /// Joins answers, of which there is one for each question at most, under the names they have.
+    /// Joins answers, at most one for each question, under the names they have.
     fn join(&mut self, answers: LogicalPlan, outer: &[Column], columns: &[Column], more: Vec<Expr>) -> Result<()> {
         let mut on = same_values(outer, columns, self.plan.schema())?;
         on.extend(more);

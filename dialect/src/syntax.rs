@@ -204,7 +204,7 @@ fn table_argument(relation: TableFactor, keys: Vec<Expr>) -> Result<Expr, Parser
     Ok(Expr::Subquery(query))
 }
 
-/// The relation and keys of an argument that stands for a table: `TABLE t [PARTITION BY …]`, a name, or a subquery.
+/// The relation and keys of an argument that means a table: `TABLE t [PARTITION BY …]`, a name, or a subquery.
 pub(crate) fn as_table_argument(argument: Expr) -> Option<(TableFactor, Vec<Expr>)> {
     match argument {
         Expr::Identifier(name) => Some((named_table(ObjectName::from(vec![name])), vec![])),

@@ -1,7 +1,7 @@
 //! `USING`: in RIGHT and FULL joins the column is that of the side that has the row.
 //!
 //! DataFusion takes the left side's column, which is NULL where the left side has no row, and in WHERE it knows of two. So the join is written with `ON` here, and where its SELECT
-//! names the column without a table, the right side's column stands for it, or `COALESCE` of both.
+//! names the column without a table, the right side's column takes its place, or `COALESCE` of both.
 
 use std::ops::ControlFlow;
 
@@ -79,7 +79,7 @@ fn takes_other_side(operator: &JoinOperator) -> bool {
         && matches!(constraint(operator), Some(JoinConstraint::Using(_) | JoinConstraint::Natural))
 }
 
-/// A relation by the name that stands before its columns.
+/// A relation by the name that comes before its columns.
 struct Relation {
     name: ObjectName,
     /// Its columns that are merged with others.
@@ -224,7 +224,7 @@ impl Sides {
     }
 }
 
-/// Puts merged columns in place of their names, but not in subqueries: there the name is of another table, or ambiguous, which is told.
+/// Puts merged columns in place of their names, but not in subqueries: there the name is of another table, or ambiguous, which is reported.
 struct Merge<'a> {
     merged: &'a [(String, Expr)],
     depth: usize,

@@ -16,7 +16,7 @@ use crate::{Expectation, OnViolation};
 /// How much of a row an error shows.
 const ROW_SHOWN_CHARS: usize = 600;
 
-/// An expectation, and its predicate over the columns of the result, which stand first in a row.
+/// An expectation, and its predicate over the columns of the result, which come first in a row.
 pub type Rule = (Expectation, Arc<dyn PhysicalExpr>);
 
 /// The violations in one batch.
@@ -75,7 +75,7 @@ impl<'a> Violations<'a> {
     }
 }
 
-/// `column=value, …` of one row, cut where it gets long. `result` are the columns that stand first.
+/// `column=value, …` of one row, cut where it gets long. `result` are the columns that come first.
 pub fn row_shown(result: &Schema, batch: &RecordBatch, row: usize) -> String {
     let mut text = String::new();
     let options = FormatOptions::default().with_null("NULL");

@@ -124,7 +124,7 @@ impl WindowKind {
         steps.saturating_mul(step_us).saturating_add(offset_us).saturating_add(size_us)
     }
 
-    /// Length of the longest window in microseconds: how far behind an event time a window that has it can begin, at most.
+    /// Length of the longest window in microseconds: how far before an event time a window that has it can begin, at most.
     pub fn size_us(&self) -> i64 {
         match *self {
             Self::Tumble { size_us, .. } | Self::Hop { size_us, .. } | Self::Cumulate { size_us, .. } => size_us,
@@ -167,7 +167,7 @@ impl fmt::Display for Us {
 /// Which rows are in which windows: entry `i` of all three says that row `rows[i]` is in window `[start[i], end[i])`.
 #[derive(Debug, Clone)]
 pub struct Assigned {
-    /// Row numbers, ascending; `None` if each row stands exactly once in order.
+    /// Row numbers, ascending; `None` if each row is there exactly once, in order.
     pub rows: Option<UInt32Array>,
     /// Starts of windows, [`event_time_type`], never null.
     pub start: ArrayRef,

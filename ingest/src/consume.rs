@@ -1,4 +1,4 @@
-//! The few librdkafka calls that rdkafka has no safe form of, each behind a small safe one: all `unsafe` of the consumer is here.
+//! The few librdkafka calls that rdkafka has no safe form of, each wrapped in a small safe one: all `unsafe` of the consumer is here.
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr::{self, NonNull};

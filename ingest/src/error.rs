@@ -78,7 +78,7 @@ pub enum IngestError {
         partition: i32,
         /// The record's offset.
         offset: i64,
-        /// Why, as it would stand in the quarantine.
+        /// Why, as it would be written in the quarantine.
         reason: String,
     },
     /// The folder of a source of files could not be listed, or a file of it not read.
@@ -129,7 +129,7 @@ pub enum IngestError {
         file: String,
         /// The first row of a file is 1.
         row: i64,
-        /// Why, as it would stand in the quarantine.
+        /// Why, as it would be written in the quarantine.
         reason: String,
     },
     /// A source's column has a type that the format cannot fill.

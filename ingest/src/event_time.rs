@@ -1,5 +1,5 @@
-//! Which event times are accepted. One that is absurd, or far ahead of when its record was written, would move a watermark to where nobody
-//! follows.
+//! Which event times are accepted. One that is absurd, or far ahead of when its record was written, would move a watermark to where no
+//! other row follows.
 
 use std::ops::Range;
 
@@ -32,7 +32,7 @@ pub(crate) fn column_of(definition: &SourceDefinition, fits: impl Fn(&DataType) 
 /// The check of a source's event times.
 #[derive(Debug)]
 pub(crate) struct EventTime {
-    /// Where they stand among the columns that are read; `None` if they are the records' own timestamps.
+    /// Where they are among the columns that are read; `None` if they are the records' own timestamps.
     pub(crate) column: Option<usize>,
     max_skew_us: i64,
 }

@@ -1,8 +1,8 @@
 //! `format = 'json'`: one JSON object a message, decoded in one pass over its bytes straight to Arrow columns.
 //!
-//! Only the wanted columns are parsed (and the event time, which decides whether a row is accepted). What nobody wants is passed over: it must
-//! be UTF-8 and its brackets and quotes must match, its numbers and escapes are not looked at. So a NOT NULL or a type of a column that
-//! no query reads is not checked either.
+//! Only the wanted columns are parsed (and the event time, which decides whether a row is accepted). What is not wanted is passed over: it
+//! must be UTF-8 and its brackets and quotes must match, its numbers and escapes are not looked at. So a NOT NULL or a type of a column
+//! that no query reads is not checked either.
 //!
 //! | SQL type | taken from |
 //! |---|---|
@@ -17,8 +17,8 @@
 //! | LIST | arrays |
 //!
 //! A column takes the value of the key with exactly its name; if there is none, of one that differs in upper and lower case only. Of a key that
-//! stands twice the last counts. A key that is missing is NULL; a NOT NULL column then refuses the row. A byte order mark before the object is
-//! passed over. Raw control characters inside of strings are taken as they are. Nothing limits the size of a message but
+//! comes twice the last counts. A key that is missing is NULL; a NOT NULL column then refuses the row. A byte order mark before the object
+//! is passed over. Raw control characters inside of strings are taken as they are. Nothing limits the size of a message but
 //! Kafka; objects and arrays may lie 128 deep in one another.
 //!
 //! A row that is refused never touches its neighbours: the columns are cut back to where they were before it.
@@ -138,7 +138,7 @@ impl JsonDecode {
         })
     }
 
-    /// Says which file the next records come from: it stands where Kafka's records have their topic.
+    /// Says which file the next records come from: it goes where Kafka's records have their topic.
     pub(crate) fn read_file(&mut self, file: &str) {
         self.topic.clear();
         self.topic.push_str(file);

@@ -47,7 +47,7 @@ pub fn partitions(settings: &KafkaSettings, topic: &str) -> Result<Vec<Partition
     client::ranges(&client::open(settings, &CONSUMER)?, topic, LOOKUP_TIMEOUT)
 }
 
-/// The id Kafka gave the topic when it was made: another one if it was deleted and made anew. `None` from brokers that give none (before
+/// The id Kafka gave the topic when it was made: another one if it was deleted and made again. `None` from brokers that give none (before
 /// Kafka 2.8) or do not let us see it. Blocks up to ten seconds.
 pub fn topic_id(settings: &KafkaSettings, topic: &str) -> Result<Option<String>> {
     let client = client::open(settings, &CONSUMER)?;
@@ -65,7 +65,7 @@ pub struct KafkaFetch {
     partitions: Vec<Assigned>,
     want_headers: bool,
     record_bytes_estimate: usize,
-    /// An error that came behind records which had to be handed out first.
+    /// An error that came after records which had to be handed out first.
     failure: Option<IngestError>,
 }
 

@@ -38,7 +38,7 @@ impl Origin {
         Self { source: source.into(), topic: file.into(), is_file: true, raw, columns }
     }
 
-    /// How many of the records stand before `offset`.
+    /// How many of the records come before `offset`.
     pub fn records_before(&self, offset: i64) -> usize {
         self.raw.offsets.partition_point(|&known| known < offset)
     }
@@ -93,7 +93,7 @@ pub fn set_aside(definition: &SourceDefinition, refused: &[((i32, i64), String)]
     Ok(Some(arrow::compute::concat_batches(&quarantine::schema(), &parts)?))
 }
 
-/// Quarantined rows of files stand in their table by file and number in it, which people can look up, not by offset.
+/// Quarantined rows of files are listed in their table by file and number in it, which people can look up, not by offset.
 pub(crate) fn with_row_numbers(bad: &RecordBatch) -> Result<RecordBatch> {
     let index = quarantine::schema().index_of("offset")?;
     let numbers = bad.column(index).as_primitive::<Int64Type>().unary::<_, Int64Type>(row_number);

@@ -104,7 +104,7 @@ impl SourceRead for KafkaReader {
 
     fn progress(&mut self) -> Vec<PartitionProgress> {
         let mut progress = self.fetch.progress();
-        // The client has read on behind a record that is not passed.
+        // The client has read on past a record that must not be passed.
         for partition in &mut progress {
             if let Some((offset, _)) = self.barred.get(&partition.partition) {
                 partition.next_offset = *offset;

@@ -1,4 +1,4 @@
-//! The seam between a transport and the pipelines: [`OpenSource`] and [`SourceRead`]. Kafka and folders of files are behind it;
+//! The seam between a transport and the pipelines: [`OpenSource`] and [`SourceRead`]. Kafka and folders of files implement it;
 //! [`crate::Sources`] chooses by a definition's connector.
 //!
 //! Within Kafka, [`Fetch`] knows nothing of formats and [`Decode`] nothing of Kafka: a much faster one of either can take the other's place
@@ -23,7 +23,7 @@ pub struct FetchLimits {
     pub bytes: usize,
 }
 
-/// Optional byte strings behind one another in one buffer.
+/// Optional byte strings one after another in one buffer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Arena {
     bytes: Vec<u8>,
@@ -123,7 +123,7 @@ pub struct PartitionRange {
     pub high: i64,
 }
 
-/// Where a partition stands.
+/// How far a partition was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionProgress {
     /// Kafka partition number.
@@ -147,7 +147,7 @@ pub trait Fetch: Send {
     /// At most one batch a partition; empty if nothing came.
     fn fetch(&mut self, limits: FetchLimits, timeout: Duration) -> Result<Vec<RawBatch>, IngestError>;
 
-    /// Where each partition stands, without waiting.
+    /// How far each partition was read, without waiting.
     fn progress(&mut self) -> Vec<PartitionProgress>;
 }
 
@@ -176,7 +176,7 @@ pub type Positions = BTreeMap<i32, i64>;
 pub struct SourceBatch {
     /// Kafka partition number.
     pub partition: i32,
-    /// The position behind these records: where to go on once they are committed.
+    /// The position after these records: where to go on once they are committed.
     pub next_offset: i64,
     /// Accepted rows and quarantined ones.
     pub decoded: Decoded,
@@ -197,7 +197,7 @@ pub trait SourceRead: Send {
     /// What came before a record that the source must not pass (`on_error = 'fail'`) is returned; the next call is the error that names it.
     fn poll(&mut self, limits: FetchLimits, timeout: Duration) -> Result<Vec<SourceBatch>, IngestError>;
 
-    /// Where each partition stands, without waiting.
+    /// How far each partition was read, without waiting.
     fn progress(&mut self) -> Vec<PartitionProgress>;
 
     /// Shows positions that are decided to tools that look at the transport from outside. Nothing is recovered from them.
@@ -209,7 +209,7 @@ pub trait OpenSource: Send + Sync + std::fmt::Debug {
     /// The partitions of a source as they are now.
     fn partitions(&self, definition: &SourceDefinition) -> Result<Vec<PartitionRange>, IngestError>;
 
-    /// Tells a source from another one that was made under the same name; `None` if that cannot be told.
+    /// Tells a source from another one that was made under the same name; `None` if that cannot be known.
     fn identity(&self, _definition: &SourceDefinition) -> Result<Option<String>, IngestError> {
         Ok(None)
     }

@@ -1,4 +1,4 @@
-//! All kinds of sources behind one door: each definition says by its connector which one it is.
+//! All kinds of sources in one place: each definition says by its connector which one it is.
 
 use watershed_dialect::definition::{Connector, SinkDefinition, SourceDefinition};
 

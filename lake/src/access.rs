@@ -15,9 +15,9 @@ use crate::limits;
 /// What became of a conditional write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// Our bytes stand there.
+    /// Our bytes are there.
     Won,
-    /// Someone else's bytes stand there: these.
+    /// Someone else's bytes are there: these.
     Lost(Bytes),
 }
 
@@ -132,7 +132,7 @@ impl Access {
         .await
     }
 
-    /// Writes an object unless one stands there already. The outcome is what stands there afterwards, whatever the
+    /// Writes an object unless one is there already. The outcome is what is there afterwards, whatever the
     /// store answered: a retried request may be told "already exists" about its own first try.
     ///
     /// Two writers that put equal bytes both win, so bytes that must have one winner carry their writer's identity.
@@ -272,7 +272,7 @@ fn failed(operation: &'static str, path: &Path, source: Error) -> LakeError {
 }
 
 fn sort(error: Error) -> Failure {
-    // Trying again at once would not help; whoever wrote is told, and may come back later.
+    // Trying again at once would not help; the caller gets the error, and may come back later.
     if refusal(&error).is_some() {
         return Failure::Final(error);
     }

@@ -1,7 +1,7 @@
 //! Delta checkpoints, written by delta-rs in the background after every [`CHECKPOINT_INTERVAL`] versions.
 //!
 //! A checkpoint only makes cold starts faster, so nothing that goes wrong here reaches a commit. Every [`CLEANUP_INTERVAL`] versions the log is
-//! tidied: delta-rs removes what is older than the table's retention, and most checkpoints go that newer ones stand for.
+//! tidied: delta-rs removes what is older than the table's retention, and most checkpoints that newer ones cover are deleted.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl Checkpointer {
     pub(crate) async fn settle(&self) {
         let task = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(task) = task {
-            // A panic inside was reported by the runtime and harms nobody else.
+            // A panic inside was reported by the runtime and harms nothing else.
             let _ = task.await;
         }
     }

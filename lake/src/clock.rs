@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 /// Now.
 ///
-/// Built with feature `failpoints`, the failpoint `clock=return(FILE)` moves it by the milliseconds that stand in that file, so that a test
+/// Built with feature `failpoints`, the failpoint `clock=return(FILE)` moves it by the milliseconds written in that file, so that a test
 /// can set the clock of a running process.
 pub fn now() -> DateTime<Utc> {
     let now = Utc::now();

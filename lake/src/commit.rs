@@ -111,12 +111,12 @@ impl Table {
     }
 
     /// After version + 1 was written: does it follow the version that we saw? If the table was dropped in between, our log
-    /// file stands in a gap, where the next table of that name would run into it one day, so it is taken away again.
+    /// file is in a gap, where the next table of that name would run into it one day, so it is taken away again.
     async fn check_predecessor(&self, version: i64, tag: Option<String>) -> Result<()> {
         let shared = &self.shared;
         let standing = match shared.access.head(&version_path(&shared.identity.folder, version)).await {
             Ok(standing) => standing,
-            // The commit stands; a store that has just gone away does not change that.
+            // The commit is done; a store that has just gone away does not change that.
             Err(error) => {
                 tracing::warn!(table = %self.name(), %error, "cannot look whether the table was dropped during a commit");
                 return Ok(());

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The commit says of each file that no data changed, so readers of changes see nothing, and it touches no application transaction, so
-//! exactly once is as it was. It is right on top of any version in which the files it replaces are live and as they were: who appends
-//! meanwhile does not matter, and whoever has replaced one of them comes first. Then the merged files are deleted again.
+//! exactly once is as it was. It is right on top of any version in which the files it replaces are live and as they were: appends
+//! meanwhile do not matter, and a commit that has replaced one of them comes first. Then the merged files are deleted again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -74,10 +74,10 @@ impl Compaction {
     }
 }
 
-/// The rows of one or more files, encoded anew.
+/// The rows of one or more files, encoded again.
 struct Rewritten {
     files: Vec<StagedFile>,
-    /// Where `files` stand in the order of rows: when the newest row before their end was written, in ms since 1970.
+    /// Where `files` are in the order of rows: when the newest row before their end was written, in ms since 1970.
     written_ms: Vec<i64>,
 }
 
@@ -210,7 +210,7 @@ impl Table {
         let values = file.partition.clone();
         let with_partition = move |stored: RecordBatch| -> std::result::Result<RecordBatch, arrow::error::ArrowError> {
             let layout = &identity.layout;
-            // Columns that the table has no more are left behind; the writer casts the others, and fills those that came later with nulls.
+            // Columns that the table has no more are left out; the writer casts the others, and fills those that came later with nulls.
             let known = stored.schema_ref().fields().iter().zip(stored.columns());
             let known = known.filter(|(field, _)| layout.file_schema.index_of(field.name()).is_ok());
             let (mut fields, mut columns): (Vec<_>, Vec<ArrayRef>) = known.map(|(field, column)| (field.clone(), column.clone())).unzip();

@@ -22,7 +22,7 @@ use crate::schema;
 pub struct Retention {
     /// Data files that were replaced or removed.
     pub files: Duration,
-    /// Log files that a checkpoint stands for: how far back a version can be asked for.
+    /// Log files that a checkpoint covers: how far back a version can be asked for.
     pub log: Duration,
 }
 

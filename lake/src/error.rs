@@ -42,7 +42,7 @@ pub enum LakeError {
     /// The table was created before with another schema or partitioning.
     TableDiffers { table: TableName, what: &'static str, existing: String, wanted: String },
 
-    /// The table under this handle was dropped, or dropped and made anew.
+    /// The table under this handle was dropped, or dropped and made again.
     TableReplaced { table: TableName, made_anew: bool },
 
     /// The schema, partitioning or protocol of the table changed under this handle.

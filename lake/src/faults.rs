@@ -63,7 +63,7 @@ pub enum Outcome {
     HangBefore,
     /// It is done, and no answer comes until [`FaultStore::release`] or the caller's timeout.
     HangAfter,
-    /// A conditional write overwrites what stands there, as on a store that does not know conditions.
+    /// A conditional write overwrites what is there, as on a store that does not know conditions.
     IgnoreCondition,
 }
 

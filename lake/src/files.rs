@@ -98,7 +98,7 @@ impl Chunk {
         flat(self.statistics.column(1).as_struct(), column)
     }
 
-    /// Upper bounds of a stored column as they stand in the log, null where unknown.
+    /// Upper bounds of a stored column as they are written in the log, null where unknown.
     pub(crate) fn upper(&self, column: &str) -> Option<ArrayRef> {
         flat(self.statistics.column(2).as_struct(), column)
     }
@@ -153,7 +153,7 @@ impl FileSet {
         self.iter().filter(|file| wanted.get(file.path.as_str()).is_some_and(|wanted| wanted == file)).count() == wanted.len()
     }
 
-    /// Files of which nothing is known but their rows.
+    /// Files about which nothing is known but their rows.
     #[cfg(test)]
     pub(crate) fn of(files: impl Iterator<Item = (DataFile, i64)>) -> Self {
         let (files, rows): (_, Vec<i64>) = files.unzip();

@@ -13,7 +13,7 @@
 //! Every commit leaves files. [`Table::compact`] makes few large ones of many small ones, [`Table::vacuum`] deletes what nobody needs any
 //! more, and [`Warehouse::start_upkeep`] does both in the background.
 //!
-//! Invariants: an outcome is decided by reading what stands in the store, never by an error; one (app id, app version)
+//! Invariants: an outcome is decided by reading what is in the store, never by an error; one (app id, app version)
 //! is committed at most once; the cost of a commit does not grow with the number of files in the table.
 
 mod access;

@@ -85,10 +85,10 @@ pub const DELETIONS_AT_ONCE: usize = 16;
 pub const STATISTICS_CHARS: usize = 32;
 /// Bytes of a string kept in Parquet statistics: at least `STATISTICS_CHARS` characters of any alphabet.
 pub const STATISTICS_BYTES: usize = 160;
-/// Bytes of a partition value that appear in a folder name. File systems allow 255; the value itself stands in the log.
+/// Bytes of a partition value that appear in a folder name. File systems allow 255; the value itself is in the log.
 pub const PARTITION_FOLDER_BYTES: usize = 120;
 
-/// A scan of which no more than this part of the rows is expected to pass its filter reads the filter's columns first. Above it, reading
+/// A scan that expects no more than this part of the rows to pass its filter reads the filter's columns first. Above it, reading
 /// all columns at once is faster.
 pub const FILTER_WHILE_READING_MAX: f64 = 0.05;
 /// Files whose statistics are kept and pruned together.

@@ -41,7 +41,7 @@ pub(crate) struct Add {
     pub(crate) deletion_vector: Option<serde_json::Value>,
 }
 
-/// A text, if that is what stands there.
+/// A text, if that is what is there.
 fn hint<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<String>, D::Error> {
     Ok(serde_json::Value::deserialize(value)?.as_str().map(str::to_owned))
 }
@@ -186,7 +186,7 @@ pub(crate) struct Action {
 }
 
 impl Action {
-    /// Whether it adds or removes rows, and does not just arrange them anew.
+    /// Whether it adds or removes rows, and does not just rearrange them.
     pub(crate) fn changes_data(&self) -> bool {
         self.add.as_ref().is_some_and(|add| add.data_change) || self.remove.as_ref().is_some_and(|remove| remove.data_change)
     }

@@ -63,7 +63,7 @@ pub fn open_folder(text: &str, options: &HashMap<String, String>) -> Result<(Arc
     store_for(text, options, Missing::Leave)
 }
 
-/// Makes sure that the store refuses to overwrite when told so; everything else rests on that.
+/// Makes sure that the store refuses to overwrite when told not to; everything else rests on that.
 pub(crate) async fn check_conditional(access: &Access, url: &Url) -> Result<()> {
     let probe = Path::from(format!("_watershed/probe/{}", Uuid::new_v4()));
     let first = access.put_if_absent(&probe, &Bytes::from_static(b"first")).await?.0;

@@ -62,7 +62,7 @@ impl fmt::Display for Ordered {
     }
 }
 
-/// `list` makes the listing anew for each try.
+/// `list` makes the listing again for each try.
 fn sorted<F>(patience: Patience, outage: Outage, prefix: Option<&Path>, list: F) -> BoxStream<'static, Result<ObjectMeta>>
 where
     F: Fn() -> BoxStream<'static, Result<ObjectMeta>> + Send + Sync + 'static,

@@ -1,8 +1,9 @@
 //! Replacing all rows of a table in one commit: what a job does to the table it refreshes.
 //!
 //! The commit removes the files of the version that was read and adds the new ones, so readers see the old rows or the new
-//! ones and never both. It goes only on top of the rows that were read: beside an append a blind overwrite would lose rows. Who comes
-//! second is told so by name and starts over. A compaction in between leaves the rows as they are; then its files are the ones removed.
+//! ones and never both. It goes only on top of the rows that were read: beside an append a blind overwrite would lose rows. The one
+//! that comes second gets an error that says so by name and starts over. A compaction in between leaves the rows as they are;
+//! then its files are the ones removed.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use crate::limits;
 use crate::log::{Action, ENGINE, Remove, Txn, render, version_path};
 use crate::table::Table;
 
-/// One application transaction that leaves nothing of what stood in the table before.
+/// One application transaction that leaves nothing of what was in the table before.
 #[derive(Debug, Clone)]
 pub struct Overwrite {
     /// Who commits, such as `job/gold.revenue_by_day`.
@@ -36,7 +37,7 @@ pub struct Overwrite {
     pub parameters: BTreeMap<String, String>,
 }
 
-/// Where a table and one app id's transactions in it stand, seen at one moment.
+/// Which versions a table and one app id's transactions in it are at, seen at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// The newest version.
@@ -46,7 +47,7 @@ pub struct Standing {
 }
 
 impl Table {
-    /// Where the table and the transactions of `app_id` stand now.
+    /// Which versions the table and the transactions of `app_id` are at now.
     pub async fn standing(&self, app_id: &str) -> Result<Standing> {
         let mut state = self.fresh().await?;
         let app_version = state.transaction(&self.shared.access, &self.shared.identity, app_id).await?;

@@ -69,7 +69,7 @@ pub fn refused_partition_value(column: &ArrayRef) -> Option<(usize, &'static str
     Some((row?, why))
 }
 
-/// Whether files with these partition values can be written anew with the same values.
+/// Whether files with these partition values can be written again with the same values.
 pub(crate) fn can_be_written(values: &[ScalarValue]) -> bool {
     values.iter().all(|value| value.to_array().is_ok_and(|value| refused_partition_value(&value).is_none()))
 }

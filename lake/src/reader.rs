@@ -78,7 +78,7 @@ impl Described {
         match tokio::time::timeout(limits::REQUEST_TIMEOUT, self.store.get_opts(&self.path, options)).await {
             Ok(Err(Error::NotFound { .. })) => {
                 let gone = LakeError::DataFileGone { table: self.table.clone(), path: self.path.to_string(), version: self.version };
-                // So that whoever looks for the root finds ours.
+                // So that a look for the root cause finds ours.
                 ParquetError::External(Box::new(DataFusionError::from(gone)))
             }
             _ => error,

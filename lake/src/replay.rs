@@ -1,7 +1,7 @@
-//! A table's log, from its newest checkpoint on: what the table is at a version, and what it was told on the way.
+//! A table's log, from its newest checkpoint on: what the table is at a version, and what was learnt on the way.
 //!
 //! Hints may be wrong without harm: `_last_checkpoint` may name what is gone, a checkpoint may be damaged or half there as long as the commits
-//! that it stands for are, and statistics may be anything. What is needed and cannot be read is an error that names the file.
+//! that it covers are, and statistics may be anything. What is needed and cannot be read is an error that names the file.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -142,7 +142,7 @@ async fn read(access: &Access, folder: &Path, listing: &Listing, version: Option
             first_damage.get_or_insert_with(|| missing(gap, newest));
             continue;
         }
-        // Where there are several of one version, each of which stands alone, the first that is whole will do.
+        // Where there are several of one version, each complete on its own, the first that is whole will do.
         let sets = if *parts == 1 { paths.chunks(1).collect::<Vec<_>>() } else { vec![paths.as_slice()] };
         for set in sets.into_iter().filter(|set| set.len() == *parts) {
             let begun = log_checkpoint::read(access, folder, set, wanted).await;

@@ -1,4 +1,4 @@
-//! The tables that stand beside another one: `<table>$<suffix>`.
+//! The tables that are kept beside another one: `<table>$<suffix>`.
 
 /// Rows that came too late for their window.
 pub const LATE: &str = "late";

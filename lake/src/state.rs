@@ -38,7 +38,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Why the files of the table cannot be written anew with what is known of it here.
+    /// Why the files of the table cannot be written again with what is known of it here.
     pub(crate) fn unmergeable(&self) -> Option<String> {
         let odd = self.layout.partition_fields.iter().find(|field| !partition::supports(field.data_type()));
         let odd = odd.map(|field| format!("a partition column of type {}", field.data_type()));
@@ -55,7 +55,7 @@ pub(crate) struct State {
     pub(crate) protocol: Protocol,
     /// The table's properties.
     pub(crate) properties: BTreeMap<String, String>,
-    /// The newest version known to have added or removed rows; compactions only arrange them anew. The version opened, to begin with.
+    /// The newest version known to have added or removed rows; compactions only rearrange them. The version opened, to begin with.
     pub(crate) data_version: i64,
     /// The newest version known to have changed the table's definition or protocol. The version opened, to begin with.
     pub(crate) defined_version: i64,

@@ -18,7 +18,7 @@ use crate::state::{self, Identity, State};
 use crate::upkeep::Upkeep;
 use crate::writer::{TableWriter, below};
 
-/// A table, pinned to its identity: when it is dropped, made anew, or its schema changes, the handle says so in an
+/// A table, pinned to its identity: when it is dropped, made again, or its schema changes, the handle says so in an
 /// error and a new handle is needed. Clones share what is known about the log.
 #[derive(Clone)]
 pub struct Table {
@@ -78,7 +78,7 @@ impl Table {
         &self.shared.identity.partition_columns
     }
 
-    /// Delta's `metaData.id`: another one when the table was dropped and made anew.
+    /// Delta's `metaData.id`: another one when the table was dropped and made again.
     pub fn id(&self) -> &str {
         &self.shared.identity.id
     }
@@ -89,7 +89,7 @@ impl Table {
     }
 
     /// The newest version seen so far that added or removed rows, as far as this handle knows: at least the version it was opened at. What
-    /// came later has only arranged rows anew.
+    /// came later has only rearranged rows.
     pub fn data_version(&self) -> i64 {
         self.shared.data_version.load(Ordering::Acquire)
     }

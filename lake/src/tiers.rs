@@ -1,7 +1,7 @@
 //! Which files of a table are merged with which: a pure function of the list of files.
 //!
 //! Small files are sorted into tiers by their rows, each four times the last. Once a tier of a partition holds enough files, they are merged with
-//! those of the tiers below, in the order in which their rows were written. The result stands in a higher tier, so a row is rewritten once a
+//! those of the tiers below, in the order in which their rows were written. The result is in a higher tier, so a row is rewritten once a
 //! tier at most. Files of half the target size stay as they are. Rows and not bytes, because a small file is mostly its footer, and files that
 //! hardly grow by a merge would be merged again and again.
 //!

@@ -67,7 +67,7 @@ pub struct UpkeepCounts {
 /// What commits leave word in, and what became of it: one of a warehouse handle and all its clones.
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {
-    /// Nobody leaves word as long as nobody listens.
+    /// Commits leave no word as long as nothing listens.
     listening: AtomicBool,
     tables: Mutex<HashMap<TableName, Due>>,
     wake: Notify,

@@ -71,7 +71,7 @@ impl Warehouse {
         Ok(!self.shared.access.any_below(&Path::default()).await?)
     }
 
-    /// Makes sure that the store refuses to overwrite when told so. [`Warehouse::open`] has done it.
+    /// Makes sure that the store refuses to overwrite when told not to. [`Warehouse::open`] has done it.
     ///
     /// Errors: [`LakeError::NotConditional`].
     pub async fn check_conditional_writes(&self) -> Result<()> {
@@ -91,7 +91,7 @@ impl Warehouse {
         Self { shared: Arc::new(Shared { access, url, store_url, retention, upkeep, tables: Mutex::default() }) }
     }
 
-    /// The same warehouse with nothing cached; tables it makes are told to keep what nobody needs for so long.
+    /// The same warehouse with nothing cached; tables it makes keep what nobody needs for so long.
     pub fn with_retention(self, retention: Retention) -> Self {
         let Shared { access, url, store_url, .. } = &*self.shared;
         let (access, url, store_url) = (access.clone(), url.clone(), store_url.clone());
@@ -146,7 +146,7 @@ impl Warehouse {
         if let Some(table) = cached {
             match table.refresh().await {
                 Ok(_) => return Ok(table),
-                // Whoever holds the old handle is told by it; the next one starts afresh.
+                // The old handle says so to those who hold it; here a new one is opened.
                 Err(LakeError::TableReplaced { .. } | LakeError::TableChanged { .. }) => {
                     self.cache().remove(name);
                 }
@@ -198,7 +198,7 @@ impl Warehouse {
         create::drop_table(access, &folder).await
     }
 
-    /// Writes an object below the warehouse unless one stands there. The outcome is decided by reading back, never by an
+    /// Writes an object below the warehouse unless one is there. The outcome is decided by reading back, never by an
     /// error. Two writers of equal bytes both win: bytes that must have one winner carry their writer's identity.
     ///
     /// Errors: [`LakeError::Unclear`] when the store cannot be asked, [`LakeError::Store`] when it refuses for good.

@@ -16,7 +16,7 @@ pub struct BarrierRequest {
     pub idle_us: BTreeMap<i32, i64>,
     /// Whether these are raised although rows may have come since: so that open windows close.
     pub drains: bool,
-    /// Whether the tasks end behind it.
+    /// Whether the tasks end after it.
     pub last: bool,
 }
 

@@ -19,7 +19,7 @@ use crate::epoch::{EpochRecord, ShardId};
 use crate::hidden;
 use crate::outlet::Outlet;
 
-/// How much of a table's Delta id stands in the ids of its rows: enough to tell a table made anew from the one before.
+/// How much of a table's Delta id is in the ids of its rows: enough to tell a table made again from the one before.
 const LIFE_CHARS: usize = 8;
 
 /// Rows acknowledged, by sink.

@@ -76,7 +76,7 @@ pub struct StateRange {
 pub struct TableEpoch {
     /// The table.
     pub table: TableName,
-    /// Its Delta id, so that a table dropped and made anew is noticed.
+    /// Its Delta id, so that a table dropped and made again is noticed.
     pub table_id: String,
     /// The last epoch before this one that added files to it; `None` if none has.
     pub previous_epoch: Option<u64>,
@@ -106,7 +106,7 @@ pub struct ConstraintEpoch {
 }
 
 impl ConstraintEpoch {
-    /// `rules` as they stand behind the epoch `before`. One that was changed begins to count anew.
+    /// `rules` with their counts after the epoch `before`. One that was changed begins to count from zero.
     pub fn following(before: Option<&[Self]>, rules: &[Expectation]) -> Vec<Self> {
         let of = |rule: &Expectation| {
             let same = |c: &&Self| (&c.name, &c.predicate, c.action.as_str()) == (&rule.name, &rule.predicate, rule.action.sql());
@@ -143,14 +143,14 @@ pub struct SinkEpoch {
     pub name: String,
     /// Its topic.
     pub topic: String,
-    /// Whether rows leave before their epoch is decided; else they leave behind it.
+    /// Whether rows leave before their epoch is decided; else they leave after it.
     pub at_once: bool,
     /// Rows acknowledged by the time this record was written, since the sink was put in force; none is counted twice.
     pub rows: u64,
 }
 
 impl SinkEpoch {
-    /// The sinks of `blueprint` as they stand behind the epoch `before`, of which `delivered` more rows have arrived since.
+    /// The sinks of `blueprint` with their counts after the epoch `before`, plus the `delivered` rows that have arrived since.
     pub fn following(before: Option<&[Self]>, blueprint: &Blueprint, delivered: &Delivered) -> Vec<Self> {
         let of = |sink: &SinkBlueprint| {
             let name = &sink.definition.name;
@@ -236,7 +236,7 @@ pub struct EpochRecord {
     pub tables: Vec<TableEpoch>,
     /// Totals.
     pub counters: Counters,
-    /// Which topic of that name the offsets are of: another one once it was deleted and made anew. `None` if the source has no such mark.
+    /// Which topic of that name the offsets are of: another one once it was deleted and made again. `None` if the source has no such mark.
     #[serde(default)]
     pub source_id: Option<String>,
     /// The table's expectations, in the order of their definition.

@@ -32,7 +32,7 @@ pub enum StreamError {
     Lake(#[from] LakeError),
     /// Reading or writing a record or a state file failed.
     Store(#[from] object_store::Error),
-    /// A row that an operator cannot take; dealt with by whoever runs the operator.
+    /// A row that an operator cannot take; dealt with by the caller that runs the operator.
     Row(Box<RowFault>),
     /// The query fails on a row and the source says `on_error = 'fail'`.
     RowRefused {

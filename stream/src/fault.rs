@@ -28,7 +28,7 @@ use crate::hidden;
 /// Longer expressions are cut where they are shown.
 const SHOWN_CHARS_MAX: usize = 300;
 
-/// Why a row was not taken. Shown as it stands in the quarantine.
+/// Why a row was not taken. Shown as it is written in the quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowFault {
     /// What could not be computed: `column 'x'`, `WHERE`.
@@ -136,7 +136,7 @@ pub fn set_aside(pipeline: &str, source: &SourceDefinition, refused: Vec<Refused
         };
         return Err(StreamError::RowRefused { pipeline: pipeline.into(), place, reason: first.reason.clone() });
     }
-    // A row may stand in several windows; its record is set aside once.
+    // A row may be in several windows; its record is set aside once.
     let mut records = BTreeSet::new();
     let mut rows = Vec::with_capacity(refused.len());
     for row in refused {
@@ -147,7 +147,7 @@ pub fn set_aside(pipeline: &str, source: &SourceDefinition, refused: Vec<Refused
     Ok(origin::set_aside(source, &rows)?)
 }
 
-/// Runs `take` over a batch. Where it says that it cannot take a row, over its halves, down to single rows, which are left out and told to
+/// Runs `take` over a batch. Where it says that it cannot take a row, over its halves, down to single rows, which are left out and added to
 /// `refused`.
 pub fn sift(
     batch: RecordBatch,

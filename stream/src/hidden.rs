@@ -1,4 +1,4 @@
-//! Columns that travel behind the query's own through the partition-local stage: where a row came from, and what its
+//! Columns that travel after the query's own through the partition-local stage: where a row came from, and what its
 //! partition's watermark was before it. Whether a row is late follows from them alone, however batches were cut.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::StreamError;
 pub const PARTITION: &str = "__partition";
 /// Kafka offset of the row.
 pub const OFFSET: &str = "__offset";
-/// Watermark of the row's partition as it stood before the row, in microseconds since 1970.
+/// Watermark of the row's partition as it was before the row, in microseconds since 1970.
 pub const WATERMARK: &str = "__watermark";
 /// How many hidden columns there are.
 pub const COUNT: usize = 3;
@@ -60,7 +60,7 @@ pub fn partition(batch: &RecordBatch) -> i32 {
     column.as_any().downcast_ref::<Int32Array>().map_or(0, |values| values.value(0))
 }
 
-/// Puts the hidden columns behind `rows`.
+/// Puts the hidden columns after those of `rows`.
 pub fn attach(
     rows: RecordBatch,
     schema: SchemaRef,

@@ -1,7 +1,7 @@
 //! The newest epochs of all pipelines, in short, for those who ask again and again: a record never changes, so each is read once.
 //!
 //! State: what was read of the records that were wanted last. A record is known by its place and by when it was written: a table that is dropped
-//! and made anew counts its epochs from 1 again.
+//! and made again counts its epochs from 1 again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -171,7 +171,7 @@ mod tests {
         write(&warehouse, "gold.a", 6, 6).await;
         assert_eq!(shown(&history.newest().await.unwrap())[..3], [row("gold.a", 4, 4), row("gold.a", 5, 5), row("gold.a", 6, 6)]);
         assert_eq!(store.fired(), 0);
-        // Made anew: the same number, another record.
+        // Made again: the same number, another record.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         write(&warehouse, "gold.a", 6, 66).await;
         assert_eq!(shown(&history.newest().await.unwrap())[2], row("gold.a", 6, 66));

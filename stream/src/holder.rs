@@ -38,7 +38,7 @@ impl Identity {
         Self { run: uuid::Uuid::new_v4().to_string(), host: host_name(), pid, started: process_start(pid).unwrap_or(0) }
     }
 
-    /// Whether the process is known to be gone; false if it runs on another host or cannot be told.
+    /// Whether the process is known to be gone; false if it runs on another host or that cannot be known.
     fn is_gone(&self) -> bool {
         self.host == host_name() && cfg!(target_os = "linux") && process_start(self.pid) != Some(self.started)
     }

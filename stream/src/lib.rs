@@ -9,7 +9,7 @@
 //! tables commit what it names (tables.rs). After a crash the same commit is repeated from the newest record.
 //! ```
 //!
-//! Rows for sinks in Kafka leave `writer.rs` at once if each is made of one message, and else behind their epoch (delivery.rs).
+//! Rows for sinks in Kafka leave `writer.rs` at once if each is made of one message, and else after their epoch (delivery.rs).
 //!
 //! Operators (`operators/`) are pure: no I/O, no clock, no channels.
 

@@ -12,7 +12,7 @@ use crate::epoch::{Counters, EpochRecord};
 use crate::holder::Failure;
 use crate::limits::WELL_AFTER;
 
-/// Upper bounds of the buckets commits are counted in, in milliseconds; longer ones stand in a last one of their own.
+/// Upper bounds of the buckets commits are counted in, in milliseconds; longer ones are in a last one of their own.
 pub const COMMIT_BUCKETS_MS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000];
 
 /// How long commits of this process took.

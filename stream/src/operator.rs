@@ -69,7 +69,7 @@ pub fn add_tallies(sums: &mut Vec<Tally>, tallies: &[Tally]) {
 /// What of an operator's state changed since the last snapshot. A segment is the unit of state: a window, a time bucket.
 #[derive(Debug, Default)]
 pub struct StateDelta {
-    /// Segments to write anew, whole.
+    /// Segments to write, each as a whole.
     pub upserts: Vec<(String, RecordBatch)>,
     /// Segments that are no more.
     pub deletes: Vec<String>,
@@ -104,7 +104,7 @@ pub trait Operator: Send {
     }
 
     /// Takes back what snapshots once wrote. Called before any row, at most once. What was restored counts as changed: the next
-    /// snapshot writes it anew, since the tasks it came from may have been split in another way.
+    /// snapshot writes it again, since the tasks it came from may have been split in another way.
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
         match state.segments.first() {
             None => Ok(()),
@@ -125,7 +125,7 @@ impl Chain {
         Self { operators, sets_aside: false }
     }
 
-    /// Rows that an operator cannot take are left out and told in [`Output::refused`]. Without this they are an error, which a caller
+    /// Rows that an operator cannot take are left out and listed in [`Output::refused`]. Without this they are an error, which a caller
     /// that has the rows' records at hand deals with.
     pub fn setting_aside(mut self) -> Self {
         self.sets_aside = true;

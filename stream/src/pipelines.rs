@@ -1,4 +1,4 @@
-//! The pipelines of a warehouse, whoever runs them: makes and removes their tables, and tells how they stand.
+//! The pipelines of a warehouse, whoever runs them: makes and removes their tables, and says what state they are in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub async fn prepare(warehouse: &Warehouse, project: &Project) -> Result<BTreeMa
     Ok(blueprints)
 }
 
-/// Drops the rows and the state of one pipeline and makes its tables anew, empty: the next run reads its source from the beginning.
+/// Drops the rows and the state of one pipeline and makes its tables again, empty: the next run reads its source from the beginning.
 ///
 /// Errors: [`StreamError::Held`] while a process runs it.
 pub async fn rebuild(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<(), StreamError> {

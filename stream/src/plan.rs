@@ -73,7 +73,7 @@ pub struct Blueprint {
     pub table: StreamingTableDefinition,
     /// Which of the source's columns are decoded, in this order.
     pub wanted: Vec<usize>,
-    /// Where the event time stands among the wanted columns, if the source declares one.
+    /// Where the event time is among the wanted columns, if the source declares one.
     pub time_column: Option<usize>,
     /// Whether rows carry hidden columns: only if some step asks for their place in event time or in the source.
     pub carries_hidden: bool,
@@ -226,7 +226,7 @@ fn computed(expressions: Vec<Expression>, fields: &[FieldRef]) -> Vec<Computed> 
     expressions.into_iter().zip(fields).map(column).collect()
 }
 
-/// Where the bounds of the row's window stand.
+/// Where the bounds of the row's window are.
 #[derive(Debug, Clone, Copy)]
 struct WindowColumns {
     start: usize,
@@ -248,7 +248,7 @@ struct Builder<'a> {
     exchanges: usize,
     /// What the keys of the exchange are called.
     key_names: Vec<String>,
-    /// The columns as they stand: those of the logical plan first, then any that are carried along; hidden ones not counted.
+    /// The columns as they are now: those of the logical plan first, then any that are carried along; hidden ones not counted.
     columns: SchemaRef,
     window: Option<WindowColumns>,
     late_schema: Option<SchemaRef>,
@@ -358,7 +358,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// The place of a logical column among the columns as they stand.
+    /// The place of a logical column among the columns as they are now.
     fn place(&self, column: &Column, schema: &DFSchema) -> Result<usize, StreamError> {
         Ok(schema.index_of_column(column)?)
     }
@@ -367,7 +367,7 @@ impl Builder<'_> {
         let own = node.input.schema().fields().len();
         let time = self.place(&node.time_column, node.input.schema())?;
         let has_hidden = self.hidden;
-        // The new columns must follow the plan's own: what was carried along behind those moves behind the new ones.
+        // The new columns must follow the plan's own: columns carried along after those then come after the new ones.
         let carried: Vec<_> = self.columns.fields()[own..].to_vec();
         let mut fields: Vec<_> = node.schema.as_arrow().fields().iter().cloned().collect();
         fields.extend(carried);
@@ -418,7 +418,7 @@ impl Builder<'_> {
         self.push(spec, v1::late(deadline, &name), move || Ok(Box::new(Late::new(column, deadline, schema.clone()))));
     }
 
-    /// Holds rows to the table's expectations, whose predicates are over the columns of `result`, which stand first.
+    /// Holds rows to the table's expectations, whose predicates are over the columns of `result`, which come first.
     fn expect(&mut self, table: &StreamingTableDefinition, result: &SchemaRef, predicates: Vec<Arc<dyn PhysicalExpr>>) {
         if predicates.is_empty() {
             return;
@@ -431,7 +431,7 @@ impl Builder<'_> {
         self.push(meant, String::new(), move || Ok(Box::new(Expect::new(spec.clone(), schema.clone()))));
     }
 
-    /// Hands on the columns of `schema`, which stand first, and nothing behind them but, if wanted, the hidden ones.
+    /// Hands on the columns of `schema`, which come first, and nothing after them but, if wanted, the hidden ones.
     fn deliver(&mut self, table: &StreamingTableDefinition, schema: &SchemaRef, keep_hidden: bool) {
         let column = |(i, field): (usize, &FieldRef)| Arc::new(PhysicalColumn::new(field.name(), i)) as Arc<dyn PhysicalExpr>;
         let expressions: Vec<_> = schema.fields().iter().enumerate().map(column).collect();
@@ -499,7 +499,7 @@ impl Builder<'_> {
         let keys = node.keys.iter().map(|key| self.place(key, input)).collect::<Result<Vec<_>, _>>()?;
         self.divert_late(time, Deadline::After);
         self.cross(keys.clone(), node.keys.iter().map(|key| key.name().to_owned()).collect());
-        // Where rows came from goes along: it is the last thing that tells equal rows apart, and operators behind this one order by it.
+        // Where rows came from goes along: it is the last thing that tells equal rows apart, and operators after this one order by it.
         let (schema, within_us) = (self.input_schema(), node.within_us);
         self.holds.push(Hold::Bucket(wait_us(within_us)));
         let names: Vec<&str> = node.keys.iter().map(|key| key.name()).collect();

@@ -194,7 +194,7 @@ async fn let_go(spec: &ShardSpec, metrics: &Metrics, error: &StreamError) {
 
 /// Whether starting again may help.
 fn passes(spec: &ShardSpec, error: &StreamError) -> bool {
-    // A start goes on behind a gap if the source says so.
+    // A start goes on after a gap if the source says so.
     let skips = matches!(error, StreamError::Ingest(IngestError::OffsetGone { wanted, low, .. }) if wanted < low);
     error.may_pass() || skips && spec.blueprint.source.on_gap == OnGap::Skip
 }

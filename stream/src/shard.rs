@@ -39,7 +39,7 @@ use crate::writer::{Staged, Target};
 pub enum Until {
     /// When it is told to.
     Stopped,
-    /// Once it has read what stood in the topic when it started.
+    /// Once it has read what was in the topic when it started.
     CaughtUp {
         /// Whether all windows then close, as if time had gone on to the end of the last one. Rows that come later are late for these
         /// windows, and in time for later ones.
@@ -163,7 +163,7 @@ async fn look_at_source(spec: &ShardSpec) -> Result<Origin, StreamError> {
     Ok(found.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
 }
 
-/// Refuses to go on at old offsets in a topic that was made anew: they would point to other records.
+/// Refuses to go on at old offsets in a topic that was made again: they would point to other records.
 fn check_same_source(spec: &ShardSpec, before: Option<&String>, now: Option<&String>) -> Result<(), StreamError> {
     match (before, now) {
         (Some(before), Some(now)) if before != now => Err(StreamError::SourceReplaced {
@@ -176,7 +176,7 @@ fn check_same_source(spec: &ShardSpec, before: Option<&String>, now: Option<&Str
     }
 }
 
-/// Goes on behind records that are no longer there, if the source says so. Gives how many they were.
+/// Goes on after records that are no longer there, if the source says so. Gives how many they were.
 fn skip_gaps(spec: &ShardSpec, ranges: &[PartitionRange], offsets: &mut BTreeMap<i32, i64>) -> u64 {
     if spec.blueprint.source.on_gap != OnGap::Skip {
         return 0;
@@ -206,7 +206,7 @@ struct Shard<'a> {
     tables: BTreeMap<Target, Table>,
     definition: String,
     keyed_tasks: usize,
-    /// Which topic of that name is read, if it can be told.
+    /// Which topic of that name is read, if that can be known.
     source_id: Option<String>,
     /// The newest record.
     record: Option<EpochRecord>,

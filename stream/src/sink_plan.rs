@@ -23,7 +23,7 @@ enum Step {
     Project(Vec<Arc<dyn PhysicalExpr>>, SchemaRef),
 }
 
-/// What a sink means. Rows that enter and leave its steps end in hidden columns: their place, of which ids are made.
+/// What a sink means. Rows that enter and leave its steps end in hidden columns: their place, from which ids are made.
 #[derive(Clone)]
 pub struct SinkBlueprint {
     /// As defined.

@@ -50,7 +50,7 @@ pub struct SourceSpec {
     pub columns: Vec<ColumnSpec>,
     /// The event time's place among them, if the source has one.
     pub time: Option<usize>,
-    /// How far the watermark stays behind, in microseconds; absent without an event time.
+    /// How far the watermark lags, in microseconds; absent without an event time.
     pub delay_us: Option<i64>,
 }
 

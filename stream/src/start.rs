@@ -174,7 +174,7 @@ impl Starter<'_> {
         self.thread(format!("keyed{index}"), move |reports| task.run(reports))
     }
 
-    /// The task behind all others.
+    /// The task after all others.
     fn writer(&mut self, tables: &BTreeMap<Target, Table>, outlets: Vec<Outlet>) -> Result<(), StreamError> {
         let writer = Writer {
             inputs: std::mem::take(&mut self.writer_inputs),

@@ -38,7 +38,7 @@ impl Stage {
 /// What changed in one task since its last snapshot, ready to be written.
 #[derive(Debug, Default)]
 pub struct TaskDelta {
-    /// Encoded segments behind one another.
+    /// Encoded segments one after another.
     pub bytes: Vec<u8>,
     /// Full name, offset and length of each.
     pub upserts: Vec<(String, u64, u64)>,

@@ -1,4 +1,4 @@
-//! The tables a pipeline writes, and what must stand in their Delta logs.
+//! The tables a pipeline writes, and what must be in their Delta logs.
 
 use std::collections::BTreeMap;
 
@@ -125,8 +125,8 @@ pub fn written(tables: &BTreeMap<Target, Table>, late_rows: LateRows) -> BTreeMa
 
 /// The application id of a pipeline's transactions in one of its tables.
 ///
-/// The quarantine is shared and outlives the pipeline's own tables. When these are made anew, epochs begin again at 1, so there the id names
-/// the life of the main table as well: the old life's epochs must not be taken for ours.
+/// The quarantine is shared and outlives the pipeline's own tables. When these are made again, epochs begin at 1 again, so there the id
+/// names the life of the main table as well: the old life's epochs must not be taken for ours.
 fn app_id(shard: &ShardId, target: Target, tables: &BTreeMap<Target, Table>) -> String {
     match (target, tables.get(&Target::Main)) {
         (Target::Quarantine, Some(main)) => format!("{}/{}", shard.app_id(), main.id()),
@@ -154,7 +154,7 @@ pub async fn commit(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Tar
     join_all(commits).await.into_iter().collect()
 }
 
-/// Checks that the tables are the ones the record speaks of and stand where it left them: at it, or just before.
+/// Checks that the tables are the ones the record speaks of and are where it left them: at it, or just before.
 pub async fn check(shard: &ShardId, record: &EpochRecord, tables: &BTreeMap<Target, Table>) -> Result<(), StreamError> {
     for epoch in &record.tables {
         let Some((target, table)) = tables.iter().find(|(_, t)| *t.name() == epoch.table) else {

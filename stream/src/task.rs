@@ -51,7 +51,7 @@ pub enum Message {
     Barrier {
         /// The epoch it ends.
         epoch: u64,
-        /// Whether the sender ends behind it.
+        /// Whether the sender ends after it.
         last: bool,
     },
 }
@@ -68,7 +68,7 @@ pub enum Report {
     Halted(StreamError),
 }
 
-/// A task behind a barrier.
+/// A task that has passed a barrier.
 pub struct Passed {
     /// The epoch that ended.
     pub epoch: u64,
@@ -129,7 +129,7 @@ pub struct LocalTask {
     pub reader: Box<dyn SourceRead>,
     /// Its operators.
     pub chain: Chain,
-    /// Where the event time stands among the decoded columns.
+    /// Where the event time is among the decoded columns.
     pub time_column: Option<usize>,
     /// Whether rows carry hidden columns.
     pub carries_hidden: bool,
@@ -156,7 +156,7 @@ pub struct LocalTask {
 }
 
 impl LocalTask {
-    /// Runs until told to stop, or behind the last barrier.
+    /// Runs until told to stop, or up to the last barrier.
     pub fn run(mut self, reports: &mpsc::Sender<Report>) -> Result<(), StreamError> {
         let limits = FetchLimits { rows: TURN_ROWS_MAX, bytes: TURN_BYTES_MAX };
         let mut passed_epoch = 0;
@@ -281,7 +281,7 @@ impl LocalTask {
         }
     }
 
-    /// Folds the event times of a partition's next rows into its watermark. Gives it as it stood before each.
+    /// Folds the event times of a partition's next rows into its watermark. Gives it as it was before each.
     fn fold(&mut self, partition: i32, times: &ArrayRef) -> Option<Int64Array> {
         let watermark = self.watermarks.get_mut(&partition)?;
         Some(watermark.fold(times.as_primitive::<TimestampMicrosecondType>()))
@@ -325,7 +325,7 @@ impl LocalTask {
         }
     }
 
-    /// Tells the chain, and whoever comes after it, that a partition's watermark has moved.
+    /// Tells the chain, and the tasks after it, that a partition's watermark has moved.
     fn advance(&mut self, partition: i32, input_us: i64, counters: &mut Counters, forwarded_us: &mut i64) -> Result<bool, StreamError> {
         let merged_us = self.watermarks.values().map(|w| w.watermark_us).min().unwrap_or(i64::MIN);
         let mut out = Output::default();
@@ -453,7 +453,7 @@ pub struct KeyedTask {
 }
 
 impl KeyedTask {
-    /// Runs until told to stop, or behind the last barrier.
+    /// Runs until told to stop, or up to the last barrier.
     pub fn run(mut self, reports: &mpsc::Sender<Report>) -> Result<(), StreamError> {
         let mut aligner = Aligner::new(std::mem::take(&mut self.inputs));
         let mut watermarks = vec![i64::MIN; aligner.input_count()];

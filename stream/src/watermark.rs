@@ -29,7 +29,7 @@ impl PartitionWatermark {
         Self { watermark_us, newest_us, delay_us }
     }
 
-    /// Folds the event times of the next rows in and returns the watermark as it stood before each.
+    /// Folds the event times of the next rows in and returns the watermark as it was before each.
     pub fn fold(&mut self, times: &TimestampMicrosecondArray) -> Int64Array {
         let mut before = Vec::with_capacity(times.len());
         let mut watermark = self.watermark_us;

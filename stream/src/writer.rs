@@ -45,7 +45,7 @@ pub enum WriterMessage {
     Barrier {
         /// The epoch it ends.
         epoch: u64,
-        /// Whether the sender ends behind it.
+        /// Whether the sender ends after it.
         last: bool,
     },
 }
@@ -81,7 +81,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Runs until told to stop, or behind the last barrier.
+    /// Runs until told to stop, or up to the last barrier.
     pub fn run(mut self, reports: &mpsc::Sender<Report>) -> Result<(), StreamError> {
         let mut aligner = Aligner::new(std::mem::take(&mut self.inputs));
         let mut open = OpenFiles::default();

@@ -145,7 +145,7 @@ async fn rows_are_held_to_expectations_and_counted() {
 
     let record = runner.run(&held(["DROP ROW", "DROP ROW"]), Trigger::Manual, never()).await.unwrap();
     assert_eq!((record.rows, record.dropped), (1, 3), "a row is dropped once");
-    // A mistake in a constraint is told before anything runs.
+    // A mistake in a constraint is reported before anything runs.
     let (_, mistakes) = Views::parse([SUMS.replace("AS SELECT", "(CONSTRAINT x EXPECT (copis > 0)) AS SELECT").as_str()])
         .unwrap()
         .plan([], &BTreeMap::from([("bronze.sales".parse().unwrap(), sales_schema())]))

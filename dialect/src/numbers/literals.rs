@@ -7,7 +7,7 @@
 //!  speed * 0.5, sqrt(0.25), x / 2.0, SELECT 0.5 AS weight                          doubles
 //! ```
 //!
-//! DataFusion is told to read them as decimals. Of what it makes of them, this turns those into doubles that should be. It looks at a plan as it
+//! DataFusion is told to read them as decimals. This turns those of them into doubles that should be. It looks at a plan as it
 //! comes from the text: later on a decimal constant may come from anywhere. Literals with an exponent are doubles always, those too long for a
 //! BIGINT decimals.
 

@@ -90,7 +90,7 @@ async fn statements() {
     grow(STATEMENTS, SIZES, |statement| statement, async |text| query(&ctx, text).await).await;
 }
 
-/// The same grammar stands in definitions.
+/// The same grammar is used in definitions.
 #[tokio::test]
 async fn definitions() {
     let ctx = session();

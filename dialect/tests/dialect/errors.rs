@@ -5,7 +5,7 @@ use watershed_dialect::{SqlError, StatementKind, parse, plan, plan_expectation, 
 
 use crate::shared::{rows, session, with_rows};
 
-/// Where an error points, as the word that stands there.
+/// Where an error points, as the word that is there.
 fn pointed<'a>(error: &SqlError, text: &'a str) -> &'a str {
     let line = text.lines().nth(error.line.unwrap() as usize - 1).unwrap_or("");
     let from = line.char_indices().nth(error.column.unwrap() as usize - 1).map_or(line.len(), |(at, _)| at);

@@ -15,7 +15,7 @@ fn around(n: usize, before: &str, inside: &str, after: &str) -> String {
     format!("{}{inside}{}", before.repeat(n), after.repeat(n))
 }
 
-/// Operators in a row, and what stands around expressions.
+/// Operators in a row, and what comes around expressions.
 pub const EXPRESSIONS: &[Grown] = &[
     ("+", |n| chain(n, "1", " + ")),
     ("-", |n| chain(n, "1", " - ")),

@@ -63,7 +63,7 @@ async fn and_and_or_keep_their_ranks_however_many_there_are() {
         (&many, 1),
         (&never, 3),
         (&format!("{many} AND {never} OR b = 1"), 2),
-        // The division stands after the condition that keeps zero away from it.
+        // The division comes after the condition that keeps zero away from it.
         ("b <> 0 AND 10 / b > 3 AND b < 3", 2),
     ] {
         assert_eq!(count(condition).await, right, "{condition}");

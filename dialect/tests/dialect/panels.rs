@@ -1,4 +1,4 @@
-//! What `CREATE PANEL` may say, and how it is told what it may not.
+//! What `CREATE PANEL` may say, and the errors for what it may not.
 
 use watershed_dialect::{Chart, PanelDefinition, StatementKind, parse};
 

@@ -1,4 +1,4 @@
-//! Subqueries give the rows that SQL says, NULL and all, wherever they stand.
+//! Subqueries give the rows that SQL says, NULL and all, wherever they are written.
 
 use watershed_dialect::plan_text;
 

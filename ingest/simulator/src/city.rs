@@ -1,4 +1,4 @@
-//! The cities: where they lie, what stands where in them, and what a trip costs there.
+//! The cities: where they lie, what is where in them, and what a trip costs there.
 
 /// What draws people to a zone, and when (see [`crate::calendar`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The way of an event to Kafka: it gets its id and partition, and may be held back, sent twice or made unreadable.
 //!
 //! State: the events held back, by the time at which they leave. Its randomness is its own, so that the world is the same
-//! whatever is done to its events. Everything that leaves is told to the [`Truth`], in the order in which it leaves.
+//! whatever is done to its events. Everything that leaves is reported to the [`Truth`], in the order in which it leaves.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

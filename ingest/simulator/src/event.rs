@@ -19,7 +19,7 @@ pub enum Topic {
     Payments,
     /// Page and app events with sessions, campaigns, ad impressions and clicks; key `domain_userid`.
     Clickstream,
-    /// Which events belong to a fraud episode, and of which kind; key `episode_id`.
+    /// Which events belong to a fraud episode, and what kind it is; key `episode_id`.
     FraudLabels,
 }
 
@@ -69,7 +69,7 @@ pub struct Event<'a> {
     pub timestamp_ms: i64,
 }
 
-/// Events behind one another in one allocation that is kept between uses.
+/// Events one after another in one allocation that is kept between uses.
 #[derive(Debug, Default)]
 pub struct EventBuffer {
     pub(crate) bytes: Vec<u8>,

@@ -37,7 +37,7 @@ pub(crate) struct Driver {
     pub(crate) trip_id: Option<u64>,
     /// How fast it drives compared with others.
     pub(crate) style: f32,
-    /// Where it stands in the list of available drivers.
+    /// Where it is in the list of available drivers.
     listed_at: u32,
     /// The shift is over once the trip is.
     leaving: bool,

@@ -227,7 +227,7 @@ pub(crate) struct Label {
     pub(crate) device: Option<u64>,
 }
 
-/// Labels the event that `facts` were told of.
+/// Labels the event that `facts` are about.
 pub(crate) fn label(emitter: &mut Emitter, out: &mut EventBuffer, facts: &Facts, label: Label) {
     let event_id = emitter.id(label.event);
     let facts = Facts { topic: Topic::FraudLabels, kind: label.episode.kind as u8, cents: 0, ..*facts };

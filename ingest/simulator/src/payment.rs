@@ -71,7 +71,7 @@ impl Payment {
 }
 
 impl World {
-    /// Sends the bill for a trip, of which the rider stands at `place`.
+    /// Sends the bill for a trip whose rider is at `place`.
     pub(crate) fn bill(&mut self, trip: &Trip, amount_cents: i64, place: Point) {
         let rider = trip.rider;
         if rider.payment_type() == PaymentType::Cash {

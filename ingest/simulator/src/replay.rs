@@ -4,7 +4,7 @@
 //! {"topic":"ride-events","partition":2,"key":"trip_00…","timestamp_ms":1767596400123,"value":"{\"event_id\":…}"}
 //! ```
 //!
-//! Keys and values are text; those that are not UTF-8 stand as `key_hex` and `value_hex`. Topics need not be the world's.
+//! Keys and values are text; those that are not UTF-8 are written as `key_hex` and `value_hex`. Topics need not be the world's.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,6 +1,6 @@
 //! The truth about one windowed table: counters by window and group, for the tables that `sql/gold` defines.
 //!
-//! Counters of a window lie behind one another (`groups × measures`), windows behind one another without gaps, so adding a row
+//! Counters of a window lie one after another (`groups × measures`), windows one after another without gaps, so adding a row
 //! is an index, not a look-up.
 
 use std::collections::VecDeque;

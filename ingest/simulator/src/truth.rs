@@ -64,7 +64,7 @@ pub struct TopicTruth {
     pub malformed: [u64; Malformed::ALL.len()],
     /// Readable rows whose event time was below the watermark of their partition.
     pub behind_watermark: u64,
-    /// The duplicates among them. The event a duplicate repeats is never behind itself: it was sent in time.
+    /// The duplicates among them. The event a duplicate repeats is never late itself: it was sent in time.
     pub duplicates_behind_watermark: u64,
     /// Sum of `fare` or `amount` over readable rows, duplicates included, in hundredths.
     pub cents: i64,
@@ -91,7 +91,7 @@ impl TopicTruth {
         self.malformed.iter().sum()
     }
 
-    /// Rows of a deduplicated table that sets rows behind the watermark aside before it looks for repeats: each event that was in time.
+    /// Rows of a deduplicated table that sets rows below the watermark aside before it looks for repeats: each event that was in time.
     pub fn deduplicated(&self) -> u64 {
         self.clean - (self.behind_watermark - self.duplicates_behind_watermark)
     }

@@ -116,7 +116,7 @@ impl World {
         Ok(world)
     }
 
-    /// Goes on until at least one more event stands in `out`.
+    /// Goes on until at least one more event is in `out`.
     pub fn next(&mut self, out: &mut EventBuffer) {
         let before = out.len();
         while out.len() == before {

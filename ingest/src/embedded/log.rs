@@ -1,6 +1,6 @@
 //! The log of one partition: record batches as they came, in files of bounded size, oldest first.
 //!
-//! A file is named after the offset of its first record and holds batches one behind the other in Kafka's own format (version 2), so they are
+//! A file is named after the offset of its first record and holds batches one after another in Kafka's own format (version 2), so they are
 //! served without being looked into. Opening a log walks over the batches' headers; what a killed process left half written at the end is
 //! cut off. Nothing is synced to disk: a log survives the death of its process, not that of the machine.
 
@@ -175,7 +175,7 @@ impl PartitionLog {
         Ok(Some(Slice { file: segment.file.clone(), position, end: segment.bytes, offset }))
     }
 
-    /// First offset at or behind which all records are at least as young as `timestamp_ms`, by their batches' greatest timestamps.
+    /// First offset at or after which all records are at least as young as `timestamp_ms`, by their batches' greatest timestamps.
     pub(super) fn find_time(&self, timestamp_ms: i64) -> io::Result<Option<(i64, i64)>> {
         for segment in &self.segments {
             let mut slice = Slice { file: segment.file.clone(), position: 0, end: segment.bytes, offset: segment.base_offset };
@@ -271,7 +271,7 @@ impl Slice {
         }
     }
 
-    /// The header of the next batch; moves behind it.
+    /// The header of the next batch; moves past it.
     fn next_header(&mut self) -> io::Result<Option<Batch>> {
         if self.position >= self.end {
             return Ok(None);

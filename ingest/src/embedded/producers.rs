@@ -19,7 +19,7 @@ pub(super) struct Sequence {
 impl Sequence {
     /// `None` for a batch of a producer that is not idempotent.
     pub(super) fn of(batch: &Batch) -> Option<Self> {
-        // Sequence numbers begin anew at 0 behind the greatest.
+        // Sequence numbers begin again at 0 after the greatest.
         let last = ((i64::from(batch.base_sequence) + i64::from(batch.last_offset_delta)) & i64::from(i32::MAX)) as i32;
         batch.is_idempotent().then_some(Self { epoch: batch.producer_epoch, first: batch.base_sequence, last })
     }

@@ -135,7 +135,7 @@ fn fetch_partition(catalog: &Catalog, topic: &str, wanted: &FetchPartition, left
     (data, size)
 }
 
-/// Earliest and latest offsets, and the first one at or behind a time.
+/// Earliest and latest offsets, and the first one at or after a time.
 pub(super) fn list_offsets(catalog: &Catalog, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::new();
     for topic in request.topics.unwrap_or_default() {

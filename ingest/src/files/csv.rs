@@ -27,7 +27,7 @@ pub(crate) struct CsvRows {
     delimiter: u8,
     /// All columns of the file, as text.
     schema: SchemaRef,
-    /// Which of them are read, and where each value of the shape then stands.
+    /// Which of them are read, and where each value of the shape then is.
     projection: Vec<usize>,
     values: Vec<Option<usize>>,
     row: u64,

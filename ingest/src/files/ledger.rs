@@ -1,7 +1,7 @@
 //! The order of a folder's files: which file came first, second, …, and what each was when it was first seen.
 //!
-//! `<warehouse>/_watershed/sources/<source>-<hash of its folder>/<n>.json`, each a list of files, written with create-if-absent. Whoever
-//! sees new files writes the next list; whoever loses takes the winner's and goes on. What a write did is found out by reading, never
+//! `<warehouse>/_watershed/sources/<source>-<hash of its folder>/<n>.json`, each a list of files, written with create-if-absent. A reader
+//! that sees new files writes the next list; one that loses takes the winner's and goes on. What a write did is found out by reading, never
 //! from its error.
 
 use std::collections::HashSet;

@@ -28,7 +28,7 @@ pub(crate) enum Line {
 /// The lines of a file, one after another.
 pub(crate) struct Lines {
     file: OneFile,
-    /// What stands between fields; `None` where quotes mean nothing.
+    /// What is between fields; `None` where quotes mean nothing.
     delimiter: Option<u8>,
     buffer: Vec<u8>,
     /// Where in the buffer the next line begins.
@@ -80,7 +80,7 @@ impl Lines {
                 return Ok(None);
             }
             if ended || rest.len() > LINE_BYTES_MAX {
-                // No line ends here. If a quote is to blame, lines begin anew behind the next line break.
+                // No line ends here. If a quote is to blame, lines begin again after the next line break.
                 let unclosed = ended || self.delimiter.is_some();
                 let why = if unclosed { "a quote is opened and never closed" } else { "the line is longer than 16 MiB" };
                 let first = memchr(b'\n', rest).unwrap_or(rest.len());
@@ -136,7 +136,7 @@ fn line_end(bytes: &[u8], delimiter: Option<u8>, at_end: bool) -> Option<usize> 
             at += memchr(b'"', &bytes[at..])? + 1;
             match bytes.get(at) {
                 Some(b'"') => at += 1,
-                // Whether this quote closes the field stands in the next block.
+                // The next block says whether this quote closes the field.
                 None if !at_end => return None,
                 _ => break,
             }

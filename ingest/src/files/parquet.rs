@@ -33,7 +33,7 @@ pub(crate) struct ParquetRows {
     file: OneFile,
     stream: ParquetRecordBatchStream<OneFile>,
     shape: Shape,
-    /// Where each value of the shape stands among the columns that are read.
+    /// Where each value of the shape is among the columns that are read.
     values: Vec<Option<usize>>,
     row: u64,
 }

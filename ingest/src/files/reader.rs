@@ -31,7 +31,7 @@ pub(crate) struct FileBatch {
     pub(crate) decoded: Decoded,
     pub(crate) records: usize,
     pub(crate) bytes: usize,
-    /// The rows as they stand in the file: as text, or as columns.
+    /// The rows as they are in the file: as text, or as columns.
     pub(crate) raw: RawBatch,
     pub(crate) columns: Option<RecordBatch>,
 }
@@ -252,7 +252,7 @@ impl SourceRead for FileReader {
 
     fn progress(&mut self) -> Vec<PartitionProgress> {
         let next_offset = self.position.offset();
-        // How many rows are left nobody knows: files are counted instead.
+        // How many rows are left is not known: files are counted instead.
         let files_left = self.known.saturating_sub(self.position.file) as i64;
         vec![PartitionProgress { partition: PARTITION, next_offset, high_watermark: Some(next_offset + files_left) }]
     }

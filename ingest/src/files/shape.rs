@@ -90,7 +90,7 @@ impl Shape {
         self.schema.clone()
     }
 
-    /// Where in a file's columns each value stands: by its exact name, else by its name in any case. `Err` says why the file cannot be of
+    /// Where in a file's columns each value is: by its exact name, else by its name in any case. `Err` says why the file cannot be of
     /// this source: a type that cannot be cast, or none of the columns.
     pub(crate) fn find(&self, columns: &[(&str, DataType)]) -> Result<Vec<Option<usize>>, String> {
         let mut places = Vec::with_capacity(self.values.len());

@@ -61,7 +61,7 @@ enum Values {
 /// What numbers of a timestamp count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Count {
-    /// Milliseconds since 1970; nobody has said so.
+    /// Milliseconds since 1970; nothing in the definition says so.
     Assumed,
     /// The same of an event time: numbers that evidently count something else are refused.
     AssumedOfEvents,
@@ -69,7 +69,7 @@ enum Count {
     Declared(Epoch),
 }
 
-/// Byte strings behind one another.
+/// Byte strings one after another.
 #[derive(Debug)]
 struct ByteStrings {
     ends: Vec<i32>,
@@ -244,7 +244,7 @@ impl Column {
         self.nulls.append_null();
     }
 
-    /// Forgets all values behind the first `len`; also what a failed `parse` left half done.
+    /// Forgets all values after the first `len`; also what a failed `parse` left half done.
     pub(super) fn truncate(&mut self, len: usize) {
         match &mut self.values {
             Values::Boolean(values) => values.truncate(len),
@@ -394,7 +394,7 @@ const EVIDENT_SECONDS: std::ops::Range<i64> = 1_000_000_000..10_000_000_000;
 /// Milliseconds from here on would be in the year 5138 or later: microseconds from 1973 on.
 const EVIDENT_MICROSECONDS: i64 = 100_000_000_000_000;
 
-/// Microseconds since 1970 of a number of `epoch`, also in quotes; digits behind the sixth of a second are cut off.
+/// Microseconds since 1970 of a number of `epoch`, also in quotes; digits after the sixth of a second are cut off.
 fn counted_us(cursor: &mut Cursor<'_>, epoch: Epoch) -> Result<i64, Reject> {
     let digits = match epoch {
         Epoch::Seconds => 9,

@@ -1,4 +1,4 @@
-//! Walks over the bytes of one JSON text: white space, strings, numbers, and values that nobody wants.
+//! Walks over the bytes of one JSON text: white space, strings, numbers, and values that are not wanted.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ impl Reject {
         self
     }
 
-    /// The reason as it stands in the quarantine.
+    /// The reason as it is written in the quarantine.
     pub(super) fn into_reason(self) -> String {
         let (mut path, reason) = *self.0;
         if path.is_empty() {
@@ -293,7 +293,7 @@ pub(super) fn unescape(raw: &[u8], text: &mut Vec<u8>) -> Result<(), Reject> {
     Ok(())
 }
 
-/// The character behind `\u` and how many bytes it took; characters beyond the 16-bit plane come as two escapes.
+/// The character that follows `\u` as digits and how many bytes it took; characters beyond the 16-bit plane come as two escapes.
 fn unicode_escape(rest: &[u8]) -> Result<(char, usize), Reject> {
     let hex = |at: usize| -> Result<u32, Reject> {
         let digits = rest.get(at..at + 4).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));

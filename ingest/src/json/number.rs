@@ -39,7 +39,7 @@ fn plain_integer(cursor: &mut Cursor<'_>) -> Result<i128, Reject> {
     scaled(number, 38, 0).ok_or_else(|| does_not_fit(number, "a whole number"))
 }
 
-/// A decimal of at most `precision` digits, `scale` of them behind the point, as its unscaled value; a number or a string.
+/// A decimal of at most `precision` digits, `scale` of them after the point, as its unscaled value; a number or a string.
 pub(super) fn decimal(cursor: &mut Cursor<'_>, precision: u8, scale: i8) -> Result<i128, Reject> {
     let parse = |cursor: &mut Cursor<'_>| {
         let number = cursor.number()?;
@@ -111,7 +111,7 @@ impl Float for f32 {
     }
 }
 
-/// The number must be all there is in the string it stood in.
+/// The number must be all there is in the string it is in.
 fn whole<T>(parsed: Result<T, Reject>, inner: &Cursor<'_>, text: &[u8]) -> Result<T, Reject> {
     match parsed {
         Ok(value) if inner.rest().is_empty() => Ok(value),
@@ -149,7 +149,7 @@ fn scaled(number: &[u8], precision: u8, scale: i8) -> Option<i128> {
                 exponent = parse_exponent(&number[index + 1..]);
                 break;
             }
-            // Zeros count only once another digit follows them: 1.500 has one digit behind the point.
+            // Zeros count only once another digit follows them: 1.500 has one digit after the point.
             b'0' if mantissa == 0 => fraction += i64::from(behind_point),
             b'0' => {
                 zeros += 1;

@@ -3,7 +3,7 @@
 //! Producers write the keys of one topic in the same order nearly always. So the order of the previous object is tried first: one
 //! comparison of bytes for each key, no look-up. A key that differs is looked up by name, and the new order learnt.
 //!
-//! A key that is no column's name, but for upper and lower case, fills that column unless the exact one stands in the same object.
+//! A key that is no column's name, but for upper and lower case, fills that column unless the exact one is in the same object.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ pub(super) struct Record {
     /// The same in lower case; of two columns that differ in case only, the first.
     by_folded_name: HashMap<Box<[u8]>, usize>,
     remembered: Vec<Remembered>,
-    /// For each column the number of the object in which its key stood last.
+    /// For each column the number of the object in which its key came last.
     seen_in: Vec<u64>,
     /// For each column the number of the object in which a key of another case filled it; 0 if the exact one did.
     folded_in: Vec<u64>,
@@ -39,7 +39,7 @@ pub(super) struct Record {
     object_number: u64,
 }
 
-/// What stood at one place of the previous object.
+/// What was at one place of the previous object.
 #[derive(Debug, Default)]
 struct Remembered {
     /// The key as written, from its opening quote to the colon.
@@ -77,7 +77,7 @@ impl Record {
 
     /// Appends one object to all columns. On error some may have grown already: the caller truncates.
     ///
-    /// A key that stands twice counts as it stands last. Columns whose key is missing become NULL.
+    /// Of a key that comes twice the last counts. Columns whose key is missing become NULL.
     pub(super) fn parse(&mut self, cursor: &mut Cursor<'_>, depth: usize) -> Result<(), Reject> {
         check_depth(depth)?;
         cursor.expect(b'{')?;
@@ -175,7 +175,7 @@ impl Record {
         }
     }
 
-    /// As [`Record::member`], of a key that differs from the column's name in case, if the exact one has not stood in this object.
+    /// As [`Record::member`], of a key that differs from the column's name in case, if the exact one has not come in this object.
     fn folded_member(&mut self, index: usize, cursor: &mut Cursor<'_>, depth: usize) -> Result<bool, Reject> {
         if self.seen_in[index] == self.object_number && self.folded_in[index] != self.object_number {
             cursor.skip_value(depth)?;
@@ -234,7 +234,7 @@ impl Record {
         self.columns.iter_mut().for_each(Column::append_null);
     }
 
-    /// Forgets all rows behind the first `len`.
+    /// Forgets all rows after the first `len`.
     pub(super) fn truncate(&mut self, len: usize) {
         self.columns.iter_mut().for_each(|column| column.truncate(len));
     }

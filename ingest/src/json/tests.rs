@@ -325,7 +325,7 @@ fn an_event_time_that_would_wreck_the_watermark_is_set_aside() {
         r#"{"event_time":null}"#.into(),
         r#"{"id":1}"#.into(),
     ];
-    // Also when nobody asked for the column.
+    // Also when the column was not asked for.
     for wanted in [vec![0, 1], vec![1], vec![]] {
         let decoded = JsonDecode::new(&definition(columns()), &wanted).unwrap().decode(&raw(&rows)).unwrap();
         assert_eq!(decoded.rows.num_rows(), 3, "{wanted:?}");
@@ -395,7 +395,7 @@ fn numbers(columns: &[&str], values: &[&str]) -> Vec<Vec<Option<i64>>> {
 fn a_key_of_another_case_fills_a_column_unless_the_exact_one_is_there() {
     let rows = [r#"{"DeviceId":1}"#, r#"{"DeviceId":2}"#, r#"{"deviceid":3}"#, r#"{"DEVICEID":4}"#, r#"{"other":5}"#];
     assert_eq!(numbers(&["deviceid"], &rows), [[Some(1)], [Some(2)], [Some(3)], [Some(4)], [None]]);
-    // The exact one wins wherever it stands, also over one that comes again behind it; of two others the last.
+    // The exact one wins wherever it is, also over one that comes again after it; of two others the last.
     let both = [
         r#"{"DeviceId":1,"deviceid":2}"#,
         r#"{"deviceid":2,"DeviceId":1}"#,

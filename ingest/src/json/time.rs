@@ -1,6 +1,6 @@
 //! Dates and timestamps from text: ISO-8601 / RFC 3339, with `T` or a space, with a zone or as UTC without one.
 
-/// Microseconds since 1970 of `YYYY-MM-DD[T ]HH:MM[:SS[.fraction]][Z|±HH[[:]MM]]`; digits behind the sixth are cut off.
+/// Microseconds since 1970 of `YYYY-MM-DD[T ]HH:MM[:SS[.fraction]][Z|±HH[[:]MM]]`; digits after the sixth are cut off.
 /// `None` if the text is not of that form or names a time that does not exist.
 pub(super) fn timestamp_us(text: &[u8]) -> Option<i64> {
     let days = date_days(text.get(..10)?)?;

@@ -135,7 +135,7 @@ async fn files_keep_the_order_of_their_rows_through_all_tiers() {
     }
     let files = live(&warehouse).await;
     assert!(files.len() < 20 && total.commits > 20, "{} files, {total:?}", files.len());
-    // No file holds rows from before another one's that stands before it.
+    // No file holds rows from before another one's that comes before it.
     let bounds = files.iter().map(|file| [&file.stats["minValues"]["id"], &file.stats["maxValues"]["id"]].map(|id| id.as_i64().unwrap()));
     let bounds = bounds.flatten().collect::<Vec<_>>();
     assert!(bounds.is_sorted(), "{bounds:?}");
@@ -168,7 +168,7 @@ async fn small_files(warehouse: &Warehouse, count: i64) -> Table {
     table
 }
 
-/// Data files that merges left behind, whether a commit names them or not.
+/// Data files that merges left, whether a commit names them or not.
 async fn merged_files(warehouse: &Warehouse) -> usize {
     let listed = warehouse.store().list(Some(&Path::from("s/t")));
     listed.filter(|file| futures::future::ready(file.as_ref().unwrap().location.as_ref().contains("part-compacted-"))).count().await

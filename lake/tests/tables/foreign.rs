@@ -367,7 +367,7 @@ async fn checkpoints_are_believed_as_far_as_they_are_there() {
         assert!(log.join(file).exists() && log.join("_last_checkpoint").exists());
         damage(&log);
         assert_eq!(number(&session(&warehouse), "SELECT sum(id) FROM t").await, 6, "{what}");
-        // Without the commits it stands for it must be whole.
+        // Without the commits it covers it must be whole.
         for version in 0..=1 {
             std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap();
         }
@@ -418,7 +418,7 @@ async fn what_cannot_be_read_says_its_own_way_out() {
     read(json!({}), protocol("deletionVectors"), false).await.unwrap();
 }
 
-/// Texts, the last of which is no UTF-8.
+/// Texts, the last of which is not UTF-8.
 fn no_text(ids: &[i64]) -> Vec<u8> {
     let mut bytes = BinaryBuilder::new();
     for row in 0..ids.len() {

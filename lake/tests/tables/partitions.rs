@@ -199,7 +199,7 @@ async fn a_table_with_an_empty_text_from_an_older_version_is_read() {
 
     let ours = warehouse.table(&name("s.t")).await.unwrap();
     assert_eq!(ours.transaction_version("p/0").await.unwrap(), None);
-    // Rows go on coming; the files that cannot be written anew stay as they are.
+    // Rows go on coming; the files that cannot be written again stay as they are.
     let schema = ours.schema();
     let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![4])), Arc::new(StringArray::from(vec!["x"]))]).unwrap();
     append(&ours, "p/0", 1, vec![rows]).await.unwrap();

@@ -20,7 +20,7 @@ fn files_in(plan: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_partition_values_come_back() {
     let (_folder, warehouse) = local().await;
-    // The partition column stands first: files do not hold it, results do.
+    // The partition column comes first: files do not hold it, results do.
     let fields = vec![Field::new("city", DataType::Utf8, true), Field::new("id", DataType::Int64, false)];
     let table = warehouse.create_table(&name("s.t"), Arc::new(Schema::new(fields)), &["city".to_owned()]).await.unwrap();
     let long = "ß".repeat(300);

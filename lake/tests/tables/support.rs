@@ -73,7 +73,7 @@ pub async fn append(table: &Table, app_id: &str, app_version: i64, batches: Vec<
     table.commit(Commit { app_id: app_id.to_owned(), app_version, previous_app_version, files, operation }).await
 }
 
-/// Rows written for a refresh by `app_id` that starts where the table stands.
+/// Rows written for a refresh by `app_id` that starts where the table is now.
 pub async fn prepared(table: &Table, app_id: &str, batches: Vec<RecordBatch>) -> Overwrite {
     let Standing { version, app_version } = table.standing(app_id).await.unwrap();
     let mut writer = table.writer("job");

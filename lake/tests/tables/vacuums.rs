@@ -69,7 +69,7 @@ async fn what_was_replaced_goes_after_its_retention() {
     for warehouse in [warehouse.clone(), stranger(&warehouse)] {
         assert_eq!(number(&session(&warehouse), "SELECT count(DISTINCT id) FROM t").await, 6);
     }
-    // What was there before is told as missing, not as empty.
+    // What was there before is reported as missing, not as empty.
     let older = datafusion::prelude::SessionContext::new();
     older.register_table("t", table.provider_at(3).await.unwrap()).unwrap();
     let error = older.sql("SELECT id FROM t").await.unwrap().collect().await.unwrap_err().to_string();

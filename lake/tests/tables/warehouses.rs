@@ -63,7 +63,7 @@ async fn a_folder_is_opened_again() {
         assert_eq!(again.tables().await.unwrap(), vec![name("s.t")]);
         assert_eq!(number(&session(&again), "SELECT count(*) FROM t").await, 3);
     }
-    // Opening leaves nothing behind.
+    // Nothing is left of the probe after opening.
     assert!(!folder.path().join("_watershed/probe").exists());
     let blocked = folder.path().join("file");
     std::fs::write(&blocked, "").unwrap();

@@ -1,4 +1,4 @@
-//! The second half of a windowed aggregate: reduce. Runs behind the exchange by key.
+//! The second half of a windowed aggregate: reduce. Runs after the exchange by key.
 //!
 //! State: the partials of each window that has not closed everywhere. Once the merged watermark reaches a window's end all slots have
 //! sent theirs; they are merged in slot order, so that the result does not depend on who came first. Dropped at close.
@@ -76,7 +76,7 @@ impl AggregateFinal {
         self.windows.entry(window).or_default().push(batch);
     }
 
-    /// The result of a window. Groups that cannot be computed, such as a sum that no longer fits its type, are told to `refused`: they
+    /// The result of a window. Groups that cannot be computed, such as a sum that no longer fits its type, are added to `refused`: they
     /// must not hold back the others.
     fn close(
         &self,
@@ -231,7 +231,7 @@ impl Operator for AggregateFinal {
         let schema = state_schema(&self.groups)?;
         for (segment, batch) in state.segments {
             let batch = fit(self.name(), &segment, &batch, &schema)?;
-            // A segment holds the partials of several slots behind one another; each goes back on its own.
+            // A segment holds the partials of several slots one after another; each goes back on its own.
             let slots = batch.column(2).as_primitive::<Int32Type>().values().clone();
             let mut from = 0;
             for row in 1..=batch.num_rows() {

@@ -29,9 +29,9 @@ pub const SLOT: &str = "__slot";
 
 /// What the operator does; never changes.
 pub struct AggregatePartialSpec {
-    /// Where `window_start` stands in the input.
+    /// Where `window_start` is in the input.
     pub window_start: usize,
-    /// Where `window_end` stands in the input.
+    /// Where `window_end` is in the input.
     pub window_end: usize,
     /// Group keys beside the window's bounds.
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
@@ -41,7 +41,7 @@ pub struct AggregatePartialSpec {
     pub slot_per_partition: bool,
 }
 
-/// `(window_start, window_end, __slot)` as they stand before keys and states.
+/// `(window_start, window_end, __slot)` which come before keys and states.
 pub fn window_fields() -> Vec<FieldRef> {
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     vec![

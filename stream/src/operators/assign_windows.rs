@@ -1,4 +1,4 @@
-//! `TUMBLE`, `HOP`, `CUMULATE`: puts `window_start`, `window_end` and `window_time` behind each row, once for each window it
+//! `TUMBLE`, `HOP`, `CUMULATE`: appends `window_start`, `window_end` and `window_time` to each row, once for each window it
 //! belongs to. The kernel is the one that batch queries use. No state.
 
 use arrow::array::{ArrayRef, AsArray};

@@ -29,7 +29,7 @@ pub(crate) fn check(make: impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], 
     assert_eq!(restored, expected, "with snapshot and restore after every step");
 }
 
-/// What the operators hand on, as lines; with `restore` they are made anew from a snapshot after every step.
+/// What the operators hand on, as lines; with `restore` they are made again from a snapshot after every step.
 pub(crate) fn run(make: &impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], restore: bool) -> Vec<String> {
     let mut chain = Chain::new(make());
     let mut saved: BTreeMap<(usize, String), RecordBatch> = BTreeMap::new();
@@ -66,7 +66,7 @@ pub(crate) fn run(make: &impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], r
             let segments = of_operator.map(|((_, segment), batch)| (segment.clone(), batch.clone())).collect();
             operator.restore(StateSnapshot { segments }).expect("a snapshot is taken back");
         }
-        // What was restored counts as changed and is written anew.
+        // What was restored counts as changed and is written again.
         saved.clear();
     }
     lines

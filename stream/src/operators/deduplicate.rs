@@ -1,4 +1,4 @@
-//! `DEDUPLICATE`: keeps a row unless one with the same key stands within an interval before it.
+//! `DEDUPLICATE`: keeps a row unless one with the same key comes within an interval before it.
 //!
 //! "Before" is an order of the rows themselves (time, then all columns, NULL first), not of their arrival, so every run keeps the
 //! same ones. Rows wait until the watermark has passed their time; then they are looked at in that order.
@@ -163,7 +163,7 @@ impl Seen {
     fn restore(&mut self, batch: &RecordBatch) {
         let keys = batch.column(0).as_binary::<i32>();
         let times = batch.column(1).as_primitive::<Int64Type>();
-        // An older segment may still hold a key that a newer one has moved on: the later time stands.
+        // An older segment may still hold a key that a newer one has moved on: the later time counts.
         for (key, &time) in keys.iter().flatten().zip(times.values()) {
             let last = self.last.entry(key.into()).or_insert(time);
             *last = time.max(*last);
@@ -190,7 +190,7 @@ impl Operator for Deduplicate {
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark, StreamError> {
         self.release(watermark.merged_us, out)?;
         self.seen.forget(watermark.merged_us);
-        // Rows of the bucket that the watermark stands in are still here.
+        // Rows of the bucket that the watermark is in are still here.
         let released_us = match watermark.merged_us {
             i64::MIN | i64::MAX => watermark.merged_us,
             merged_us => merged_us.div_euclid(self.wait_us).saturating_mul(self.wait_us),

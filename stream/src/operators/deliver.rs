@@ -1,4 +1,4 @@
-//! The end of a query: hands on the table's columns and nothing behind them. No state.
+//! The end of a query: hands on the table's columns and nothing after them. No state.
 //!
 //! A row with a value that no partition of the table can have is not taken, such as an empty text, which Delta reads as NULL.
 
@@ -14,7 +14,7 @@ use crate::operator::{Operator, Output};
 /// Holds rows to what the table's partition columns can keep, and projects them.
 pub struct Deliver {
     project: Project,
-    /// Places of the partition columns among those of the table, which stand first.
+    /// Places of the partition columns among those of the table, which come first.
     partitioned_by: Vec<usize>,
 }
 

@@ -34,7 +34,7 @@ pub const VIOLATED: &str = "violated_constraints";
 pub struct ExpectSpec {
     /// The table, for errors.
     pub table: String,
-    /// As defined, with their predicates over the result's columns, which stand first in a row.
+    /// As defined, with their predicates over the result's columns, which come first in a row.
     pub rules: Vec<Rule>,
     /// The result's columns.
     pub result: SchemaRef,

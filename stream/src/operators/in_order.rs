@@ -76,7 +76,7 @@ impl InOrder {
                 ripe.extend(entry.remove());
                 continue;
             }
-            // The second the watermark stands in.
+            // The second the watermark is in.
             let before = ripe.len();
             for batch in entry.get_mut() {
                 let rows = times(batch, self.time_column).partition_point(|&time| time < watermark_us);

@@ -45,7 +45,7 @@ impl Late {
     }
 }
 
-/// What a late row keeps: the columns the query read, where it came from, and the watermark it came behind.
+/// What a late row keeps: the columns the query read, where it came from, and the watermark it came too late for.
 pub fn side_schema(schema: &Schema) -> SchemaRef {
     let mut fields: Vec<_> = hidden::visible(schema).fields().iter().cloned().collect();
     fields.push(Field::new("source_partition", DataType::Int32, false).into());

@@ -1,10 +1,12 @@
-//! `agg(…) OVER (PARTITION BY k ORDER BY event_time RANGE BETWEEN INTERVAL '10 minutes' PRECEDING AND CURRENT ROW)`: puts behind each row what is so
-//! over the rows before it that have its key. Several keys and frames are computed side by side over one history.
+//! `agg(…) OVER (PARTITION BY k ORDER BY event_time RANGE BETWEEN INTERVAL '10 minutes' PRECEDING AND CURRENT ROW)`:
+//! appends to each row the results over the rows before it that have its key. Several keys and frames are computed side by side over one
+//! history.
 //!
 //! Rows must come in event-time order, all rows of one time in one batch, as [`super::in_order`] hands them on: then a row's peers are there with it.
 //!
-//! State: the history, a row's time and what keys, arguments and filters read of it, in segments `h/<number of first row>`. A row is forgotten once the
-//! watermark has left it behind by the longest frame, or up to an eighth of that later. Accumulators are not state: they are made of these rows again.
+//! State: the history, a row's time and what keys, arguments and filters read of it, in segments `h/<number of first row>`. A row is
+//! forgotten once the watermark is past it by the longest frame, or up to an eighth of that later. Accumulators are not state: they are
+//! made of these rows again.
 //!
 //! ```text
 //! 10:00:00  card_1  5.00   →  1 payment,   5.00 within a minute
@@ -40,7 +42,7 @@ use crate::watermark::Watermark;
 /// What the operator does; never changes.
 #[derive(Debug, Clone)]
 pub struct OverSpec {
-    /// Where the event time stands in the input.
+    /// Where the event time is in the input.
     pub time_column: usize,
     /// What is kept of each row.
     pub values: Vec<Arc<dyn PhysicalExpr>>,
@@ -146,7 +148,7 @@ impl Over {
         Ok(Self { spec, hidden, schema, history, indexes })
     }
 
-    /// Rows as they will stand in the history, each beside what it came as. Rows that an expression fails on are left out.
+    /// Rows as they will be in the history, each beside what it came as. Rows that an expression fails on are left out.
     fn kept(&self, batch: RecordBatch, refused: &mut Vec<Refused>) -> Result<(RecordBatch, RecordBatch), StreamError> {
         let (mut taken, mut kept) = (Vec::new(), Vec::new());
         // Rows of one time must stay together, so only what is kept of them is computed piece by piece.

@@ -1,4 +1,4 @@
-//! `SELECT` expressions: computes columns row by row. Hidden columns travel on behind them. No state.
+//! `SELECT` expressions: computes columns row by row. Hidden columns travel on after them. No state.
 
 use std::sync::Arc;
 

@@ -165,7 +165,7 @@ fn sums_that_an_earlier_version_kept_go_on() {
     for rows in partials.rows {
         last.process(rows, &mut results).expect("it is taken");
     }
-    // Both kinds stand in one segment.
+    // Both kinds are in one segment.
     assert_eq!(last.snapshot().expect("a snapshot").upserts.len(), 1);
     last.on_watermark(closed, &mut results).expect("the window closes");
     assert_eq!(results.rows[0].column(0).as_ref(), &Int64Array::from(vec![i64::MAX - 5]));

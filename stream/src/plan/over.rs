@@ -23,7 +23,7 @@ use crate::spec::{Expression, StepSpec};
 
 impl Builder<'_> {
     pub(super) fn over(&mut self, window: &Window) -> Result<(), StreamError> {
-        // Innermost first: their results stand in this order behind the columns of the input.
+        // Innermost first: their results come in this order after the columns of the input.
         let mut windows = vec![window];
         while let LogicalPlan::Window(inner) = windows[windows.len() - 1].input.as_ref() {
             windows.push(inner);
@@ -161,7 +161,7 @@ fn within_key(expr: &Arc<dyn PhysicalExpr>) -> &Arc<dyn PhysicalExpr> {
     }
 }
 
-/// Where a column stands in the input, if the expression is one.
+/// Where a column is in the input, if the expression is one.
 fn column(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
     expr.downcast_ref::<PhysicalColumn>().map(PhysicalColumn::index)
 }

@@ -37,7 +37,7 @@ pub enum Expression {
         /// As people write it.
         shown: String,
     },
-    /// A word that alters what stands around it: a type, `DISTINCT`.
+    /// A word that alters what is around it: a type, `DISTINCT`.
     Word(String),
     /// An operator or a function over arguments.
     Call {
@@ -333,7 +333,7 @@ impl Reader<'_> {
             over.push(call(Form::Clause, "PARTITION BY", self.all(partition_by)));
         }
         over.extend(self.order(order_by));
-        // Lengths of time are told by their microseconds, so that an hour is sixty minutes.
+        // Lengths of time are given in microseconds, so that an hour is sixty minutes.
         over.push(match Frame::of(window_frame) {
             Ok(frame) => Expression::Word(format!("RANGE {} us TO {} us", frame.from_us, frame.to_us)),
             Err(_) => {

@@ -17,7 +17,7 @@ fn at(n: u32, time: &str) -> String {
     format!(r#"{{"n":{n},"t":"2024-06-01T{time}Z"}}"#)
 }
 
-/// Sends rows and drains, turn by turn; gives what stands in the table, and the offsets of the late rows.
+/// Sends rows and drains, turn by turn; gives what is in the table, and the offsets of the late rows.
 async fn turns(query: &str, turns: &[&[String]]) -> (Vec<String>, Vec<String>) {
     let topic = Topic::new();
     for rows in turns {

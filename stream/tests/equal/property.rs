@@ -273,7 +273,7 @@ proptest! {
 
     #[test]
     fn over_with_peers(run in runs(20_000_000, Ties::Many)) {
-        // One key: several tasks. Frames of all rows hold more than are computed anew each time, so accumulators slide.
+        // One key: several tasks. Frames of all rows hold more than are computed from the start each time, so accumulators slide.
         check(
             "SELECT id, time, city, count(*) OVER near AS n, sum(fare) OVER near AS fares, avg(fare) OVER far AS fare, min(seats) OVER far AS least, \
              max(id) OVER near AS last_id, count(DISTINCT seats) OVER far AS kinds, count(*) FILTER (WHERE seats > 3) OVER far AS big, \

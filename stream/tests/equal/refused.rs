@@ -1,4 +1,4 @@
-//! Rows that an expression fails on are set aside one by one, wherever it stands in the query; all others go on.
+//! Rows that an expression fails on are set aside one by one, wherever it is in the query; all others go on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ async fn a_row_that_an_expression_fails_on_is_set_aside_and_the_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whether_a_row_fails_follows_from_the_row_alone() {
-    // AND and CASE look at their second part only where they must: row by row, whatever stands in the batch beside it.
+    // AND and CASE look at their second part only where they must: row by row, whatever is in the batch beside it.
     let query = "SELECT c AS x, CASE WHEN c <> 0 THEN 10 / c END AS q FROM s WHERE (c <> 0 AND 10 / c >= 1) OR CAST(s AS INT) = 7";
     let of = |c: i64, s: &str| format!(r#"{{"c":{c},"s":"{s}","t":"2024-06-01T10:00:01Z"}}"#);
     let messages: Vec<String> = (0..64).map(|i| if i % 8 == 3 { of(0, "x") } else { of(i % 3, "7") }).collect();

@@ -1,6 +1,7 @@
-//! Runs the cases below `stream/tests/slt/`: each query on stream and on batch, and both must give the rows that stand below it.
+//! Runs the cases below `stream/tests/slt/`: each query on stream and on batch, and both must give the rows that are written below it.
 //!
-//! A file holds blocks with empty lines between; `#` begins a comment. Blocks happen in the order they stand in, for every query of the file:
+//! A file holds blocks with empty lines between; `#` begins a comment. Blocks happen in the order they are written, for every query of the
+//! file:
 //!
 //! ```text
 //! source                           CREATE SOURCE …, one a file; or `source FILE`: the one that FILE in `sql/` creates
@@ -16,7 +17,7 @@
 //! ```
 //!
 //! The stream side runs with one, two and three tasks a stage, as written and with a checkpoint and a crash after each step. The batch side
-//! reads the rows that were not late. Each file in `sql/` must stand in a case, but for those with an ASOF JOIN.
+//! reads the rows that were not late. Each file in `sql/` must be in a case, but for those with an ASOF JOIN.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ enum Step {
 }
 
 enum Asked {
-    /// Of a query as it stands in the case.
+    /// Of a query as it is written in the case.
     Query(String),
     /// Of a query that is refused.
     Refusal(String),
@@ -166,7 +167,7 @@ fn decode(blueprint: &Blueprint, wanted: &[usize], raw: &RawBatch) -> Decoded {
     decoder.decode(raw).expect("decoded")
 }
 
-/// Runs the steps; `harsh` puts a checkpoint and a crash behind each.
+/// Runs the steps; `harsh` puts a checkpoint and a crash after each.
 fn stream(blueprint: &Blueprint, script: &Script, tasks: usize, harsh: bool) -> Given {
     let mut driver = Driver::new(blueprint, Tasks { local: tasks, keyed: tasks }, script.partitions);
     let mut since: Vec<&Step> = Vec::new();
@@ -229,7 +230,7 @@ fn in_time(blueprint: &Blueprint, script: &Script, late: &BTreeSet<(i32, i64)>) 
     concat_batches(&schema, &batches).expect("one batch")
 }
 
-/// The rows and the counts that are not zero, as they stand in a case.
+/// The rows and the counts that are not zero, as they are written in a case.
 fn shown(rows: &[RecordBatch], given: &Given) -> Vec<String> {
     let mut shown = lines(rows);
     let late = given.late.iter().map(RecordBatch::num_rows).sum::<usize>();

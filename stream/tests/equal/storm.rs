@@ -36,7 +36,7 @@ const PARTITIONS: i32 = 3;
 const ROWS: i64 = 400;
 /// Storms at most.
 const STORMS_MAX: u64 = 5;
-/// Rows that one poll gives, with a pause behind it: so that the input lasts for many epochs.
+/// Rows that one poll gives, with a pause after it: so that the input lasts for many epochs.
 const ROWS_A_POLL: i64 = 8;
 const PAUSE: Duration = Duration::from_millis(10);
 

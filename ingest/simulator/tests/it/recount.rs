@@ -18,7 +18,7 @@ struct Recount {
     duplicates: Vec<String>,
     malformed: u64,
     behind: u64,
-    /// Events of which a row was in time.
+    /// Events that had a row in time.
     in_time: HashSet<String>,
     max_us: HashMap<i32, i64>,
     /// By table: its rows, late rows, late pairs.

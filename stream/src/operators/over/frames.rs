@@ -17,7 +17,7 @@ use watershed_dialect::over::Frame;
 use super::history::History;
 use crate::StreamError;
 
-/// Frames of up to so many rows are computed anew: for most keys of most streams, which then need no accumulator.
+/// Frames of up to so many rows are computed from the start each time: for most keys of most streams, which then need no accumulator.
 const SMALL_ROWS: usize = 16;
 
 /// What is computed over a frame.
@@ -192,7 +192,7 @@ impl Frames {
             let Some(mut sliding) = self.sliding[place].take().filter(|s| s.end > kept) else { continue };
             if sliding.start < kept {
                 let end = sliding.end;
-                // One that cannot be moved on is made anew when it is asked for.
+                // One that cannot be moved on is made again when it is asked for.
                 if self.slide(&mut sliding, function, kept, end, history).is_err() {
                     continue;
                 }

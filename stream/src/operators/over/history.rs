@@ -56,7 +56,7 @@ pub struct History {
 }
 
 impl History {
-    /// An empty history of rows with the columns `values`, of which frames reach back `keep_us` at most.
+    /// An empty history of rows with the columns `values`, whose frames reach back `keep_us` at most.
     pub fn new(values: &[FieldRef], keep_us: i64) -> Self {
         let mut fields: Vec<FieldRef> = vec![Field::new("time", DataType::Int64, false).into()];
         fields.extend(values.iter().cloned());
@@ -119,7 +119,7 @@ impl History {
         self.chunks.iter().map(|chunk| (chunk.first, &chunk.rows))
     }
 
-    /// Drops chunks of which all rows are older than `before_us`. Nobody may ask for them any more.
+    /// Drops chunks whose rows are all older than `before_us`. Nobody may ask for them any more.
     pub fn forget(&mut self, before_us: i64) {
         while self.chunks.front().is_some_and(|chunk| chunk.last_us() < before_us) {
             self.dropped.extend(self.chunks.pop_front().map(|chunk| chunk.first));

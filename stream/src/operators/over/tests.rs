@@ -128,7 +128,7 @@ fn several_keys_and_frames_stand_side_by_side() {
 
 #[test]
 fn sums_of_fractions_are_the_same_to_the_last_digit_after_restarts() {
-    // More rows in a frame than are computed anew each time, so that accumulators slide; 0.1 is no binary fraction.
+    // More rows in a frame than are computed from the start each time, so that accumulators slide; 0.1 is no binary fraction.
     let mut script = Vec::new();
     for second in 0..60_u64 {
         let row = |i: u64| {

@@ -80,7 +80,7 @@ const PREDICATES: &[(&str, &str)] = &[
     ("later - at > INTERVAL '1 hour'", "later - at > INTERVAL '1 hour 1 second'"),
 ];
 
-/// Where an expression may stand.
+/// Where an expression may be.
 const PLACES: &[&str] = &[
     "SELECT id, {} AS x FROM pay",
     "SELECT id, x FROM (SELECT id, {} AS x FROM pay) AS inner_one WHERE x IS NOT NULL",
@@ -104,7 +104,7 @@ const PLACES: &[&str] = &[
      FROM TUMBLE(TABLE pay, DESCRIPTOR(at), INTERVAL '1 hour') GROUP BY window_start, window_end, {})",
 ];
 
-/// Where a predicate may stand.
+/// Where a predicate may be.
 const CONDITIONS: &[&str] = &[
     "SELECT id FROM pay WHERE {}",
     "SELECT id FROM (SELECT * FROM pay WHERE {}) AS p WHERE p.id > 0",
