@@ -7,7 +7,7 @@
 # With librdkafka's defaults that reader sleeps for a second whenever its queue was full, so `plain` has the one setting that avoids it
 # (fetch.queue.backoff.ms, as Watershed has), and `defaults` is shown beside it. All read the topic from its start, one after another, in each
 # of RUNS rounds, so that a drift of the machine meets all alike; the last lines are medians of the ratios to `plain` in a round. Then 20,000
-# events a second for a minute: how long from Kafka's timestamp of a row until its commit stands in the table's log.
+# events a second for a minute: how long from Kafka's timestamp of a row until its commit is in the table's log.
 set -euo pipefail
 watershed=$(readlink -f "$1")
 bids=$(readlink -f "$2")

@@ -155,7 +155,7 @@ install_rust() {
 # --- tools of the tests -----------------------------------------------------------------------------------------
 
 # The jars that tests/$1/pom.xml names ($2: what they are). Their folder is named by the pom's checksum, so that a changed version is
-# fetched anew.
+# fetched again.
 install_jars() {
     jars=$tools/$1-$(cksum <"$root/tests/$1/pom.xml" | cut -d ' ' -f 1)
     if [ ! -d "$jars" ]; then

@@ -31,7 +31,7 @@ pub struct Args {
     /// Show what would change and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Make tables whose query changed anew: their rows and state are dropped
+    /// Rebuild tables whose query changed: their rows and state are dropped
     #[arg(long)]
     rebuild: bool,
 }
@@ -95,7 +95,7 @@ impl Difference {
         Ok(Self { old, new, changes })
     }
 
-    /// An error if a table would be made anew and `rebuild` does not allow that.
+    /// An error if a table would be rebuilt and `rebuild` does not allow that.
     pub fn allowed(&self, rebuild: bool) -> Result<()> {
         let rebuilt = changes::rebuilt(&self.changes);
         if rebuilt.is_empty() || rebuild {

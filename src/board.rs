@@ -36,7 +36,7 @@ impl Board {
         Self { views, runs, terminal }
     }
 
-    /// How they stand now.
+    /// Their status now.
     pub async fn statuses(&self) -> Result<Vec<JobStatus>> {
         Ok(statuses(&self.views, &self.runs.all().await?))
     }

@@ -21,7 +21,7 @@ pub enum Action {
     Create,
     /// Its settings change; rows and state stay.
     Change,
-    /// Its query or columns change, and its state does not fit them: the table must be made anew.
+    /// Its query or columns change, and its state does not fit them: the table must be rebuilt.
     Rebuild,
     /// It is no longer defined.
     Drop,
@@ -90,8 +90,8 @@ pub fn between(old: &InForce, new: &Checked) -> Vec<Change> {
     changes
 }
 
-/// What happens to a table that stays defined; `None` if nothing does. It is made anew if rows or state of the old definition are not what the new
-/// one would have made.
+/// What happens to a table that stays defined; `None` if nothing does. It is rebuilt if rows or state of the old one are not what the new
+/// definition would have made.
 fn of_table(
     name: &TableName,
     known: &StreamingTableDefinition,
@@ -224,7 +224,7 @@ pub fn summary(changes: &[Change]) -> String {
     if said.is_empty() { "no change".to_owned() } else { said.join(", ") }
 }
 
-/// The tables that must be made anew.
+/// The tables that must be rebuilt.
 pub fn rebuilt(changes: &[Change]) -> Vec<TableName> {
     changes.iter().filter(|change| change.action == Action::Rebuild).filter_map(|change| change.name.parse().ok()).collect()
 }

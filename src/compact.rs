@@ -1,4 +1,4 @@
-//! `watershed compact`: merges the small files of tables now, whoever writes them.
+//! `watershed compact`: merges the small files of tables now, whatever process writes them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -94,7 +94,7 @@ const AWS_VARIABLES: &[&str] = &[
     "AWS_ENDPOINT_URL",
 ];
 
-/// A flag that overrides a setting: the setting, the flag, what was typed behind it.
+/// A flag that overrides a setting: the setting, the flag, what was typed after it.
 pub type SettingFlag = (&'static str, &'static str, Option<String>);
 
 /// Where a value came from, for messages.
@@ -203,7 +203,7 @@ impl Config {
         Ok(())
     }
 
-    /// Reads every setting once, so that a wrong value is told at the start and not when it is first used.
+    /// Reads every setting once, so that a wrong value is reported at the start and not when it is first used.
     fn check(&self) -> Result<()> {
         SETTINGS.iter().try_for_each(|setting| self.check_one(setting))
     }
@@ -307,7 +307,7 @@ fn is_known(key: &str) -> bool {
     SETTINGS.iter().any(|setting| setting.name == key) || OPEN_SECTIONS.iter().any(|section| key.starts_with(&format!("{section}.")))
 }
 
-/// Relative paths in a file are meant from where the file stands.
+/// Relative paths in a file start at the folder of the file.
 fn beside(file: &Path, value: String) -> String {
     let path = Path::new(&value);
     if value.is_empty() || value.contains("://") || path.is_absolute() {

@@ -37,9 +37,9 @@ use crate::{Context, batch, log, reconcile, upkeep, warehouse};
 
 /// The project `sql/`: (path, text).
 const SQL: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/demo_sql.rs"));
-/// Where everything is kept unless told otherwise.
+/// Where everything is kept unless a folder is given.
 const FOLDER: &str = "watershed-demo";
-/// How often the table is drawn anew.
+/// How often the table is drawn again.
 const DRAW_EVERY: Duration = Duration::from_millis(500);
 /// How often a line is written where no terminal is.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const SHOW_FIRST: Duration = Duration::from_secs(20);
 /// How long pipelines may take to catch up at the end.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
-/// A demo left running for long must not fill the disk, and nobody asks it for the rows of last week.
+/// A demo left running for long must not fill the disk, and its rows of last week are not asked for.
 const VACUUM_RETENTION: &str = "10m";
 /// The same for the log: how far back `VERSION AS OF` could go.
 const LOG_RETENTION: &str = "1h";
@@ -312,7 +312,7 @@ impl Stage {
     }
 }
 
-/// Nobody can take a person's prompt away: when the process is told to end while one is open, it commits what was read and ends here.
+/// A person's prompt cannot be taken away: when a signal ends the process while one is open, it commits what was read and ends here.
 async fn end_when_told(runner: Arc<Runner>, screen: Screen) {
     ended_from_outside().await;
     second_ends_at_once();

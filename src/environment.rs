@@ -1,6 +1,6 @@
 //! Which environment variables are settings, which are left alone, and which are likely a mistake.
 //!
-//! Whoever starts containers sets variables of its own: Kubernetes and Docker give every process the addresses of all services near it,
+//! What starts containers sets variables of its own: Kubernetes and Docker give every process the addresses of all services near it,
 //! and a service called `watershed` has names that begin as ours do. No such variable stops the program.
 
 use crate::config::{SETTINGS, variable};

@@ -1,6 +1,6 @@
 //! Carries events of the simulator (or of a file) to Kafka or to a file, on a thread of its own, in real time or faster.
 //!
-//! State: the world, the counts so far. The thread ends when its limit is reached, when it is told to, or with the first error.
+//! State: the world, the counts so far. The thread ends when its limit is reached, when it is asked to end, or with the first error.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

@@ -15,7 +15,7 @@ use crate::terminal::{Terminal, paint, terminal_size};
 /// Columns of the table in narrow windows.
 const NARROW: [&[usize]; 2] = [&[0, 1, 3, 4, 8, 9], &[0, 1, 3]];
 
-/// Shows metrics again and again. State: the last counts (for rates), what was said, how many lines stand on the screen.
+/// Shows metrics again and again. State: the last counts (for rates), what was said, how many lines are on the screen.
 pub struct Live {
     terminal: Terminal,
     before: HashMap<TableName, (Instant, u64, f64)>,
@@ -95,7 +95,7 @@ impl Live {
     pub fn rewrite(&mut self, text: &str) {
         let (width, height) = terminal_size().unzip();
         let text = cut_to(text, height);
-        // Lines that were written at another width stand elsewhere now, and those above the window cannot be reached: begin below.
+        // Lines that were written at another width are elsewhere now, and those above the window cannot be reached: begin below.
         let reachable = self.lines_shown > 0 && self.width_shown == width && height.is_none_or(|height| self.lines_shown < height);
         let up = if reachable { format!("\x1b[{}A\r\x1b[J", self.lines_shown) } else { String::new() };
         let mut out = std::io::stdout().lock();
@@ -159,7 +159,7 @@ impl Live {
 /// As many lines of `text` as fit a window, so that they can be written over.
 fn cut_to(text: &str, height: Option<usize>) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    // The cursor stands in a line of its own below; and some terminals keep what was there when their whole window is cleared.
+    // The cursor is in a line of its own below; and some terminals keep what was there when their whole window is cleared.
     let room = height.map_or(usize::MAX, |height| height.saturating_sub(2).max(2));
     if lines.len() <= room {
         return text.to_owned();

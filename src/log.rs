@@ -46,7 +46,7 @@ where
         )
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(color);
-    // That standard error has no reader any more is told nobody: saying so there would panic.
+    // When standard error has no reader any more, that is not reported: writing it there would panic.
     let log = log.log_internal_errors(false);
     if context.config.text("log.format") == "json" {
         log.json().init()

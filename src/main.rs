@@ -10,7 +10,7 @@
 //! | which tables `system` has, what `SHOW` lists | `system/` |
 //! | what several commands share | `flags.rs`, `terminal.rs`, `signals.rs` |
 //! | what is done to tables in the background | `upkeep.rs`; by hand: `compact.rs`, `vacuum.rs` |
-//! | what is told of pipelines to a monitoring system | `telemetry.rs` |
+//! | what a monitoring system learns of pipelines | `telemetry.rs` |
 //! | where the demo's events come from, and whether they all arrived | `feed.rs`, `reconcile.rs` |
 //! | how an error is said | `report.rs`; all other words: `say.rs` |
 

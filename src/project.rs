@@ -21,7 +21,7 @@ fn unreadable(why: Message) -> anyhow::Error {
 
 /// One file of a project.
 pub struct SqlFile {
-    /// As it stands in messages.
+    /// As messages show it.
     pub name: String,
     /// All of it.
     pub text: String,
@@ -109,7 +109,7 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
                 continue;
             }
             if let Err(error) = runnable(&statement.kind) {
-                // Without the line it stands in, which may hold a secret.
+                // Without the line it is in, which may hold a secret.
                 let place = format!("{}:{}:{}", file.name, statement.line, statement.column);
                 problems.push(SqlError { message: format!("{}\n --> {place}", error.message), ..error }.render("", None));
                 continue;

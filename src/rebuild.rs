@@ -1,4 +1,4 @@
-//! `watershed rebuild`: drops the rows and the state of a streaming table that is still defined, so that its pipeline begins anew.
+//! `watershed rebuild`: drops rows and state of a streaming table that is still defined, so that its pipeline begins from the start.
 
 use anyhow::{Result, bail};
 use watershed_lake::TableName;
@@ -23,7 +23,7 @@ pub struct Args {
     yes: bool,
 }
 
-/// Makes it anew.
+/// Drops its rows and its state, after asking.
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let warehouse = warehouse::open(&context.config).await?;
     let name = &args.table;

@@ -20,7 +20,7 @@ pub struct Rendered(pub String);
 
 /// Writes an error to standard error.
 pub fn error(error: &anyhow::Error, terminal: &Terminal) {
-    // There is nobody else to tell if this fails.
+    // If this fails, there is nowhere else to say it.
     let _ = write!(std::io::stderr(), "{}", render(error, terminal.color_error()));
 }
 

@@ -19,7 +19,7 @@ macro_rules! tell {
     ($($text:tt)*) => { $crate::say::line(std::io::stderr(), format_args!($($text)*)) };
 }
 
-/// Writes a line; that nobody reads it any more is no error.
+/// Writes a line; it is no error if there is no reader any more.
 pub fn line(mut to: impl Write, text: Arguments<'_>) {
     let _ = writeln!(to, "{text}");
 }

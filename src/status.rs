@@ -1,4 +1,4 @@
-//! `watershed status`: the pipelines and jobs as the warehouse knows them, whoever runs them; its exit code says whether all is well.
+//! `watershed status`: the pipelines and jobs as the warehouse knows them, of all processes; its exit code says whether all is well.
 
 use anyhow::Result;
 use watershed_batch::{JobStatus, RunStatus, Runs, Views, statuses};
@@ -12,7 +12,7 @@ use crate::system::{jobs, pipelines};
 use crate::terminal::paint;
 use crate::{Context, batch, project, warehouse};
 
-/// Show each pipeline: who runs it, its newest epoch, how far behind it is, its counts; and each job's last run
+/// Show each pipeline: who runs it, its newest epoch, how far it lags, its counts; and each job's last run
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Reads the newest epoch record of each pipeline and the records of jobs from the warehouse; nothing needs to run here.

@@ -15,7 +15,7 @@ use crate::signals::{second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
 use crate::{Context, project, serve, upkeep, warehouse};
 
-/// How often a terminal's table is drawn anew.
+/// How often a terminal's table is drawn again.
 const DRAW_EVERY: Duration = Duration::from_secs(1);
 /// How often a line is written elsewhere.
 const LINE_EVERY: Duration = Duration::from_secs(10);

@@ -257,7 +257,7 @@ mod tests {
 
     use super::*;
 
-    /// Two jobs of which one has run.
+    /// Two jobs; one has run.
     async fn observed_jobs() -> JobObserver {
         let warehouse = watershed_lake::Warehouse::open("memory://", &std::collections::HashMap::new()).await.unwrap();
         let runner = JobRunner::new(warehouse, Limits::default()).unwrap();

@@ -24,7 +24,7 @@ pub fn compact_options(config: &Config) -> Result<CompactOptions> {
     Ok(CompactOptions { file_bytes: file_bytes.max(1), files_min: files_min.max(2), everything: false })
 }
 
-/// What tables that are made are told to keep.
+/// How long new tables keep replaced files and their log.
 pub fn retention(config: &Config) -> Result<Retention> {
     let default = Retention::default();
     let files = config.span("lake.vacuum_retention")?.unwrap_or(default.files);

@@ -10,7 +10,7 @@ use watershed_query::shell::grouped;
 use crate::config::parse_duration;
 use crate::{Context, upkeep, warehouse};
 
-/// Delete data files that nobody needs any more
+/// Delete data files that are no longer needed
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Two kinds of files go: those that a commit replaced (a compaction, a refreshed view) longer ago than the retention, and those that \

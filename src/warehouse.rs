@@ -50,7 +50,7 @@ pub fn open_to_read(config: &Config) -> Result<Warehouse> {
 /// Errors: a process runs the pipeline.
 pub async fn forget_table(warehouse: &Warehouse, name: &TableName) -> Result<()> {
     watershed_stream::remove(warehouse, name).await?;
-    // A view without runs is due at once, should it be made anew.
+    // A view without runs is due at once, should it be made again.
     Ok(Runs::new(warehouse.clone()).forget(name).await?)
 }
 

@@ -8,7 +8,7 @@ SELECT count(*) AS places, count(trip_id) AS with_trip FROM bronze.driver_locati
 -- bounds: from when to when, and how far by Kafka's count?
 SELECT min(event_time) AS oldest, max(event_time) AS newest, max(kafka_offset) AS offset_max FROM bronze.driver_locations;
 
--- standing: how much of the time on trips is spent in traffic that stands?
+-- standing: how much of the time on trips is spent in traffic that does not move?
 SELECT count(*) AS slow, avg(CAST(accuracy AS DOUBLE)) AS accuracy FROM bronze.driver_locations WHERE state = 'on_trip' AND speed < 1.0;
 
 -- by_city: what are drivers doing in each city, and how fast are they?

@@ -86,7 +86,7 @@ def hold_all(store, messages, threshold, keep):
 
 
 def all_partitions(consumer, topic, stopping):
-    """Every partition of the topic, to be read on from where the group's position stands; waits until the topic is there."""
+    """Every partition of the topic, to be read on from the group's position; waits until the topic is there."""
     while not stopping:
         known = consumer.list_topics(topic, timeout=10).topics[topic]
         if known.partitions:

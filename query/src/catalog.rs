@@ -28,7 +28,7 @@ use crate::SystemTable;
 pub(crate) const CATALOG: &str = "watershed";
 /// The default schema. It holds nothing itself and is not listed.
 pub(crate) const HOME: &str = "default";
-/// Where [`SystemTable`]s stand.
+/// The schema of the [`SystemTable`]s.
 pub(crate) const SYSTEM: &str = "system";
 
 tokio::task_local! {
@@ -142,7 +142,7 @@ impl Lake {
         self.names.read().expect("lock").clone()
     }
 
-    /// A table; `None` if it cannot be read and nobody has named it.
+    /// A table; `None` if it cannot be read and no statement has named it.
     async fn find(&self, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
         match self.open(name).await {
             Ok(provider) => Ok(Some(provider)),

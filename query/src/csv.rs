@@ -23,7 +23,7 @@ pub(crate) fn lines(batch: &RecordBatch) -> Result<String, ArrowError> {
     let formats = formats?;
     // An untyped NULL has no bitmap that says so.
     let nulls: Vec<_> = batch.columns().iter().map(|column| column.logical_nulls()).collect();
-    // What JSON has no form for, such as a map with numbers as keys, stands as it is shown.
+    // What JSON has no form for, such as a map with numbers as keys, is written as it is shown.
     let as_json = |column: &ArrayRef| json::is_nested(column.data_type()).then(|| json::values(column).ok()).flatten();
     let nested: Vec<_> = batch.columns().iter().map(as_json).collect();
     let mut text = String::new();

@@ -64,7 +64,7 @@ pub(crate) async fn view(context: &SessionContext, warehouse: &Warehouse, name: 
     let mut state = context.state();
     let options = &mut state.config_mut().options_mut().execution;
     options.target_partitions = options.target_partitions.max(JOB_TASKS_MIN);
-    // The place of an error would be one in the definition, which whoever asks does not see.
+    // The place of an error would be one in the definition, which the person who asks does not see.
     let unplaced = |error: SqlError| SqlError { line: None, column: None, ..error };
     let logical = plan_materialized_view(&state, &definition).await.map_err(unplaced)?;
     let rows = match as_of_join(&definition.query).map_err(unplaced)? {

@@ -1,6 +1,6 @@
 //! The one way a server of this crate takes an address.
 //!
-//! Only loopback is taken: there is no access control yet, so whoever reaches the port reads every table.
+//! Only loopback is taken: there is no access control yet, so anyone who reaches the port can read every table.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

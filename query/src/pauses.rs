@@ -1,4 +1,4 @@
-//! Pauses in long computations, at which a query that nobody wants any more can end.
+//! Pauses in long computations, at which a query that is no longer wanted can end.
 //!
 //! DataFusion pauses where rows are read. An operator that makes millions of rows of one that was read never comes back there: a cross
 //! join under an aggregate computes for hours after its client has gone. So these operators pause, too.

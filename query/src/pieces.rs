@@ -1,8 +1,8 @@
-//! Batches in pieces of a bounded size, in which they leave: a batch has as many rows as whoever computed it liked, of any size.
+//! Batches in pieces of a bounded size, in which they leave: a batch may have any number of rows, of any size.
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 
-/// Rows of one piece take about this at most. Clients of Flight refuse messages of more than 4 MiB unless told otherwise.
+/// Rows of one piece take about this at most. Clients of Flight refuse messages of more than 4 MiB unless set otherwise.
 pub(crate) const PIECE_BYTES_TARGET: usize = 1 << 20;
 
 /// Halves of halves of `batch`, each of about `bytes_target` at most or of one row. Nothing is copied.

@@ -65,7 +65,7 @@ impl Default for SessionOptions {
 pub struct Session {
     context: SessionContext,
     catalog: Arc<LakeCatalog>,
-    /// Whoever asks sits elsewhere: what touches this machine beyond the tables is refused.
+    /// Queries come from other machines: what touches this machine beyond the tables is refused.
     for_others: bool,
     /// Where queries are computed.
     workers: tokio::runtime::Handle,

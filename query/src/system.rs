@@ -1,4 +1,4 @@
-//! Tables of the schema `system`: not stored, made up anew whenever a statement names them.
+//! Tables of the schema `system`: not stored, computed again whenever a statement names them.
 
 use std::fmt::Debug;
 
@@ -18,6 +18,6 @@ pub trait SystemTable: Debug + Send + Sync {
     fn shown(&self) -> &str {
         "*"
     }
-    /// The rows as of now; an error is shown to whoever asked.
+    /// The rows as of now; an error is shown to the person who asked.
     async fn rows(&self) -> Result<RecordBatch, Message>;
 }

@@ -1,4 +1,4 @@
--- Requests of the newest five minutes by zone; a zone stands where its rides of the last hour began, on average.
+-- Requests of the newest five minutes by zone; a zone is drawn where its rides of the last hour began, on average.
 -- Answers: how does demand lie over each city?
 CREATE PANEL hot_zones_map
 WITH (title = 'Hot zones on the map', about = 'requests in the newest five minutes; the busiest zone is named', chart = 'map',

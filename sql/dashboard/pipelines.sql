@@ -1,5 +1,5 @@
--- Each pipeline: who runs it, how far it is behind, what became of its rows.
--- Answers: is everything running, and does anything fall behind?
+-- Each pipeline: what runs it, how far it lags, what became of its rows.
+-- Answers: is everything running, and does anything lag?
 CREATE PANEL pipelines
 WITH (title = 'Pipelines', about = 'from the newest epoch of each, whoever runs it', chart = 'table', wide = true, position = 10)
 AS SELECT pipeline, state, behind, lag_records AS lag, rows_in, rows_out, late, quarantined, deduplicated AS duplicates,

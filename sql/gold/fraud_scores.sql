@@ -1,4 +1,4 @@
--- Each attempt to pay, with how likely it is fraud (score, 0 to 1), why (reasons), of which kind, and the features that say so.
+-- Each attempt to pay, with how likely it is fraud (score, 0 to 1), why (reasons), what kind, and the features that say so.
 -- A row comes once the watermark of payments has passed its time: the delay that the source declares (10 s) is the latency of a score.
 -- Answers: which payments should be held, and what was seen when they were made?
 CREATE STREAMING TABLE gold.fraud_scores

@@ -1,4 +1,4 @@
--- Demand by city and zone over the last 5 minutes, anew every minute; surge is the highest multiplier asked for.
+-- Demand by city and zone over the last 5 minutes, again every minute; surge is the highest multiplier asked for.
 -- Answers: where are rides wanted now, and where should drivers go?
 CREATE STREAMING TABLE gold.hot_zones
 AS SELECT window_start, window_end, city, zone,

@@ -35,7 +35,7 @@ pub fn texts<T>(rows: &[T], value: impl Fn(&T) -> Option<String>) -> ArrayRef {
     Arc::new(rows.iter().map(value).collect::<StringArray>())
 }
 
-/// Values of a [`count`] field; one too large for it stands as the largest there is.
+/// Values of a [`count`] field; one too large for it becomes the largest there is.
 pub fn counts<T, N: TryInto<i64>>(rows: &[T], value: impl Fn(&T) -> Option<N>) -> ArrayRef {
     Arc::new(rows.iter().map(|row| value(row).map(|number| number.try_into().unwrap_or(i64::MAX))).collect::<Int64Array>())
 }

@@ -24,7 +24,7 @@ pub struct Epochs {
 impl Epochs {
     /// Of this warehouse.
     pub fn new(warehouse: Warehouse) -> Self {
-        // One more than is shown: what an epoch added is told by the one before it.
+        // One more than is shown: what an epoch added is the difference to the one before it.
         Self { history: EpochHistory::new(warehouse, EPOCHS_EACH + 1) }
     }
 }

@@ -1,5 +1,5 @@
-//! `system.jobs` and `system.job_runs`: how each materialized view's job stands, and each run on record. `watershed status` and `SHOW JOBS` read
-//! them.
+//! `system.jobs` and `system.job_runs`: each materialized view's job with its status; each run on record. `watershed status` and
+//! `SHOW JOBS` read them.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::report::message_of;
 /// The columns of `system.jobs` that fit a terminal.
 pub const SHOWN: &str = "job, schedule, status, started, took_ms, rows, runs, failed, error";
 
-/// `system.jobs`: each materialized view and how its job stands.
+/// `system.jobs`: each materialized view and the status of its job.
 #[derive(Debug)]
 pub struct Jobs {
     warehouse: Warehouse,

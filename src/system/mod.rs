@@ -1,4 +1,4 @@
-//! The schema `system`: what the warehouse knows of pipelines and jobs, as tables. Each is read anew when it is asked for; `SHOW` lists some.
+//! The schema `system`: what the warehouse knows of pipelines and jobs, as tables. Each is read when it is asked for; `SHOW` lists some.
 //!
 //! | table | file |
 //! |---|---|

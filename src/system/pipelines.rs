@@ -20,7 +20,7 @@ use crate::say::span;
 /// The columns that fit a terminal.
 pub const SHOWN: &str = "pipeline, state, epoch, age, behind, lag_records AS lag, rows_in, rows_out, late, quarantined, deduplicated";
 
-/// The table; reads the warehouse anew each time.
+/// The table; reads the warehouse again each time.
 #[derive(Debug)]
 pub struct Pipelines {
     warehouse: Warehouse,
@@ -64,7 +64,7 @@ impl SystemTable for Pipelines {
             count("violating"),
             count("dropped"),
             count("lost"),
-            // What the process that runs it said last; none if nobody ever did.
+            // What the process that runs it said last; none if it never ran.
             maybe(count("lag_records")),
             maybe(count("lag_ms")),
             maybe(count("commit_ms")),
@@ -96,7 +96,7 @@ fn state(held: Held) -> &'static str {
 fn batch(schema: SchemaRef, reports: &[PipelineReport], now_ms: u64) -> Result<RecordBatch, datafusion::error::DataFusionError> {
     let age_ms = |report: &PipelineReport| Some(now_ms.saturating_sub(report.record.as_ref()?.written_ms));
     let lag_ms = |report: &PipelineReport| report.record.as_ref()?.watermark_us().map(|us| now_ms as i64 - us / 1_000);
-    // Whoever has no epoch has read nothing.
+    // A pipeline without an epoch has read nothing.
     let counted =
         |count: fn(&Counters) -> u64| counts(reports, move |report| Some(report.record.as_ref().map_or(0, |r| count(&r.counters))));
     let failure = |report: &PipelineReport| report.vitals.as_ref()?.failure.clone();

@@ -15,7 +15,7 @@ use super::columns::{text, texts};
 use crate::project;
 use crate::report::message_of;
 
-/// The table; plans the applied definitions anew each time.
+/// The table; plans the applied definitions again each time.
 #[derive(Debug)]
 pub struct Plans {
     warehouse: Warehouse,

@@ -15,7 +15,7 @@ use watershed_stream::{ConstraintEpoch, EpochRecord, newest_epochs};
 
 use super::columns::{count, counts, maybe, ratio, ratios, text, texts, time, times_ms};
 
-/// The table; reads the warehouse anew each time.
+/// The table; reads the warehouse again each time.
 #[derive(Debug)]
 pub struct Quality {
     warehouse: Warehouse,
@@ -98,7 +98,7 @@ fn of_pipeline(record: &EpochRecord) -> impl Iterator<Item = Row> {
     record.constraints.iter().map(row)
 }
 
-/// A run makes all rows anew, so those of the newest are all there are. `runs` are newest first.
+/// A run computes all rows again, so those of the newest are all there are. `runs` are newest first.
 fn of_jobs(runs: &[RunRecord]) -> Vec<Row> {
     let mut seen = BTreeSet::new();
     let done = || runs.iter().filter(|run| run.status == RunStatus::Succeeded);

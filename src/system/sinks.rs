@@ -12,7 +12,7 @@ use watershed_stream::{EpochRecord, SinkEpoch, newest_epochs};
 
 use super::columns::{count, counts, text, texts, time, times_ms};
 
-/// The table; reads the warehouse anew each time.
+/// The table; reads the warehouse again each time.
 #[derive(Debug)]
 pub struct Sinks {
     warehouse: Warehouse,

@@ -1,4 +1,5 @@
-//! Metrics of the jobs that are scheduled in this process. What a run did is told by its record, whoever ran it; counters count what this process did.
+//! Metrics of the jobs that are scheduled in this process. What a run did is in its record, whatever process ran it; counters count what
+//! this process did.
 
 use std::fmt;
 

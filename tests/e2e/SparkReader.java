@@ -63,7 +63,7 @@ final class SparkReader {
     }
 
     private static String answer(SparkSession spark, String[] folders) {
-        // What it knows of a table's log from an earlier line must not hide what stands in it now.
+        // What it knows of a table's log from an earlier line must not hide what is in it now.
         DeltaLog.clearCache();
         StringJoiner all = new StringJoiner(", ", "{", "}");
         for (String folder : folders) {

@@ -121,7 +121,7 @@ fn bad() -> Vec<(Option<Vec<u8>>, &'static str)> {
     ]
 }
 
-/// Good messages that look odd: what more stands in them, behind `id` and `at`.
+/// Good messages that look odd: what else is in them, after `id` and `at`.
 fn odd_but_good() -> Vec<String> {
     let large = format!(r#","tags":["{}"]"#, "y".repeat(TEN_MIB));
     let odd = [
@@ -137,7 +137,7 @@ fn odd_but_good() -> Vec<String> {
     odd.into_iter().map(str::to_owned).chain([large]).collect()
 }
 
-/// The messages of each partition: bad ones and odd ones, a plain one behind each, so that whatever a bad one breaks shows in its neighbour.
+/// The messages of each partition: bad ones and odd ones, a plain one after each, so that whatever a bad one breaks shows in its neighbour.
 fn messages() -> &'static BTreeMap<i32, Vec<Message>> {
     static MESSAGES: OnceLock<BTreeMap<i32, Vec<Message>>> = OnceLock::new();
     MESSAGES.get_or_init(|| {
@@ -198,7 +198,7 @@ fn every_kind_of_bad_record_is_set_aside_and_disturbs_nothing() {
     let watermark = messages().values().filter_map(newest).min().expect("messages") - 10;
     check_minutes(&project, &[], |minute| (minute + 1) * 60 <= watermark);
 
-    // Rows right behind the watermark of the good ones are still in time.
+    // Rows right after the watermark of the good ones are still in time.
     let more = last(watermark + 5);
     kafka.produce(topic, more.iter().map(|(partition, value)| (*partition, value.as_slice())));
     project.stream_to_end(true).succeeds();

@@ -13,7 +13,7 @@ fn produce(kafka: &Kafka, topic: &str, numbers: std::ops::Range<i64>, partitions
     kafka.produce(topic, values.iter().map(|(partition, value)| (*partition, value.as_slice())));
 }
 
-/// All that stands in a topic, by place.
+/// All that is in a topic, by place.
 fn all(kafka: &Kafka, topic: &str) -> BTreeSet<(i64, i64)> {
     kafka.ends(topic).into_iter().flat_map(|(partition, end)| (0..end).map(move |offset| (i64::from(partition), offset))).collect()
 }
@@ -44,7 +44,7 @@ fn an_unknown_topic_is_named_and_read_once_it_is_there() {
     assert_eq!(project.places("bronze.a"), all(kafka, topic));
 }
 
-/// A topic of the same name that is as long as the old one was would be read from its middle, and nobody would notice.
+/// A topic of the same name that is as long as the old one was would be read from its middle, without a word.
 #[test]
 fn a_topic_that_was_made_anew_is_not_taken_for_the_old_one() {
     let (kafka, topic) = (Kafka::shared(), "made-anew");
@@ -160,12 +160,12 @@ fn records_deleted_before_they_were_read_stop_the_pipeline_unless_the_source_say
         let there = |(partition, offset): &(i64, i64)| *partition != 0 || !gaps.iter().any(|(from, to)| (from..to).contains(&offset));
         all(kafka, topic).into_iter().filter(there).collect()
     };
-    // An epoch is decided a moment before its rows stand in the table.
+    // An epoch is decided a moment before its rows are in the table.
     running.until("the rows stand in the table", |_| (project.places("bronze.a") == expected(&[(20, 45)])).then_some(()));
 
     // Again, while it runs but cannot look.
     running.signal(libc::SIGSTOP);
-    // The broker answers the fetch that waits there within `fetch.wait.max.ms`, 50 ms; what comes later meets nobody.
+    // The broker answers the fetch that waits there within `fetch.wait.max.ms`, 50 ms; what comes later finds no fetch waiting.
     std::thread::sleep(std::time::Duration::from_millis(200));
     produce(kafka, topic, 100..160, 2);
     kafka.delete_records(topic, 0, 70);

@@ -253,7 +253,7 @@ fn check_csv(name: &str, expected: &Answer, found: &str) {
     }
 }
 
-/// How a value stands in CSV; `None` is NULL.
+/// How a value is written in CSV; `None` is NULL.
 fn csv_text(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,

@@ -50,7 +50,7 @@ fn the_clock_goes_backwards() {
     assert!(ended.status.success(), "{}\n{}", ended.status, ended.output());
     assert_eq!(CHUNKS, 4);
 
-    // The last holder ran on a machine whose clock was an hour ahead, and died: nobody waits an hour for it.
+    // The last holder ran on a machine whose clock was an hour ahead, and died: the next one does not wait an hour for it.
     let holder = project.files.join("_watershed/pipelines/bronze.events/0/holder.json");
     let mut said: serde_json::Value = serde_json::from_slice(&std::fs::read(&holder).expect("a holder")).expect("JSON");
     said["holder"]["host"] = "elsewhere".into();

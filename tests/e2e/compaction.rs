@@ -1,5 +1,5 @@
-//! Compaction and vacuum beside pipelines: killed at every step, by hand, and after a long pause; the tables equal those of a run that
-//! nobody disturbed, for every reader.
+//! Compaction and vacuum beside pipelines: killed at every step, by hand, and after a long pause; the tables equal those of an
+//! undisturbed run, for every reader.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -171,7 +171,7 @@ fn by_hand_all_readers_read_the_same_before_and_after() {
     assert!(!wrong.status.success() && wrong.stderr.contains("did you mean 'bronze.events'?"), "{}", wrong.output());
 }
 
-/// The record was decided, its tables were not committed, and then nobody started the pipeline for days: its files look forgotten.
+/// The record was decided, its tables were not committed, and then the pipeline was not started for days: its files look forgotten.
 #[test]
 fn a_vacuum_spares_what_a_decided_epoch_will_commit() {
     let kafka = Kafka::shared();

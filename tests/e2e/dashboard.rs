@@ -215,7 +215,7 @@ fn colours_belong_to_names_and_a_slow_panel_holds_up_no_other() {
         let bars = serde_json::json!([lines["berlin"], lines["london"], lines["paris"]]);
         assert_eq!((&panel(&one, "bar_panel", "bars"), &panel(&other, "bar_panel", "bars")), (&bars, &bars), "{name}");
     }
-    // The first to look: those after it are told at once what became of the slow one.
+    // The first to look: those after it get at once what became of the slow one.
     let answers = |panel: &str| other["desktop-light"]["panels"][panel]["answers"].as_u64().expect("a number");
     assert!(answers("slow") == 1 && answers("line_panel") >= 3, "{}, {}", answers("slow"), answers("line_panel"));
 }

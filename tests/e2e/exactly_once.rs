@@ -1,4 +1,4 @@
-//! Kill -9 at every step of the epoch protocol and between any two: the tables equal those of a run that nobody disturbed.
+//! Kill -9 at every step of the epoch protocol and between any two: the tables equal those of an undisturbed run.
 //!
 //! Each test runs its pipelines over the input in [`CHUNKS`] rounds and is killed in three of them: when there is nothing yet, in the
 //! middle, and while the last windows close. Every kill is gated on the step and must prove that it fired.
@@ -27,7 +27,7 @@ pub fn produce(kafka: &Kafka, topic: &str, chunk: usize) {
     kafka.produce(topic, values.iter().map(|(partition, value)| (*partition, value.as_slice())));
 }
 
-/// The tables after a run that nobody disturbed, checked.
+/// The tables after an undisturbed run, checked.
 pub fn undisturbed() -> &'static BTreeMap<&'static str, Vec<Row>> {
     static CONTENTS: OnceLock<BTreeMap<&'static str, Vec<Row>>> = OnceLock::new();
     CONTENTS.get_or_init(|| {
@@ -55,7 +55,7 @@ pub fn without_topic(mut contents: BTreeMap<&'static str, Vec<Row>>) -> BTreeMap
     contents
 }
 
-/// Asserts that the tables of `project` are those of a run that nobody disturbed.
+/// Asserts that the tables of `project` are those of an undisturbed run.
 pub fn check_equal(project: &Project) {
     project.check(&input().1);
     let (found, expected) = (without_topic(project.contents()), undisturbed());

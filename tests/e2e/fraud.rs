@@ -93,7 +93,7 @@ fn fraud_scores_are_those_of_a_query_over_all_payments_and_find_the_fraud() {
     let late = number(&warehouse, "SELECT count(DISTINCT event_id) FROM gold.fraud_scores$late");
     assert!(scored > 200 && scored <= made && scored + late >= made, "{made} attempts, {scored} scored, {late} late");
 
-    // The same scores are in the topic, each once as nobody disturbed the run, under their ids.
+    // The same scores are in the topic, each once because nothing disturbed the run, under their ids.
     let messages = kafka::read_at(&bootstrap, "fraud-scores");
     let ids: BTreeSet<String> = messages.iter().map(|message| message.id.clone().expect("a message has an id")).collect();
     let in_table = csv(&warehouse, "SELECT score_id FROM gold.fraud_scores").into_iter().map(|row| row[0].clone());
@@ -106,7 +106,7 @@ fn fraud_scores_are_those_of_a_query_over_all_payments_and_find_the_fraud() {
         assert!(body["score"].is_number(), "{body}");
     }
 
-    // By kind: precision and recall, of which the rules must keep a part; docs/guide/fraud.md has a longer run.
+    // By kind: precision and recall, and the least that the rules must reach; docs/guide/fraud.md has a longer run.
     Watershed::new(["run", "gold.fraud_quality", "--warehouse", &warehouse]).succeeds();
     let found: BTreeMap<String, Vec<f64>> = csv(&warehouse, "SELECT * FROM gold.fraud_quality")
         .into_iter()

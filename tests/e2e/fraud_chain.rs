@@ -52,7 +52,7 @@ fn each_score_of_a_payment_is_acted_on_once_whoever_is_killed() {
 
     // Slow, so that it is cut off in the midst: a transaction for each score.
     let first = service.start(&["--batch", "1"]);
-    // Its rows have arrived, and nobody knows: they are sent again.
+    // Its rows have arrived, but that is not on record: they are sent again.
     stream().killed_at("sink_rows_acknowledged", 0).run().died_at("sink_rows_acknowledged");
     wait_for("the service acts", LIMIT, || tail(&service.log(), 20), || (service.held() >= 20).then_some(()));
     drop(first);

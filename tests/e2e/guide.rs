@@ -71,7 +71,7 @@ fn check(page: &Path, root: &Path) {
     }
     let mut demo = Vec::new();
     demo_definitions(&root.join("sql"), &mut demo);
-    // A page that brings a source of the demo's name stands alone: the demo's tables want the demo's columns.
+    // A page that brings a source of the demo's name is applied alone: the demo's tables want the demo's columns.
     let demo_names: Vec<String> = demo.iter().flat_map(|text| made(text)).collect();
     if !own_names.iter().any(|name| !name.contains('.') && demo_names.contains(name)) {
         for (i, text) in demo.iter().enumerate() {

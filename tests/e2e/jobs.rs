@@ -175,7 +175,7 @@ fn the_scheduler_is_a_process_of_its_own() {
     let address = address_said(&mut batch);
     jobs.watershed(["run", "gold.copies"]).succeeds();
     batch.until("the follower", |run| run.output().contains("gold.best: 1 row").then_some(()));
-    // Counters are of this process, the rest is told by the records of all.
+    // Counters are of this process, the rest comes from the records of all processes.
     assert_eq!(http::get(address, "/readyz").status, 200);
     let lines = ["runs_total{job=\"gold.best\",outcome=\"succeeded\"} 1", "runs_total{job=\"gold.copies\",outcome=\"succeeded\"} 0"];
     let records = ["last_rows{job=\"gold.copies\"} 2", "last_rows{job=\"gold.best\"} 1"];
@@ -222,7 +222,7 @@ fn rows_of_a_view_are_held_to_its_constraints_and_counted() {
         rows.iter().map(Value::to_string).collect::<Vec<_>>()
     };
     assert!(counted(&jobs).is_empty(), "nothing was refreshed yet");
-    // Cut off behind its commit, then made again: each refresh is counted for itself.
+    // Cut off after its commit, then made again: each refresh is counted for itself.
     jobs.watershed(["run", "copies"]).killed_at("refresh_committed", 0).run().died_at("refresh_committed");
     jobs.watershed(["run", "copies"]).succeeds();
     assert_eq!(jobs.copies(), sold(&[("A", 3), ("B", 8)]));
@@ -302,7 +302,7 @@ pub fn check_trips(warehouse: &Path) {
         for row in DeltaTable::open(warehouse, view).objects() {
             *trips.entry(row["city"].as_str().expect("city").to_owned()).or_default() += row["trips"].as_i64().expect("trips");
             let cell = row.get("cell").map(|cell| cell.as_str().unwrap_or_default().len());
-            // 3 bits of the face, 2 of each of 13 levels, and a one behind them: 30 bits.
+            // 3 bits of the face, 2 of each of 13 levels, and a one after them: 30 bits.
             assert!(cell.is_none_or(|letters| (1..=8).contains(&letters)), "{row:?}");
         }
         assert_eq!(trips, completed, "{view}");

@@ -38,7 +38,7 @@ pub struct Login {
     pub password: &'static str,
 }
 
-/// What stands in a topic: partition, offset, value, key, header `id`.
+/// What is in a topic: partition, offset, value, key, header `id`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Record {
     pub partition: i32,
@@ -325,13 +325,13 @@ impl Kafka {
         ends(&self.client(), topic)
     }
 
-    /// All that stands in a topic now, by partition and offset.
+    /// All that is in a topic now, by partition and offset.
     pub fn read(&self, topic: &str) -> Vec<Record> {
         read(self.client(), topic)
     }
 }
 
-/// All that stands in a topic of the broker at `bootstrap` now, by partition and offset.
+/// All that is in a topic of the broker at `bootstrap` now, by partition and offset.
 pub fn read_at(bootstrap: &str, topic: &str) -> Vec<Record> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);

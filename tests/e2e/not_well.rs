@@ -1,5 +1,5 @@
 //! What is not well says so: a warehouse that is not there, a pipeline that fails, a dry run that must change nothing, variables that
-//! whoever starts containers sets.
+//! what starts containers sets.
 
 use std::time::Duration;
 

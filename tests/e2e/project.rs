@@ -98,7 +98,7 @@ impl Project {
         Self::applied(Self { folder: folder("project-"), warehouse: url, files, bootstrap, environment }, topic)
     }
 
-    /// As [`Project::local`], with definitions of one's own behind the source: `{topic}` in them stands for the topic.
+    /// As [`Project::local`], with definitions of one's own after the source: `{topic}` in them becomes the topic's name.
     pub fn of(bootstrap: String, topic: &str, definitions: &str) -> Self {
         let folder = folder("project-");
         let files = folder.path().join("warehouse");
@@ -133,7 +133,7 @@ impl Project {
         self.watershed(["apply", &sql, "--yes"].into_iter().chain(flags.iter().copied()))
     }
 
-    /// The places of a table's rows in their topic, each of which must be there once.
+    /// The places of a table's rows in their topic; each must be there once.
     pub fn places(&self, table: &str) -> BTreeSet<(i64, i64)> {
         let pairs = self.table(table).pairs("kafka_partition", "kafka_offset");
         let places: BTreeSet<_> = pairs.iter().copied().collect();
@@ -158,7 +158,7 @@ impl Project {
         self.watershed(["stream", "--bootstrap", &self.bootstrap])
     }
 
-    /// `watershed stream`, which ends when it has read what stands in the topic; `drain` closes all windows then.
+    /// `watershed stream`, which ends when it has read what is in the topic; `drain` closes all windows then.
     pub fn stream_to_end(&self, drain: bool) -> Watershed {
         let arguments = ["stream", "--bootstrap", &self.bootstrap, "--until-caught-up", "--drain"];
         self.watershed(arguments.into_iter().take(if drain { 5 } else { 4 }))
@@ -174,7 +174,7 @@ impl Project {
         TABLES.into_iter().filter(|name| DeltaTable::exists(&self.files, name)).map(|name| (name, self.table(name).rows())).collect()
     }
 
-    /// Asserts that the tables hold what they must, each row once, and that the epoch records stand in line with them.
+    /// Asserts that the tables hold what they must, each row once, and that the epoch records agree with them.
     pub fn check(&self, expected: &Expected) {
         let set = |name: &str, pairs: Vec<(i64, i64)>| {
             let (count, set) = (pairs.len(), pairs.into_iter().collect::<BTreeSet<_>>());

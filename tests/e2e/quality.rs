@@ -9,7 +9,7 @@ use crate::input::{CHUNKS, PARTITIONS};
 use crate::kafka::Kafka;
 use crate::project::{Project, source, tables};
 
-/// Beside the tables without constraints, of which the truth is computed, the same ones with.
+/// The same tables with constraints, beside those without, from which the truth is computed.
 const HELD: &str = "
 CREATE STREAMING TABLE bronze.held (
     CONSTRAINT has_city EXPECT (city IS NOT NULL) ON VIOLATION QUARANTINE,

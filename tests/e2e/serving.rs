@@ -198,7 +198,7 @@ fn ctrl_c_in_the_shell_ends_the_query_on_the_server() {
     let (server, url) = serve(&tables().warehouse);
     let mut shell = Watershed::new(["shell", "--url", &url, "-c", "SELECT 1 AS started", "-c", ENDLESS]).start();
     shell.until("the first answer", |shell| shell.output().contains("started").then_some(()));
-    // The query behind it shows nothing that could be waited for.
+    // The query after it shows nothing that could be waited for.
     std::thread::sleep(Duration::from_millis(500));
     shell.signal(libc::SIGINT);
     let ended = shell.wait(Duration::from_secs(10));

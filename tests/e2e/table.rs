@@ -185,7 +185,7 @@ impl DataFile {
     }
 }
 
-/// A UTC timestamp in whole seconds, as it stands in rows as JSON.
+/// A UTC timestamp in whole seconds, as it is in rows as JSON.
 pub fn time_text(time_us: i64) -> String {
     chrono::DateTime::from_timestamp_micros(time_us).expect("a time").format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -13,7 +13,7 @@ CREATE SOURCE pings (at TIMESTAMP NOT NULL, WATERMARK FOR at AS at - INTERVAL '1
 WITH (connector = 'kafka', topic = 'pings', format = 'json');
 CREATE STREAMING TABLE bronze.pings AS SELECT at FROM pings;";
 
-/// Secrets as they would stand in the environment.
+/// Secrets as they would be in the environment.
 const SECRETS: [(&str, &str); 3] = [
     ("WATERSHED_KAFKA_SASL_PASSWORD", "kafka-secret-4711"),
     ("AWS_SECRET_ACCESS_KEY", "aws-secret-0815"),

@@ -69,7 +69,7 @@ impl Terminal {
         String::from_utf8_lossy(&self.shown.lock().expect("not poisoned")).into_owned()
     }
 
-    /// Waits until `text` is shown behind the first `from` bytes; gives where it ends.
+    /// Waits until `text` is shown after the first `from` bytes; gives where it ends.
     pub fn until(&mut self, text: &str, from: usize) -> usize {
         let start = Instant::now();
         loop {

@@ -20,7 +20,7 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
-/// The modules that programs like Spark look into; Java 17 wants to be told.
+/// The modules that programs like Spark look into; Java 17 wants them named.
 const OPENED: &str = "java.lang java.lang.invoke java.lang.reflect java.io java.net java.nio java.util java.util.concurrent \
                       java.util.concurrent.atomic sun.nio.ch sun.nio.cs sun.security.action sun.util.calendar";
 

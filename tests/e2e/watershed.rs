@@ -90,7 +90,7 @@ impl Watershed {
         self
     }
 
-    /// Runs it to its end with standard output, and perhaps standard error, going where nobody reads. Gives what it said on standard error.
+    /// Runs it to its end with standard output, and perhaps standard error, going to no reader. Gives what it said on standard error.
     pub fn run_unread(mut self, errors_too: bool) -> (ExitStatus, String) {
         self.command.stdin(Stdio::null()).stdout(unread()).process_group(0);
         self.command.stderr(if errors_too { unread() } else { Stdio::piped() });

@@ -61,7 +61,7 @@ pub(super) fn act(queries: &Queries, action: &Action) -> Result<Vec<u8>, QueryEr
     }
 }
 
-/// Ends the query that a `FlightInfo` (as bytes) stands for; gives the protocol's word for what became of it.
+/// Ends the query that a `FlightInfo` (as bytes) refers to; gives the protocol's word for what became of it.
 pub(super) fn cancel(queries: &Queries, info: &[u8]) -> Result<i32, QueryError> {
     let id = query_of(info).ok_or_else(|| malformed("cancelling"))?;
     Ok(match queries.cancel(id) {

@@ -1,7 +1,7 @@
 //! Connections of clients. Each has a session of its own, so that what one client `SET`s ends with its connection and touches no other.
 //!
-//! A connection that has not yet spoken HTTP/2 waits, for a short time, and the oldest of those makes room for a new one: silence locks nobody
-//! out. One that has spoken takes a place; if there is none, each of its calls is answered with the reason.
+//! A connection that has not yet spoken HTTP/2 waits, for a short time, and the oldest of those makes room for a new one: silent ones lock
+//! no others out. One that has spoken takes a place; if there is none, each of its calls is answered with the reason.
 
 use std::collections::VecDeque;
 use std::io;
@@ -124,7 +124,7 @@ pub(super) fn accepted(listener: TcpListener, counters: Arc<ServerCounters>) -> 
 struct Lobby {
     counters: Arc<ServerCounters>,
     places: Arc<Semaphore>,
-    /// Places of those that are only told that there is none.
+    /// Places of those that only get the answer that there is none.
     crowded: Arc<Semaphore>,
     /// In the order they came; what is sent sends one away.
     waiting: Mutex<Queue>,
@@ -172,7 +172,7 @@ impl Drop for Waiting {
 }
 
 impl Connection {
-    /// It has spoken: it takes a place, or a moment in which to be told that there is none.
+    /// It has spoken: it takes a place, or a moment in which it gets the answer that there is none.
     fn takes_place(&mut self) -> io::Result<()> {
         self.waiting = None;
         self.place = Arc::clone(&self.lobby.places).try_acquire_owned().ok();

@@ -1,4 +1,4 @@
-//! What the server says of itself: SqlInfo, of which JDBC alone reads some sixty entries, and the types of columns for ODBC-like clients.
+//! What the server says of itself: SqlInfo (JDBC alone reads some sixty entries of it), and the types of columns for ODBC-like clients.
 
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder};
 use arrow_flight::sql::{
@@ -159,7 +159,7 @@ fn queries(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlSupportsConvert, std::collections::BTreeMap::new());
 }
 
-/// Zero stands for "no limit, or unknown".
+/// Zero means "no limit, or unknown".
 fn limits(info: &mut SqlInfoDataBuilder) {
     for name in [
         SqlInfo::SqlMaxBinaryLiteralLength,

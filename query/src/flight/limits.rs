@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Connections; each has settings of its own.
 pub(super) const CONNECTIONS_MAX: usize = 256;
-/// Connections beyond that, which are told so.
+/// Connections beyond that, which get an answer that says so.
 pub(super) const CROWDED_MAX: usize = 32;
 /// For how long those are kept.
 pub(super) const CROWDED_KEPT: Duration = Duration::from_secs(5);
@@ -12,7 +12,7 @@ pub(super) const CROWDED_KEPT: Duration = Duration::from_secs(5);
 pub(super) const SILENT_MAX: usize = 64;
 /// For how long a connection may say nothing.
 pub(super) const SILENT_KEPT: Duration = Duration::from_secs(10);
-/// Planned queries whose result nobody has fetched yet. Each holds the lists of files of the versions it reads.
+/// Planned queries whose result was not fetched yet. Each holds the lists of files of the versions it reads.
 pub(super) const PLANNED_MAX: usize = 256;
 /// How long a result waits to be fetched.
 pub(super) const PLANNED_KEPT: Duration = Duration::from_secs(10 * 60);

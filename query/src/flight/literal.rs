@@ -1,4 +1,4 @@
-//! A bound value as it would be written in SQL, of the value's own type: nothing is cut to the type of what the parameter stands beside.
+//! A bound value as it would be written in SQL, of the value's own type: nothing is cut to the type of what is beside the parameter.
 //! What cannot be written exactly is an error.
 
 use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray};
@@ -18,7 +18,7 @@ const MS_PER_DAY: i64 = 86_400_000;
 const DIGITS_MAX: usize = 76;
 const NANOSECONDS: &str = "it has nanoseconds, and TIMESTAMP counts microseconds";
 
-/// The value at `row` of `column` as an expression; the error says why there is none. `beside` is the type of what the parameter stands beside,
+/// The value at `row` of `column` as an expression; the error says why there is none. `beside` is the type of what is beside the parameter,
 /// as which a text will be read.
 pub(super) fn literal(column: &ArrayRef, row: usize, beside: Option<&DataType>) -> Result<Expr, String> {
     let value = ScalarValue::try_from_array(column, row).map_err(|why| why.strip_backtrace())?;
@@ -133,7 +133,7 @@ fn shown(value: &ScalarValue) -> Result<String, String> {
     array_value_to_string(&array, 0).map_err(|why| why.to_string())
 }
 
-/// An error if a text, read as what it stands beside, would be another value or none.
+/// An error if a text, read as the type of what is beside it, would be another value or none.
 fn read_whole(text: &str, beside: Option<&DataType>) -> Result<(), String> {
     let Some(beside) = beside else { return Ok(()) };
     let unfit = || format!("'{}' is not a {}", excerpt(text), sql_type(beside));
@@ -160,7 +160,7 @@ fn read_whole(text: &str, beside: Option<&DataType>) -> Result<(), String> {
     }
 }
 
-/// The digits behind the point.
+/// The digits after the point.
 fn fraction(text: &str) -> impl Iterator<Item = u8> {
     text.split_once('.').map_or("", |(_, rest)| rest).bytes().take_while(u8::is_ascii_digit)
 }
@@ -185,7 +185,7 @@ fn typed(text: &str, kind: &str) -> Result<Expr, String> {
     parsed(&format!("CAST('{}' AS {kind})", text.replace('\'', "''")))
 }
 
-/// An expression of our own making, without places: it does not stand in the client's text.
+/// An expression of our own making, without places: it is not in the client's text.
 fn parsed(text: &str) -> Result<Expr, String> {
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, text).tokenize().map_err(|why| why.to_string())?;

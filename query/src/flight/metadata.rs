@@ -1,4 +1,4 @@
-//! What is there: catalogs, schemas, tables and their columns; keys, of which there are none.
+//! What is there: catalogs, schemas, tables and their columns; keys (there are none).
 
 use std::sync::Arc;
 

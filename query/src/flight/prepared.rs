@@ -1,7 +1,7 @@
 //! Prepared statements: planned once to tell their columns and parameters, planned again each time they run, with the values in the place of
 //! the parameters: so they see the newest rows, and a value means what it means written into the text.
 //!
-//! State: by handle, the text, the session of whoever prepared it, and the values bound last. What nobody used for long is let go.
+//! State: by handle, the text, the session of the client that prepared it, and the values bound last. What was not used for long is let go.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,7 +44,7 @@ struct Statement {
 /// A parameter: `$1`, `$2`, … are named by their number.
 pub(super) struct Parameter {
     name: String,
-    /// The type of what it stands beside, if anything tells.
+    /// The type of what is beside it, if that is known.
     beside: Option<DataType>,
     /// The type that it is cast to by the statement itself.
     cast_to: Option<DataType>,
@@ -113,7 +113,7 @@ impl Prepared {
         self.lock().remove(&handle).is_some()
     }
 
-    /// Lets go of what nobody used for long.
+    /// Lets go of what was not used for long.
     pub(super) fn sweep(&self) {
         self.sweep_older_than(PREPARED_KEPT);
     }
@@ -189,13 +189,13 @@ fn parameters(plan: &LogicalPlan) -> Result<Arc<[Parameter]>, QueryError> {
     Ok(in_order.into_iter().chain(named.into_values()).collect())
 }
 
-/// Parameters as they stand in a plan; beside several types, the one that all are compared in.
+/// Parameters as they are in a plan; beside several types, the one that all are compared in.
 fn found_in(plan: &LogicalPlan) -> Result<HashMap<String, Parameter>, QueryError> {
     let mut found: HashMap<String, Parameter> = HashMap::new();
     let mut note = |id: &str, beside: Option<DataType>, cast_to: Option<DataType>| {
         let name = id.trim_start_matches('$').to_owned();
         let parameter = found.entry(id.to_owned()).or_insert(Parameter { name, beside: None, cast_to: None });
-        // Two parameters that stand beside each other only are Null for DataFusion.
+        // Two parameters that are beside nothing but each other are Null for DataFusion.
         let beside = beside.filter(|kind| *kind != DataType::Null);
         parameter.beside = match (parameter.beside.take(), beside) {
             (Some(one), Some(other)) => Some(comparison_coercion(&one, &other).unwrap_or(DataType::Utf8)),
@@ -231,8 +231,8 @@ fn found_in(plan: &LogicalPlan) -> Result<HashMap<String, Parameter>, QueryError
     Ok(found)
 }
 
-/// What clients are told of the parameters: types that every client knows, text where nothing tells. The JDBC driver writes milliseconds whatever
-/// unit it is told, so that is the unit it is told; clients that know better send microseconds all the same.
+/// The types of parameters that clients see: ones all clients know, text where none is known. The JDBC driver writes milliseconds whatever
+/// unit we announce, so milliseconds are announced; clients that know better send microseconds all the same.
 fn announced(parameters: &[Parameter]) -> SchemaRef {
     let field = |parameter: &Parameter| {
         let kind = match parameter.beside.as_ref().or(parameter.cast_to.as_ref()) {

@@ -55,7 +55,7 @@ pub(super) struct Fetched {
 pub(super) enum Cancelled {
     /// It had not begun, and will not.
     BeforeStart,
-    /// It runs and was told to end.
+    /// It runs and was asked to end.
     Running,
     /// It has ended, or never was.
     Unknown,
@@ -108,7 +108,7 @@ impl Queries {
         }
     }
 
-    /// Lets go of what nobody fetched in time.
+    /// Lets go of what was not fetched in time.
     pub(super) fn sweep(&self) {
         self.sweep_older_than(PLANNED_KEPT);
     }

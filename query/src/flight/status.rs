@@ -21,7 +21,7 @@ const NEXT: &str = "watershed-next-bin";
 /// Clients give up on headers beyond a few kilobytes, and percent-encoding may triple a text.
 const TEXT_BYTES_MAX: usize = 2000;
 
-/// What a client is told of an error.
+/// An error as a client gets it.
 pub(super) fn told(error: QueryError) -> Status {
     let code = match &error {
         QueryError::Sql(_) | QueryError::Value(_) => Code::InvalidArgument,
@@ -57,7 +57,7 @@ fn parts(texts: [(&'static str, Option<&String>); 3]) -> MetadataMap {
     parts
 }
 
-/// The error that a server told us of.
+/// The error that a server sent us.
 pub(super) fn heard(error: FlightError) -> QueryError {
     match error {
         FlightError::Tonic(status) => of_status(&status),

@@ -1,8 +1,8 @@
-//! Connections of the HTTP server: how many there are, how long they may be silent, and what those are told who are too many.
+//! Connections of the HTTP server: how many there are, how long they may be silent, and what is answered when there are too many.
 //!
 //! A connection *waits* until the head of its first request is there, then it is *served*. Of those that wait, a new one takes the place of
-//! the oldest: silence locks nobody out. Of those served, a new one takes the place of the one that has been idle longest; if all are at work
-//! it is turned away with the reason, except for who looks after the process.
+//! the oldest: silent ones lock no others out. Of those served, a new one takes the place of the one that has been idle longest; if all are
+//! at work it is turned away with the reason, except for who looks after the process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -112,7 +112,7 @@ async fn connection(mut stream: TcpStream, peer: Peer, router: Router, lobby: Ar
     };
     let first = tokio::select! {
         first = first => first,
-        // Whoever says nothing is told nothing when another needs its place.
+        // A client that says nothing gets no answer when another needs its place.
         () = waiting.sent_away() => {
             lobby.counters.turn_away();
             None
@@ -326,7 +326,7 @@ impl HttpBody for AtWork {
     }
 }
 
-/// A connection of which something has been read already.
+/// A connection from which something has been read already.
 struct Rewound {
     head: Vec<u8>,
     at: usize,

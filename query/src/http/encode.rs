@@ -49,7 +49,7 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
-    /// Fails if the columns cannot be told apart in the format.
+    /// Fails if the format cannot keep the columns apart.
     pub(super) fn new(format: Format, schema: &Schema) -> Result<Self, Problem> {
         match format {
             Format::Csv => Ok(Self::Csv(Some(csv::head(schema)))),

@@ -62,7 +62,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Head> {
     }
 }
 
-/// True if whoever looks after the process asks this.
+/// True if this request comes from what looks after the process.
 pub(super) fn is_from_supervisor(head: &[u8]) -> bool {
     let path = head.strip_prefix(b"GET ").and_then(|rest| rest.split(|byte| matches!(byte, b' ' | b'?')).next());
     matches!(path, Some(b"/healthz" | b"/readyz" | b"/metrics"))
@@ -76,7 +76,7 @@ pub(super) async fn turn_away(stream: &mut TcpStream, problem: Problem) {
         let bytes = written(response).await?;
         stream.write_all(&bytes).await?;
         stream.shutdown().await?;
-        // A connection that is closed with bytes unread is reset, and the client may lose what it was told.
+        // A connection that is closed with bytes unread is reset, and the client may lose its answer.
         let (mut unread, mut buffer) = (0, [0; 8 << 10]);
         while unread < UNREAD_BYTES_MAX {
             match stream.read(&mut buffer).await? {
@@ -86,11 +86,11 @@ pub(super) async fn turn_away(stream: &mut TcpStream, problem: Problem) {
         }
         Ok::<_, io::Error>(())
     };
-    // Nobody is left to be told of a failure.
+    // Nobody is left who could hear of a failure.
     let _ = timeout(LEAVE_WAIT, farewell).await;
 }
 
-/// A small response as it stands on the wire.
+/// A small response as it goes over the wire.
 async fn written(response: Response) -> io::Result<Vec<u8>> {
     let (parts, body) = response.into_parts();
     let length = body.size_hint().upper().unwrap_or_default();

@@ -69,7 +69,7 @@ static INDEX: LazyLock<Bytes> = LazyLock::new(|| {
     Bytes::from(page)
 });
 
-/// Plotly's script out of the HTML that the crate gives: the first of two elements; the second draws formulas, of which we have none.
+/// Plotly's script out of the HTML that the crate gives: the first of two elements; the second draws formulas, and we have none.
 fn plotly() -> Bytes {
     const OPEN: &str = "<script type=\"text/javascript\">";
     let html = plotly::Plot::offline_js_sources();

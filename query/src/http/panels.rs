@@ -186,7 +186,7 @@ async fn work(site: Arc<Site>, mut at_work: AtWork) {
         let lake = lake(&site)?;
         let _slot = site.panel_slots.take(SLOT_WAIT).await?;
         at_work.started = Instant::now();
-        // Whoever looks at the page: what is asked is the project's.
+        // Who looks at the page does not matter: the query is the project's.
         let asked = Asked::new(Who::new(counters::PANEL, None, None), &at_work.cached.panel.query);
         let mut counted = site.parts.counters.begin(asked);
         let computed = match timeout(QUERY_TIME_MAX, compute(lake, &at_work.cached.panel, &mut counted)).await {
@@ -208,7 +208,7 @@ fn respond(body: Bytes) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
-/// The applied panels in the order they stand on the page. One that this version cannot read is left out, with a word in the log.
+/// The applied panels in the order of the page. One that this version cannot read is left out, with a word in the log.
 fn panels(definitions: &Definitions) -> Vec<PanelDefinition> {
     let read = |sql: &str| match watershed_dialect::parse(sql).map(|mut statements| statements.pop().map(|statement| statement.kind)) {
         Ok(Some(StatementKind::CreatePanel(panel))) => Some(panel),

@@ -1,4 +1,4 @@
-//! Places for queries that run at once, first come, first served. Whoever waits too long is told how many are before it.
+//! Places for queries that run at once, first come, first served. A query that waits too long is refused, with how many are before it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

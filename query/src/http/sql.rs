@@ -1,7 +1,7 @@
 //! `GET /sql?q=…[&format=json|csv][&limit=…][&numbers=exact]`, or `POST /sql` with the query as its body: the rows of one query.
 //!
-//! Small results are held back until they are complete, so that whatever goes wrong is told as an error. Of larger ones the rows are
-//! sent as they are computed, in flat memory; if something then goes wrong, the transfer is broken off, so that nobody takes a part for
+//! Small results are held back until they are complete, so that whatever goes wrong is answered with an error. Of larger ones the rows are
+//! sent as they are computed, in flat memory; if something then goes wrong, the transfer is broken off, so that no client takes a part for
 //! the whole. A client that goes away ends its query. Every request has a session of its own.
 
 use std::collections::VecDeque;
@@ -57,7 +57,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// `body` is the query, unless it stands in the address.
+    /// `body` is the query, unless it is in the address.
     fn read(uri: &Uri, headers: &HeaderMap, body: Option<String>) -> Result<Self, Problem> {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|why| {
             Problem::request(&format!("the address cannot be read: {why}"), "encode the query: curl -G --data-urlencode 'q=…'")
@@ -153,7 +153,7 @@ async fn text_of(headers: &HeaderMap, body: Body) -> Result<String, Problem> {
     }
     let bytes = match timeout(BODY_WAIT, to_bytes(body, BODY_BYTES_MAX)).await {
         Ok(Ok(bytes)) => bytes,
-        // The client has broken it off, then nobody hears this, or it is too long.
+        // The client has broken it off (then nobody reads this answer), or it is too long.
         Ok(Err(_)) => return Err(Problem::long_body(BODY_BYTES_MAX)),
         Err(_) => return Err(Problem::silent(BODY_WAIT.as_secs())),
     };

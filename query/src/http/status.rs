@@ -16,7 +16,7 @@ use super::Site;
 const WAREHOUSE_WAIT: Duration = Duration::from_secs(3);
 /// OpenMetrics, which Prometheus asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The older form, which differs in the names that stand before the values of counters, and in its end.
+/// The older form, which differs in the names before the values of counters, and in its end.
 const TEXT_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// 200 as long as the process answers at all: a reason to restart it is that it does not.

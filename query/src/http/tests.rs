@@ -35,7 +35,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|why| panic!("{why}: {}", self.body))
     }
 
-    /// The error's `what`, `why` and `next` behind one another.
+    /// The error's `what`, `why` and `next`, one after another.
     fn error(&self) -> String {
         let json = self.json();
         ["what", "why", "next"].map(|part| json["error"][part].as_str().unwrap_or("").to_owned()).join(" | ")
@@ -410,7 +410,7 @@ async fn long_queries_and_slow_panels_hold_no_other_panel_up() {
     site.until("the panel is computed", |counters| counters.running() == 2).await;
     let quick = site.get("/panels/quick").await;
     assert!(quick.status == 200 && site.counters.running() >= 1, "{}", quick.body);
-    // Who asks over /sql waits, and is told for what.
+    // A query over /sql waits, and its answer says for what.
     let busy = site.sql("SELECT 1", "").await;
     assert!(busy.status == 503 && busy.error().contains("1 queries run already"), "{}", busy.body);
 }

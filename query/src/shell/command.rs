@@ -49,7 +49,7 @@ pub const HELP: &[(&str, &str, &str)] = &[
     ("q", "", "leave (also Ctrl-D)"),
 ];
 
-/// What a word means that stands alone, as a statement that other shells have.
+/// What a single word means that is a statement in other shells.
 pub fn bare_word(text: &str) -> Option<Command> {
     match text.trim().trim_end_matches(';').trim_end().to_ascii_lowercase().as_str() {
         "exit" | "quit" | "bye" => Some(Command::Quit),

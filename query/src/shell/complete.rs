@@ -94,7 +94,7 @@ impl Names {
     }
 }
 
-/// Where the word to be completed begins, and what could stand there.
+/// Where the word to be completed begins, and what could be put there.
 /// `columns` holds the columns of the tables that the text names (see [`tables_named`]).
 pub fn complete(text: &str, at: usize, names: &Names, columns: &HashMap<String, Vec<String>>) -> (usize, Vec<String>) {
     let before = &text[..at];

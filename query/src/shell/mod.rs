@@ -38,7 +38,7 @@ use command::Command;
 use input::{Unit, UnitKind};
 use output::{Look, OutputError, Written};
 
-/// Rows of a result that a terminal shows unless told otherwise.
+/// Rows of a result that a terminal shows unless set otherwise.
 const ROWS_SHOWN: usize = 100;
 /// How deep `\i` may nest.
 const INCLUDE_DEPTH_MAX: usize = 16;
@@ -118,7 +118,7 @@ impl Shell {
         Self { backend: backend.into(), options, look, timing, output: None, include_depth: 0 }
     }
 
-    /// Runs a text (`-c`, `-f`, a pipe) up to its first failure. `file` stands in messages.
+    /// Runs a text (`-c`, `-f`, a pipe) up to its first failure. `file` is its name in messages.
     pub async fn run_text(&mut self, text: &str, file: Option<&str>) -> Result<(), ShellError> {
         // Editors on Windows put a mark at the beginning of a file.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -199,13 +199,13 @@ impl Shell {
     }
 
     fn fail(&self, message: &str) -> Outcome {
-        // Values of rows stand in messages, too.
+        // Messages hold values of rows, too.
         let message = table::visible_lines(message);
         let painted = match message.strip_prefix("error:") {
             Some(rest) if self.look.style.color => format!("\x1b[1;31merror:\x1b[0m{rest}"),
             _ => message.clone(),
         };
-        // Nobody to tell: the outcome says it all the same.
+        // A failure of this has no reader: the outcome says it all the same.
         let _ = writeln!(io::stderr(), "{painted}");
         Outcome::Failed
     }

@@ -2,7 +2,7 @@
 //!
 //! Ctrl-C empties the line; on a line that was empty already, a second one leaves, as Ctrl-D does at once.
 //!
-//! Programs, and terminals without bracketed paste, send many lines at once. What stands after the first Enter is kept for the next
+//! Programs, and terminals without bracketed paste, send many lines at once. What follows the first Enter is kept for the next
 //! prompt (rustyline's feature `buffer-redux`), and a tab in it is a tab.
 
 use std::borrow::Cow;
@@ -142,7 +142,7 @@ struct Assistant {
     backend: Backend,
     /// Columns by table, asked for when Tab needs them.
     columns: Mutex<HashMap<String, Vec<String>>>,
-    /// Whether something stands in the line. Ctrl-C comes without the line.
+    /// Whether anything is in the line. Ctrl-C comes without the line.
     has_text: AtomicBool,
     begun: Instant,
     /// When the line last changed, from `begun`.
@@ -202,7 +202,7 @@ impl Completer for Assistant {
     }
 }
 
-/// What stands behind the cursor.
+/// What is shown after the cursor.
 enum Shown {
     /// The rest of an earlier statement; the right arrow takes it.
     Earlier(String),

@@ -1,6 +1,6 @@
 //! Rows as a table for people. Pure: values in, text out.
 //!
-//! Columns shrink to fit the width given: headings that are wider than what stands below them first, then texts (a cut number would be
+//! Columns shrink to fit the width given: headings that are wider than what is below them first, then texts (a cut number would be
 //! a lie). When that is not enough, the first columns are shown that fit; with few rows, one line per column. Texts that differ look
 //! different also when cut. Control characters in values are made visible, so that data cannot steer the terminal.
 
@@ -27,7 +27,7 @@ pub enum Cell {
 pub struct Column {
     /// Heading.
     pub name: String,
-    /// Numbers stand right and are never cut.
+    /// Numbers are aligned to the right and never cut.
     pub number: bool,
     /// Other values that must not be cut (times).
     pub whole: bool,
@@ -48,7 +48,7 @@ pub struct Style {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     widths: Vec<usize>,
-    /// Columns whose texts are told apart by their ends: these are cut in the middle.
+    /// Columns whose texts differ at their ends: these are cut in the middle.
     middle: Vec<bool>,
 }
 

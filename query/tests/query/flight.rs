@@ -200,7 +200,7 @@ async fn connections_that_say_nothing_lock_nobody_out() {
     }
     let answered = async { number(&mut served.client().await, "SELECT count(*) FROM rides").await };
     assert_eq!(tokio::time::timeout(Duration::from_secs(5), answered).await.expect("at once"), 3);
-    // What it is told on the way does not matter here.
+    // What it gets on the way does not matter here.
     let mut told = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(5), silent[0].read_to_end(&mut told)).await;
     assert!(closed.is_ok(), "the oldest made room");

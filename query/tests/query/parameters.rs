@@ -243,7 +243,7 @@ fn values() -> Vec<(&'static str, ArrayRef)> {
     ]
 }
 
-/// Where a value may stand: `@` is the value, `#` the column.
+/// Where a value may be written: `@` is the value, `#` the column.
 const PLACES: [&str; 21] = [
     "SELECT count(*) FROM s.t WHERE # = @",
     "SELECT count(*) FROM s.t WHERE # < @",

@@ -127,7 +127,7 @@ window.Charts = (() => {
       xaxis: axis(t, { showgrid: false, tickformatstops: [
         { dtickrange: [null, 60000], value: "%H:%M:%S" }, { dtickrange: [60000, 86400000], value: "%H:%M" }, { dtickrange: [86400000, null], value: "%d %b" },
       ], hoverformat: "%d %b %H:%M:%S", nticks: narrow() ? 4 : 7,
-        // The first moment stands alone: name it, instead of the milliseconds around it.
+        // The first moment is alone: name it, instead of the milliseconds around it.
         ...(moments.size === 1 ? { tickvals: [place(rows[0][panel.x])], ticktext: [String(place(rows[0][panel.x])).slice(11, 16)] } : {}) }),
       // Thousands as k; parts of one as they are.
       yaxis: axis(t, { rangemode: "tozero", nticks: 6, tickformat: Math.max(...rows.map((row) => number(row[panel.y]) ?? 0)) >= 1000 ? "~s" : "" }),
@@ -216,7 +216,7 @@ window.Charts = (() => {
       marker: { color: t.series[0], opacity: rows.map((_, at) => 1 - (0.5 * at) / Math.max(rows.length, 1)), cornerradius: 3 },
       customdata: rows.map((row) => [label(row), told(row)]), hovertemplate: `%{customdata[0]}: %{customdata[1]}${unit(panel)}<extra></extra>`,
     };
-    // Label and numbers stand above each bar: wide and narrow ones read alike.
+    // Label and numbers are above each bar: wide and narrow ones read alike.
     const annotations = rows.map((row, at) => ({ x: 0, y: at - 0.23, xref: "x", yref: "y", xanchor: "left", yanchor: "bottom", showarrow: false,
       text: `<b>${plain(short(names.get(key(row[panel.x]))))}</b>   ${share(row, at)}`, font: { size: 11.5, color: t.soft }, xshift: -3 }));
     return [[trace], {
