@@ -18,12 +18,19 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("query", &["message", "lake", "dialect"]),
 ];
 
-/// Words of code that have one home: the word, the folders it may stand in, and why.
+/// Words of code that have one home: the word, the folders it may be in, and why.
 const HOMES: [(&str, &[&str], &str); 4] = [
     ("env::var", &["src", "tests", "build.rs"], "only the binary reads the environment: hand the value down"),
     ("\"_delta_log", &["lake", "tests"], "only lake/ writes a Delta log"),
     ("use rdkafka", &["ingest", "tests", "examples"], "only ingest/ knows Kafka"),
     ("Utc::now", &["lake/src/clock.rs", "tests"], "the time of day comes from watershed_lake::clock, which tests can set"),
+];
+
+/// Words at which a stranger stops: the word, the endings of the files that do without it, and what to write instead.
+const PLAINER: [(&str, &[&str], &str); 3] = [
+    ("anew", &["rs", "md"], "'again' or 'from the start'"),
+    ("stands", &["rs", "md"], "'is', 'comes' or 'is written'"),
+    ("behind", &["rs"], "'after', 'later than' or 'beyond'; of what is not up to date, that it lags"),
 ];
 
 fn root() -> &'static Path {
@@ -115,6 +122,53 @@ fn words_stay_at_home() {
         }
     }
     none(&faults);
+}
+
+#[test]
+fn comments_and_pages_use_plain_words() {
+    let mut faults = Vec::new();
+    for path in files(&[".rs", ".md"]) {
+        let (shown, text) = (path.display().to_string(), text(&path));
+        let ending = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+        let (mut in_block, mut quoted) = (false, false);
+        for (number, line) in text.lines().enumerate() {
+            let read = if ending == "rs" { comment(line) } else { line }.trim_start();
+            let is_fence = read.starts_with("```");
+            in_block ^= is_fence;
+            // A block is code, or what a program printed.
+            let words = words(if in_block || is_fence { "" } else { read }, &mut quoted);
+            let lags = words.iter().any(|word| word == "lag" || word == "lags");
+            for (plainer, endings, instead) in PLAINER {
+                let may_stay = plainer == "behind" && lags;
+                if endings.contains(&ending.as_str()) && words.iter().any(|word| word == plainer) && !may_stay {
+                    faults.push(format!("{shown}:{}: '{plainer}': write {instead}", number + 1));
+                }
+            }
+        }
+        if in_block {
+            faults.push(format!("{shown}: close its last ``` block"));
+        }
+    }
+    none(&faults);
+}
+
+/// What the comment of a line of Rust says; empty without one.
+fn comment(line: &str) -> &str {
+    let line = line.trim_start();
+    let comment = if line.starts_with("//") { line } else { line.split_once(" // ").map_or("", |(_, comment)| comment) };
+    comment.trim_start_matches(['/', '!'])
+}
+
+/// The words of a line in small letters, without what is quoted in backticks: names, and what programs print. `quoted` says whether
+/// a quote of an earlier line is still open; the end of a paragraph closes it.
+fn words(line: &str, quoted: &mut bool) -> Vec<String> {
+    *quoted &= line.chars().any(char::is_alphanumeric);
+    let mut prose = String::new();
+    for letter in line.chars() {
+        *quoted ^= letter == '`';
+        prose.push(if *quoted { ' ' } else { letter });
+    }
+    prose.to_lowercase().split(|letter: char| !letter.is_alphanumeric()).map(str::to_owned).collect()
 }
 
 #[test]
