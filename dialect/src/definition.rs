@@ -89,7 +89,7 @@ pub enum Metadata {
 pub struct WatermarkDefinition {
     /// The event-time column, a timestamp in microseconds.
     pub column: String,
-    /// How far behind the greatest event time seen in its partition a row may be and still be in time, in microseconds.
+    /// By how much a row may lag the greatest event time seen in its partition and still be in time, in microseconds.
     pub delay_us: i64,
 }
 

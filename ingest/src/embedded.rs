@@ -6,7 +6,7 @@
 //!
 //! In a folder it keeps topics, records and offsets over restarts, also after being killed: what was acknowledged has been handed to the
 //! operating system, though not synced to disk. Old records are deleted by whole files, oldest first over all partitions, when all together
-//! pass a budget, and past an age if one is set. The low watermark rises with them, as on any Kafka, and a reader that is further behind gets
+//! pass a budget, and past an age if one is set. The low watermark rises with them, as on any Kafka, and a reader that lags more gets
 //! "offset out of range", never a silent gap.
 //!
 //! ```text

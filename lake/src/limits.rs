@@ -16,7 +16,7 @@ pub const DAMAGE_SEARCH_MAX: Duration = Duration::from_secs(30);
 
 /// How many other writers one commit lets pass before it gives up and says that the table is too busy.
 pub const COMMIT_ATTEMPTS: u32 = 200;
-/// Log files fetched at once when a handle is far behind.
+/// Log files fetched at once when a handle lags far.
 pub const LOG_READ_AHEAD: usize = 16;
 /// A Delta checkpoint is written every this many versions: a cold reader fetches at most this many log files.
 pub const CHECKPOINT_INTERVAL: i64 = 20;

@@ -79,7 +79,7 @@ pub struct Failure {
 pub struct Vitals {
     /// Records in the topic that were not read yet.
     pub lag_records: u64,
-    /// How old the newest record is that was read of the partition furthest behind, in milliseconds; 0 when all is read.
+    /// How old the newest record is that was read of the partition that lags most, in milliseconds; 0 when all is read.
     pub lag_ms: u64,
     /// How long the newest commit took.
     pub commit_ms: u64,

@@ -24,7 +24,7 @@ pub struct PartitionWatermark {
 }
 
 impl PartitionWatermark {
-    /// Starts at `watermark_us`, with rows expected to be at most `delay_us` behind the newest.
+    /// Starts at `watermark_us`, with rows expected to lag the newest by `delay_us` at most.
     pub fn new(watermark_us: i64, newest_us: i64, delay_us: i64) -> Self {
         Self { watermark_us, newest_us, delay_us }
     }

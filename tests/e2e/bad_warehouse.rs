@@ -15,7 +15,7 @@ use crate::serving::{python, url_in};
 use crate::tools::{SmallDisk, delete_at_exit, folder};
 use crate::watershed::{Finished, LIMIT, Running, Watershed};
 
-/// The newest rows, one a second, that the watermark, 10 s behind, has not passed.
+/// The newest rows, one a second, that the watermark, which lags 10 s, has not passed.
 const HELD_BACK: i64 = 11;
 
 fn produce(kafka: &Kafka, topic: &str, numbers: std::ops::Range<i64>) {
@@ -283,7 +283,7 @@ fn a_table_dropped_under_a_running_pipeline_stops_it_alone() {
     running.signal(libc::SIGTERM);
     assert_eq!(running.wait(LIMIT).status.code(), Some(1));
 
-    // No empty table stands in the way of a copy.
+    // No empty table is in the way of a copy.
     fails_alone(
         &project,
         50,
@@ -447,7 +447,7 @@ fn a_changed_query_over_old_state_is_refused_before_anything_changes() {
     assert!(refused.stdout.contains("rows and state are dropped, the topic is read anew"), "{}", refused.output());
     says(&refused, &["the query of bronze.a changed", "nothing was changed", "--rebuild"]);
     goes_on(&project, 30);
-    // What could not be made anew is not dropped either.
+    // What could not be rebuilt is not dropped either.
     let impossible = changed.replacen("bronze.a WITH", "bronze.a PARTITIONED BY (fare) WITH", 1).replacen("cents,", "cents, fare,", 1);
     let refused = project.applying("changed", &impossible, &["--rebuild"]).run();
     assert_eq!(refused.status.code(), Some(1), "{}", refused.output());

@@ -95,7 +95,7 @@ fn ctrl_c_at_the_prompt_ends_the_query_then_the_line_then_the_shell() {
     let mut shell = Terminal::start(shell, 100, 30);
     let mut at = shell.until("watershed>", 0);
     shell.type_in(ENDLESS);
-    // Behind the statement, typed back by the terminal, nothing is shown while it runs.
+    // After the statement, typed back by the terminal, nothing is shown while it runs.
     at = shell.until("\x1b[?2004l", at);
     // A query that runs shows nothing that could be waited for.
     std::thread::sleep(Duration::from_millis(500));
@@ -247,7 +247,7 @@ fn the_live_table_keeps_to_its_window() {
                 (drawn.len() > before + 2).then_some(drawn)
             },
         );
-        // The first one after a change stands below the old one, which is left alone: no cursor goes up between them.
+        // The first one after a change is below the old one, which is left alone: no cursor goes up between them.
         let below = |(_, text): &&(usize, String)| text.matches("bronze.events").count() == 2;
         let seen = &drawn[earlier.saturating_sub(1)..];
         let changed = std::mem::replace(&mut width, columns) != columns;

@@ -215,7 +215,7 @@ impl Growth {
             Self::Sum => Some(columns.iter().fold(0_u64, |sum, column| sum.saturating_add(column.bytes(row)))),
             Self::Replace => {
                 let (text, from, to) = (columns.first()?.text(row)?, columns.get(1)?.text(row)?, columns.get(2)?.text(row)?);
-                // An empty text stands between all characters.
+                // An empty text is found between all characters.
                 let places = if from.is_empty() { text.len() + 1 } else { text.len() / from.len() };
                 Some((text.len() as u64).saturating_add((places as u64).saturating_mul(to.len() as u64)))
             }

@@ -122,7 +122,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// If a quote or comment begins here, goes behind its end.
+    /// If a quote or comment begins here, goes to its end.
     fn skip_quoted(&mut self) -> Option<Ended> {
         let rest = self.rest();
         let (length, ended) = match rest.as_bytes() {

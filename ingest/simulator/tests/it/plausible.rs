@@ -154,7 +154,7 @@ fn payments_follow_trips_and_clicks_lead_to_them() {
 
 #[test]
 fn demand_follows_the_day() {
-    // New York time is five hours behind UTC: Monday 8 to 9 against 3 to 4 in the morning.
+    // New York time lags UTC by five hours: Monday 8 to 9 against 3 to 4 in the morning.
     let requests = |hour: i64| {
         let settings = Settings {
             cities: vec!["new_york".into()],
