@@ -451,7 +451,7 @@ fn a_changed_query_over_old_state_is_refused_before_anything_changes() {
     let impossible = changed.replacen("bronze.a WITH", "bronze.a PARTITIONED BY (fare) WITH", 1).replacen("cents,", "cents, fare,", 1);
     let refused = project.applying("changed", &impossible, &["--rebuild"]).run();
     assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
-    says(&refused, &["a table cannot be partitioned by 'fare': it is Float64", "definitions.sql:"]);
+    says(&refused, &["a table cannot be partitioned by 'fare': it is DOUBLE", "definitions.sql:"]);
     goes_on(&project, 30);
     project.applying("changed", &changed, &["--rebuild"]).succeeds();
     goes_on(&project, 30);
