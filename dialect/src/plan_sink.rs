@@ -23,6 +23,7 @@ use crate::definition::SinkDefinition;
 use crate::diagnose::{from_datafusion, from_parser};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::nearest::did_you_mean;
+use crate::plain::sql_types;
 use crate::plan::{check_clockless, plan_as_written, streaming_rules};
 use crate::storable::{check_columns, with_stored_types};
 use crate::streamable::check_expressions;
@@ -120,7 +121,7 @@ fn check_named(column: &str, option: &str, plan: &LogicalPlan) -> Result<(), Sql
     let fits =
         |t: &DataType| t.is_integer() || matches!(t, DataType::Utf8 | DataType::Boolean | DataType::Date32 | DataType::Decimal128(..));
     if !fits(field.data_type()) {
-        return Err(SqlError::new(format!("'{column}' cannot be the {option}: it is {}", field.data_type()))
+        return Err(SqlError::new(format!("'{column}' cannot be the {option}: it is {}", sql_types(&field.data_type().to_string())))
             .hint(format!("cast it: CAST({column} AS VARCHAR) AS {column}"))
             .at(1, 1));
     }

@@ -11,7 +11,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::definition::SourceDefinition;
 
-/// Stands in the catalog for a source. Streaming queries are planned over it; a scan in batch is an error that says what to query instead.
+/// Is in the catalog for a source. Streaming queries are planned over it; a scan in batch is an error that says what to query instead.
 #[derive(Debug)]
 pub struct SourceTable {
     definition: SourceDefinition,

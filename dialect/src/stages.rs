@@ -182,7 +182,7 @@ fn add(stages: &mut Vec<Stage>, step: Step, tasks: usize, what: Option<String>) 
     }
 }
 
-/// Adds an operator that leaves rows in their tasks. Behind rows that have just travelled it is their reduce, or the map of a new job.
+/// Adds an operator that leaves rows in their tasks. After rows that have just travelled it is their reduce, or the map of a new job.
 fn add_in_place(stages: &mut Vec<Stage>, tasks: usize, what: Option<String>) {
     let Some(what) = what else { return };
     match stages.last_mut() {

@@ -53,7 +53,7 @@ impl PartitionState {
 pub enum StageName {
     /// Fetch, decode, and the work beside the partitions.
     Local,
-    /// Behind the exchange.
+    /// After the exchange.
     Keyed,
     /// Rows to files: the writer.
     Sink,

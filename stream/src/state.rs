@@ -22,7 +22,7 @@ use crate::operator::{Operator, StateDelta, StateSnapshot};
 pub enum Stage {
     /// Beside the source.
     Local,
-    /// Behind the exchange.
+    /// After the exchange.
     Keyed,
 }
 

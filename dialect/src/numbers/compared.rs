@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{Between, Case, InList};
-use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, cast};
+use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery};
+use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, LogicalPlanBuilder, cast};
 
 use super::lengths::{are_lengths, length};
 use super::literals::{CHOICES, level};
@@ -30,6 +30,7 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
             let changed = level(call.args.iter_mut().collect(), schema);
             return Ok(Transformed::new_transformed(part, changed));
         }
+        Expr::InSubquery(_) => return of_subquery(part, schema),
         Expr::Cast(_) | Expr::ScalarFunction(_) => {
             let found = in_microseconds(part.clone(), |expr| type_of(expr, schema));
             return Ok(found.map_or_else(|| Transformed::no(part), Transformed::yes));
@@ -58,6 +59,30 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
         }
     }
     Ok(Transformed::yes(part))
+}
+
+/// `x IN (SELECT …)` with both sides in the type that holds them.
+fn of_subquery(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Expr::InSubquery(InSubquery { expr, subquery, negated }) = part else { return Ok(Transformed::no(part)) };
+    let column = subquery.subquery.schema().columns().first().cloned();
+    let inner = subquery.subquery.schema().fields().first().map(|field| field.data_type().clone());
+    let (Some(column), Some(inner)) = (column, inner) else {
+        return Ok(Transformed::no(Expr::InSubquery(InSubquery { expr, subquery, negated })));
+    };
+    let outer = type_of(&expr, schema);
+    let Some(common) = common(&[outer.clone(), inner.clone()]) else {
+        return Ok(Transformed::no(Expr::InSubquery(InSubquery { expr, subquery, negated })));
+    };
+    let is_cast = |found: &DataType| is_decimal(found) || (found.is_integer() && is_decimal(&common));
+    let expr = if is_cast(&outer) { Box::new(cast(*expr, common.clone())) } else { expr };
+    let subquery = if is_cast(&inner) {
+        let name = column.name.clone();
+        let plan = LogicalPlanBuilder::from(Arc::clone(&subquery.subquery)).project([cast(Expr::Column(column), common).alias(name)])?;
+        subquery.with_plan(Arc::new(plan.build()?))
+    } else {
+        subquery
+    };
+    Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })))
 }
 
 /// The keys of a join in types that hold both sides. Its parts have been rewritten before.

@@ -65,18 +65,24 @@ fn double_elements(expr: &mut SqlExpr) {
         _ => return,
     };
     for literal in literals {
-        let number = match literal {
-            SqlExpr::UnaryOp { op: UnaryOperator::Minus, expr } => expr.as_mut(),
-            other => other,
+        let (number, sign) = match &*literal {
+            SqlExpr::UnaryOp { op: UnaryOperator::Minus, expr } => (expr.as_ref(), "-"),
+            other => (other, ""),
         };
         if let SqlExpr::Value(value) = number
-            && let Value::Number(digits, _) = &mut value.value
+            && let Value::Number(digits, _) = &value.value
             && digits.contains('.')
         {
-            // An exponent makes it one; those are dealt with after this.
-            digits.push_str("e0");
+            let text = Value::SingleQuotedString(format!("{sign}{digits}")).with_span(value.span);
+            *literal = as_double(SqlExpr::Value(text));
         }
     }
+}
+
+/// A text cast to DOUBLE.
+fn as_double(text: SqlExpr) -> SqlExpr {
+    let data_type = SqlType::Double(ExactNumberInfo::None);
+    SqlExpr::Cast { kind: CastKind::Cast, expr: Box::new(text), data_type, array: false, format: None }
 }
 
 /// The same in any part of a statement.
@@ -88,13 +94,7 @@ pub(crate) fn double_exponents_in(part: &mut impl VisitMut) {
             && digits.contains(['e', 'E'])
         {
             let text = SqlExpr::Value(Value::SingleQuotedString(digits.clone()).with_span(value.span));
-            *expr = SqlExpr::Cast {
-                kind: CastKind::Cast,
-                expr: Box::new(text),
-                data_type: SqlType::Double(ExactNumberInfo::None),
-                array: false,
-                format: None,
-            };
+            *expr = as_double(text);
         }
         ControlFlow::<()>::Continue(())
     });

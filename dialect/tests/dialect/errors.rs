@@ -243,7 +243,7 @@ async fn sinks_that_do_not_plan() {
         ("", "SELECT upper(city) FROM STREAM(gold.x)", "cannot name a column"),
         ("", "SELECT now() AS t FROM STREAM(gold.x)", "now() cannot be part"),
         (", key = 'cty'", "SELECT city FROM STREAM(gold.x)", "columns of the query: city; did you mean 'city'?"),
-        (", id = 'fare'", "SELECT fare FROM STREAM(gold.x)", "'fare' cannot be the id: it is Float64"),
+        (", id = 'fare'", "SELECT fare FROM STREAM(gold.x)", "'fare' cannot be the id: it is DOUBLE"),
     ];
     for (option, query, part) in cases {
         let text = format!("CREATE SINK s TO KAFKA (topic = 't'{option}) AS {query}");

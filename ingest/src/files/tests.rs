@@ -273,7 +273,7 @@ fn bad_rows_are_set_aside_with_their_file_and_number() {
     let bad: BTreeMap<i64, (&str, &str)> =
         found.bad.iter().map(|(_, row, value, reason)| (*row, (value.as_str(), reason.as_str()))).collect();
     assert_eq!(bad.keys().copied().collect::<Vec<_>>(), [2, 4, 5, 6, 7, 10], "{bad:?}");
-    assert_eq!(bad[&2], ("wrong,one,2024-01-01T00:00:02Z", "column 'id': 'one' is no Int64"));
+    assert_eq!(bad[&2], ("wrong,one,2024-01-01T00:00:02Z", "column 'id': 'one' is no BIGINT"));
     assert!(bad[&4].1.contains("expected 3 got 2"), "{bad:?}");
     assert_eq!(bad[&5].1, "column 'id': no value, yet it is NOT NULL");
     assert!(bad[&6].1.contains("absurd") && bad[&7].1.contains("ahead"), "{bad:?}");

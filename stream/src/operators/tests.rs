@@ -296,7 +296,7 @@ fn a_row_that_is_both_dropped_and_quarantined_is_kept_aside() {
             "2024-01-01T00:00:01Z,a,12
              2024-01-01T00:00:02Z,b,11",
         )],
-        // Behind an exchange no single message made the row: it has no place.
+        // After an exchange no single message made the row: it has no place.
         "0 violating: 2024-01-01T00:00:01Z|a|12.0|[small, odd]||
          0 met: 0/2 1/2, dropped: 1",
     );
