@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
 use datafusion::prelude::coalesce;
 
 use crate::dependent::{Names, Questions, hands_rows_on, outer_columns, same_values};
+use crate::numbers::common;
 use crate::one_value::one_value;
 use crate::streamable::unaliased;
 
@@ -394,8 +395,11 @@ impl<'a> Asking<'a> {
         let given = value.get_type(self.plan.schema())?;
         let column = subquery.schema().columns().remove(0);
         let found = subquery.schema().field(0).data_type().clone();
-        let (mine, theirs) =
-            if given == found { (given.clone(), found.clone()) } else { BinaryTypeCoercer::new(&given, &op, &found).get_input_types()? };
+        let (mine, theirs) = match common(&[given.clone(), found.clone()]) {
+            _ if given == found => (given.clone(), found.clone()),
+            Some(common) => (common.clone(), common),
+            None => BinaryTypeCoercer::new(&given, &op, &found).get_input_types()?,
+        };
         let value = if mine == given { value } else { cast(value, mine) };
         let subquery = match theirs == found {
             true => subquery.clone(),

@@ -103,7 +103,7 @@ pub(super) fn joined(mut join: Join) -> Transformed<LogicalPlan> {
 }
 
 /// The type to compare in, where DataFusion's choice would not do.
-fn common(types: &[DataType]) -> Option<DataType> {
+pub(crate) fn common(types: &[DataType]) -> Option<DataType> {
     if !types.iter().any(is_decimal) {
         return None;
     }

@@ -46,6 +46,7 @@ use self::average::{Average, GroupedAverage, Target};
 use self::extremes::{Extreme, OneNan};
 use self::frames::{MovingSpread, MovingSum, Of, Spread};
 
+pub(crate) use self::compared::common;
 pub use self::zero::{ONE_KEY_NAME, one_key};
 pub(crate) use self::zero::{has_floats, physical_key};
 
