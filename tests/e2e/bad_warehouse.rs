@@ -12,7 +12,7 @@ use crate::input::{CHUNKS, Input, PARTITIONS, plain};
 use crate::kafka::Kafka;
 use crate::project::{Project, TWINS, source, tables};
 use crate::serving::{python, url_in};
-use crate::tools::{SmallDisk, delete_at_exit, folder};
+use crate::tools::{SmallDisk, delete_at_exit, folder, wait_for};
 use crate::watershed::{Finished, LIMIT, Running, Watershed};
 
 /// The newest rows, one a second, that the watermark, which lags 10 s, has not passed.
@@ -273,7 +273,8 @@ fn a_table_dropped_under_a_running_pipeline_stops_it_alone() {
     let (kept, remains) = (folder("kept-"), folder("remains-"));
     let mut running = started(kafka, &project, "dropped");
     copy(&table, kept.path());
-    fs::remove_dir_all(&table).expect("removed");
+    // The pipeline may write into the folder while it goes.
+    wait_for("the table is gone", LIMIT, String::new, || fs::remove_dir_all(&table).is_ok().then_some(()));
     produce(kafka, "dropped", 31..40);
     let said = "bronze.a ended: table bronze.a was dropped by someone else while it was in use";
     running.until("it says what happened", |running| running.output().contains(said).then_some(()));
