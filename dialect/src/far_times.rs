@@ -7,18 +7,18 @@ use datafusion::logical_expr::{Expr, cast};
 use crate::window::event_time_type;
 
 /// `ts AT TIME ZONE '…'` in the unit of `ts`, and `now()` in that of event times. `found` gives the type of an expression.
-pub(crate) fn in_microseconds(expr: Expr, found: impl Fn(&Expr) -> DataType) -> Option<Expr> {
+pub(crate) fn in_microseconds(expr: &Expr, found: impl Fn(&Expr) -> DataType) -> Option<Expr> {
     match expr {
         Expr::Cast(Cast { expr, field }) => {
             let DataType::Timestamp(TimeUnit::Nanosecond, Some(zone)) = field.data_type() else { return None };
-            let is_coarse = match found(&expr) {
+            let is_coarse = match found(expr) {
                 DataType::Timestamp(unit, _) => unit != TimeUnit::Nanosecond,
                 DataType::Date32 => true,
                 _ => false,
             };
-            is_coarse.then(|| cast(*expr, DataType::Timestamp(TimeUnit::Microsecond, Some(zone.clone()))))
+            is_coarse.then(|| cast(expr.as_ref().clone(), DataType::Timestamp(TimeUnit::Microsecond, Some(zone.clone()))))
         }
-        Expr::ScalarFunction(call) if call.func.name() == "now" => Some(cast(Expr::ScalarFunction(call), event_time_type())),
+        Expr::ScalarFunction(call) if call.func.name() == "now" => Some(cast(expr.clone(), event_time_type())),
         _ => None,
     }
 }

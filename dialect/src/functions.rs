@@ -38,7 +38,7 @@ fn columns(args: &ScalarFunctionArgs) -> Result<(Vec<ArrayRef>, bool)> {
 }
 
 /// What a function of constants gives is a constant.
-fn result(values: ArrayRef, constant: bool) -> Result<ColumnarValue> {
+pub(crate) fn result(values: ArrayRef, constant: bool) -> Result<ColumnarValue> {
     if constant {
         return Ok(ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(&values, 0)?));
     }

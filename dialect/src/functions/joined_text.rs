@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, internal_err};
@@ -111,26 +111,16 @@ impl ScalarUDFImpl for Joined {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let rows = args.number_rows;
         let [left, right] = args.args.as_slice() else { return internal_err!("|| of {} values", args.args.len()) };
-        if let (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)) = (left, right) {
-            check(left, right, 1)?;
-            let nothing = RecordBatch::try_new_with_options(
-                Arc::new(Schema::empty()),
-                vec![],
-                &arrow::array::RecordBatchOptions::new().with_row_count(Some(1)),
-            )?;
-            return operator(left, right, &mut vec![])(&nothing);
-        }
+        let is_constant = matches!((left, right), (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)));
+        let rows = if is_constant { 1 } else { args.number_rows };
         check(left, right, rows)?;
         let mut columns = vec![];
         let joined = operator(left, right, &mut columns);
-        let fields = columns
-            .iter()
-            .enumerate()
-            .map(|(at, column): (usize, &ArrayRef)| Field::new(format!("c{at}"), column.data_type().clone(), true));
-        let schema = Schema::new(fields.collect::<Vec<_>>());
-        joined(&RecordBatch::try_new(Arc::new(schema), columns)?)
+        let field = |(at, column): (usize, &ArrayRef)| Field::new(format!("c{at}"), column.data_type().clone(), true);
+        let schema = Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>());
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        joined(&RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)?)
     }
 }
 

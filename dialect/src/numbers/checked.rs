@@ -17,7 +17,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
+use datafusion::common::{DFSchema, Result, internal_err};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
@@ -25,6 +25,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::column_type::sql_type;
+use crate::functions::result as result_of;
 
 static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Checked::function(Op::Add));
 static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Checked::function(Op::Subtract));
@@ -280,11 +281,7 @@ fn of_integers(op: Op, left: &ColumnarValue, right: &ColumnarValue, result: &Dat
         DataType::UInt64 => Arc::new(of!(UInt64Type)?),
         other => return internal_err!("{} of {other}", op.name()),
     };
-    given(values, left_constant && right_constant)
-}
-
-fn given(values: ArrayRef, is_constant: bool) -> Result<ColumnarValue> {
-    if is_constant { Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?)) } else { Ok(ColumnarValue::Array(values)) }
+    result_of(values, left_constant && right_constant)
 }
 
 fn computed<T: ArrowPrimitiveType>(
@@ -339,7 +336,7 @@ fn negated(inner: &ColumnarValue, result: &DataType) -> Result<ColumnarValue> {
         DataType::Int64 => of!(Int64Type),
         other => return internal_err!("{} of {other}", Op::Negate.name()),
     };
-    given(values, is_constant)
+    result_of(values, is_constant)
 }
 
 /// Arrow computes decimals in 128 bits, which hold some numbers of 39 digits.
@@ -373,5 +370,5 @@ fn of_decimals(op: Op, left: &ColumnarValue, right: &ColumnarValue, result: &Dat
             return Err(said(Some(row)).into());
         }
     }
-    given(values, left_constant && right_constant)
+    result_of(values, left_constant && right_constant)
 }

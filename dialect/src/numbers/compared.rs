@@ -6,33 +6,26 @@ use std::sync::Arc;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery};
+use datafusion::logical_expr::expr::{Between, InList, InSubquery};
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, LogicalPlanBuilder, cast};
 
 use super::lengths::{are_lengths, length};
-use super::literals::{CHOICES, level};
+use super::literals::leveled_choice;
 use super::{is_comparison, is_decimal, type_of};
 use crate::far_times::{in_microseconds, of_dates};
 
 /// A part of an expression whose types are not settled yet. Its parts have been rewritten before.
 pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Some(changed) = leveled_choice(&mut part, schema) {
+        return Ok(Transformed::new_transformed(part, changed));
+    }
     let sides: Vec<&mut Expr> = match &mut part {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => vec![left.as_mut(), right.as_mut()],
         Expr::Between(Between { expr, low, high, .. }) => vec![expr.as_mut(), low.as_mut(), high.as_mut()],
         Expr::InList(InList { expr, list, .. }) => std::iter::once(expr.as_mut()).chain(list).collect(),
-        Expr::Case(Case { expr, when_then_expr, else_expr }) => {
-            let (whens, thens): (Vec<_>, Vec<_>) = when_then_expr.iter_mut().map(|(when, then)| (when.as_mut(), then.as_mut())).unzip();
-            let compared = expr.is_some() && level(whens.into_iter().chain(expr.as_deref_mut()).collect(), schema);
-            let changed = level(thens.into_iter().chain(else_expr.as_deref_mut()).collect(), schema) || compared;
-            return Ok(Transformed::new_transformed(part, changed));
-        }
-        Expr::ScalarFunction(call) if CHOICES.contains(&call.func.name()) => {
-            let changed = level(call.args.iter_mut().collect(), schema);
-            return Ok(Transformed::new_transformed(part, changed));
-        }
         Expr::InSubquery(_) => return of_subquery(part, schema),
         Expr::Cast(_) | Expr::ScalarFunction(_) => {
-            let found = in_microseconds(part.clone(), |expr| type_of(expr, schema));
+            let found = in_microseconds(&part, |expr| type_of(expr, schema));
             return Ok(found.map_or_else(|| Transformed::no(part), Transformed::yes));
         }
         _ => return Ok(Transformed::no(part)),
@@ -53,12 +46,15 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
         return Ok(Transformed::yes(part));
     }
     let Some(common) = common(&types) else { return Ok(Transformed::no(part)) };
-    for (side, found) in sides.into_iter().zip(types) {
-        if is_decimal(&found) || (found.is_integer() && is_decimal(&common)) {
-            *side = cast(std::mem::take(side), common.clone());
-        }
+    for (side, _) in sides.into_iter().zip(types).filter(|(_, found)| is_cast(found, &common)) {
+        *side = cast(std::mem::take(side), common.clone());
     }
     Ok(Transformed::yes(part))
+}
+
+/// Whether a side is cast to the common type; DataFusion casts the others to it itself.
+fn is_cast(found: &DataType, common: &DataType) -> bool {
+    is_decimal(found) || (found.is_integer() && is_decimal(common))
 }
 
 /// `x IN (SELECT …)` with both sides in the type that holds them.
@@ -73,9 +69,8 @@ fn of_subquery(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let Some(common) = common(&[outer.clone(), inner.clone()]) else {
         return Ok(Transformed::no(Expr::InSubquery(InSubquery { expr, subquery, negated })));
     };
-    let is_cast = |found: &DataType| is_decimal(found) || (found.is_integer() && is_decimal(&common));
-    let expr = if is_cast(&outer) { Box::new(cast(*expr, common.clone())) } else { expr };
-    let subquery = if is_cast(&inner) {
+    let expr = if is_cast(&outer, &common) { Box::new(cast(*expr, common.clone())) } else { expr };
+    let subquery = if is_cast(&inner, &common) {
         let name = column.name.clone();
         let plan = LogicalPlanBuilder::from(Arc::clone(&subquery.subquery)).project([cast(Expr::Column(column), common).alias(name)])?;
         subquery.with_plan(Arc::new(plan.build()?))
@@ -92,11 +87,9 @@ pub(super) fn joined(mut join: Join) -> Transformed<LogicalPlan> {
     for (a, b) in &mut join.on {
         let types = [type_of(a, &left), type_of(b, &right)];
         let Some(common) = common(&types) else { continue };
-        for (side, found) in [a, b].into_iter().zip(types) {
-            if is_decimal(&found) || (found.is_integer() && is_decimal(&common)) {
-                *side = cast(std::mem::take(side), common.clone());
-                changed = true;
-            }
+        for (side, _) in [a, b].into_iter().zip(types).filter(|(_, found)| is_cast(found, &common)) {
+            *side = cast(std::mem::take(side), common.clone());
+            changed = true;
         }
     }
     Transformed::new_transformed(LogicalPlan::Join(join), changed)

@@ -9,9 +9,11 @@ use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType,
     IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+
+use crate::functions::result;
 
 const DAY_NS: i128 = 86_400_000_000_000;
 const MONTH_NS: i128 = 30 * DAY_NS;
@@ -69,7 +71,7 @@ impl ScalarUDFImpl for Length {
         let constant = matches!(args.args[0], ColumnarValue::Scalar(_));
         let column = args.args[0].to_array(if constant { 1 } else { args.number_rows })?;
         let lengths: ArrayRef = Arc::new(lengths(&column)?.with_precision_and_scale(DECIMAL128_MAX_PRECISION, 0)?);
-        if constant { Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&lengths, 0)?)) } else { Ok(ColumnarValue::Array(lengths)) }
+        result(lengths, constant)
     }
 }
 

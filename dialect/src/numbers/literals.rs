@@ -28,7 +28,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::{is_comparison, is_decimal, rewritten, type_of};
 
 /// Functions of which the result is one of the arguments.
-pub(super) const CHOICES: [&str; 7] = ["coalesce", "nullif", "nvl", "ifnull", "nvl2", "greatest", "least"];
+const CHOICES: [&str; 7] = ["coalesce", "nullif", "nvl", "ifnull", "nvl2", "greatest", "least"];
 
 /// Makes number literals with an exponent doubles, which DataFusion would read as decimals, too.
 pub(crate) fn double_exponents(statement: &mut Statement) {
@@ -230,7 +230,7 @@ fn is_constant(expr: &Expr) -> bool {
 }
 
 /// Makes decimals doubles where `all` of a group come together with one.
-pub(super) fn level(exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+fn level(exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
     let floats = exprs.iter().any(|expr| type_of(expr, schema).is_floating());
     let mut changed = false;
     if floats {
@@ -252,7 +252,23 @@ fn soften<'a>(exprs: impl IntoIterator<Item = &'a mut Expr>, schema: &DFSchema) 
     changed
 }
 
+/// Levels what may become the result of an expression that is one of several, and what CASE compares; `None` for any other expression.
+pub(super) fn leveled_choice(part: &mut Expr, schema: &DFSchema) -> Option<bool> {
+    match part {
+        Expr::Case(Case { expr, when_then_expr, else_expr }) => {
+            let (whens, thens): (Vec<_>, Vec<_>) = when_then_expr.iter_mut().map(|(when, then)| (when.as_mut(), then.as_mut())).unzip();
+            let compared = expr.is_some() && level(whens.into_iter().chain(expr.as_deref_mut()).collect(), schema);
+            Some(level(thens.into_iter().chain(else_expr.as_deref_mut()).collect(), schema) || compared)
+        }
+        Expr::ScalarFunction(call) if CHOICES.contains(&call.func.name()) => Some(level(call.args.iter_mut().collect(), schema)),
+        _ => None,
+    }
+}
+
 fn settled_part(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Some(changed) = leveled_choice(&mut part, schema) {
+        return Ok(Transformed::new_transformed(part, changed));
+    }
     let changed = match &mut part {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             if op.is_logic_operator() {
@@ -266,20 +282,9 @@ fn settled_part(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         }
         Expr::Between(Between { expr, low, high, .. }) => level(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema),
         Expr::InList(InList { expr, list, .. }) => level(std::iter::once(expr.as_mut()).chain(list).collect(), schema),
-        Expr::Case(Case { expr, when_then_expr, else_expr }) => {
-            let (whens, thens): (Vec<_>, Vec<_>) = when_then_expr.iter_mut().map(|(when, then)| (when.as_mut(), then.as_mut())).unzip();
-            let compared = expr.is_some() && level(whens.into_iter().chain(expr.as_deref_mut()).collect(), schema);
-            level(thens.into_iter().chain(else_expr.as_deref_mut()).collect(), schema) || compared
-        }
         Expr::Cast(Cast { expr, field }) => !is_decimal(field.data_type()) && soften([expr.as_mut()], schema),
         Expr::TryCast(cast) => !is_decimal(cast.field.data_type()) && soften([cast.expr.as_mut()], schema),
-        Expr::ScalarFunction(ScalarFunction { func, args }) => {
-            if CHOICES.contains(&func.name()) {
-                level(args.iter_mut().collect(), schema)
-            } else {
-                soften(args, schema)
-            }
-        }
+        Expr::ScalarFunction(ScalarFunction { args, .. }) => soften(args, schema),
         Expr::AggregateFunction(AggregateFunction { params, .. }) => soften(&mut params.args, schema),
         Expr::WindowFunction(call) => {
             let WindowFunction { params, .. } = call.as_mut();
