@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
+use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
     Distinct, Expr, Function, FunctionArguments, GroupByExpr, ObjectName, OrderByKind, Query, Select, SetExpr, TableFactor, Visit, Visitor,
     WindowType,
@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::SqlError;
 use crate::cursor::error_at;
+use crate::walk::{self, End, Flow};
 
 /// Bytes of a text of statements.
 const TEXT_BYTES_MAX: usize = 4 << 20;
@@ -203,23 +204,12 @@ pub(crate) fn too_long_a_chain() -> SqlError {
 
 /// Checks a parsed statement before it is planned.
 pub(crate) fn check_statement(statement: &DfStatement) -> Result<(), SqlError> {
-    match statement {
-        DfStatement::Statement(inner) => check_tree(inner.as_ref()),
-        DfStatement::Explain(explain) => check_statement(&explain.statement),
-        DfStatement::CopyTo(copy) => match &copy.source {
-            CopyToSource::Query(query) => check_tree(query.as_ref()),
-            CopyToSource::Relation(_) => Ok(()),
-        },
-        DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => Ok(()),
-    }
+    walk::check_statement(statement, &mut Measure::default())
 }
 
 /// Checks a part of a statement: a query, an expression.
 pub(crate) fn check_tree(tree: &impl Visit) -> Result<(), SqlError> {
-    match tree.visit(&mut Measure::default()) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(*error),
-    }
+    walk::check(tree, &mut Measure::default())
 }
 
 #[derive(Default)]
@@ -256,7 +246,7 @@ impl Weight {
         self.effort = self.effort.saturating_add(other.effort);
     }
 
-    fn check(self) -> ControlFlow<Box<SqlError>> {
+    fn check(self) -> Flow {
         if self.tables > TABLES_MAX {
             let what = format!("the statement reads too many tables: {TABLES_MAX} are the limit");
             let why = "a name of WITH counts as all that its query reads, wherever it is used";
@@ -271,11 +261,11 @@ impl Weight {
     }
 }
 
-fn refuse(error: SqlError) -> ControlFlow<Box<SqlError>> {
-    ControlFlow::Break(Box::new(error))
+fn refuse(error: SqlError) -> Flow {
+    walk::flow(Err(error))
 }
 
-fn check_count(count: usize, max: usize, what: &str, hint: &str) -> ControlFlow<Box<SqlError>> {
+fn check_count(count: usize, max: usize, what: &str, hint: &str) -> Flow {
     if count <= max {
         return ControlFlow::Continue(());
     }
@@ -292,7 +282,7 @@ fn is_compared(expr: &Expr) -> bool {
 }
 
 impl Measure {
-    fn go_down(&mut self) -> ControlFlow<Box<SqlError>> {
+    fn go_down(&mut self) -> Flow {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return refuse(
@@ -303,7 +293,7 @@ impl Measure {
         self.take(effort_at(self.depth))
     }
 
-    fn take(&mut self, effort: u64) -> ControlFlow<Box<SqlError>> {
+    fn take(&mut self, effort: u64) -> Flow {
         let weight = match self.queries.last_mut() {
             Some(query) => {
                 query.weight.effort += effort;
@@ -319,9 +309,9 @@ impl Measure {
 }
 
 impl Visitor for Measure {
-    type Break = Box<SqlError>;
+    type Break = End;
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+    fn pre_visit_query(&mut self, query: &Query) -> Flow {
         let mut scope = Scope::default();
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             self.ctes += 1;
@@ -343,7 +333,7 @@ impl Visitor for Measure {
         self.go_down()
     }
 
-    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+    fn post_visit_query(&mut self, query: &Query) -> Flow {
         self.depth -= 1;
         let Some(scope) = self.queries.pop() else { return ControlFlow::Continue(()) };
         if let Some(outer) = self.queries.last_mut() {
@@ -358,7 +348,7 @@ impl Visitor for Measure {
         scope.weight.check()
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
+    fn pre_visit_select(&mut self, select: &Select) -> Flow {
         check_count(select.projection.len(), ITEMS_MAX, "SELECT has too many expressions", "leave some out")?;
         if let GroupByExpr::Expressions(keys, _) = &select.group_by {
             check_count(keys.len(), KEYS_MAX, "GROUP BY has too many expressions", "leave some out")?;
@@ -382,19 +372,19 @@ impl Visitor for Measure {
         check_count(joined, JOINED_MAX, "FROM joins too many tables", "join some of them in a materialized view")
     }
 
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
         if let TableFactor::UNNEST { array_exprs, .. } = factor {
             check_count(array_exprs.len(), KEYS_MAX, "UNNEST has too many arguments", "leave some out")?;
         }
         self.go_down()
     }
 
-    fn post_visit_table_factor(&mut self, _factor: &TableFactor) -> ControlFlow<Self::Break> {
+    fn post_visit_table_factor(&mut self, _factor: &TableFactor) -> Flow {
         self.depth -= 1;
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<Self::Break> {
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> Flow {
         let name = match relation.0.as_slice() {
             [part] => part.as_ident().map(|ident| ident.value.to_ascii_lowercase()),
             _ => None,
@@ -411,7 +401,7 @@ impl Visitor for Measure {
         }
     }
 
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+    fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
         let parts = match expr {
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.len(),
             Expr::CompoundIdentifier(parts) => parts.len(),
@@ -447,7 +437,7 @@ impl Visitor for Measure {
         self.go_down()
     }
 
-    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+    fn post_visit_expr(&mut self, expr: &Expr) -> Flow {
         self.depth -= 1;
         self.compared -= usize::from(is_compared(expr));
         ControlFlow::Continue(())

@@ -1,16 +1,15 @@
-//! SQL types of source columns to Arrow: `DECIMAL(10, 2)`, `STRUCT<lat DOUBLE, lon DOUBLE>`, `LIST<VARCHAR>`, `INT[]`, …; and Arrow types to their
-//! names in SQL.
+//! SQL types of source columns to Arrow: `DECIMAL(10, 2)`, `STRUCT<lat DOUBLE, lon DOUBLE>`, `LIST<VARCHAR>`, `INT[]`, ….
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields};
 use datafusion::sql::sqlparser::tokenizer::Token;
+use watershed_functions::event_time_type;
 
 use crate::SqlError;
 use crate::cursor::{Cursor, error_at};
 use crate::nearest::did_you_mean;
-use crate::window::event_time_type;
 
 /// How deep types may nest.
 const DEPTH_MAX: usize = 32;
@@ -177,41 +176,13 @@ fn parse_struct(cursor: &mut Cursor, depth: usize) -> Result<Fields, SqlError> {
     Ok(fields.into())
 }
 
-/// The SQL name of an Arrow type, as errors, listings and servers show it. The dialect reads the names of the types it makes, whose fields may be
-/// NULL and have names in lower case, as these types.
-pub fn sql_type(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Boolean => "BOOLEAN".to_owned(),
-        DataType::Int8 => "TINYINT".to_owned(),
-        DataType::Int16 => "SMALLINT".to_owned(),
-        DataType::Int32 => "INT".to_owned(),
-        DataType::Int64 => "BIGINT".to_owned(),
-        DataType::UInt8 => "TINYINT UNSIGNED".to_owned(),
-        DataType::UInt16 => "SMALLINT UNSIGNED".to_owned(),
-        DataType::UInt32 => "INT UNSIGNED".to_owned(),
-        DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
-        DataType::Float32 => "REAL".to_owned(),
-        DataType::Float64 => "DOUBLE".to_owned(),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR".to_owned(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BINARY".to_owned(),
-        DataType::Date32 | DataType::Date64 => "DATE".to_owned(),
-        DataType::Timestamp(_, _) => "TIMESTAMP".to_owned(),
-        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => format!("DECIMAL({precision}, {scale})"),
-        DataType::List(item) | DataType::LargeList(item) => format!("{}[]", sql_type(item.data_type())),
-        DataType::Struct(fields) => {
-            let fields: Vec<String> = fields.iter().map(|field| format!("{} {}", field.name(), sql_type(field.data_type()))).collect();
-            format!("STRUCT<{}>", fields.join(", "))
-        }
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use datafusion::sql::sqlparser::parser::Parser;
 
     use super::*;
     use crate::syntax::WatershedDialect;
+    use watershed_functions::sql_type;
 
     fn parsed(text: &str) -> DataType {
         let dialect = WatershedDialect::default();

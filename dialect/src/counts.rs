@@ -18,8 +18,7 @@ use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
-
-use crate::numbers::sum;
+use watershed_functions::numbers::sum;
 
 /// The rule. It belongs after DataFusion's own, which then take up its result in their next pass.
 #[derive(Debug, Default)]

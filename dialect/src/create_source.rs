@@ -15,14 +15,15 @@ use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
+use watershed_functions::event_time_type;
+use watershed_functions::sql_type;
 
 use crate::SqlError;
-use crate::column_type::{parse_type, sql_type};
+use crate::column_type::parse_type;
 use crate::cursor::{Cursor, error_at};
 use crate::definition::{Connector, Epoch, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
 use crate::nearest::did_you_mean;
 use crate::options::{Options, parse_interval_us};
-use crate::window::event_time_type;
 
 const MAX_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,6 +8,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::{ListArray, StructArray, new_empty_array};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema, NullEquality, Result, ScalarValue, plan_err};
 use datafusion::functions_window::row_number::row_number_udwf;
@@ -17,8 +20,6 @@ use datafusion::logical_expr::{
     WindowFrame, binary_expr, cast, lit, when,
 };
 use datafusion::prelude::coalesce;
-
-use arrow::datatypes::DataType;
 
 use crate::streamable::unaliased;
 
@@ -355,11 +356,11 @@ pub(crate) fn same_values(left: &[Column], right: &[Column], left_schema: &DFSch
     let mut same = Vec::new();
     for (l, r) in left.iter().zip(right) {
         let field = left_schema.field_from_column(l)?;
-        let (nullable, zero) = (field.is_nullable(), ScalarValue::new_default(field.data_type()));
+        let (nullable, zero) = (field.is_nullable(), some_value(field.data_type()));
         let (l, r) = (Expr::Column(l.clone()), Expr::Column(r.clone()));
         match zero {
             _ if !nullable => same.push(l.eq(r)),
-            Ok(zero) if !zero.is_null() => {
+            Some(zero) => {
                 same.push(coalesce(vec![l.clone(), lit(zero.clone())]).eq(coalesce(vec![r.clone(), lit(zero)])));
                 same.push(l.is_null().eq(r.is_null()));
             }
@@ -367,6 +368,24 @@ pub(crate) fn same_values(left: &[Column], right: &[Column], left_schema: &DFSch
         }
     }
     Ok(same)
+}
+
+/// Any value of a type that is not NULL, if one is known.
+fn some_value(data_type: &DataType) -> Option<ScalarValue> {
+    match data_type {
+        // DataFusion's own default forgets what the fields of lists are called, and panics where such a list is within a struct.
+        DataType::Struct(fields) => {
+            let values = fields.iter().map(|field| some_value(field.data_type())?.to_array().ok());
+            let values = values.collect::<Option<Vec<_>>>()?;
+            let rows = StructArray::try_new_with_length(fields.clone(), values, None, 1).ok()?;
+            Some(ScalarValue::Struct(Arc::new(rows)))
+        }
+        DataType::List(item) => {
+            let empty = ListArray::new(item.clone(), OffsetBuffer::from_lengths([0]), new_empty_array(item.data_type()), None);
+            Some(ScalarValue::List(Arc::new(empty)))
+        }
+        flat => ScalarValue::new_default(flat).ok().filter(|value| !value.is_null()),
+    }
 }
 
 /// True if each question of a subquery gets rows of its own whatever the others are, so that equal questions need not be told apart.

@@ -11,7 +11,8 @@ use crate::bounds::too_deep;
 use crate::locate::{Excerpt, Place, compared_name, find_word, is_quoted_name, placed_by_message};
 use crate::nearest::{did_you_mean, nearest};
 use crate::plain::{plain_message, sql_types};
-use crate::syntax::{WINDOW_FUNCTIONS, WatershedDialect};
+use crate::syntax::WatershedDialect;
+use crate::table_function::TableFunction;
 
 /// How many names of a list are shown.
 const NAMES_SHOWN_MAX: usize = 16;
@@ -200,14 +201,14 @@ fn of_plan(message: &str, diagnostic: Option<&Diagnostic>, state: &SessionState,
     }
     if let Some(name) = quoted_between(message, "Invalid function '", "'") {
         let mut names = function_names(state);
-        names.extend(WINDOW_FUNCTIONS.map(String::from));
+        names.extend(TableFunction::NAMES.map(String::from));
         let hint = did_you_mean(name, names.iter().map(String::as_str))
-            .map(|hint| if WINDOW_FUNCTIONS.contains(&name) { format!("{} stands in FROM", name.to_uppercase()) } else { hint });
+            .map(|hint| if TableFunction::NAMES.contains(&name) { format!("{} belongs in FROM", name.to_uppercase()) } else { hint });
         return place_at(SqlError::new(format!("function '{name}' does not exist")).maybe_hint(hint), find_word(text, name));
     }
     if let Some(name) = quoted_between(message, "table function '", "' not found") {
         let mut names: Vec<String> = state.table_functions().keys().cloned().collect();
-        names.extend(WINDOW_FUNCTIONS.map(String::from));
+        names.extend(TableFunction::NAMES.map(String::from));
         let hint = did_you_mean(name, names.iter().map(String::as_str));
         return place_at(SqlError::new(format!("table function '{name}' does not exist")).maybe_hint(hint), find_word(text, name));
     }

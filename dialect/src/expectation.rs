@@ -15,6 +15,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::ExprWithAlias;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
+use watershed_functions::numbers;
 
 use crate::bounds::{CALLS_MAX, check_tree};
 use crate::cursor::{Cursor, error_at};
@@ -23,11 +24,11 @@ use crate::definition::{Expectation, OnViolation};
 use crate::diagnose::{from_datafusion, from_parser};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::nearest::did_you_mean;
-use crate::numbers;
+
 use crate::plain::sql_types;
 use crate::plan::clock_function;
 use crate::syntax::WatershedDialect;
-use crate::{SqlError, ignored};
+use crate::{SqlError, double_literals, ignored};
 
 const ACTIONS: [&str; 4] = ["WARN", "DROP ROW", "QUARANTINE", "FAIL"];
 
@@ -144,7 +145,7 @@ fn plan_predicate(state: &SessionState, expectation: &Expectation, result: &Sche
     let parsed = parser.and_then(|mut parser| parser.parse_expr());
     let mut parsed = parsed.map_err(|e| from_parser(&e, &expectation.predicate))?;
     ignored::check_tree(&parsed, state).map_err(|e| placed_by_message(e, text).at_least(1, 1))?;
-    numbers::literals::double_exponents_in(&mut parsed);
+    double_literals::rewrite_expr(&mut parsed)?;
     let columns = DFSchema::try_from(result.clone()).map_err(failed)?;
     let expr = state.create_logical_expr_from_sql_expr(ExprWithAlias { expr: parsed, alias: None }, &columns).map_err(|e| {
         let mut error = failed(e);

@@ -2,33 +2,22 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
+use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Function, Ident, ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Statement as SqlStatement, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut,
-    VisitorMut, WindowFrameBound, WindowSpec, WindowType,
+    Array, BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, OrderBy,
+    OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement as SqlStatement, TableAlias,
+    TableAliasColumnDef, TableFactor, Value, Visitor, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::SqlError;
 use crate::syntax::{WatershedDialect, normalised};
 use crate::using;
+use crate::walk::{self, End, Flow};
 
 /// Rewrites every query of a statement.
 pub(crate) fn rewrite(statement: &mut DfStatement) -> Result<(), SqlError> {
-    let visited = match statement {
-        DfStatement::Statement(inner) => inner.visit(&mut Forms),
-        DfStatement::Explain(explain) => return rewrite(&mut explain.statement),
-        DfStatement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => query.visit(&mut Forms),
-            CopyToSource::Relation(_) => return Ok(()),
-        },
-        DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => return Ok(()),
-    };
-    match visited {
-        ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(()),
-    }
+    walk::change_statement(statement, &mut Forms)
 }
 
 /// Gives the columns of a query's answer the text that they are written as, where DataFusion's own heading would say a constant's type.
@@ -97,17 +86,15 @@ fn is_computed(expr: &Expr) -> bool {
 struct Forms;
 
 impl VisitorMut for Forms {
-    type Break = SqlError;
+    type Break = End;
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
-        if let Err(error) = using::rewrite(query) {
-            return ControlFlow::Break(error);
-        }
+    fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        walk::flow(using::rewrite(query))?;
         order_by_names(query);
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+    fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
         qualify_stars(select);
         if let Some(condition) = &mut select.selection {
             tuples_in_conditions(condition);
@@ -115,16 +102,15 @@ impl VisitorMut for Forms {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
         match expr {
             Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
                 if let Some(escape) = escape_char {
-                    match with_backslashes(pattern, &escape.value) {
-                        Ok(()) => *escape_char = None,
-                        Err(error) => return ControlFlow::Break(error),
-                    }
+                    walk::flow(with_backslashes(pattern, &escape.value))?;
+                    *escape_char = None;
                 }
             }
+            Expr::Array(array) if !array.elem.is_empty() => *expr = list_of(std::mem::take(&mut array.elem)),
             Expr::InSubquery { expr: left, .. } if matches!(left.as_ref(), Expr::Tuple(_)) => tuple_in_value(expr),
             Expr::Function(Function { over: Some(WindowType::WindowSpec(spec)), .. }) => without_endless_bounds(spec),
             _ => {}
@@ -209,19 +195,19 @@ fn order_by_names(query: &mut Query) {
     }
 }
 
-fn is_over(expr: &mut Expr) -> bool {
+fn is_over(expr: &Expr) -> bool {
     struct Over;
-    impl VisitorMut for Over {
-        type Break = ();
+    impl Visitor for Over {
+        type Break = End;
 
-        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
             match expr {
-                Expr::Function(function) if function.over.is_some() => ControlFlow::Break(()),
+                Expr::Function(function) if function.over.is_some() => ControlFlow::Break(End::Found),
                 _ => ControlFlow::Continue(()),
             }
         }
     }
-    expr.visit(&mut Over).is_break()
+    walk::finds(expr, &mut Over)
 }
 
 /// A pattern that is escaped by another character, with backslashes, which are what is computed with.
@@ -344,6 +330,20 @@ pub(crate) fn coalesce(left: Expr, right: Expr) -> Expr {
             else_result: Some(Box::new(right)),
         },
         _ => left,
+    }
+}
+
+/// `[a, b]` as a function: the planner forgets the outer query and the names of WITH within such a literal.
+fn list_of(elements: Vec<Expr>) -> Expr {
+    let argument = |element| FunctionArg::Unnamed(FunctionArgExpr::Expr(element));
+    match parsed("make_array()") {
+        Ok(Expr::Function(mut call)) => {
+            if let FunctionArguments::List(list) = &mut call.args {
+                list.args = elements.into_iter().map(argument).collect();
+            }
+            Expr::Function(call)
+        }
+        _ => Expr::Array(Array { elem: elements, named: false }),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::execution::SessionState;
-use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
+use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
     Cte, Expr, Function, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, GroupByExpr, Join, NamedWindowExpr, OrderByKind,
     PipeOperator, Query, Select, SelectItem, TableAlias, TableFactor, TableFunctionArgs, TableWithJoins, Visit, Visitor,
@@ -16,36 +16,20 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::SqlError;
 use crate::syntax::normalised;
+use crate::walk::{self, End, Flow};
 
 /// Checks a statement that is about to be planned.
 pub(crate) fn check_statement(statement: &DfStatement, state: &SessionState) -> Result<(), SqlError> {
-    match statement {
-        DfStatement::Statement(inner) => check_tree(inner.as_ref(), state),
-        DfStatement::Explain(explain) => check_statement(&explain.statement, state),
-        DfStatement::CopyTo(copy) => match &copy.source {
-            CopyToSource::Query(query) => check_tree(query.as_ref(), state),
-            CopyToSource::Relation(_) => Ok(()),
-        },
-        DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => Ok(()),
-    }
+    walk::check_statement(statement, &mut Ignored { state })
 }
 
 /// Checks a part of a statement: a query, an expression.
 pub(crate) fn check_tree(tree: &impl Visit, state: &SessionState) -> Result<(), SqlError> {
-    match tree.visit(&mut Ignored { state }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(*error),
-    }
+    walk::check(tree, &mut Ignored { state })
 }
 
-type Flow = ControlFlow<Box<SqlError>>;
-
 fn refuse_if(there: bool, what: &str, instead: &str) -> Flow {
-    if there {
-        ControlFlow::Break(Box::new(SqlError::new(format!("{what} is not supported")).hint(instead)))
-    } else {
-        ControlFlow::Continue(())
-    }
+    walk::flow(if there { Err(SqlError::new(format!("{what} is not supported")).hint(instead)) } else { Ok(()) })
 }
 
 struct Ignored<'a> {
@@ -53,7 +37,7 @@ struct Ignored<'a> {
 }
 
 impl Visitor for Ignored<'_> {
-    type Break = Box<SqlError>;
+    type Break = End;
 
     fn pre_visit_query(&mut self, query: &Query) -> Flow {
         let Query { with, body: _, order_by, limit_clause: _, fetch, locks, for_clause, settings, format_clause, pipe_operators } = query;
@@ -234,17 +218,17 @@ fn check_window(spec: &WindowSpec) -> Flow {
 fn refuse_named_window(expr: &Expr, place: &str) -> Flow {
     struct Named;
     impl Visitor for Named {
-        type Break = ();
+        type Break = End;
 
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
             match expr {
-                Expr::Function(Function { over: Some(WindowType::NamedWindow(_)), .. }) => ControlFlow::Break(()),
+                Expr::Function(Function { over: Some(WindowType::NamedWindow(_)), .. }) => ControlFlow::Break(End::Found),
                 _ => ControlFlow::Continue(()),
             }
         }
     }
     let instead = "write the window in brackets, or give the expression a name in SELECT and use that";
-    refuse_if(expr.visit(&mut Named).is_break(), &format!("a window of WINDOW in {place}"), instead)
+    refuse_if(walk::finds(expr, &mut Named), &format!("a window of WINDOW in {place}"), instead)
 }
 
 fn check_function(function: &Function, state: &SessionState) -> Flow {

@@ -1,5 +1,5 @@
-//! How operators between two expressions are read where sqlparser's own way does not do: chains of AND and OR, `IS [NOT] DISTINCT FROM`, and
-//! chains of other operators that grow too long.
+//! How operators between two expressions are read where sqlparser's own way does not do: chains of AND and OR, `IS [NOT] DISTINCT FROM`,
+//! `IN` with a list that begins with a subquery, and chains of other operators that grow too long.
 
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -62,6 +62,7 @@ pub(crate) fn parse_infix(parser: &mut Parser, first: &Expr, precedence: u8) -> 
             Keyword::AND => Some(parse_chain(parser, first, Keyword::AND, &BinaryOperator::And, precedence)),
             Keyword::OR => Some(parse_chain(parser, first, Keyword::OR, &BinaryOperator::Or, precedence)),
             Keyword::IS => parse_distinct_from(parser, first, precedence),
+            Keyword::IN | Keyword::NOT => parse_in(parser, first),
             _ => None,
         },
         _ => None,
@@ -93,6 +94,35 @@ fn parse_chain(
         terms = pairs;
     }
     terms.pop().ok_or_else(|| ParserError::ParserError(format!("Expected: an expression before {operator}")))
+}
+
+/// `first [NOT] IN ((…`: a query, or a list that begins with an expression in brackets. sqlparser takes a list that begins with a subquery for a
+/// query, and does not look again.
+fn parse_in(parser: &mut Parser, first: &Expr) -> Option<Result<Expr, ParserError>> {
+    let negated = parser.peek_keyword(Keyword::NOT);
+    let is_in = |token: &Token| matches!(token, Token::Word(word) if word.keyword == Keyword::IN);
+    let [a, b, c, d] = parser.peek_tokens::<4>();
+    let (word, brackets) = if negated { (&b, [&c, &d]) } else { (&a, [&b, &c]) };
+    if !is_in(word) || brackets.iter().any(|bracket| **bracket != Token::LParen) {
+        return None;
+    }
+    (0..2 + usize::from(negated)).for_each(|_| drop(parser.next_token()));
+    Some(in_brackets(parser, first, negated))
+}
+
+fn in_brackets(parser: &mut Parser, first: &Expr, negated: bool) -> Result<Expr, ParserError> {
+    let expr = Box::new(first.clone());
+    let query = parser.maybe_parse(|parser| {
+        let query = parser.parse_query()?;
+        parser.expect_token(&Token::RParen)?;
+        Ok(query)
+    })?;
+    if let Some(subquery) = query {
+        return Ok(Expr::InSubquery { expr, subquery, negated });
+    }
+    let list = parser.parse_comma_separated(Parser::parse_expr)?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::InList { expr, list, negated })
 }
 
 /// `first IS [NOT] DISTINCT FROM b`, where b ends at what binds less than IS. sqlparser takes all that follows, `AND …` included.

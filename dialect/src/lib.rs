@@ -19,16 +19,15 @@
 //! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs`, `create_sink.rs`, `create_panel.rs`, `expectation.rs`, `clauses.rs` |
 //! | how long, deep and much a statement may be | `bounds.rs`; where the stack for it comes from: `deep_stack.rs` |
 //! | which clauses are refused, because the planner would pass over them | `ignored.rs` |
+//! | how the tree of a statement is walked over | `walk.rs` |
 //! | how operators are read where sqlparser's way does not do | `infix.rs` |
+//! | what functions compute | the crate `watershed-functions` in `functions/` |
+//! | which table functions are planned here | `table_function.rs`, `relation.rs` |
 //! | how a text becomes a plan | `plan.rs`, `plan_sink.rs` |
 //! | which rows violate expectations | `violations.rs` |
-//! | which window a row is in | `window.rs` |
-//! | which of repeated rows is kept | `deduplicate.rs` |
 //! | which rows a frame of OVER reaches | `over.rs` |
 //! | how facts are joined with features as of their times | `as_of.rs` |
-//! | which numbers are computed otherwise than DataFusion does | `numbers/` |
-//! | which scalar functions there are beside DataFusion's | `functions.rs`, a file each |
-//! | which forms of SQL are rewritten before they are planned | `forms.rs`, `using.rs` |
+//! | which forms of SQL are rewritten before they are planned | `forms.rs`, `using.rs`, `double_literals.rs` |
 //! | how subqueries become joins | `subquery.rs`, `dependent.rs`, `one_value.rs` |
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
 //! | what queries and jobs are computed with: settings, memory, threads | `session.rs`, `compute.rs` |
@@ -36,14 +35,11 @@
 //! | how counts beside distinct ones are computed by all threads | `counts.rs` |
 //! | how errors find their words and places | `diagnose.rs`, `plain.rs`, `nearest.rs`, `locate.rs` |
 
-pub mod civil;
 pub mod compute;
-pub mod deduplicate;
 pub mod definition;
-pub mod numbers;
 pub mod over;
 pub mod stages;
-pub mod window;
+pub mod walk;
 
 mod as_of;
 mod bounds;
@@ -59,11 +55,10 @@ mod cursor;
 mod deep_stack;
 mod dependent;
 mod diagnose;
+mod double_literals;
 mod error;
 mod expectation;
-mod far_times;
 mod forms;
-mod functions;
 mod ignored;
 mod infix;
 mod interval;
@@ -86,19 +81,18 @@ mod storable;
 mod streamable;
 mod subquery;
 mod syntax;
+mod table_function;
 mod time_zone;
 mod using;
 mod violations;
 
 pub use as_of::{AsOfJoin, as_of_columns, as_of_join, check_side};
-pub use column_type::sql_type;
 pub use counts::CountsBesideDistinct;
 pub use deep_stack::{Deep, deep, on_deep_stack};
 pub use definition::*;
 pub use error::SqlError;
 pub use expectation::plan_expectation;
 pub use nearest::{did_you_mean, nearest};
-pub use numbers::as_written;
 pub use parameter::with_values;
 pub use plain::plain_message;
 pub use plan::{one_statement, plan, plan_materialized_view, plan_streaming, plan_streaming_table, plan_text, tables_read};

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{Expr, Statement as SqlStatement, Value, ValueWithSpan, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr, Statement as SqlStatement, Value, ValueWithSpan, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use crate::walk::{self, End, Flow};
 use crate::{SqlError, Statement, StatementKind};
 
 /// Numbers each `?` within its statement. A statement that also writes `$1` itself is refused: it would not be clear which is which.
@@ -39,10 +40,7 @@ pub(crate) fn number(tokens: &mut [TokenWithSpan]) -> Result<(), SqlError> {
 pub fn with_values(statement: &mut Statement, values: &HashMap<String, Expr>) -> Result<(), SqlError> {
     let StatementKind::Other(parsed) = &mut statement.kind else { return Ok(()) };
     let Some(inner) = explained(parsed) else { return Ok(()) };
-    match inner.visit(&mut Put(values)) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(error),
-    }
+    walk::change(inner, &mut Put(values))
 }
 
 /// The statement itself, or the one below EXPLAIN.
@@ -57,9 +55,9 @@ fn explained(statement: &mut DfStatement) -> Option<&mut SqlStatement> {
 struct Put<'a>(&'a HashMap<String, Expr>);
 
 impl VisitorMut for Put<'_> {
-    type Break = SqlError;
+    type Break = End;
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
         if let Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) = expr
             && let Some(value) = self.0.get(name)
         {
@@ -69,12 +67,12 @@ impl VisitorMut for Put<'_> {
     }
 
     /// What is left here is no expression of its own, but part of a clause.
-    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<SqlError> {
+    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> Flow {
         match &value.value {
             Value::Placeholder(name) if self.0.contains_key(name) => {
                 let place = value.span.start;
-                let error = SqlError::new(format!("parameter {name} stands where only a value itself can"));
-                ControlFlow::Break(error.at(place.line, place.column).hint("write the value into the statement"))
+                let error = SqlError::new(format!("parameter {name} is where only a value itself can be"));
+                walk::flow(Err(error.at(place.line, place.column).hint("write the value into the statement")))
             }
             _ => ControlFlow::Continue(()),
         }

@@ -52,7 +52,7 @@ const KNOWN: [(&str, Said); 24] = [
 ];
 
 const PARTS: Said = ("a name has at most a schema, a table and a column, joined by dots", None);
-const SUBQUERY: Said = ("a subquery cannot be computed where it stands", Some("put it in FROM, and join it"));
+const SUBQUERY: Said = ("a subquery cannot be computed where it is written", Some("put it in FROM, and join it"));
 
 /// Types as Arrow names them, longer names first.
 const TYPES: [(&str, &str); 22] = [

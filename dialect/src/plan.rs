@@ -19,6 +19,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use watershed_functions::numbers::literals;
 
 use crate::as_of::as_of_join;
 use crate::deep_stack::deep;
@@ -26,12 +27,13 @@ use crate::diagnose::from_datafusion;
 use crate::forms::{self, with_headings};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::multiset::with_rows_counted;
-use crate::numbers::literals;
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
 use crate::subquery::with_subqueries_joined;
 use crate::time_zone;
-use crate::{MaterializedViewDefinition, SourceTable, SqlError, Statement, StatementKind, StreamingTableDefinition, ignored, parse};
+use crate::{
+    MaterializedViewDefinition, SourceTable, SqlError, Statement, StatementKind, StreamingTableDefinition, double_literals, ignored, parse,
+};
 
 /// Plans a query or command for batch. Places in errors count from the start of the text that the statement was parsed from.
 ///
@@ -215,7 +217,7 @@ pub(crate) async fn plan_parsed(state: &SessionState, statement: DfStatement, te
 pub(crate) async fn plan_as_written(state: &SessionState, mut statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
     ignored::check_statement(&statement, state).map_err(|e| placed_by_message(e, text))?;
     forms::rewrite(&mut statement)?;
-    literals::double_exponents(&mut statement);
+    double_literals::rewrite(&mut statement)?;
     let plan = match &statement {
         // The types of its columns are settled while it is planned, before literals can be.
         DfStatement::Statement(inner) if is_recursive(inner) => {

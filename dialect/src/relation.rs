@@ -10,12 +10,13 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Spanned, TableFactor, TableFunctionArgs,
 };
+use watershed_functions::deduplicate::Deduplicate;
+use watershed_functions::window::{Us, WindowAssign, WindowKind};
 
-use crate::deduplicate::Deduplicate;
 use crate::interval::{NoLength, interval_us};
 use crate::nearest::did_you_mean;
-use crate::syntax::{WINDOW_FUNCTIONS, as_table_argument, window_function};
-use crate::window::{Us, WindowAssign, WindowKind};
+use crate::syntax::as_table_argument;
+use crate::table_function::TableFunction;
 
 /// Knows the window table functions.
 #[derive(Debug)]
@@ -23,15 +24,19 @@ pub(crate) struct WindowFunctionPlanner;
 
 impl RelationPlanner for WindowFunctionPlanner {
     fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
-        let (name, alias, args) = match relation {
-            TableFactor::Table { name, alias, args: Some(args), .. } if window_function(&name).is_some() => (name, alias, args),
-            other => {
+        let function = match &relation {
+            TableFactor::Table { name, args: Some(_), .. } => TableFunction::of(name),
+            _ => None,
+        };
+        let (call, alias, args) = match (function, relation) {
+            (Some(function), TableFactor::Table { name, alias, args: Some(args), .. }) => {
+                (Call { function, place: place(&name) }, alias, args)
+            }
+            (_, other) => {
                 refuse_near_miss(&other)?;
                 return Ok(RelationPlanning::Original(Box::new(other)));
             }
         };
-        let function = window_function(&name).unwrap_or_default();
-        let call = Call { function, usage: usage(function), place: place(&name) };
         let plan = call.plan(args, context)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
@@ -48,28 +53,9 @@ fn refuse_near_miss(relation: &TableFactor) -> Result<()> {
         return Ok(());
     }
     let message = format!("table function '{name}' does not exist");
-    let near = did_you_mean(&name.to_string(), WINDOW_FUNCTIONS).unwrap_or_else(|| "use TUMBLE, HOP, CUMULATE or DEDUPLICATE".into());
+    let near = did_you_mean(&name.to_string(), TableFunction::NAMES).unwrap_or_else(|| "use TUMBLE, HOP, CUMULATE or DEDUPLICATE".into());
     let diagnostic = Diagnostic::new_error(message.clone(), place(name)).with_help(near, None);
     Err(DataFusionError::Plan(message).with_diagnostic(diagnostic))
-}
-
-fn usage(function: &str) -> &'static str {
-    match function {
-        "hop" => "write HOP(TABLE t, DESCRIPTOR(time_column), INTERVAL '10 seconds' /* slide */, INTERVAL '1 minute' /* size */)",
-        "cumulate" => "write CUMULATE(TABLE t, DESCRIPTOR(time_column), INTERVAL '1 minute' /* step */, INTERVAL '1 hour' /* size */)",
-        "deduplicate" => "write DEDUPLICATE(TABLE t PARTITION BY key, DESCRIPTOR(time_column), INTERVAL '10 minutes')",
-        _ => "write TUMBLE(TABLE t, DESCRIPTOR(time_column), INTERVAL '1 minute')",
-    }
-}
-
-/// The names that the interval arguments go by, in order, and how many of them must be there.
-fn interval_names(function: &str) -> (&'static [&'static str], usize) {
-    match function {
-        "hop" => (&["slide", "size", "offset"], 2),
-        "cumulate" => (&["step", "size", "offset"], 2),
-        "deduplicate" => (&["within"], 1),
-        _ => (&["size", "offset"], 1),
-    }
 }
 
 fn place(node: &impl Spanned) -> Option<Span> {
@@ -78,8 +64,7 @@ fn place(node: &impl Spanned) -> Option<Span> {
 
 /// One use of a window function.
 struct Call {
-    function: &'static str,
-    usage: &'static str,
+    function: TableFunction,
     place: Option<Span>,
 }
 
@@ -99,15 +84,11 @@ impl Call {
     }
 
     fn wrong(&self, message: impl Into<String>, place: Option<Span>) -> DataFusionError {
-        self.error(message, place, self.usage)
+        self.error(message, place, self.function.usage())
     }
 
     fn plan(&self, args: TableFunctionArgs, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
-        let name = self.function.to_uppercase();
-        if self.function == "session" {
-            let help = "use TUMBLE or HOP, or compute sessions in batch with lag(…) OVER (PARTITION BY … ORDER BY …)";
-            return Err(self.error("SESSION windows are not supported yet", self.place, help));
-        }
+        let name = self.function.name().to_uppercase();
         let arguments = self.sort(args, &name)?;
         let data = arguments.data.ok_or_else(|| self.wrong(format!("{name} needs a table"), None))?;
         let data_place = place(&data);
@@ -120,7 +101,7 @@ impl Call {
         let time_column = self.column(self.descriptor(time, &name)?, &input, context)?;
         self.check_time(&time_column, &input, &name, time_place)?;
 
-        let (names, needed) = interval_names(self.function);
+        let (names, needed) = self.function.intervals();
         let mut us = [None; 3];
         for (i, (expr, argument)) in arguments.intervals.into_iter().zip(names).enumerate() {
             match expr {
@@ -131,10 +112,13 @@ impl Call {
         }
         let first = us[0].unwrap_or_default();
         let kind = match self.function {
-            "deduplicate" => return self.deduplicate(input, keys, time_column, first, context),
-            "hop" => WindowKind::Hop { slide_us: first, size_us: us[1].unwrap_or_default(), offset_us: us[2].unwrap_or(0) },
-            "cumulate" => WindowKind::Cumulate { step_us: first, size_us: us[1].unwrap_or_default(), offset_us: us[2].unwrap_or(0) },
-            _ => WindowKind::Tumble { size_us: first, offset_us: us[1].unwrap_or(0) },
+            TableFunction::Deduplicate => return self.deduplicate(input, keys, time_column, first, context),
+            TableFunction::Tumble => WindowKind::Tumble { size_us: first, offset_us: us[1].unwrap_or(0) },
+            TableFunction::Hop => WindowKind::Hop { slide_us: first, size_us: us[1].unwrap_or_default(), offset_us: us[2].unwrap_or(0) },
+            TableFunction::Cumulate => {
+                WindowKind::Cumulate { step_us: first, size_us: us[1].unwrap_or_default(), offset_us: us[2].unwrap_or(0) }
+            }
+            TableFunction::Session => return Err(self.wrong("SESSION windows are not supported yet", self.place)),
         };
         if let Some(key) = keys.first() {
             return Err(self.error(
@@ -175,7 +159,7 @@ impl Call {
 
     /// Tells arguments apart by position or name.
     fn sort(&self, args: TableFunctionArgs, name: &str) -> Result<Arguments> {
-        let (interval_names, _) = interval_names(self.function);
+        let (interval_names, _) = self.function.intervals();
         let mut sorted = Arguments::default();
         for (position, arg) in args.args.into_iter().enumerate() {
             let arg_place = place(&arg);

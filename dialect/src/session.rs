@@ -7,24 +7,26 @@ use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::Result;
 use datafusion::common::datatype::DataTypeExt;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::planner::TypePlanner;
-use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, UserDefinedLogicalNode};
 use datafusion::optimizer::Analyzer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::DataType as SqlType;
+use watershed_functions::deduplicate::{Deduplicate, DeduplicateExec};
+use watershed_functions::event_time_type;
+use watershed_functions::numbers::{self, RightNumbers, WideComparisons};
+use watershed_functions::window::{WindowAssign, WindowAssignExec};
+use watershed_functions::{self as functions, BoundedTexts, Series};
 
-use crate::deduplicate::{Deduplicate, DeduplicateExec};
-use crate::functions::{self, BoundedTexts, Series};
-use crate::numbers::{self, RightNumbers, WideComparisons};
 use crate::planning_time::timed_rules;
 use crate::relation::WindowFunctionPlanner;
-use crate::window::{WindowAssign, WindowAssignExec, event_time_type};
 
 /// Settings every session starts from: strings are `Utf8`, times are UTC, errors know their place in the text.
 pub fn session_config() -> SessionConfig {
@@ -90,8 +92,23 @@ struct WithWindows;
 #[async_trait]
 impl QueryPlanner for WithWindows {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowNodes)]).create_physical_plan(plan, session).await
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowNodes)]);
+        match session.as_any().downcast_ref::<SessionState>() {
+            Some(state) if plan.exists(|node| Ok(joins_on_nested(node)))? => {
+                // Such a join would find the bounds of its keys, to filter the other side by; keys that have no order are an error there.
+                let mut state = state.clone();
+                state.config_mut().options_mut().optimizer.enable_join_dynamic_filter_pushdown = false;
+                planner.create_physical_plan(plan, &state).await
+            }
+            _ => planner.create_physical_plan(plan, session).await,
+        }
     }
+}
+
+fn joins_on_nested(node: &LogicalPlan) -> bool {
+    let LogicalPlan::Join(join) = node else { return false };
+    let is_nested = |expr: &Expr| expr.get_type(join.left.schema()).is_ok_and(|data_type| data_type.is_nested());
+    join.on.iter().any(|(left, _)| is_nested(left))
 }
 
 /// Lowers our plan nodes to batch execution.

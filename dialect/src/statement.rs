@@ -183,7 +183,7 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
         refuse_unsupported(&cursor)?;
         let mut parsed = parser.parse_statement().map_err(|e| places.parser_error(&e))?;
         check_statement(&parsed).map_err(|e| e.at_least(start.line, start.column))?;
-        normalise(&mut parsed);
+        normalise(&mut parsed)?;
         StatementKind::Other(parsed)
     };
     Ok(Statement {

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
+use watershed_functions::event_time_type;
 
 use crate::SqlError;
 use crate::nearest::did_you_mean;
 use crate::plain::sql_types;
-use crate::window::event_time_type;
 
 /// Characters that Delta and Parquet readers refuse in column names.
 const NOT_IN_NAMES: [char; 9] = [' ', ',', ';', '{', '}', '(', ')', '\n', '\t'];

@@ -8,13 +8,13 @@ use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan, TableScan, UserDefinedLogicalNode, Window};
+use watershed_functions::deduplicate::Deduplicate;
+use watershed_functions::window::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAssign, WindowKind};
 
 use crate::SqlError;
-use crate::deduplicate::Deduplicate;
 use crate::definition::SourceDefinition;
 use crate::over;
 use crate::source_table::SourceTable;
-use crate::window::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAssign, WindowKind};
 
 /// Fails, with the reason and a hint, if `plan` cannot run as a stream. Takes an analysed or optimised plan of a query over a [`SourceTable`].
 pub fn check_streamable(plan: &LogicalPlan) -> Result<(), SqlError> {
@@ -212,7 +212,7 @@ fn unbounded(aggregate: &Aggregate) -> SqlError {
 }
 
 fn has_window(plan: &LogicalPlan) -> bool {
-    plan.exists(|node| Ok(matches!(node, LogicalPlan::Extension(e) if e.node.name() == "WindowAssign"))).unwrap_or(false)
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Extension(e) if e.node.as_any().is::<WindowAssign>()))).unwrap_or(false)
 }
 
 /// What an expression is without the names given to it.

@@ -11,7 +11,6 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::common::{Column, Result, ScalarValue, plan_err};
 use datafusion::functions_aggregate::count::{count, count_all};
 use datafusion::functions_aggregate::first_last::first_value;
-use datafusion::functions_aggregate::min_max::{max, min};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
@@ -20,9 +19,9 @@ use datafusion::logical_expr::{
     binary_expr, cast, lit, not, when,
 };
 use datafusion::prelude::coalesce;
+use watershed_functions::numbers::{common, max, min};
 
 use crate::dependent::{Names, Questions, hands_rows_on, outer_columns, same_values};
-use crate::numbers::common;
 use crate::one_value::one_value;
 use crate::streamable::unaliased;
 

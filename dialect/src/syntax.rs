@@ -8,10 +8,10 @@ use std::any::TypeId;
 use std::cell::Cell;
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
+use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SetExpr, TableFactor, TableFunctionArgs,
-    TableWithJoins, VisitMut, VisitorMut,
+    TableWithJoins, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_COLUMN_ALIAS};
@@ -19,10 +19,9 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::bounds::{too_long_a_chain, tries_for};
+use crate::table_function::TableFunction;
+use crate::walk::{self, End, Flow};
 use crate::{SqlError, infix};
-
-/// Table functions that this crate plans itself.
-pub(crate) const WINDOW_FUNCTIONS: [&str; 5] = ["tumble", "hop", "cumulate", "session", "deduplicate"];
 
 /// Generic SQL with `TABLE t` as an argument, and what one text may ask of the parser.
 #[derive(Debug)]
@@ -231,39 +230,21 @@ pub(crate) fn as_table_argument(argument: Expr) -> Option<(TableFactor, Vec<Expr
     }
 }
 
-/// True for `TUMBLE`, `hop`, … in any case, unqualified.
-pub(crate) fn window_function(name: &ObjectName) -> Option<&'static str> {
-    let [part] = name.0.as_slice() else { return None };
-    let ident = part.as_ident()?;
-    WINDOW_FUNCTIONS.into_iter().find(|known| known.eq_ignore_ascii_case(&ident.value))
-}
-
 /// Rewrites `TUMBLE(t, …)` to `TUMBLE(TABLE t, …)` and `TABLE(TUMBLE(…))` to `TUMBLE(…)`, so that planning sees one form and table names in
 /// arguments are found.
-pub(crate) fn normalise(statement: &mut DfStatement) {
-    match statement {
-        DfStatement::Statement(inner) => {
-            let _ = inner.visit(&mut OneForm);
-        }
-        DfStatement::Explain(explain) => normalise(&mut explain.statement),
-        DfStatement::CopyTo(copy) => {
-            if let CopyToSource::Query(query) = &mut copy.source {
-                let _ = query.visit(&mut OneForm);
-            }
-        }
-        DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => {}
-    }
+pub(crate) fn normalise(statement: &mut DfStatement) -> Result<(), SqlError> {
+    walk::change_statement(statement, &mut OneForm)
 }
 
 struct OneForm;
 
 impl VisitorMut for OneForm {
-    type Break = ();
+    type Break = End;
 
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Flow {
         if let TableFactor::TableFunction { expr: Expr::Function(Function { name, args: FunctionArguments::List(list), .. }), alias } =
             factor
-            && window_function(name).is_some()
+            && TableFunction::of(name).is_some()
         {
             let mut table = named_table(name.clone());
             if let TableFactor::Table { args: own_args, alias: own_alias, .. } = &mut table {
@@ -273,7 +254,7 @@ impl VisitorMut for OneForm {
             *factor = table;
         }
         if let TableFactor::Table { name, args: Some(args), .. } = factor
-            && window_function(name).is_some()
+            && TableFunction::of(name).is_some()
         {
             let first = args.args.iter_mut().enumerate().find_map(|(i, arg)| match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if i == 0 => Some(expr),

@@ -7,13 +7,14 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Distinct, ExcludeSelectItem, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins, VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use crate::SqlError;
 use crate::forms::{both, coalesce, equal};
 use crate::syntax::normalised;
+use crate::walk::{self, End, Flow};
 
 /// Rewrites the joins of a query's own SELECT. Where that cannot be done, joins that DataFusion reads as they are meant stay.
 pub(crate) fn rewrite(query: &mut Query) -> Result<(), SqlError> {
@@ -216,11 +217,11 @@ impl Sides {
         for expr in [&mut select.selection, &mut select.having, &mut select.qualify].into_iter().flatten() {
             self.replace(expr);
         }
-        let _ = select.named_window.visit(&mut Merge { merged: &self.merged, depth: 0 });
+        let _ = walk::change(&mut select.named_window, &mut Merge { merged: &self.merged, depth: 0 });
     }
 
     fn replace(&self, expr: &mut Expr) {
-        let _ = expr.visit(&mut Merge { merged: &self.merged, depth: 0 });
+        let _ = walk::change(expr, &mut Merge { merged: &self.merged, depth: 0 });
     }
 }
 
@@ -231,19 +232,19 @@ struct Merge<'a> {
 }
 
 impl VisitorMut for Merge<'_> {
-    type Break = ();
+    type Break = End;
 
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, _: &mut Query) -> Flow {
         self.depth += 1;
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+    fn post_visit_query(&mut self, _: &mut Query) -> Flow {
         self.depth -= 1;
         ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> Flow {
         if self.depth == 0
             && let Expr::Identifier(name) = expr
             && let Some((_, merged)) = self.merged.iter().find(|(merged, _)| *merged == normalised(name))

@@ -17,8 +17,9 @@ use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::datasource::{MemTable, TableType};
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement as SqlStatement, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement as SqlStatement, TableFactor, Visitor};
 use tokio::sync::Mutex;
+use watershed_dialect::walk::{End, Flow, finds};
 use watershed_dialect::{Statement, StatementKind};
 use watershed_lake::{LakeError, TableName, Texts, Warehouse};
 
@@ -46,7 +47,7 @@ pub(crate) fn asks_for_tables(statement: &Statement) -> bool {
     let StatementKind::Other(DfStatement::Statement(statement)) = &statement.kind else { return true };
     match statement.as_ref() {
         SqlStatement::Set(_) => false,
-        query @ SqlStatement::Query(_) => query.visit(&mut AnyTable).is_break(),
+        query @ SqlStatement::Query(_) => finds(query, &mut AnyTable),
         _ => true,
     }
 }
@@ -55,13 +56,13 @@ pub(crate) fn asks_for_tables(statement: &Statement) -> bool {
 struct AnyTable;
 
 impl Visitor for AnyTable {
-    type Break = ();
+    type Break = End;
 
-    fn pre_visit_table_factor(&mut self, _: &TableFactor) -> ControlFlow<()> {
-        ControlFlow::Break(())
+    fn pre_visit_table_factor(&mut self, _: &TableFactor) -> Flow {
+        ControlFlow::Break(End::Found)
     }
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, query: &Query) -> Flow {
         fn is_plain(body: &SetExpr) -> bool {
             match body {
                 SetExpr::SetOperation { left, right, .. } => is_plain(left) && is_plain(right),
@@ -70,7 +71,7 @@ impl Visitor for AnyTable {
                 _ => false,
             }
         }
-        if is_plain(&query.body) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if is_plain(&query.body) { ControlFlow::Continue(()) } else { ControlFlow::Break(End::Found) }
     }
 }
 

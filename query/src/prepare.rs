@@ -77,7 +77,7 @@ pub(crate) fn with_values(prepare: Prepare, execute: Execute, state: &SessionSta
         let fits = value.cast_to(field.data_type()).ok().filter(keeps);
         let Some(cast) = fits else {
             let shown = value.cast_to(&DataType::Utf8).unwrap_or_else(|_| value.clone());
-            let kind = watershed_dialect::sql_type(field.data_type());
+            let kind = watershed_functions::sql_type(field.data_type());
             let what = format!("value {} of '{name}' does not fit: {shown} cannot be {kind}", number + 1);
             return Err(refused(&what, "give one of that type, or prepare the statement with another"));
         };

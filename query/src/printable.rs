@@ -9,7 +9,7 @@ use arrow::datatypes::{
     TimestampSecondType,
 };
 use arrow::error::ArrowError;
-use watershed_dialect::civil::civil_of_day;
+use watershed_functions::civil::civil_of_day;
 
 /// Years that every formatter knows, in seconds from 1970, a little within.
 const KNOWN_S: std::ops::Range<i64> = -8_000_000_000_000..8_000_000_000_000;

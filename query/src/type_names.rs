@@ -12,7 +12,8 @@ use datafusion::logical_expr::{
     ColumnarValue, DescribeTable, Expr, LogicalPlan, LogicalPlanBuilder, Projection, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility, cast, lit,
 };
-use watershed_dialect::{plain_message, sql_type};
+use watershed_dialect::plain_message;
+use watershed_functions::sql_type;
 
 /// The plan with SQL's names of types wherever it lists columns of tables.
 pub(crate) fn with_type_names(plan: LogicalPlan) -> Result<LogicalPlan> {

@@ -6,7 +6,7 @@ use arrow::array::UInt32Array;
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use watershed_dialect::numbers::one_key;
+use watershed_functions::numbers::one_key;
 
 use crate::StreamError;
 use crate::hidden;

@@ -22,8 +22,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
-use watershed_dialect::deduplicate::Deduplicate as DeduplicateNode;
-use watershed_dialect::window::{WindowAssign, WindowKind};
+use watershed_functions::deduplicate::Deduplicate as DeduplicateNode;
+use watershed_functions::window::{WindowAssign, WindowKind};
 use watershed_dialect::{Epoch, Expectation, Metadata, OnViolation, SourceDefinition, StreamingTableDefinition};
 
 use crate::StreamError;

@@ -2,6 +2,7 @@
 
 use watershed_dialect::plan_text;
 
+use crate::shared::{lines, session};
 use crate::small_tables::{check, tables};
 
 #[tokio::test]
@@ -136,4 +137,91 @@ async fn lateral_makes_rows_for_each_row() {
         ),
     ])
     .await;
+}
+
+/// Lists and structs, in subqueries that depend on the row.
+#[tokio::test]
+async fn lists_may_name_what_is_outside() {
+    let ctx = session();
+    let t = "(SELECT i, [i, 2] AS l, named_struct('n', i, 'items', [i]) AS p FROM (VALUES (1), (2), (NULL)) v(i))";
+    for (query, right) in [
+        (format!("SELECT a.i FROM {t} a WHERE EXISTS (SELECT 1 FROM {t} b WHERE [a.i, b.i] = [2, 1])"), vec!["2"]),
+        (format!("SELECT a.i FROM {t} a WHERE a.i IN (SELECT [a.i, b.i][2] FROM {t} b)"), vec!["1", "2"]),
+        ("WITH w AS (SELECT 7 AS n) SELECT [(SELECT n FROM w), 8]".to_owned(), vec!["[7, 8]"]),
+        (
+            format!(
+                "SELECT coalesce(CAST(x.i AS VARCHAR), 'none') FROM {t} a LEFT JOIN LATERAL (SELECT b.i FROM {t} b WHERE b.p = a.p LIMIT 1) x ON true ORDER BY 1"
+            ),
+            vec!["1", "2", "none"],
+        ),
+        (
+            format!("SELECT count(*) FROM {t} a WHERE EXISTS (SELECT 1 FROM {t} b WHERE b.l = a.l GROUP BY b.l HAVING count(*) > 0)"),
+            vec!["3"],
+        ),
+    ] {
+        let mut found = lines(&ctx, &query).await;
+        found.sort();
+        assert_eq!(found, right, "{query}");
+    }
+}
+
+/// Rules ask what a condition comes to when all columns are NULL.
+#[tokio::test]
+async fn conditions_over_functions_of_ours_go_through_outer_joins() {
+    let ctx = session();
+    let t = "(VALUES (1, 1.5e0, '2024-01-01'), (2, 2.5e0, NULL)) AS";
+    for condition in ["x.v IS NULL", "x.v IS NOT NULL"] {
+        for value in [
+            "1 - b.i",
+            "-b.i",
+            "b.i * b.i",
+            "CAST(b.f AS DECIMAL(9, 2)) + 1",
+            "distance_m(b.f, b.f, 1, 1)",
+            "s2_cell(b.f, b.f, 4)",
+            "to_timestamp(b.s)",
+        ] {
+            let query = format!(
+                "SELECT x.i FROM (SELECT a.i, {value} AS v FROM {t} a(i, f, s) LEFT JOIN {t} b(i, f, s) ON a.i = b.i AND a.i = 1) x \
+                 JOIN {t} c(i, f, s) ON c.i = x.i WHERE {condition}"
+            );
+            let right = if condition.contains("NOT") { ["1"] } else { ["2"] };
+            assert_eq!(lines(&ctx, &query).await, right, "{query}");
+        }
+    }
+}
+
+/// Structs with lists in them can be joined on, though they have no order.
+#[tokio::test]
+async fn structs_without_an_order_are_joined_and_not_compared() {
+    let ctx = session();
+    let t = "(SELECT i, named_struct('items', [i]) AS p FROM (VALUES (1), (2)) v(i) UNION ALL SELECT 3, named_struct('items', [3]))";
+    let joined = format!("SELECT count(*) FROM {t} a JOIN {t} b ON a.p = b.p");
+    assert_eq!(lines(&ctx, &joined).await, ["3"]);
+    for query in [format!("SELECT max(p) FROM {t}"), format!("SELECT a.i FROM {t} a WHERE a.p = ALL (SELECT b.p FROM {t} b)")] {
+        let error = plan_text(&ctx, &query).await.unwrap_err().to_string();
+        assert!(error.contains("such values have no order"), "{query}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_may_begin_with_a_subquery() {
+    check(&[
+        ("SELECT k FROM s.a WHERE k IN ((SELECT min(k) FROM s.b), 1) ORDER BY k", &["1", "2"]),
+        ("SELECT k FROM s.a WHERE k NOT IN ((SELECT 2), 1 + 0) ORDER BY k", &["3"]),
+        ("SELECT k FROM s.a WHERE k IN ((SELECT 1) UNION (SELECT 2)) ORDER BY k", &["1", "2"]),
+        ("SELECT k FROM s.a WHERE k NOT IN ((SELECT k FROM s.b)) ORDER BY k", &["1"]),
+        ("SELECT k FROM s.a WHERE k IN ((1), (2)) AND NOT k IN ((2)) ORDER BY k", &["1"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn fields_of_structs_are_found_whatever_is_joined() {
+    let ctx = session();
+    let t = "(SELECT i, named_struct('n', i) AS p FROM (VALUES (1), (2)) v(i))";
+    let query = format!(
+        "SELECT r.v1['n'] FROM (SELECT * FROM (SELECT (SELECT p FROM {t} x WHERE i = 2) AS v1, count(*) AS v2 FROM {t} a GROUP BY a.i) l \
+         EXCEPT ALL SELECT * FROM (SELECT b.p AS v1, b.i AS v2 FROM {t} b WHERE b.i = 1) m) r CROSS JOIN {t} c WHERE r.v1['n'] = c.i"
+    );
+    assert_eq!(lines(&ctx, &query).await, ["2", "2"]);
 }

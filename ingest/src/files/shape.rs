@@ -13,7 +13,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use watershed_dialect::definition::SourceDefinition;
-use watershed_dialect::sql_type;
+use watershed_functions::sql_type;
 
 use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};

@@ -13,7 +13,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, stream};
-use watershed_dialect::sql_type;
+use watershed_functions::sql_type;
 
 use crate::pieces::{PIECE_BYTES_TARGET, pieces};
 

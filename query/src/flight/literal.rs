@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{Array as SqlArray, Expr, Value};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
-use watershed_dialect::sql_type;
+use watershed_functions::sql_type;
 
 const US_PER_DAY: i64 = 86_400_000_000;
 const MS_PER_DAY: i64 = 86_400_000;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use futures::{executor, stream};
-use watershed_dialect::sql_type;
+use watershed_functions::sql_type;
 use watershed_lake::side;
 
 use super::command::HELP;

@@ -4,7 +4,7 @@
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
-use watershed_dialect::window::{self, WindowKind};
+use watershed_functions::window::{self, WindowKind};
 
 use crate::StreamError;
 use crate::hidden;

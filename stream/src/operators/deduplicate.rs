@@ -14,8 +14,8 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use watershed_dialect::deduplicate::{is_first, order};
-use watershed_dialect::numbers::one_key;
+use watershed_functions::deduplicate::{is_first, order};
+use watershed_functions::numbers::one_key;
 
 use crate::StreamError;
 use crate::hidden;

@@ -29,7 +29,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::PhysicalExpr;
-use watershed_dialect::numbers::one_key;
+use watershed_functions::numbers::one_key;
 
 use self::frames::{Frames, Function};
 use self::history::History;

@@ -9,8 +9,9 @@ use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::col;
-use watershed_dialect::window::{WindowKind, event_time_type, window_fields};
 use watershed_dialect::{Expectation, OnViolation, plan_expectation, session_config, session_state};
+use watershed_functions::event_time_type;
+use watershed_functions::window::{WindowKind, window_fields};
 
 use super::aggregate_final::{AggregateFinal, Part};
 use super::aggregate_partial::{AggregatePartial, AggregatePartialSpec};

@@ -9,9 +9,9 @@ use datafusion::physical_expr::expressions::{Column as PhysicalColumn, Literal};
 use datafusion::physical_expr::window::SlidingAggregateWindowExpr;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_planner::create_window_expr;
-use watershed_dialect::as_written;
-use watershed_dialect::numbers::ONE_KEY_NAME;
 use watershed_dialect::over::{Frame, call};
+use watershed_functions::numbers::ONE_KEY_NAME;
+use watershed_functions::numbers::as_written;
 
 use super::{Builder, Hold, computed};
 use crate::StreamError;

@@ -12,8 +12,8 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunctionParams, NullTreatment, Sort, WindowFunctionParams};
 use datafusion::logical_expr::{Case, Expr, Like, Operator, WindowFrameBound};
 use serde::{Serialize, Serializer};
-use watershed_dialect::as_written;
 use watershed_dialect::over::Frame;
+use watershed_functions::numbers::as_written;
 
 use super::literal;
 use super::types::type_name;

@@ -3,8 +3,9 @@
 
 use arrow::datatypes::{FieldRef, Schema};
 use datafusion::logical_expr::Expr;
-use watershed_dialect::window::WindowKind;
-use watershed_dialect::{StreamingTableDefinition, WatermarkDefinition, as_written};
+use watershed_dialect::{StreamingTableDefinition, WatermarkDefinition};
+use watershed_functions::numbers::as_written;
+use watershed_functions::window::WindowKind;
 
 use crate::exchange;
 use crate::operators::late::Deadline;

@@ -9,8 +9,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{Column, col};
 use watershed_dialect::over::Frame;
-use watershed_dialect::window::event_time_type;
 use watershed_dialect::{session_config, session_state};
+use watershed_functions::event_time_type;
 
 use super::frames::{Argument, Function, Kind};
 use super::{Over, OverSpec, WindowSpec};

@@ -13,7 +13,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
-use super::{columns, doubles, place, result};
+use super::{columns, doubles, null_of_null, place, result};
 
 /// The mean radius of the Earth (IUGG), in metres.
 const EARTH_RADIUS_M: f64 = 6_371_008.8;
@@ -43,6 +43,9 @@ impl ScalarUDFImpl for DistanceM {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let Some(null) = null_of_null(&args) {
+            return null;
+        }
         let (columns, constant) = columns(&args)?;
         let [lat1, lon1, lat2, lon2] = [0, 1, 2, 3].map(|index| doubles(&columns[index]));
         let distances: Float64Array =

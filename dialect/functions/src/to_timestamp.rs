@@ -16,9 +16,9 @@ use chrono::{DateTime, Utc};
 use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
-use super::{columns, result};
-use crate::column_type::sql_type;
-use crate::window::event_time_type;
+use super::{columns, null_of_null, result};
+use crate::event_time_type;
+use crate::sql_type;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ToTimestamp {
@@ -162,6 +162,9 @@ impl ScalarUDFImpl for ToTimestamp {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let Some(null) = null_of_null(&args) {
+            return null;
+        }
         let (columns, constant) = columns(&args)?;
         let Some((first, formats)) = columns.split_first() else { return exec_err!("{}() needs a text or a number", self.name) };
         let times: ArrayRef = match first.data_type() {

@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, cast};
 
-use crate::window::event_time_type;
+use crate::event_time_type;
 
 /// `ts AT TIME ZONE '…'` in the unit of `ts`, and `now()` in that of event times. `found` gives the type of an expression.
 pub(crate) fn in_microseconds(expr: &Expr, found: impl Fn(&Expr) -> DataType) -> Option<Expr> {

@@ -21,7 +21,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 
-pub(crate) use exec::DeduplicateExec;
+pub use exec::DeduplicateExec;
 pub use node::Deduplicate;
 
 /// True if a row at `time_us` is kept when the row before it with the same key was at `previous_us`. Times do not descend.

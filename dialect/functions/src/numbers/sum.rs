@@ -23,7 +23,7 @@ use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::accumulate::NullState;
 
-use crate::column_type::sql_type;
+use crate::sql_type;
 
 /// Decimals with more digits than this can come to sums of more digits than there are.
 const PRECISION_SAFE_MAX: u8 = DECIMAL128_MAX_PRECISION - 10;

@@ -29,7 +29,7 @@ static JOINED: LazyLock<Arc<ScalarUDF>> =
 
 /// The rule. It runs once the types of a plan are settled.
 #[derive(Debug)]
-pub(crate) struct BoundedTexts;
+pub struct BoundedTexts;
 
 impl AnalyzerRule for BoundedTexts {
     fn name(&self) -> &str {

@@ -18,11 +18,12 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, InputDistributionR
 use futures::StreamExt;
 
 use super::{KeepFirst, ORDER};
+use crate::event_time_type;
 use crate::numbers::{has_floats, one_key, physical_key};
-use crate::window::{Us, event_time_type};
+use crate::window::Us;
 
 #[derive(Debug)]
-pub(crate) struct DeduplicateExec {
+pub struct DeduplicateExec {
     input: Arc<dyn ExecutionPlan>,
     key_indices: Vec<usize>,
     time_index: usize,
@@ -32,7 +33,7 @@ pub(crate) struct DeduplicateExec {
 }
 
 impl DeduplicateExec {
-    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, key_indices: Vec<usize>, time_index: usize, within_us: i64) -> Self {
+    pub fn new(input: Arc<dyn ExecutionPlan>, key_indices: Vec<usize>, time_index: usize, within_us: i64) -> Self {
         // The input is sorted first, so nothing comes out before all came in.
         let properties = PlanProperties::new(
             EquivalenceProperties::new(input.schema()),

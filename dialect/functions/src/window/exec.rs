@@ -17,10 +17,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{WindowKind, assign, event_time_type};
+use super::{WindowKind, assign};
+use crate::event_time_type;
 
 #[derive(Debug)]
-pub(crate) struct WindowAssignExec {
+pub struct WindowAssignExec {
     input: Arc<dyn ExecutionPlan>,
     time_index: usize,
     kind: WindowKind,
@@ -30,7 +31,7 @@ pub(crate) struct WindowAssignExec {
 
 impl WindowAssignExec {
     /// `schema` is the input's schema plus the window columns.
-    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, time_index: usize, kind: WindowKind, schema: SchemaRef) -> Self {
+    pub fn new(input: Arc<dyn ExecutionPlan>, time_index: usize, kind: WindowKind, schema: SchemaRef) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
             Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),

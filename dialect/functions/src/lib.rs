@@ -1,27 +1,48 @@
-//! Scalar functions beyond DataFusion's, and those of its that we mend, the same in streams, jobs and queries. A stream may replay rows, so all of them give the same value each time.
+//! What SQL computes beyond DataFusion, and what we mend of what it computes: scalar, aggregate and table functions, the same in streams, jobs
+//! and queries. A stream may replay rows, so all of them give the same value each time.
+//!
+//! | question | file |
+//! |---|---|
+//! | which numbers are computed otherwise than DataFusion does | `numbers/` |
+//! | which window a row is in | `window.rs` |
+//! | which of repeated rows is kept | `deduplicate.rs` |
+//! | which scalar functions there are beside DataFusion's | a file each |
+//! | which of DataFusion's may make values that are too big | `guarded.rs`, `joined_text.rs`, `room.rs` |
+//! | how times beyond the years that nanoseconds hold are computed | `far_times.rs` |
+//! | what a type is called | `sql_type.rs` |
+
+pub mod civil;
+pub mod deduplicate;
+pub mod numbers;
+pub mod window;
 
 mod date_trunc;
 mod distance_m;
+mod event_time;
+mod far_times;
 mod guarded;
 mod joined_text;
 mod room;
 mod s2_cell;
 mod series;
+mod sql_type;
 mod to_timestamp;
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array};
-use arrow::datatypes::Float64Type;
-use datafusion::common::Result;
+use arrow::datatypes::{DataType, Float64Type};
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 
-pub(crate) use self::guarded::guarded;
-pub(crate) use self::joined_text::{BoundedTexts, as_written as joined_as_written};
-pub(crate) use self::series::Series;
+pub use self::event_time::event_time_type;
+pub use self::guarded::guarded;
+pub use self::joined_text::BoundedTexts;
+pub use self::series::Series;
+pub use self::sql_type::sql_type;
 
-/// All of them.
-pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
+/// All scalar functions that DataFusion has not, or has otherwise.
+pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut all = vec![
         Arc::new(ScalarUDF::new_from_impl(distance_m::DistanceM::default())),
         Arc::new(ScalarUDF::new_from_impl(s2_cell::S2Cell::default())),
@@ -37,10 +58,16 @@ fn columns(args: &ScalarFunctionArgs) -> Result<(Vec<ArrayRef>, bool)> {
     Ok((ColumnarValue::values_to_arrays(&args.args)?, constant))
 }
 
+/// NULL, where an argument is of NULL's own type: rules ask so what a condition comes to when all columns are NULL.
+fn null_of_null(args: &ScalarFunctionArgs) -> Option<Result<ColumnarValue>> {
+    let is_null = args.args.iter().any(|value| value.data_type() == DataType::Null);
+    is_null.then(|| Ok(ColumnarValue::Scalar(ScalarValue::try_from(args.return_field.data_type())?)))
+}
+
 /// What a function of constants gives is a constant.
 pub(crate) fn result(values: ArrayRef, constant: bool) -> Result<ColumnarValue> {
     if constant {
-        return Ok(ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(&values, 0)?));
+        return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?));
     }
     Ok(ColumnarValue::Array(values))
 }

@@ -24,8 +24,8 @@ use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use crate::column_type::sql_type;
-use crate::functions::result as result_of;
+use crate::sql_type;
+use crate::{null_of_null, result as result_of};
 
 static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Checked::function(Op::Add));
 static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Checked::function(Op::Subtract));
@@ -219,6 +219,9 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let Some(null) = null_of_null(&args) {
+            return null;
+        }
         let result = args.return_field.data_type();
         match args.args.as_slice() {
             [inner] => negated(inner, result),

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{ColumnarValue, Documentation, ReturnFieldArgs, Sc
 
 use super::result;
 use crate::civil::{civil_of_day, day_of_civil};
-use crate::window::event_time_type;
+use crate::event_time_type;
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;

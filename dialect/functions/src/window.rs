@@ -14,13 +14,15 @@ mod assign;
 mod exec;
 
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray, UInt32Array};
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use arrow::datatypes::{Field, FieldRef};
+
+use crate::event_time_type;
 
 pub use assign::WindowAssign;
-pub(crate) use exec::WindowAssignExec;
+pub use exec::WindowAssignExec;
 
 /// The most windows that one row may be in: the batch that is made of one batch stays bounded.
 pub const WINDOWS_PER_ROW_MAX: i64 = 4096;
@@ -31,12 +33,6 @@ pub const WINDOW_START: &str = "window_start";
 pub const WINDOW_END: &str = "window_end";
 /// Third appended column: the last microsecond of the window, `window_end` − 1 µs, an event time for a window over windows.
 pub const WINDOW_TIME: &str = "window_time";
-
-/// The type of event times: microseconds, UTC.
-pub fn event_time_type() -> DataType {
-    static UTC: LazyLock<Arc<str>> = LazyLock::new(|| "UTC".into());
-    DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.clone()))
-}
 
 /// The columns that a window function appends: `window_start`, `window_end`, `window_time`.
 pub fn window_fields() -> [FieldRef; 3] {
@@ -153,7 +149,7 @@ impl fmt::Display for WindowKind {
 }
 
 /// Shows microseconds in the largest unit that divides them.
-pub(crate) struct Us(pub(crate) i64);
+pub struct Us(pub i64);
 
 impl fmt::Display for Us {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,7 +23,7 @@ const DAY_US: i64 = 86_400_000_000;
 const MONTH_US: i64 = 28 * DAY_US;
 
 /// A function that may grow in its guarded form, any other as it is.
-pub(crate) fn guarded(function: &ScalarUDF) -> Option<ScalarUDF> {
+pub fn guarded(function: &ScalarUDF) -> Option<ScalarUDF> {
     let growth = match function.name() {
         "repeat" => Growth::Repeat,
         "lpad" | "rpad" => Growth::Pad,

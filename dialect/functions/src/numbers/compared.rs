@@ -96,7 +96,7 @@ pub(super) fn joined(mut join: Join) -> Transformed<LogicalPlan> {
 }
 
 /// The type to compare in, where DataFusion's choice would not do.
-pub(crate) fn common(types: &[DataType]) -> Option<DataType> {
+pub fn common(types: &[DataType]) -> Option<DataType> {
     if !types.iter().any(is_decimal) {
         return None;
     }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{Accumulator, GroupsAccumulator};
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
+
+use crate::sql_type;
 
 /// Which of both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,6 +29,22 @@ impl Extreme {
             Extreme::Max => Ordering::Greater,
         }
     }
+}
+
+/// Refuses a type whose values DataFusion cannot put in order: it finds out when it meets the second one.
+pub(super) fn check_order(name: &str, data_type: &DataType) -> Result<()> {
+    fn has_order(data_type: &DataType, is_within: bool) -> bool {
+        match data_type {
+            DataType::Struct(fields) => fields.iter().all(|field| has_order(field.data_type(), true)),
+            DataType::List(item) => !is_within && !item.data_type().is_nested(),
+            other => !other.is_nested(),
+        }
+    }
+    if has_order(data_type, false) {
+        return Ok(());
+    }
+    let values = sql_type(data_type);
+    plan_err!("{name}() of {values}: such values have no order, because lists are within them; compare one of their fields")
 }
 
 /// One a group; `None` if the values are no floats.

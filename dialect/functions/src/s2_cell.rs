@@ -17,7 +17,7 @@ use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArg
 use s2::cellid::CellID;
 use s2::latlng::LatLng;
 
-use super::{columns, doubles, place, result};
+use super::{columns, doubles, null_of_null, place, result};
 
 const LEVEL_MAX: i64 = 30;
 /// Bytes of the longest token.
@@ -57,6 +57,9 @@ impl ScalarUDFImpl for S2Cell {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let Some(null) = null_of_null(&args) {
+            return null;
+        }
         let (columns, constant) = columns(&args)?;
         let (latitudes, longitudes) = (doubles(&columns[0]), doubles(&columns[1]));
         let levels = columns[2].as_primitive::<Int64Type>();

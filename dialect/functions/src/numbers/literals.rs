@@ -11,7 +11,6 @@
 //! comes from the text: later on a decimal constant may come from anywhere. Literals with an exponent are doubles always, those too long for a
 //! BIGINT decimals.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef};
@@ -19,89 +18,14 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, Between, Case, Cast, InList, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Union, cast};
-use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    UnaryOperator, Value, VisitMut, visit_expressions_mut,
-};
 
 use super::{is_comparison, is_decimal, rewritten, type_of};
 
 /// Functions of which the result is one of the arguments.
 const CHOICES: [&str; 7] = ["coalesce", "nullif", "nvl", "ifnull", "nvl2", "greatest", "least"];
 
-/// Makes number literals with an exponent doubles, which DataFusion would read as decimals, too.
-pub(crate) fn double_exponents(statement: &mut Statement) {
-    match statement {
-        Statement::Statement(statement) => double_exponents_in(statement.as_mut()),
-        Statement::Explain(explain) => double_exponents(&mut explain.statement),
-        Statement::CopyTo(copy) => {
-            if let CopyToSource::Query(query) = &mut copy.source {
-                double_exponents_in(query.as_mut());
-            }
-        }
-        Statement::CreateExternalTable(_) | Statement::Reset(_) => {}
-    }
-}
-
-/// Makes number literals with a point doubles where they are elements of lists, or beside them: functions of lists take one type only.
-fn double_elements(expr: &mut SqlExpr) {
-    let literals: Vec<&mut SqlExpr> = match expr {
-        SqlExpr::Array(array) => array.elem.iter_mut().collect(),
-        SqlExpr::AnyOp { left, right, .. } | SqlExpr::AllOp { left, right, .. } if !matches!(right.as_ref(), SqlExpr::Subquery(_)) => {
-            vec![left.as_mut()]
-        }
-        SqlExpr::Function(Function { name, args: FunctionArguments::List(list), .. }) => {
-            let name = name.to_string().to_ascii_lowercase();
-            if !name.starts_with("array_") && !name.starts_with("list_") && name != "make_array" {
-                return;
-            }
-            let args = list.args.iter_mut().filter_map(|arg| match arg {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
-                _ => None,
-            });
-            args.collect()
-        }
-        _ => return,
-    };
-    for literal in literals {
-        let (number, sign) = match &*literal {
-            SqlExpr::UnaryOp { op: UnaryOperator::Minus, expr } => (expr.as_ref(), "-"),
-            other => (other, ""),
-        };
-        if let SqlExpr::Value(value) = number
-            && let Value::Number(digits, _) = &value.value
-            && digits.contains('.')
-        {
-            let text = Value::SingleQuotedString(format!("{sign}{digits}")).with_span(value.span);
-            *literal = as_double(SqlExpr::Value(text));
-        }
-    }
-}
-
-/// A text cast to DOUBLE.
-fn as_double(text: SqlExpr) -> SqlExpr {
-    let data_type = SqlType::Double(ExactNumberInfo::None);
-    SqlExpr::Cast { kind: CastKind::Cast, expr: Box::new(text), data_type, array: false, format: None }
-}
-
-/// The same in any part of a statement.
-pub(crate) fn double_exponents_in(part: &mut impl VisitMut) {
-    let _ = visit_expressions_mut(part, |expr| {
-        double_elements(expr);
-        if let SqlExpr::Value(value) = expr
-            && let Value::Number(digits, _) = &value.value
-            && digits.contains(['e', 'E'])
-        {
-            let text = SqlExpr::Value(Value::SingleQuotedString(digits.clone()).with_span(value.span));
-            *expr = as_double(text);
-        }
-        ControlFlow::<()>::Continue(())
-    });
-}
-
 /// Settles which literals of a plan are doubles. It must be as it came from the text.
-pub(crate) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
     if !has_soft_literals(&plan)? {
         return Ok(plan);
     }
@@ -139,7 +63,7 @@ fn settled_node(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 }
 
 /// The same for an expression that is in no plan, and what it gives.
-pub(crate) fn settle_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+pub fn settle_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if !expr.exists(|part| Ok(is_soft_literal(part)))? {
         return Ok(Transformed::no(expr));
     }

@@ -7,7 +7,7 @@ use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
 use super::is_decimal;
-use crate::column_type::sql_type;
+use crate::sql_type;
 
 /// How an average is called, and what it must fit; `None` if it always does.
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ mod exact;
 mod extremes;
 mod frames;
 mod lengths;
-pub(crate) mod literals;
+pub mod literals;
 mod sum;
 mod zero;
 
@@ -40,19 +40,19 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use crate::functions::joined_as_written;
+use crate::joined_text::as_written as joined_as_written;
 
 use self::average::{Average, GroupedAverage, Target};
 use self::extremes::{Extreme, OneNan};
 use self::frames::{MovingSpread, MovingSum, Of, Spread};
 
-pub(crate) use self::compared::common;
+pub use self::compared::common;
 pub use self::zero::{ONE_KEY_NAME, one_key};
-pub(crate) use self::zero::{has_floats, physical_key};
+pub use self::zero::{has_floats, physical_key};
 
 /// Puts what is right into the place of operators that are not. It runs once the types of a plan are settled.
 #[derive(Debug)]
-pub(crate) struct RightNumbers;
+pub struct RightNumbers;
 
 impl AnalyzerRule for RightNumbers {
     fn name(&self) -> &str {
@@ -70,7 +70,7 @@ impl AnalyzerRule for RightNumbers {
 
 /// Puts casts where DataFusion would choose a type that does not hold both sides of a comparison. It runs before types are settled.
 #[derive(Debug)]
-pub(crate) struct WideComparisons;
+pub struct WideComparisons;
 
 impl AnalyzerRule for WideComparisons {
     fn name(&self) -> &str {
@@ -100,7 +100,7 @@ impl AnalyzerRule for WideComparisons {
 }
 
 /// The same for an expression that is in no plan.
-pub(crate) fn widened(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+pub fn widened(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|part| compared::compared(part, schema))
 }
 
@@ -119,11 +119,11 @@ pub(crate) fn rewritten(
 }
 
 /// The same for an expression that is in no plan.
-pub(crate) fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+pub fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|part| checked::checked(part, schema)?.transform_data(|part| zero::compared(part, schema)))
 }
 
-/// An expression as it would be without [`RightNumbers`] and [`BoundedTexts`](crate::functions::BoundedTexts): to be shown, and to be compared with what earlier versions made of its text.
+/// An expression as it would be without [`RightNumbers`] and [`BoundedTexts`](crate::BoundedTexts): to be shown, and to be compared with what earlier versions made of its text.
 pub fn as_written(expr: &Expr) -> Expr {
     let written = expr
         .clone()
@@ -146,12 +146,22 @@ fn type_of(expr: &Expr, schema: &DFSchema) -> DataType {
 }
 
 /// The sum of an expression, as a query has it.
-pub(crate) fn sum(expr: Expr) -> Expr {
+pub fn sum(expr: Expr) -> Expr {
     AggregateUDF::new_from_impl(Guarded { inner: sums::sum_udaf(), own: Own::Sum }).call(vec![expr])
 }
 
+/// The least value of an expression, as a query has it.
+pub fn min(expr: Expr) -> Expr {
+    AggregateUDF::new_from_impl(Guarded { inner: min_max::min_udaf(), own: Own::Extreme(Extreme::Min) }).call(vec![expr])
+}
+
+/// The greatest value of an expression, as a query has it.
+pub fn max(expr: Expr) -> Expr {
+    AggregateUDF::new_from_impl(Guarded { inner: min_max::max_udaf(), own: Own::Extreme(Extreme::Max) }).call(vec![expr])
+}
+
 /// The aggregates that take the place of DataFusion's of the same names.
-pub(crate) fn aggregates() -> Vec<Arc<AggregateUDF>> {
+pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
     let spread = |of_population, is_root| Own::Spread(Spread { of_population, is_root });
     [
         (sums::sum_udaf(), Own::Sum),
@@ -287,6 +297,9 @@ impl AggregateUDFImpl for Guarded {
     }
 
     fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
+        if let (Own::Extreme(_), Some(argument)) = (self.own, arguments.first()) {
+            extremes::check_order(self.name(), argument.data_type())?;
+        }
         self.inner.return_field(arguments)
     }
 

@@ -9,15 +9,15 @@ use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::functions_table::generate_series::{GenerateSeriesFunc, RangeFunc};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, col};
 
-use crate::window::event_time_type;
+use crate::event_time_type;
 
 /// DataFusion's, with times of ours.
 #[derive(Debug)]
-pub(crate) struct Series(Arc<dyn TableFunctionImpl>);
+pub struct Series(Arc<dyn TableFunctionImpl>);
 
 impl Series {
     /// Both, with their names.
-    pub(crate) fn all() -> [(&'static str, Self); 2] {
+    pub fn all() -> [(&'static str, Self); 2] {
         [("generate_series", Self(Arc::new(GenerateSeriesFunc {}))), ("range", Self(Arc::new(RangeFunc {})))]
     }
 }
