@@ -1,5 +1,6 @@
 //! 0.0 and -0.0 are one key, and so are all NaN. DataFusion compares both zeros as equal, and groups and joins by them as one, but not where it sorts
-//! rows by key, as for PARTITION BY, where keys are within structs and lists, and where it looks up constants by their bits.
+//! rows, as for ORDER BY and PARTITION BY, where keys are within structs and lists, and where it looks up constants by their bits. A NaN that a
+//! division made (its sign is set on x86) would come before all numbers.
 //!
 //! Once types are settled the rule makes such keys the same for both zeros.
 
@@ -10,7 +11,7 @@ use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Schema};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
 use datafusion::config::ConfigOptions;
-use datafusion::logical_expr::expr::{Alias, Case, GroupingSet, InList, ScalarFunction, WindowFunction};
+use datafusion::logical_expr::expr::{Alias, Case, GroupingSet, InList, ScalarFunction, Sort, WindowFunction};
 use datafusion::logical_expr::{
     Aggregate, ColumnarValue, Distinct, DistinctOn, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility,
@@ -58,7 +59,7 @@ pub fn one_key(values: &ArrayRef) -> ArrayRef {
 }
 
 /// Computes [`one_key`] of what an expression gives.
-pub(crate) fn physical_key(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Arc<dyn PhysicalExpr> {
+pub fn physical_key(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Arc<dyn PhysicalExpr> {
     match expr.return_field(schema) {
         Ok(field) if has_floats(field.data_type()) => {
             let (key, options) = (ONE_KEY.clone(), Arc::new(ConfigOptions::default()));
@@ -69,7 +70,7 @@ pub(crate) fn physical_key(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Arc<
 }
 
 /// Whether values of a type can hold a zero with a sign, where [`one_key`] reaches it.
-pub(crate) fn has_floats(data_type: &DataType) -> bool {
+pub fn has_floats(data_type: &DataType) -> bool {
     match data_type {
         DataType::Float32 | DataType::Float64 => true,
         DataType::Struct(fields) => fields.iter().any(|field| has_floats(field.data_type())),
@@ -146,11 +147,27 @@ pub(super) fn compared(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr
                 Ok(key.data)
             });
             params.partition_by = keys.collect::<Result<Vec<_>>>()?;
+            changed |= order(&mut params.order_by, schema)?;
             let call = Expr::WindowFunction(Box::new(WindowFunction { fun, params }));
             Ok(Transformed::new_transformed(call, changed))
         }
+        Expr::AggregateFunction(mut call) => {
+            let changed = order(&mut call.params.order_by, schema)?;
+            Ok(Transformed::new_transformed(Expr::AggregateFunction(call), changed))
+        }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// Makes both zeros come at one place of an order. Says whether there was something to do.
+fn order(by: &mut [Sort], schema: &DFSchema) -> Result<bool> {
+    let mut changed = false;
+    for sort in by {
+        let key = key(std::mem::take(&mut sort.expr), schema)?;
+        changed |= key.transformed;
+        sort.expr = key.data;
+    }
+    Ok(changed)
 }
 
 fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
@@ -175,6 +192,11 @@ fn may_be_odd(expr: &Expr) -> bool {
 pub(super) fn keyed(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     match plan {
         LogicalPlan::Aggregate(aggregate) => grouped(aggregate),
+        LogicalPlan::Sort(mut sort) => {
+            let schema = sort.input.schema().clone();
+            let changed = order(&mut sort.expr, &schema)?;
+            Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), changed))
+        }
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let floats = input.schema().fields().iter().any(|field| has_floats(field.data_type()));
             if !floats || matches!(input.as_ref(), LogicalPlan::Projection(projection) if projection.expr.iter().any(is_key)) {
@@ -196,9 +218,7 @@ pub(super) fn keyed(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             });
             let on_expr = keys.collect::<Result<Vec<_>>>()?;
             // These must be what the rows are ordered by.
-            for sort in on.sort_expr.iter_mut().flatten() {
-                sort.expr = key(std::mem::take(&mut sort.expr), &schema)?.data;
-            }
+            order(on.sort_expr.as_deref_mut().unwrap_or_default(), &schema)?;
             let plan = LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, ..on }));
             Ok(Transformed::new_transformed(plan, changed))
         }
