@@ -4,6 +4,8 @@
 //! CREATE SOURCE rides (
 //!     ride_id VARCHAR NOT NULL,
 //!     event_time TIMESTAMP NOT NULL,
+//!     trip STRUCT<id VARCHAR, fare DECIMAL(10, 2)>,
+//!     fare AS trip.fare,
 //!     kafka_offset BIGINT METADATA FROM 'offset',
 //!     WATERMARK FOR event_time AS event_time - INTERVAL '10 seconds'
 //! ) WITH (connector = 'kafka', topic = 'rides', format = 'json')
@@ -71,7 +73,7 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
                 Some(_) => Err(error_at(place, "a source has one watermark")),
             };
         }
-        let (column, place) = parse_column(cursor)?;
+        let (column, place) = parse_column(cursor, &columns)?;
         if !names.insert(column.field.name().clone()) {
             return Err(error_at(place, format!("column '{}' stands twice", column.field.name())));
         }
@@ -164,13 +166,16 @@ fn check_metadata_connector(column: &SourceColumn, place: Location, files: bool)
     Err(error_at(place, format!("column '{}' takes what only {what} has", column.field.name())).hint(format!("metadata here: {there}")))
 }
 
-fn parse_column(cursor: &mut Cursor) -> Result<(SourceColumn, Location), SqlError> {
+fn parse_column(cursor: &mut Cursor, before: &[SourceColumn]) -> Result<(SourceColumn, Location), SqlError> {
     let (name, place) = cursor.name("a column's name")?;
     let type_place = cursor.here();
-    let data_type = parse_type(cursor)?;
-    let (mut nullable, mut metadata, mut epoch) = (true, None, None);
+    let is_within = cursor.take(&["AS"]);
+    let (data_type, mut nullable, path) = if is_within { parse_path(cursor, before)? } else { (parse_type(cursor)?, true, Vec::new()) };
+    let (mut metadata, mut epoch) = (None, None);
     loop {
-        if cursor.take(&["NOT", "NULL"]) {
+        if is_within && (cursor.peeks("NOT") || cursor.peeks("METADATA")) {
+            return Err(cursor.error(format!("'{name}' is what {} is", path.join("."))).hint("say it of that field"));
+        } else if cursor.take(&["NOT", "NULL"]) {
             nullable = false;
         } else if cursor.take(&["NULL"]) {
             nullable = true;
@@ -221,7 +226,36 @@ fn parse_column(cursor: &mut Cursor) -> Result<(SourceColumn, Location), SqlErro
         };
         return Err(cursor.expected("NOT NULL, METADATA FROM '…', ',' or ')'").maybe_hint(hint));
     }
-    Ok((SourceColumn { field: Arc::new(Field::new(name, data_type, nullable)), metadata, epoch }, place))
+    Ok((SourceColumn { field: Arc::new(Field::new(name, data_type, nullable)), metadata, epoch, path }, place))
+}
+
+/// `p.at`: a field of one of the columns `before`. Gives its type, whether it may be NULL, and the names.
+fn parse_path(cursor: &mut Cursor, before: &[SourceColumn]) -> Result<(DataType, bool, Vec<String>), SqlError> {
+    let (root, place) = cursor.name("a column of type STRUCT")?;
+    let plain = || before.iter().filter(|column| column.metadata.is_none() && column.path.is_empty());
+    let Some(column) = plain().find(|column| *column.field.name() == root) else {
+        return Err(error_at(place, format!("no column '{root}' comes before this one"))
+            .detail("AS names a field of a STRUCT column that is declared before: at AS payload.at")
+            .maybe_hint(did_you_mean(&root, plain().map(|column| column.field.name().as_str()))));
+    };
+    let (mut field, mut path) = (&column.field, vec![root]);
+    let mut nullable = field.is_nullable();
+    while cursor.take_token(&Token::Period) {
+        let (name, place) = cursor.name("a field's name")?;
+        let DataType::Struct(fields) = field.data_type() else {
+            return Err(error_at(place, format!("'{}' is {} and has no fields", path.join("."), sql_type(field.data_type()))));
+        };
+        field = fields.iter().find(|field| *field.name() == name).ok_or_else(|| {
+            error_at(place, format!("'{}' has no field '{name}'", path.join(".")))
+                .maybe_hint(did_you_mean(&name, fields.iter().map(|field| field.name().as_str())))
+        })?;
+        nullable |= field.is_nullable();
+        path.push(name);
+    }
+    if path.len() == 1 {
+        return Err(error_at(place, format!("'{}' is a column already", path[0])).hint("name a field of it: column.field"));
+    }
+    Ok((field.data_type().clone(), nullable, path))
 }
 
 /// Fails with the type that the metadata has.
@@ -247,6 +281,11 @@ fn check_metadata_type(what: Metadata, data_type: &DataType) -> Result<(), &'sta
 fn parse_watermark(cursor: &mut Cursor) -> Result<(WatermarkDefinition, Location), SqlError> {
     cursor.expect(&["WATERMARK", "FOR"])?;
     let (column, place) = cursor.name("the event-time column")?;
+    if cursor.parser.peek_token_ref().token == Token::Period {
+        return Err(error_at(place, "the event time is a column, not a field of one").hint(format!(
+            "make the field a column, event_time AS {column}.…, and write WATERMARK FOR event_time AS event_time - INTERVAL '10 seconds'"
+        )));
+    }
     cursor.expect(&["AS"])?;
     let (again, again_place) = cursor.name("the event-time column")?;
     let form = format!("write WATERMARK FOR {column} AS {column} - INTERVAL '10 seconds'");

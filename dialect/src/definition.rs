@@ -38,6 +38,8 @@ pub struct SourceColumn {
     pub metadata: Option<Metadata>,
     /// What numbers in the message count, of a TIMESTAMP; `None` if it is not said: then milliseconds.
     pub epoch: Option<Epoch>,
+    /// Set if the column is a field within another one: that column's name, then the names of the fields down to it.
+    pub path: Vec<String>,
 }
 
 /// `TIMESTAMP EPOCH '…'`: the unit of numbers that count since 1970.

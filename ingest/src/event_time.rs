@@ -8,6 +8,7 @@ use watershed_dialect::definition::{Metadata, SourceDefinition};
 
 use crate::error::{IngestError, Result};
 use crate::json::days_from_civil;
+use crate::place::Place;
 
 /// Event times before the year 2 and from the year 9999 on are mistakes.
 const ACCEPTED_US: Range<i64> = days_from_civil(2, 1, 1) * 86_400_000_000..days_from_civil(9999, 1, 1) * 86_400_000_000;
@@ -33,13 +34,13 @@ pub(crate) fn column_of(definition: &SourceDefinition, fits: impl Fn(&DataType) 
 #[derive(Debug)]
 pub(crate) struct EventTime {
     /// Where they are among the columns that are read; `None` if they are the records' own timestamps.
-    pub(crate) column: Option<usize>,
+    pub(crate) place: Option<Place>,
     max_skew_us: i64,
 }
 
 impl EventTime {
-    pub(crate) fn new(definition: &SourceDefinition, column: Option<usize>) -> Self {
-        Self { column, max_skew_us: i64::try_from(definition.max_skew.as_micros()).unwrap_or(i64::MAX) }
+    pub(crate) fn new(definition: &SourceDefinition, place: Option<Place>) -> Self {
+        Self { place, max_skew_us: i64::try_from(definition.max_skew.as_micros()).unwrap_or(i64::MAX) }
     }
 
     /// Why a row with this event time is not accepted. `written_ms` is when its record was written, as far as that is known, and `when` how

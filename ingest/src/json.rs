@@ -31,6 +31,8 @@ mod record;
 mod tests;
 mod time;
 
+use std::collections::HashMap;
+
 use arrow::array::RecordBatchOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -43,6 +45,7 @@ pub(crate) use self::time::days_from_civil;
 use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};
 use crate::event_time::{self, EventTime};
+use crate::place::{Place, place_of};
 use crate::quarantine::Quarantine;
 use crate::source::{Decode, Decoded, RawBatch};
 
@@ -65,8 +68,8 @@ pub struct JsonDecode {
 /// Where an output column comes from.
 #[derive(Debug)]
 enum Output {
-    /// A column of the record.
-    Value(usize),
+    /// A column of the record, or a field within one.
+    Value(Place),
     /// The message's coordinates.
     Coordinate(Coordinate),
 }
@@ -82,7 +85,20 @@ impl JsonDecode {
             Connector::Files { .. } => String::new(),
         };
         let (mut fields, mut epochs) = (Vec::new(), Vec::new());
-        let mut position_of = std::collections::HashMap::new();
+        let mut position_of = HashMap::new();
+        // Where the record has a column's values; reads the column that holds them.
+        let mut read = |index: usize| -> Place {
+            let Place { column: holder, fields: within } = place_of(definition, index);
+            let column = *position_of.entry(holder).or_insert_with(|| {
+                fields.push(definition.columns[holder].field.clone());
+                fields.len() - 1
+            });
+            let place = Place { column, fields: within };
+            if let Some(epoch) = definition.columns[index].epoch {
+                epochs.push((place.clone(), epoch));
+            }
+            place
+        };
         let mut outputs = Vec::with_capacity(wanted.len());
         let mut schema = Vec::with_capacity(wanted.len());
         for &index in wanted {
@@ -94,11 +110,7 @@ impl JsonDecode {
                     let (source_name, column) = (source_name.clone(), column.field.name().clone());
                     IngestError::UnsupportedType { source_name, column, data_type, format: "METADATA FROM", hint: hint.into() }
                 })?),
-                None => Output::Value(*position_of.entry(index).or_insert_with(|| {
-                    fields.push(column.field.clone());
-                    epochs.push(column.epoch);
-                    fields.len() - 1
-                })),
+                None => Output::Value(read(index)),
             });
         }
         let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..));
@@ -106,19 +118,16 @@ impl JsonDecode {
             if definition.columns[index].metadata.is_some() {
                 return EventTime::new(definition, None);
             }
-            let position = *position_of.entry(index).or_insert_with(|| {
-                fields.push(definition.columns[index].field.clone());
-                epochs.push(definition.columns[index].epoch);
-                fields.len() - 1
-            });
-            // A row without event time belongs nowhere, whatever the column allows.
-            let field = &mut fields[position];
-            *field = Field::clone(field).with_nullable(false).into();
-            EventTime::new(definition, Some(position))
+            EventTime::new(definition, Some(read(index)))
         });
-        let is_event_time = |position| event_time.as_ref().is_some_and(|time: &EventTime| time.column == Some(position));
-        let column = |(position, (field, epoch))| Ok(Column::new(field)?.counting(epoch, is_event_time(position)));
-        let columns: Result<Vec<_>, _> = fields.into_iter().zip(epochs).enumerate().map(column).collect();
+        if let Some(Place { column, fields: within }) = event_time.as_ref().and_then(|time: &EventTime| time.place.as_ref())
+            && within.is_empty()
+        {
+            // A row without event time belongs nowhere, whatever the column allows.
+            let field = &mut fields[*column];
+            *field = Field::clone(field).with_nullable(false).into();
+        }
+        let columns: Result<Vec<_>, _> = fields.into_iter().map(Column::new).collect();
         let columns = columns.map_err(|(column, data_type)| IngestError::UnsupportedType {
             source_name: source_name.clone(),
             column,
@@ -126,12 +135,19 @@ impl JsonDecode {
             format: "JSON",
             hint: TYPES.into(),
         })?;
+        let mut record = Record::new(columns);
+        if let Some(place) = event_time.as_ref().and_then(|time| time.place.as_ref()) {
+            record.column_mut(place).count(None, true);
+        }
+        for (place, epoch) in epochs {
+            record.column_mut(&place).count(Some(epoch), false);
+        }
         Ok(Self {
             source_name,
             topic,
             schema: Schema::new(schema).into(),
             outputs,
-            record: Record::new(columns),
+            record,
             event_time,
             quarantine: Quarantine::default(),
             accepted: Vec::new(),
@@ -183,10 +199,13 @@ impl JsonDecode {
         }
         let Some(event_time) = &self.event_time else { return Ok(()) };
         let written_ms = Some(raw.timestamps_ms[index]).filter(|&ms| ms >= 0);
-        let Some(column) = event_time.column.map(|column| &self.record.columns()[column]) else {
+        let Some(column) = event_time.place.as_ref().map(|place| self.record.column(place)) else {
             let written_ms = written_ms.ok_or_else(|| Reject::new("the message has no timestamp, which is its event time"))?;
             return event_time.check(written_ms.saturating_mul(1_000), None, "").map_err(Reject::new);
         };
+        if column.last_is_null() {
+            return Err(Reject::new("NULL, yet it is the event time").within(column.name()));
+        }
         // A time that 64 bits cannot hold is as absurd as the first one they can.
         let time_us = column.last_timestamp_us().unwrap_or(i64::MIN);
         event_time.check(time_us, written_ms, "the Kafka timestamp").map_err(|reason| Reject::new(reason).within(column.name()))
@@ -211,7 +230,7 @@ impl Decode for JsonDecode {
         let mut columns = Vec::with_capacity(self.outputs.len());
         for output in &self.outputs {
             columns.push(match output {
-                Output::Value(position) => values[*position].clone(),
+                Output::Value(place) => place.values(&values)?,
                 Output::Coordinate(coordinate) => coordinate.column(&self.topic, raw, &self.accepted)?,
             });
         }

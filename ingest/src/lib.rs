@@ -23,6 +23,7 @@ pub mod kafka;
 #[cfg(test)]
 mod measure;
 pub mod origin;
+mod place;
 pub mod producer;
 pub mod quarantine;
 pub mod reader;

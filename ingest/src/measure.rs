@@ -49,6 +49,7 @@ fn bids() -> SourceDefinition {
         field: Arc::new(Field::new(name, data_type, true)),
         metadata: None,
         epoch: None,
+        path: Vec::new(),
     };
     SourceDefinition {
         name: "bids".into(),

@@ -165,8 +165,12 @@ mod tests {
     const LIMITS: FetchLimits = FetchLimits { rows: 100, bytes: 1 << 20 };
 
     fn definition(on_error: OnError) -> SourceDefinition {
-        let column =
-            |name: &str, metadata| SourceColumn { field: Arc::new(Field::new(name, DataType::Int64, false)), metadata, epoch: None };
+        let column = |name: &str, metadata| SourceColumn {
+            field: Arc::new(Field::new(name, DataType::Int64, false)),
+            metadata,
+            epoch: None,
+            path: Vec::new(),
+        };
         SourceDefinition {
             name: "numbers".into(),
             columns: vec![column("n", None), column("at", Some(Metadata::Offset))],

@@ -22,9 +22,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use watershed_dialect::{Expectation, OnViolation, SourceDefinition, StreamingTableDefinition};
 use watershed_functions::deduplicate::Deduplicate as DeduplicateNode;
 use watershed_functions::window::{WindowAssign, WindowKind};
-use watershed_dialect::{Epoch, Expectation, Metadata, OnViolation, SourceDefinition, StreamingTableDefinition};
 
 use crate::StreamError;
 use crate::hidden;
@@ -447,9 +447,6 @@ impl Builder<'_> {
     /// What was built, as data.
     fn spec(&self, table: &StreamingTableDefinition, result: &SchemaRef, in_parallel: bool) -> PlanSpec {
         let read: Vec<_> = self.wanted.iter().map(|&column| &self.source.columns[column]).collect();
-        let column = |field: &FieldRef| ColumnSpec { name: field.name().clone(), data_type: of_field(field), metadata: None, epoch: None };
-        let unit = |epoch: Epoch| Epoch::ALL.iter().find(|(_, known)| *known == epoch).map(|(name, _)| (*name).to_owned());
-        let metadata = |from: Metadata| spec::metadata_name(from).to_owned();
         let of = |steps: &[Step]| steps.iter().map(|step| step.spec.clone()).collect();
         let said = |steps: &[Step]| steps.iter().filter(|step| !step.spec.is_aside()).map(|step| step.v1.clone()).collect::<Vec<_>>();
         let v1 = v1::Steps {
@@ -465,10 +462,7 @@ impl Builder<'_> {
             version: spec::VERSION,
             source: SourceSpec {
                 name: self.source.name.clone(),
-                columns: read
-                    .iter()
-                    .map(|c| ColumnSpec { metadata: c.metadata.map(metadata), epoch: c.epoch.and_then(unit), ..column(&c.field) })
-                    .collect(),
+                columns: read.iter().map(|column| ColumnSpec::read(column)).collect(),
                 time: self.time_column,
                 delay_us: self.source.watermark.as_ref().map(|watermark| watermark.delay_us),
             },
@@ -480,7 +474,7 @@ impl Builder<'_> {
                 crossings: self.exchanges,
             }),
             keyed: of(&self.keyed),
-            table: result.fields().iter().map(column).collect(),
+            table: result.fields().iter().map(ColumnSpec::of).collect(),
             v1,
         }
     }

@@ -13,10 +13,13 @@ mod tests;
 pub mod types;
 pub mod v1;
 
+use arrow::datatypes::FieldRef;
 use serde::Serialize;
-use watershed_dialect::{Metadata, OnViolation};
+use watershed_dialect::definition::SourceColumn;
+use watershed_dialect::{Epoch, Metadata, OnViolation};
 
 pub use self::expression::Expression;
+use self::types::of_field;
 
 /// The layout of these values. A new one takes all running pipelines' records along: see [`PlanSpec::accepts`].
 pub const VERSION: u32 = 2;
@@ -67,6 +70,27 @@ pub struct ColumnSpec {
     /// What numbers in the message count, if the column says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,
+    /// Which field of another column it is, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+}
+
+impl ColumnSpec {
+    /// A column of a table.
+    pub(crate) fn of(field: &FieldRef) -> Self {
+        Self { name: field.name().clone(), data_type: of_field(field), metadata: None, epoch: None, within: None }
+    }
+
+    /// A column of a source.
+    pub(crate) fn read(column: &SourceColumn) -> Self {
+        let unit = |epoch: Epoch| Epoch::ALL.iter().find(|(_, known)| *known == epoch).map(|(name, _)| (*name).to_owned());
+        Self {
+            metadata: column.metadata.map(|from| metadata_name(from).to_owned()),
+            epoch: column.epoch.and_then(unit),
+            within: (!column.path.is_empty()).then(|| column.path.join(".")),
+            ..Self::of(&column.field)
+        }
+    }
 }
 
 /// A column that a step computes.

@@ -30,6 +30,7 @@ fn a_source_in_full() {
             kafka_key   VARCHAR METADATA FROM 'key',
             offset      BIGINT NOT NULL METADATA,
             headers     LIST<STRUCT<key VARCHAR, value BINARY>> METADATA FROM 'headers',
+            lon AS \"Pickup\".lon,
             WATERMARK FOR event_time AS event_time - INTERVAL '1' MINUTE
         ) WITH (
             connector = 'kafka', topic = 'ride-events', format = 'json', on_error = 'fail', max_skew = '2 hours', idle_timeout = INTERVAL '30 s',
@@ -57,6 +58,10 @@ fn a_source_in_full() {
     assert_eq!(columns[5], ("kafka_key", DataType::Utf8, true, Some(Metadata::Key)));
     assert_eq!(columns[6], ("offset", DataType::Int64, false, Some(Metadata::Offset)));
     assert_eq!((columns[7].0, columns[7].3), ("headers", Some(Metadata::Headers)));
+    assert_eq!(
+        (columns[8].clone(), &source.columns[8].path[..]),
+        (("lon", DataType::Float64, true, None), &["Pickup".to_owned(), "lon".to_owned()][..])
+    );
     assert_eq!(source.watermark, Some(WatermarkDefinition { column: "event_time".into(), delay_us: 60_000_000 }));
     let Connector::Kafka { topic, properties } = &source.connector else { panic!("{source:?}") };
     assert_eq!(topic, "ride-events");

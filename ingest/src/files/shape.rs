@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options, filter};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
@@ -18,6 +18,7 @@ use watershed_functions::sql_type;
 use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};
 use crate::event_time::{self, EventTime};
+use crate::place::{Place, place_of};
 use crate::quarantine::Quarantine;
 use crate::source::{Decoded, RawBatch};
 
@@ -35,7 +36,7 @@ pub(crate) struct Shape {
 }
 
 enum Output {
-    Value(usize),
+    Value(Place),
     Coordinate(Coordinate),
 }
 
@@ -50,18 +51,21 @@ impl Shape {
     pub(crate) fn new(definition: &SourceDefinition, wanted: &[usize]) -> Result<Self> {
         let source_name = definition.name.clone();
         let mut values: Vec<FieldRef> = Vec::new();
-        let mut value_of = |field: &FieldRef| {
-            values.iter().position(|known| known.name() == field.name()).unwrap_or_else(|| {
+        let mut value_of = |index: usize| {
+            let Place { column, fields } = place_of(definition, index);
+            let field = &definition.columns[column].field;
+            let column = values.iter().position(|known| known.name() == field.name()).unwrap_or_else(|| {
                 values.push(field.clone());
                 values.len() - 1
-            })
+            });
+            Place { column, fields }
         };
         let (mut outputs, mut fields) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
         for &index in wanted {
             let column = &definition.columns[index];
             fields.push(column.field.clone());
             outputs.push(match column.metadata {
-                None => Output::Value(value_of(&column.field)),
+                None => Output::Value(value_of(index)),
                 Some(metadata) => Output::Coordinate(Coordinate::new(metadata, column.field.clone()).map_err(|hint| {
                     let (column, data_type) = (column.field.name().clone(), column.field.data_type().to_string());
                     let source_name = source_name.clone();
@@ -71,16 +75,8 @@ impl Shape {
         }
         let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _));
         let event_time = event_time::column_of(definition, is_time, "the files")?.map(|index| {
-            let column = &definition.columns[index];
-            let value = column.metadata.is_none().then(|| value_of(&column.field));
-            (value, Field::clone(&column.field).with_nullable(false))
-        });
-        let event_time = event_time.map(|(value, field)| {
-            // A row without event time belongs nowhere, whatever the column allows.
-            if let Some(value) = value {
-                values[value] = Arc::new(field);
-            }
-            EventTime::new(definition, value)
+            let is_value = definition.columns[index].metadata.is_none();
+            EventTime::new(definition, is_value.then(|| value_of(index)))
         });
         Ok(Self { source_name, schema: Schema::new(fields).into(), outputs, values, event_time })
     }
@@ -140,13 +136,19 @@ impl Shape {
         }
         // When the file was written is an event time that needs no check.
         if let Some(event_time) = &self.event_time
-            && let Some(column) = event_time.column
+            && let Some(place) = &event_time.place
         {
             let Checked { columns, bad } = &mut checked;
-            let times = columns[column].as_primitive::<TimestampMicrosecondType>();
-            let name = self.values[column].name();
-            for (row, &time_us) in times.values().iter().enumerate().filter(|&(row, _)| times.is_valid(row)) {
-                if let Err(reason) = event_time.check(time_us, Some(modified_ms), "when the file was written") {
+            let times = place.values(columns)?;
+            let times = times.as_primitive::<TimestampMicrosecondType>();
+            let name = self.values[place.column].name();
+            for (row, time_us) in times.iter().enumerate() {
+                let checked = match time_us {
+                    // A row without event time belongs nowhere, whatever the column allows.
+                    None => Err("no value, yet it is the event time".to_owned()),
+                    Some(time_us) => event_time.check(time_us, Some(modified_ms), "when the file was written"),
+                };
+                if let Err(reason) = checked {
                     bad.entry(row).or_insert_with(|| format!("column '{name}': {reason}"));
                 }
             }
@@ -175,7 +177,7 @@ impl Shape {
             refused.extend(checked.bad.into_iter().map(|(row, reason)| (places[row], reason)));
         }
         let columns = self.outputs.iter().map(|output| match output {
-            Output::Value(value) => Ok(checked.columns[*value].clone()),
+            Output::Value(place) => place.values(&checked.columns),
             Output::Coordinate(coordinate) => coordinate.column(file, raw, &accepted),
         });
         let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;

@@ -67,6 +67,7 @@ fn definition(format: Format) -> SourceDefinition {
         field: Arc::new(Field::new(name, data_type, nullable)),
         metadata,
         epoch: None,
+        path: Vec::new(),
     };
     let suffix = match format {
         Format::Csv { .. } => ".csv",

@@ -133,7 +133,7 @@ impl Column {
     }
 
     /// Says what numbers count, if this is a column of timestamps. Of event times, those that evidently count something else are refused.
-    pub(super) fn counting(mut self, epoch: Option<Epoch>, is_event_time: bool) -> Self {
+    pub(super) fn count(&mut self, epoch: Option<Epoch>, is_event_time: bool) {
         if let Values::Timestamp(_, _, count) = &mut self.values {
             *count = match epoch {
                 Some(epoch) => Count::Declared(epoch),
@@ -141,7 +141,26 @@ impl Column {
                 None => Count::Assumed,
             };
         }
-        self
+    }
+
+    /// The columns of an object, if this is one.
+    pub(super) fn record(&self) -> Option<&Record> {
+        match &self.values {
+            Values::Struct(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    pub(super) fn record_mut(&mut self) -> Option<&mut Record> {
+        match &mut self.values {
+            Values::Struct(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// Whether the value appended last is NULL.
+    pub(super) fn last_is_null(&self) -> bool {
+        self.len().checked_sub(1).is_none_or(|last| !self.nulls.is_valid(last))
     }
 
     pub(super) fn name(&self) -> &str {
@@ -160,7 +179,7 @@ impl Column {
     pub(super) fn last_timestamp_us(&self) -> Option<i64> {
         let Values::Timestamp(values, unit, _) = &self.values else { return None };
         let last = *values.last()?;
-        if !self.nulls.is_valid(self.len() - 1) {
+        if self.last_is_null() {
             return None;
         }
         match unit {

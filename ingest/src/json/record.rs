@@ -13,6 +13,7 @@ use watershed_dialect::nearest;
 
 use super::column::Column;
 use super::cursor::{Cursor, Reject, check_depth};
+use crate::place::Place;
 
 /// Keys whose place is remembered: more than a wide object has, small enough to be kept for each object type.
 const REMEMBERED_KEYS_MAX: usize = 512;
@@ -71,8 +72,26 @@ impl Record {
         Self { columns, by_name, by_folded_name, remembered, seen_in, folded_in, folds: false, refused, object_number: 0 }
     }
 
-    pub(super) fn columns(&self) -> &[Column] {
-        &self.columns
+    /// The column at a place, below objects if need be.
+    pub(super) fn column(&self, place: &Place) -> &Column {
+        place
+            .fields
+            .iter()
+            .fold(&self.columns[place.column], |column, &field| column.record().map_or(column, |record| &record.columns[field]))
+    }
+
+    pub(super) fn column_mut(&mut self, place: &Place) -> &mut Column {
+        let mut column = &mut self.columns[place.column];
+        for &field in &place.fields {
+            if column.record().is_none() {
+                break;
+            }
+            column = match column.record_mut() {
+                Some(record) => &mut record.columns[field],
+                None => unreachable!("just seen to be an object"),
+            };
+        }
+        column
     }
 
     /// Appends one object to all columns. On error some may have grown already: the caller truncates.

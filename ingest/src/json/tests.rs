@@ -21,11 +21,11 @@ fn utc() -> DataType {
 }
 
 fn column(name: &str, data_type: DataType, nullable: bool) -> SourceColumn {
-    SourceColumn { field: Arc::new(Field::new(name, data_type, nullable)), metadata: None, epoch: None }
+    SourceColumn { field: Arc::new(Field::new(name, data_type, nullable)), metadata: None, epoch: None, path: Vec::new() }
 }
 
 fn metadata(name: &str, data_type: DataType, metadata: Metadata) -> SourceColumn {
-    SourceColumn { field: Arc::new(Field::new(name, data_type, true)), metadata: Some(metadata), epoch: None }
+    SourceColumn { field: Arc::new(Field::new(name, data_type, true)), metadata: Some(metadata), epoch: None, path: Vec::new() }
 }
 
 fn definition(columns: Vec<SourceColumn>) -> SourceDefinition {
@@ -492,4 +492,39 @@ fn numbers_of_a_timestamp_count_what_epoch_says() {
     assert!(reason.contains("EPOCH 'microseconds'"), "{reason}");
     assert_eq!(decode("event_time", Some(Epoch::Milliseconds), "1700000000"), Ok(1_700_000_000_000));
     assert_eq!(decode("event_time", Some(Epoch::Seconds), "1700000000"), Ok(1_700_000_000_000_000));
+}
+
+/// `event_time AS p.at`, beside `p` itself or without it.
+#[test]
+fn a_field_of_an_object_can_be_the_event_time() {
+    use watershed_dialect::Epoch;
+    let inner: Vec<FieldRef> = vec![Arc::new(Field::new("id", DataType::Int64, true)), Arc::new(Field::new("at", utc(), true))];
+    let within = |epoch| SourceColumn { path: vec!["p".into(), "at".into()], epoch, ..column("event_time", utc(), true) };
+    let columns =
+        |epoch| vec![column("n", DataType::Int64, true), column("p", DataType::Struct(inner.clone().into()), true), within(epoch)];
+    let messages = [
+        r#"{"n":1,"p":{"id":7,"at":"2023-11-14T22:13:20Z"}}"#,
+        r#"{"n":2,"p":null}"#,
+        r#"{"n":3,"p":{"id":8}}"#,
+        r#"{"n":4}"#,
+        r#"{"n":5,"p":{"id":9,"at":1700000000}}"#,
+        r#"{"n":6,"p":{"id":9,"at":"2033-11-14T22:13:20Z"}}"#,
+        r#"{"n":7,"p":{"at":1700000000000}}"#,
+    ];
+    let of = |columns, wanted: &[usize]| JsonDecode::new(&definition(columns), wanted).unwrap().decode(&raw(&messages)).unwrap();
+    let times =
+        |rows: &RecordBatch| rows.column_by_name("event_time").unwrap().as_primitive::<TimestampMicrosecondType>().values().to_vec();
+    let all = of(columns(None), &[0, 1, 2]);
+    assert_eq!(times(&all.rows), [1_700_000_000_000_000; 2]);
+    assert_eq!(all.rows.column(1).as_struct().column(0).as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(7), None]);
+    let reasons = reasons(&all.quarantined.unwrap());
+    assert_eq!(&reasons[..3], ["column 'at': NULL, yet it is the event time"; 3]);
+    assert!(reasons[3].contains("evidently counts seconds") && reasons[3].contains("p.at"), "{}", reasons[3]);
+    assert!(reasons[4].contains("s ahead of the Kafka timestamp"), "{}", reasons[4]);
+    // Nobody wants the object itself; the field is the event time all the same.
+    let alone = of(columns(None), &[2]);
+    assert_eq!((alone.rows.num_columns(), times(&alone.rows)), (1, times(&all.rows)));
+    assert_eq!(of(columns(None), &[0]).rows.num_rows(), 2);
+    let seconds = of(columns(Some(Epoch::Seconds)), &[2]);
+    assert_eq!(times(&seconds.rows), [1_700_000_000_000_000; 2], "the text and the seconds; milliseconds are too far ahead");
 }

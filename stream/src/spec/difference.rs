@@ -34,6 +34,10 @@ fn of_source(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
             let said = |unit: &Option<String>| unit.clone().unwrap_or_else(|| "no unit of its own".to_owned());
             return Some(format!("numbers of column {} count {}, and counted {}", column.name, said(&column.epoch), said(&known.epoch)));
         }
+        if known.within != column.within {
+            let said = |from: &Option<String>| from.clone().unwrap_or_else(|| "a value of its own".to_owned());
+            return Some(format!("column {} is {}, and was {}", column.name, said(&column.within), said(&known.within)));
+        }
         if known.metadata != column.metadata {
             let said = |from: &Option<String>| from.as_ref().map_or("the value".to_owned(), |from| format!("METADATA '{from}'"));
             return Some(format!("column {} comes from {}, and came from {}", column.name, said(&column.metadata), said(&known.metadata)));
