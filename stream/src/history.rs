@@ -123,10 +123,14 @@ mod tests {
     use super::*;
 
     async fn write(warehouse: &Warehouse, pipeline: &str, epoch: u64, rows_in: u64) {
+        write_of_shard(warehouse, pipeline, 0, epoch, rows_in).await;
+    }
+
+    async fn write_of_shard(warehouse: &Warehouse, pipeline: &str, shard: u32, epoch: u64, rows_in: u64) {
         let record = EpochRecord {
             version: crate::epoch::VERSION,
             pipeline: pipeline.parse().unwrap(),
-            shard: 0,
+            shard,
             epoch,
             writer: crate::holder::Identity::of_this_process(),
             definition: String::new(),
@@ -143,12 +147,26 @@ mod tests {
             constraints: Vec::new(),
             sinks: Vec::new(),
         };
-        let shard = crate::epoch::ShardId { pipeline: record.pipeline.clone(), shard: 0 };
+        let shard = crate::epoch::ShardId { pipeline: record.pipeline.clone(), shard };
         warehouse.store().put(&shard.record_path(epoch), record.to_bytes().into()).await.unwrap();
     }
 
     fn shown(summaries: &[EpochSummary]) -> Vec<(String, u64, u64)> {
         summaries.iter().map(|s| (s.pipeline.to_string(), s.epoch, s.counters.rows_in)).collect()
+    }
+
+    /// A vacuum spares what the newest records name: it must know those of all shards.
+    #[tokio::test]
+    async fn records_of_every_shard_are_found() {
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        write(&warehouse, "gold.a", 1, 1).await;
+        write(&warehouse, "gold.a", 2, 2).await;
+        write_of_shard(&warehouse, "gold.a", 1, 5, 3).await;
+        write_of_shard(&warehouse, "gold.b", 12, 7, 4).await;
+        let newest = crate::pipelines::newest_epochs(&warehouse).await.unwrap();
+        let newest: Vec<_> = newest.iter().map(|record| (record.pipeline.to_string(), record.shard, record.epoch)).collect();
+        let of = |pipeline: &str, shard, epoch| (pipeline.to_owned(), shard, epoch);
+        assert_eq!(newest, [of("gold.a", 0, 2), of("gold.a", 1, 5), of("gold.b", 12, 7)]);
     }
 
     #[tokio::test]

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::TryStreamExt;
 use futures::stream::FuturesOrdered;
+use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use watershed_lake::{LakeError, TableName, Warehouse};
@@ -14,6 +14,8 @@ use crate::holder::{self, Held, Vitals};
 use crate::plan::Blueprint;
 use crate::project::Project;
 use crate::tables;
+
+const LISTINGS_AT_ONCE: usize = 16;
 
 /// Makes the tables of all pipelines, so that they can be queried before their first row.
 pub async fn prepare(warehouse: &Warehouse, project: &Project) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
@@ -105,11 +107,24 @@ pub async fn started(warehouse: &Warehouse) -> Result<BTreeSet<TableName>, Strea
     Ok(started)
 }
 
-/// All that have run.
+/// All that have run, as their folders say: whoever decides what files are needed must miss none.
 pub(crate) async fn shards(warehouse: &Warehouse) -> Result<Vec<ShardId>, StreamError> {
-    let listed = warehouse.store().list_with_delimiter(Some(&Path::from(epoch::PIPELINES))).await?;
-    let names = listed.common_prefixes.iter().filter_map(|p| p.filename()?.parse().ok());
-    Ok(names.map(|pipeline| ShardId { pipeline, shard: 0 }).collect())
+    let names = folders(warehouse, &Path::from(epoch::PIPELINES)).await?;
+    let pipelines: Vec<TableName> = names.into_iter().filter_map(|name| name.parse().ok()).collect();
+    let listed = pipelines.into_iter().map(|pipeline| async move {
+        let numbers = folders(warehouse, &Path::from(epoch::folder(&pipeline))).await?;
+        let mut numbers: Vec<u32> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok::<_, StreamError>(numbers.into_iter().map(move |shard| ShardId { pipeline: pipeline.clone(), shard }))
+    });
+    let listed: Vec<_> = futures::stream::iter(listed).buffered(LISTINGS_AT_ONCE).try_collect().await?;
+    Ok(listed.into_iter().flatten().collect())
+}
+
+/// The names of the folders in a folder.
+async fn folders(warehouse: &Warehouse, folder: &Path) -> Result<Vec<String>, StreamError> {
+    let listed = warehouse.store().list_with_delimiter(Some(folder)).await?;
+    Ok(listed.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect())
 }
 
 #[cfg(test)]
