@@ -3,8 +3,10 @@
 //! Decoding runs as fast as if nothing could fail. When it has failed, the files of the scan are read again one by one, column by column, until
 //! the failure comes up a second time.
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::error::ArrowError;
@@ -21,7 +23,7 @@ use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
@@ -93,7 +95,8 @@ impl ExecutionPlan for Named {
         let names = schema.fields().iter().map(|field| field.name().as_str()).chain(filtered.iter().map(Column::name));
         let looked_through =
             Arc::new(Files { readers: Arc::clone(readers), files: files(config, partition), columns: names.map(str::to_owned).collect() });
-        let explained = rows.then(move |batch| {
+        let caught = AssertUnwindSafe(rows).catch_unwind().map(|batch| batch.unwrap_or_else(|panic| Err(panicked(panic).into())));
+        let explained = caught.then(move |batch| {
             let files = Arc::clone(&looked_through);
             async move {
                 match batch {
@@ -104,6 +107,17 @@ impl ExecutionPlan for Named {
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, explained)))
     }
+}
+
+/// What a reader of Parquet panicked over: bytes that no writer makes.
+fn panicked(panic: Box<dyn Any + Send>) -> ParquetError {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    ParquetError::General(format!("what reads it panicked ({})", text.unwrap_or("it does not say why")))
+}
+
+/// What `reading` comes to, or the error that it panicked.
+pub(crate) async fn caught<T>(reading: impl Future<Output = Read<T>>) -> Read<T> {
+    AssertUnwindSafe(reading).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic)))
 }
 
 /// The files of a scan, those that this partition was given first: partitions take over one another's files.
@@ -150,14 +164,14 @@ impl Files {
                 let of = column.map(|column| format!("column '{column}': ")).unwrap_or_default();
                 LakeError::Damaged { path: file.object_meta.location.to_string(), reason: format!("{of}{reason}") }
             };
-            let columns = match opened(self.readers.as_ref(), file).await {
+            let columns = match caught(opened(self.readers.as_ref(), file)).await {
                 Ok(builder) => builder.schema().fields().clone(),
                 // What the store itself cannot give is no damage, and has an error of its own.
                 Err(ParquetError::External(_)) => continue,
                 Err(error) => return Some(damaged(None, error)),
             };
             for (index, column) in columns.iter().enumerate().filter(|(_, column)| self.columns.contains(column.name())) {
-                if let Err(error) = decoded(self.readers.as_ref(), file, index).await {
+                if let Err(error) = caught(decoded(self.readers.as_ref(), file, index)).await {
                     return Some(damaged(Some(column.name()), error));
                 }
             }
@@ -168,14 +182,16 @@ impl Files {
 
 type Opened = ParquetRecordBatchStreamBuilder<Box<dyn AsyncFileReader>>;
 
-async fn opened(readers: &dyn ParquetFileReaderFactory, file: &PartitionedFile) -> std::result::Result<Opened, ParquetError> {
+type Read<T> = std::result::Result<T, ParquetError>;
+
+async fn opened(readers: &dyn ParquetFileReaderFactory, file: &PartitionedFile) -> Read<Opened> {
     let reader = readers.create_reader(0, file.clone(), None, &ExecutionPlanMetricsSet::new());
     let reader: Box<dyn AsyncFileReader> = reader.map_err(|error| ParquetError::External(Box::new(error)))?;
     ParquetRecordBatchStreamBuilder::new(reader).await
 }
 
 /// Reads all of one column.
-async fn decoded(readers: &dyn ParquetFileReaderFactory, file: &PartitionedFile, column: usize) -> std::result::Result<(), ParquetError> {
+async fn decoded(readers: &dyn ParquetFileReaderFactory, file: &PartitionedFile, column: usize) -> Read<()> {
     let builder = opened(readers, file).await?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), [column]);
     builder.with_projection(mask).build()?.try_for_each(|_| async { Ok(()) }).await

@@ -15,7 +15,30 @@ use parquet::basic::{LogicalType, Type as PhysicalType};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{FileMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
-use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
+use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
+
+/// Refuses a footer whose places cannot be: what reads Parquet panics over them.
+pub(crate) fn check(footer: &ParquetMetaData) -> Result<()> {
+    let columns = footer.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    for column in columns {
+        let places = [column.dictionary_page_offset().unwrap_or(0), column.data_page_offset(), column.compressed_size()];
+        if places.iter().any(|&place| place < 0) {
+            let name = column.column_path();
+            return Err(ParquetError::General(format!("the footer says that column {name} begins or ends before the file does")));
+        }
+    }
+    Ok(())
+}
+
+/// The footer without what Arrow's writer noted of its own types: the table's log says them, and damage in that note is a panic in Arrow.
+pub(crate) fn without_note(footer: Arc<ParquetMetaData>) -> Arc<ParquetMetaData> {
+    let pairs = footer.file_metadata().key_value_metadata();
+    if !pairs.is_some_and(|pairs| pairs.iter().any(|pair| pair.key == ARROW_SCHEMA_META_KEY)) {
+        return footer;
+    }
+    let schema = footer.file_metadata().schema_descr_ptr();
+    Arc::new(with_schema(footer.as_ref().clone(), schema))
+}
 
 /// The footer with the names that the table has, and without bounds that do not hold. `table` are the columns that its files store.
 pub(crate) fn adapted(footer: Arc<ParquetMetaData>, table: &Schema) -> Result<Arc<ParquetMetaData>> {
@@ -26,7 +49,7 @@ pub(crate) fn adapted(footer: Arc<ParquetMetaData>, table: &Schema) -> Result<Ar
     }
     let mut footer = footer.as_ref().clone();
     if let Some(root) = renamed {
-        footer = with_schema(footer, root)?;
+        footer = with_schema(footer, Arc::new(SchemaDescriptor::new(root)));
     }
     if !floats.is_empty() {
         footer = without_bounds(footer, &floats)?;
@@ -36,6 +59,8 @@ pub(crate) fn adapted(footer: Arc<ParquetMetaData>, table: &Schema) -> Result<Ar
 
 /// How the rows of a file with this footer are read into Arrow.
 pub(crate) fn reading(footer: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata> {
+    check(&footer)?;
+    let footer = without_note(footer);
     let plain = ArrowReaderMetadata::try_new(Arc::clone(&footer), ArrowReaderOptions::new())?;
     let in_micros = Int96Coercer::new(footer.file_metadata().schema_descr(), plain.schema(), &TimeUnit::Microsecond).coerce();
     match in_micros {
@@ -81,8 +106,8 @@ fn without_bounds(footer: ParquetMetaData, leaves: &[usize]) -> Result<ParquetMe
     Ok(builder.set_row_groups(groups).set_column_index(pages).build())
 }
 
-/// The same footer under another schema, whose leaves are the same but for their names.
-fn with_schema(footer: ParquetMetaData, root: TypePtr) -> Result<ParquetMetaData> {
+/// The same footer with a schema whose leaves are the same but for their names.
+fn with_schema(footer: ParquetMetaData, schema: SchemaDescPtr) -> ParquetMetaData {
     let said = footer.file_metadata();
     // Arrow's own schema has the old names.
     let pairs = said.key_value_metadata().map(|pairs| pairs.iter().filter(|pair| pair.key != ARROW_SCHEMA_META_KEY).cloned().collect());
@@ -91,13 +116,13 @@ fn with_schema(footer: ParquetMetaData, root: TypePtr) -> Result<ParquetMetaData
         said.num_rows(),
         said.created_by().map(str::to_owned),
         pairs,
-        Arc::new(SchemaDescriptor::new(root)),
+        schema,
         said.column_orders().cloned(),
     );
     let mut builder = footer.into_builder();
     let (groups, columns, offsets) = (builder.take_row_groups(), builder.take_column_index(), builder.take_offset_index());
     let renamed = ParquetMetaData::new(file, groups).into_builder();
-    Ok(renamed.set_column_index(columns).set_offset_index(offsets).build())
+    renamed.set_column_index(columns).set_offset_index(offsets).build()
 }
 
 /// A group with the names that the table has for its fields; `None` if it has them already.

@@ -56,6 +56,7 @@ mod tiers;
 mod upkeep;
 mod vacuum;
 mod warehouse;
+mod whole;
 mod writer;
 
 pub use access::{Patience, PutOutcome};

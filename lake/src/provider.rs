@@ -39,6 +39,7 @@ use crate::scan_statistics;
 use crate::selectivity;
 use crate::state::Identity;
 use crate::table::Shared;
+use crate::whole::Whole;
 use crate::writer::below;
 
 /// A table pinned to one version.
@@ -195,7 +196,7 @@ impl TableProvider for Snapshot {
             return Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(projection)?))));
         }
 
-        state.runtime_env().register_object_store(self.store_url.as_ref(), self.store.clone());
+        state.runtime_env().register_object_store(self.store_url.as_ref(), Arc::new(Whole(self.store.clone())));
         let columns = TableSchema::builder(self.file_schema.clone()).with_table_partition_cols(layout.partition_fields.clone()).build();
         let scan_schema = self.scan_schema();
         let positions = projection.iter().map(|index| scan_schema.index_of(self.schema.field(*index).name()));

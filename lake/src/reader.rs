@@ -23,6 +23,7 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ParquetMetaData;
 
 use crate::TableName;
+use crate::damage::caught;
 use crate::error::LakeError;
 use crate::footer;
 use crate::limits;
@@ -109,11 +110,15 @@ impl AsyncFileReader for DataFileReader {
 
     fn get_metadata<'a>(&'a mut self, options: Option<&'a ArrowReaderOptions>) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
         async move {
-            match self.inner.get_metadata(options).await {
-                Ok(footer) => match &self.columns {
-                    Some(columns) => footer::adapted(footer, columns),
-                    None => Ok(footer),
-                },
+            match caught(self.inner.get_metadata(options)).await {
+                Ok(footer) => {
+                    footer::check(&footer)?;
+                    let footer = footer::without_note(footer);
+                    match &self.columns {
+                        Some(columns) => footer::adapted(footer, columns),
+                        None => Ok(footer),
+                    }
+                }
                 Err(error) => Err(self.what.explained(error).await),
             }
         }

@@ -12,6 +12,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -182,7 +183,8 @@ impl TableWriter {
 impl Target {
     fn open(&self) -> Result<OpenFile> {
         let schema = self.layout.file_schema.clone();
-        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(self.properties.clone())).map_err(|source| self.encode(source))?;
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options(self.properties.clone()))
+            .map_err(|source| self.encode(source))?;
         Ok(OpenFile { writer, collector: self.collector.clone(), bytes: 0 })
     }
 
@@ -218,7 +220,7 @@ impl Target {
         for column in columns {
             properties = properties.set_column_statistics_enabled(column, EnabledStatistics::None);
         }
-        let mut writer = ArrowWriter::try_new(Vec::new(), self.layout.file_schema.clone(), Some(properties.build()))?;
+        let mut writer = ArrowWriter::try_new_with_options(Vec::new(), self.layout.file_schema.clone(), options(properties.build()))?;
         for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
             writer.write(&batch?)?;
         }
@@ -267,6 +269,11 @@ impl Target {
     fn encode(&self, source: ParquetError) -> LakeError {
         LakeError::Encode { table: self.table.clone(), source }
     }
+}
+
+/// Types are the table's: a note of Arrow's in each file would say them again.
+fn options(properties: WriterProperties) -> ArrowWriterOptions {
+    ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true)
 }
 
 /// Whether this program has written a file: others end its name in the number of a task, such as `-c000.zstd.parquet`.

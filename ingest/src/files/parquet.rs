@@ -121,7 +121,9 @@ impl ParquetRows {
 /// A reader of the file. Times in INT96, as Spark writes them, are read in µs: in ns, which Arrow takes, they end in 1677 and 2262, and what
 /// lies beyond becomes another time.
 async fn reading(mut file: OneFile) -> parquet::errors::Result<ParquetRecordBatchStreamBuilder<OneFile>> {
-    let mut metadata = ArrowReaderMetadata::load_async(&mut file, ArrowReaderOptions::new()).await?;
+    // What Arrow's writers note of their own types is not needed, and damage in that note is a panic in Arrow.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let mut metadata = ArrowReaderMetadata::load_async(&mut file, options).await?;
     let leaves = metadata.parquet_schema();
     let is_int96 = |leaf: &usize| leaves.column(*leaf).physical_type() == PhysicalType::INT96;
     let roots: Vec<usize> = (0..leaves.num_columns()).filter(is_int96).map(|leaf| leaves.get_column_root_idx(leaf)).collect();

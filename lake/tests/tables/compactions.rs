@@ -46,7 +46,7 @@ pub async fn live(warehouse: &Warehouse) -> Vec<Live> {
 }
 
 /// All rows as delta-rs reads them.
-async fn by_delta_rs(warehouse: &Warehouse, sql: &str) -> String {
+pub async fn by_delta_rs(warehouse: &Warehouse, sql: &str) -> String {
     let theirs = deltalake::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
     let context = datafusion::prelude::SessionContext::new();
     context.register_table("t", theirs.table_provider().await.unwrap()).unwrap();

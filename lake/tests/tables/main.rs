@@ -1,5 +1,6 @@
 //! The lake against real files, against delta-rs as a second reader, and against stores that fail.
 
+mod any_table;
 mod commits;
 mod compactions;
 mod faults;
