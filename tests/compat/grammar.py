@@ -20,9 +20,12 @@ class Node:
         return self.template.format(*(child.text() for child in self.children))
 
 
-TYPES = ["int", "text", "bool", "decimal", "time", "double"]
+TYPES = ["int", "text", "bool", "decimal", "time", "double", "list", "struct"]
+# Values of these have an order, of which max and min are, in all engines.
+ORDERED = TYPES[:6]
 SIMPLEST = {"int": "1", "text": "'a'", "bool": "true", "decimal": "CAST(1.5 AS DECIMAL(10, 2))",
-            "time": "TIMESTAMP '2024-01-01 00:00:00'", "double": "CAST(0.5 AS DOUBLE)"}
+            "time": "TIMESTAMP '2024-01-01 00:00:00'", "double": "CAST(0.5 AS DOUBLE)",
+            "list": "[1]"}
 CONSTANTS = {
     "int": ["0", "1", "2", "3", "-1", "7", "CAST(NULL AS BIGINT)"],
     "text": ["'a'", "'b'", "''", "'ab'", "'B'", "CAST(NULL AS VARCHAR)"],
@@ -30,8 +33,11 @@ CONSTANTS = {
     "decimal": ["CAST(0.00 AS DECIMAL(10, 2))", "CAST(1.50 AS DECIMAL(10, 2))", "CAST(-2.25 AS DECIMAL(10, 2))", "CAST(NULL AS DECIMAL(10, 2))"],
     "time": ["TIMESTAMP '2024-01-01 00:00:00'", "TIMESTAMP '2024-03-31 02:30:00'", "CAST(NULL AS TIMESTAMP)"],
     "double": ["CAST(0.5 AS DOUBLE)", "CAST(-1.25 AS DOUBLE)", "CAST(NULL AS DOUBLE)"],
+    # A constant list with NULL is as unsure of what it does not have as ANY is; a column is not.
+    "list": ["[1]", "[1, 2]"],
 }
-COLUMNS = {"int": ["i", "j", "id"], "text": ["s"], "bool": ["b"], "decimal": ["d"], "time": ["ts"], "double": ["f"]}
+COLUMNS = {"int": ["i", "j", "id"], "text": ["s"], "bool": ["b"], "decimal": ["d"], "time": ["ts"], "double": ["f"],
+           "list": ["l"], "struct": ["p"]}
 # The last is empty.
 TABLES = ["t.t0", "t.t1", "t.t2"] * 4 + ["t.t3"]
 
@@ -51,6 +57,10 @@ class Grammar:
     def pick(self, options):
         return self.random.choice(options)
 
+    def ordered(self):
+        """A type whose values have an order."""
+        return self.pick([kind for kind in self.types if kind in ORDERED])
+
     def alias(self, letter="r"):
         self.aliases += 1
         return f"{letter}{self.aliases}"
@@ -59,6 +69,9 @@ class Grammar:
 
     def value(self, kind, scope, depth):
         columns = scope.get(kind, [])
+        # There is no way to write a struct that all engines read.
+        if kind == "struct":
+            return Node(kind, self.pick(columns)) if columns else Node("struct", f"(SELECT p FROM t.t1 WHERE id = {self.pick('123')})")
         if depth <= 0 or self.chance(25):
             if columns and self.chance(80):
                 return Node(kind, self.pick(columns))
@@ -84,6 +97,9 @@ class Grammar:
             made += [
                 lambda: Node("int", "CAST(extract(day FROM {}) AS BIGINT)", [v("time")]),
                 lambda: Node("int", "CASE {} WHEN {} THEN {} ELSE {} END", [v(), v(), v(), v()]),
+                lambda: Node("int", f"{{}}[{self.pick([1, 1, 2, -1])}]", [v("list")]),
+                lambda: Node("int", "CAST(array_length({}) AS BIGINT)", [v("list")]),
+                lambda: Node("int", "{}['n']", [v("struct")]),
             ]
         return self.pick(made)()
 
@@ -129,6 +145,16 @@ class Grammar:
             lambda: Node("double", "CASE WHEN {} THEN {} ELSE {} END", [self.condition(scope, depth), v(), v()]),
         ])()
 
+    def list(self, scope, depth):
+        v = lambda kind="list": self.value(kind, scope, depth)
+        return self.pick([
+            lambda: Node("list", "[{}, {}]", [v("int"), v("int")]),
+            lambda: Node("list", "{}['items']", [v("struct")]),
+            lambda: Node("list", "coalesce({}, {})", [v(), v()]),
+            lambda: Node("list", "CASE WHEN {} THEN {} ELSE {} END", [self.condition(scope, depth), v(), v()]),
+            lambda: self.scalar("list", scope, depth),
+        ])()
+
     def bool(self, scope, depth):
         return Node("bool", "({})", [self.condition(scope, depth)])
 
@@ -136,6 +162,8 @@ class Grammar:
         kind = self.pick(self.types)
         if kind == "bool":
             kind = "int"
+        if kind in ("list", "struct"):
+            return self.nested_condition(kind, scope, depth)
         v = lambda: self.value(kind, scope, depth - 1)
         c = lambda: self.condition(scope, depth - 1)
         compare = self.pick(["=", "<>", "<", "<=", ">", ">="])
@@ -162,6 +190,19 @@ class Grammar:
         ]
         return self.pick(made)()
 
+    def nested_condition(self, kind, scope, depth):
+        v = lambda kind=kind: self.value(kind, scope, depth - 1)
+        no = self.pick(["", "NOT "])
+        made = [
+            lambda: Node("bool", f"({{}} IS {no}NULL)", [v()]),
+            lambda: Node("bool", f"{{}} {self.pick(['=', '<>'])} {{}}", [v(), v()]),
+            lambda: Node("bool", f"({{}} IS {no}DISTINCT FROM {{}})", [v(), v()]),
+            lambda: Node("bool", f"({no}array_has({{}}, {{}}))", [v("list"), v("int")]),
+        ]
+        if depth > 0:
+            made.append(lambda: self.subquery_condition(kind, scope, depth))
+        return self.pick(made)()
+
     def subquery_condition(self, kind, scope, depth):
         no = self.pick(["", "NOT "])
         v = self.value(kind, scope, depth - 1)
@@ -170,7 +211,7 @@ class Grammar:
             lambda: Node("bool", f"({{}} {no}IN ({{}}))", [v, self.select([kind], scope, depth - 1)]),
         ]
         if not self.plain:
-            compare = self.pick(["=", "<>", "<", "<=", ">", ">="])
+            compare = self.pick(["=", "<>", "<", "<=", ">", ">="] if kind in ORDERED else ["=", "<>"])
             which = self.pick(["ANY", "ALL"])
             made.append(lambda: Node("bool", f"({{}} {compare} {which} ({{}}))", [v, self.select([kind], scope, depth - 1)]))
         # Beside NULL in one of the two columns DuckDB's answer is not that of the standard: SQLite judges.
@@ -183,7 +224,7 @@ class Grammar:
         """A subquery of one row."""
         if depth <= 0:
             return self.value(kind, scope, 0)
-        if self.chance(60):
+        if kind not in ORDERED or self.chance(60):
             return Node(kind, "({})", [self.select([kind], scope, depth - 1, aggregated=True)])
         ordered = self.select([kind], scope, depth - 1, distinct=False, compound=False)
         return Node(kind, "(SELECT v1 FROM ({}) o ORDER BY v1 NULLS LAST LIMIT 1)", [ordered])
@@ -228,7 +269,7 @@ class Grammar:
                 node = Node("relation", f"{{}} {how} {{}} USING ({column})", [node, right])
                 merged.setdefault(kind, []).append(column)
             else:
-                kind = self.pick(self.types)
+                kind = self.ordered()
                 left_value = self.value(kind, scope, 0)
                 right_value = self.value(kind, right_scope, 0)
                 on = Node("bool", self.pick(["{} = {}", "{} = {}", "{} = {}", "({} IS NOT DISTINCT FROM {})", "{} < {}"]), [left_value, right_value])
@@ -260,7 +301,7 @@ class Grammar:
         grouped = not aggregated and self.chance(20)
         if aggregated or grouped:
             keys = [self.value(self.pick(self.types), own, 0) for _ in range(self.pick([1, 1, 2]))] if grouped else []
-            keys = [key for key in keys if "." in key.template or key.template in ("i", "j", "s")]
+            keys = [key for key in keys if key.template.startswith("r") or key.template in ("i", "j", "s")]
             keys = [key for at, key in enumerate(keys) if key.template not in [other.template for other in keys[:at]]]
             by_key = {}
             for key in keys:
@@ -304,6 +345,12 @@ class Grammar:
             call = Node("bool", self.pick(["bool_and({})", "bool_or({})"]), [argument("bool")])
         elif kind == "decimal":
             call = Node("decimal", self.pick(["CAST(sum({}) AS DECIMAL(20, 2))", "min({})", "max({})"]), [argument("decimal")])
+        elif kind == "list":
+            # Rows with one value have one order, whichever it is.
+            column = self.pick(own.get("int", []) or ["1"])
+            call = Node("list", f"array_agg({column} ORDER BY {column} {self.pick(['ASC', 'DESC'])} NULLS FIRST)")
+        elif kind == "struct":
+            call = self.value("struct", {}, 0)
         else:
             call = Node(kind, self.pick(["min({})", "max({})"]), [argument(kind)])
         if depth > 0 and kind == "int" and self.chance(20):
@@ -316,7 +363,7 @@ class Grammar:
         partition = Node("partition", self.pick(["", "PARTITION BY {} "]))
         if "{}" in partition.template:
             partition.children = [self.value(self.pick(self.types), own, 0)]
-        order = Node("order", f"ORDER BY {{}} {self.pick(['ASC', 'DESC'])} NULLS {self.pick(['FIRST', 'LAST'])}", [self.value(self.pick(self.types), own, 0)])
+        order = Node("order", f"ORDER BY {{}} {self.pick(['ASC', 'DESC'])} NULLS {self.pick(['FIRST', 'LAST'])}", [self.value(self.ordered(), own, 0)])
         if kind == "int":
             call = self.pick([
                 lambda: Node("int", "rank() OVER ({}{})", [partition, order]),
@@ -326,14 +373,14 @@ class Grammar:
                 lambda: Node("int", "CAST(sum({}) OVER ({}{}) AS BIGINT)" if not self.plain else "sum({}) OVER ({}{})", [v(), partition, order]),
             ])
             return call()
-        if kind == "bool":
+        if kind == "bool" or kind not in ORDERED:
             return self.value(kind, own, depth)
         return Node(kind, f"{self.pick(['min', 'max'])}({{}}) OVER ({{}}{{}})", [v(), partition, order])
 
     def query(self):
         kinds = [self.pick(self.types) for _ in range(self.pick([1, 2, 2, 3]))]
         body = self.select(kinds, {}, self.pick([1, 2, 2, 3]))
-        if self.chance(15):
+        if all(kind in ORDERED for kind in kinds) and self.chance(15):
             order = ", ".join(f"v{at + 1} {self.pick(['ASC', 'DESC'])} NULLS {self.pick(['FIRST', 'LAST'])}" for at in range(len(kinds)))
             limit = f" LIMIT {self.pick([1, 2, 5])}" + self.pick(["", f" OFFSET {self.pick([1, 3])}"])
             return Node("query:" + ",".join(kinds), f"SELECT * FROM ({{}}) AS q ORDER BY {order}{limit}", [body])

@@ -9,6 +9,7 @@ import pyarrow as pa
 SCHEMA = pa.schema([
     ("id", pa.int64()), ("i", pa.int64()), ("j", pa.int64()), ("s", pa.string()), ("b", pa.bool_()),
     ("d", pa.decimal128(10, 2)), ("ts", pa.timestamp("us", tz="UTC")), ("f", pa.float64()),
+    ("l", pa.list_(pa.int64())), ("p", pa.struct([("n", pa.int64()), ("items", pa.list_(pa.int64()))])),
 ])
 
 
@@ -23,6 +24,8 @@ def made(seed, rows):
         "d": [None] + [decimal.Decimal(text) for text in ("0.00", "1.50", "-2.25", "1.50", "99.99")],
         "ts": [None] + [datetime.datetime(2024, month, day, hour, tzinfo=utc) for month, day, hour in ((1, 1, 0), (1, 31, 12), (3, 31, 2), (2, 29, 23))],
         "f": [None, 0.5, -1.25, 2.0, 0.0],
+        "l": [None, [], [1], [1, None], [2, 1], [None]],
+        "p": [None, {"n": None, "items": None}, {"n": 1, "items": []}, {"n": 1, "items": [3, None]}, {"n": 2, "items": [1]}],
     }
     columns = {name: [chosen.choice(of) for _ in range(rows)] for name, of in values.items()}
     columns["id"] = list(range(1, rows + 1))
