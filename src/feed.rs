@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use watershed_ingest::KafkaSettings;
 use watershed_ingest::producer::{Producer, ensure_topics};
+use watershed_lake::clock;
 use watershed_message::Message;
 use watershed_simulator::{EventBuffer, Settings, Topic, World, replay};
 
@@ -293,7 +294,7 @@ fn pause(next_us: i64, pace: Pace, clock_us: i64) {
 
 /// The clock, in microseconds since 1970.
 pub fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    clock::now().timestamp_micros()
 }
 
 #[cfg(test)]

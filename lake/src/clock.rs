@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 /// Built with feature `failpoints`, the failpoint `clock=return(FILE)` moves it by the milliseconds written in that file, so that a test
 /// can set the clock of a running process.
 pub fn now() -> DateTime<Utc> {
+    #[expect(clippy::disallowed_methods, reason = "this is its home")]
     let now = Utc::now();
     #[cfg(feature = "failpoints")]
     let now = now + fail::eval("clock", |file| moved_by(&file)).flatten().unwrap_or_default();

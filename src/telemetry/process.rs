@@ -1,12 +1,13 @@
 //! The process itself, as Linux tells of it; elsewhere these metrics are left out.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
+use watershed_lake::clock;
 
 /// Memory, time and files.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ fn started_at_s(since_boot_s: f64) -> Option<f64> {
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
     let up_s: f64 = uptime.split_whitespace().next()?.parse().ok()?;
     let age = Duration::try_from_secs_f64(up_s - since_boot_s).ok()?;
-    Some((SystemTime::now() - age).duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
+    Some(clock::now_ms() as f64 / 1_000.0 - age.as_secs_f64())
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -77,7 +78,7 @@ mod tests {
     #[test]
     fn this_process_has_started_computed_and_opened_files() {
         let times = times().expect("times");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let now = clock::now_ms() as f64 / 1_000.0;
         let age_s = now - times.start_s.expect("a start");
         assert!((0.0..3_600.0).contains(&age_s), "{age_s}");
         assert!((0.0..=age_s.max(1.0) * 64.0).contains(&times.cpu_s), "{}", times.cpu_s);

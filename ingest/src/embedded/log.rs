@@ -146,7 +146,9 @@ impl PartitionLog {
         let segment = self.segments.back_mut().ok_or(ErrorCode::KafkaStorageError)?;
         segment.file.write_all_at(&encoded, segment.bytes).map_err(storage)?;
         segment.add(base_offset, encoded.len() as u64);
-        segment.modified = SystemTime::now();
+        #[expect(clippy::disallowed_methods, reason = "what the file system writes to the file, too")]
+        let now = SystemTime::now();
+        segment.modified = now;
         self.next_offset += records;
         self.remember(sequence, producer_id, base_offset);
         Ok(base_offset)
@@ -175,7 +177,7 @@ impl PartitionLog {
         Ok(Some(Slice { file: segment.file.clone(), position, end: segment.bytes, offset }))
     }
 
-    /// First offset at or after which all records are at least as young as `timestamp_ms`, by their batches' greatest timestamps.
+    /// Where the first batch begins that has a record as young as `timestamp_ms` or younger, and its greatest timestamp.
     pub(super) fn find_time(&self, timestamp_ms: i64) -> io::Result<Option<(i64, i64)>> {
         for segment in &self.segments {
             let mut slice = Slice { file: segment.file.clone(), position: 0, end: segment.bytes, offset: segment.base_offset };
@@ -227,7 +229,9 @@ impl Segment {
     fn open(folder: &Path, base_offset: i64) -> io::Result<Self> {
         let path = folder.join(format!("{base_offset:020}.log"));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
-        Ok(Self { path, base_offset, file: file.into(), bytes: 0, index: Vec::new(), modified: SystemTime::now() })
+        #[expect(clippy::disallowed_methods, reason = "what the file system writes to the file, too")]
+        let modified = SystemTime::now();
+        Ok(Self { path, base_offset, file: file.into(), bytes: 0, index: Vec::new(), modified })
     }
 
     fn add(&mut self, offset: i64, size: u64) {

@@ -43,7 +43,9 @@ pub(super) async fn serve(catalog: Arc<Catalog>, listener: TcpListener, address:
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             _ = housekeeping.tick() => {
-                if let Err(error) = catalog.delete_old(SystemTime::now()).and_then(|()| catalog.save()) {
+                #[expect(clippy::disallowed_methods, reason = "compared with times of the file system")]
+                let now = SystemTime::now();
+                if let Err(error) = catalog.delete_old(now).and_then(|()| catalog.save()) {
                     warn!("embedded broker cannot tidy its folder: {error}");
                 }
             }
