@@ -117,16 +117,16 @@ pub(crate) async fn drop_table(access: &Access, folder: &Path) -> Result<()> {
     remove_remains(access, folder).await
 }
 
-/// Makes sure that the remains in a folder are those of a drop, not of a table whose log has lost its first version.
+/// Whether a folder holds the remains of a drop, not those of a table whose log has lost its first version.
 ///
 /// Errors: [`LakeError::Damaged`].
-pub(crate) async fn check_dropped(access: &Access, folder: &Path) -> Result<()> {
+pub(crate) async fn is_dropped(access: &Access, folder: &Path) -> Result<bool> {
     if access.head(&mark_path(folder)).await?.is_some() {
-        return Ok(());
+        return Ok(true);
     }
-    if !access.any_below(&log_folder(folder)).await? {
-        // Another process has dropped it to the end meanwhile.
-        return Ok(());
+    // Another process may have dropped it to the end meanwhile, or made the table.
+    if !access.any_below(&log_folder(folder)).await? || access.head(&version_path(folder, 0)).await?.is_some() {
+        return Ok(false);
     }
     let reason = "it is gone, though later versions are there, and no drop was begun".to_owned();
     Err(LakeError::Damaged { path: version_path(folder, 0).to_string(), reason })

@@ -167,8 +167,7 @@ impl Warehouse {
         let folder = state::folder_of(name)?;
         let access = &self.shared.access;
         if state::is_absent(access, &folder).await? {
-            if access.any_below(&log_folder(&folder)).await? {
-                create::check_dropped(access, &folder).await?;
+            if access.any_below(&log_folder(&folder)).await? && create::is_dropped(access, &folder).await? {
                 tracing::info!(table = %name, "removing what an interrupted drop has left");
                 create::remove_remains(access, &folder).await?;
             }
