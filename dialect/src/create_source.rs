@@ -232,7 +232,7 @@ fn parse_column(cursor: &mut Cursor, before: &[SourceColumn]) -> Result<(SourceC
 /// `p.at`: a field of one of the columns `before`. Gives its type, whether it may be NULL, and the names.
 fn parse_path(cursor: &mut Cursor, before: &[SourceColumn]) -> Result<(DataType, bool, Vec<String>), SqlError> {
     let (root, place) = cursor.name("a column of type STRUCT")?;
-    let plain = || before.iter().filter(|column| column.metadata.is_none() && column.path.is_empty());
+    let plain = || before.iter().filter(|column| column.is_value());
     let Some(column) = plain().find(|column| *column.field.name() == root) else {
         return Err(error_at(place, format!("no column '{root}' comes before this one"))
             .detail("AS names a field of a STRUCT column that is declared before: at AS payload.at")

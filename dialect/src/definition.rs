@@ -42,6 +42,13 @@ pub struct SourceColumn {
     pub path: Vec<String>,
 }
 
+impl SourceColumn {
+    /// Whether the column has a value of its own in the record.
+    pub fn is_value(&self) -> bool {
+        self.metadata.is_none() && self.path.is_empty()
+    }
+}
+
 /// `TIMESTAMP EPOCH '…'`: the unit of numbers that count since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Epoch {

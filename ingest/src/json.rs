@@ -137,10 +137,10 @@ impl JsonDecode {
         })?;
         let mut record = Record::new(columns);
         if let Some(place) = event_time.as_ref().and_then(|time| time.place.as_ref()) {
-            record.column_mut(place).count(None, true);
+            record.count(place.column, &place.fields, None, true);
         }
         for (place, epoch) in epochs {
-            record.column_mut(&place).count(Some(epoch), false);
+            record.count(place.column, &place.fields, Some(epoch), false);
         }
         Ok(Self {
             source_name,
@@ -203,11 +203,12 @@ impl JsonDecode {
             let written_ms = written_ms.ok_or_else(|| Reject::new("the message has no timestamp, which is its event time"))?;
             return event_time.check(written_ms.saturating_mul(1_000), None, "").map_err(Reject::new);
         };
-        if column.last_is_null() {
-            return Err(Reject::new("NULL, yet it is the event time").within(column.name()));
-        }
-        // A time that 64 bits cannot hold is as absurd as the first one they can.
-        let time_us = column.last_timestamp_us().unwrap_or(i64::MIN);
+        let time_us = match column.last_timestamp_us() {
+            Some(time_us) => time_us,
+            None if column.last_is_null() => return Err(Reject::new("NULL, yet it is the event time").within(column.name())),
+            // A time that 64 bits cannot hold is as absurd as the first one they can.
+            None => i64::MIN,
+        };
         event_time.check(time_us, written_ms, "the Kafka timestamp").map_err(|reason| Reject::new(reason).within(column.name()))
     }
 }

@@ -27,6 +27,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
+use watershed_message::panic_text;
 
 use crate::error::LakeError;
 use crate::limits::DAMAGE_SEARCH_MAX;
@@ -111,8 +112,8 @@ impl ExecutionPlan for Named {
 
 /// What a reader of Parquet panicked over: bytes that no writer makes.
 fn panicked(panic: Box<dyn Any + Send>) -> ParquetError {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    ParquetError::General(format!("what reads it panicked ({})", text.unwrap_or("it does not say why")))
+    let text = panic_text(panic.as_ref()).unwrap_or("it does not say why");
+    ParquetError::General(format!("what reads it panicked ({text})"))
 }
 
 /// What `reading` comes to, or the error that it panicked.

@@ -10,6 +10,7 @@
 //! assert_eq!(message.within("cannot start").why.as_deref(), Some("cannot read 'a; b': it is gone"));
 //! ```
 
+use std::any::Any;
 use std::fmt;
 
 /// See the crate's documentation.
@@ -81,3 +82,8 @@ impl fmt::Display for Message {
 }
 
 impl std::error::Error for Message {}
+
+/// What a panic says, if it says something.
+pub fn panic_text(panic: &(dyn Any + Send)) -> Option<&str> {
+    panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
+}

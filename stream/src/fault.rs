@@ -89,8 +89,7 @@ fn cut(mut text: String) -> String {
 
 /// The text of a panic.
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-    text.unwrap_or_else(|| "it panicked".into())
+    watershed_message::panic_text(panic).unwrap_or("it panicked").to_owned()
 }
 
 /// Computes an expression over a batch; `what` names what it is for, should it fail.

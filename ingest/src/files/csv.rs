@@ -51,12 +51,7 @@ impl CsvRows {
                 Some(Line::Bad(_, why)) => return Ok(Err(format!("its first line names no columns: {why}"))),
             }
         } else {
-            definition
-                .columns
-                .iter()
-                .filter(|column| column.metadata.is_none() && column.path.is_empty())
-                .map(|column| column.field.name().clone())
-                .collect()
+            definition.columns.iter().filter(|column| column.is_value()).map(|column| column.field.name().clone()).collect()
         };
         let columns: Vec<_> = names.iter().map(|name| (name.as_str(), DataType::Utf8)).collect();
         let places = if names.is_empty() {

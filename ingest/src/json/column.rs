@@ -133,26 +133,24 @@ impl Column {
     }
 
     /// Says what numbers count, if this is a column of timestamps. Of event times, those that evidently count something else are refused.
-    pub(super) fn count(&mut self, epoch: Option<Epoch>, is_event_time: bool) {
-        if let Values::Timestamp(_, _, count) = &mut self.values {
-            *count = match epoch {
-                Some(epoch) => Count::Declared(epoch),
-                None if is_event_time => Count::AssumedOfEvents,
-                None => Count::Assumed,
-            };
+    /// `fields` lead to the column that is meant, if it is within this one.
+    pub(super) fn count(&mut self, fields: &[usize], epoch: Option<Epoch>, is_event_time: bool) {
+        match (fields, &mut self.values) {
+            ([field, within @ ..], Values::Struct(record)) => record.count(*field, within, epoch, is_event_time),
+            (_, Values::Timestamp(_, _, count)) => {
+                *count = match epoch {
+                    Some(epoch) => Count::Declared(epoch),
+                    None if is_event_time => Count::AssumedOfEvents,
+                    None => Count::Assumed,
+                }
+            }
+            _ => {}
         }
     }
 
     /// The columns of an object, if this is one.
     pub(super) fn record(&self) -> Option<&Record> {
         match &self.values {
-            Values::Struct(record) => Some(record),
-            _ => None,
-        }
-    }
-
-    pub(super) fn record_mut(&mut self) -> Option<&mut Record> {
-        match &mut self.values {
             Values::Struct(record) => Some(record),
             _ => None,
         }

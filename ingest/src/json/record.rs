@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::Fields;
-use watershed_dialect::nearest;
+use watershed_dialect::{Epoch, nearest};
 
 use super::column::Column;
 use super::cursor::{Cursor, Reject, check_depth};
@@ -80,18 +80,9 @@ impl Record {
             .fold(&self.columns[place.column], |column, &field| column.record().map_or(column, |record| &record.columns[field]))
     }
 
-    pub(super) fn column_mut(&mut self, place: &Place) -> &mut Column {
-        let mut column = &mut self.columns[place.column];
-        for &field in &place.fields {
-            if column.record().is_none() {
-                break;
-            }
-            column = match column.record_mut() {
-                Some(record) => &mut record.columns[field],
-                None => unreachable!("just seen to be an object"),
-            };
-        }
-        column
+    /// Says what numbers count in the column at `index`, or in one of its `fields`: see [`Column::count`].
+    pub(super) fn count(&mut self, index: usize, fields: &[usize], epoch: Option<Epoch>, is_event_time: bool) {
+        self.columns[index].count(fields, epoch, is_event_time);
     }
 
     /// Appends one object to all columns. On error some may have grown already: the caller truncates.

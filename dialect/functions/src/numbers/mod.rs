@@ -147,17 +147,17 @@ fn type_of(expr: &Expr, schema: &DFSchema) -> DataType {
 
 /// The sum of an expression, as a query has it.
 pub fn sum(expr: Expr) -> Expr {
-    AggregateUDF::new_from_impl(Guarded { inner: sums::sum_udaf(), own: Own::Sum }).call(vec![expr])
+    guarded_aggregate(sums::sum_udaf(), Own::Sum).call(vec![expr])
 }
 
 /// The least value of an expression, as a query has it.
 pub fn min(expr: Expr) -> Expr {
-    AggregateUDF::new_from_impl(Guarded { inner: min_max::min_udaf(), own: Own::Extreme(Extreme::Min) }).call(vec![expr])
+    guarded_aggregate(min_max::min_udaf(), Own::Extreme(Extreme::Min)).call(vec![expr])
 }
 
 /// The greatest value of an expression, as a query has it.
 pub fn max(expr: Expr) -> Expr {
-    AggregateUDF::new_from_impl(Guarded { inner: min_max::max_udaf(), own: Own::Extreme(Extreme::Max) }).call(vec![expr])
+    guarded_aggregate(min_max::max_udaf(), Own::Extreme(Extreme::Max)).call(vec![expr])
 }
 
 /// The aggregates that take the place of DataFusion's of the same names.
@@ -174,8 +174,12 @@ pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
         (stddev::stddev_pop_udaf(), spread(true, true)),
     ]
     .into_iter()
-    .map(|(inner, own)| Arc::new(AggregateUDF::new_from_impl(Guarded { inner, own })))
+    .map(|(inner, own)| Arc::new(guarded_aggregate(inner, own)))
     .collect()
+}
+
+fn guarded_aggregate(inner: Arc<AggregateUDF>, own: Own) -> AggregateUDF {
+    AggregateUDF::new_from_impl(Guarded { inner, own })
 }
 
 /// An aggregate of DataFusion's, some of whose accumulators are ours.
