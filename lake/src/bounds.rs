@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | upper one of a time | cut it to ms | the end of that ms |
 //! | of a decimal | written it by way of a double (delta-rs, Polars) | widened by what a double cannot tell apart, and not exact |
+//! | of a decimal, at an end of BIGINT | cut a longer one off there (delta-rs) | unknown |
 //! | upper one of a float | left NaN out, which SQL orders above all numbers | unknown |
 //! | of a float that is zero | taken -0.0 and 0.0 for one number | the lower one is -0.0, the upper one 0.0 |
 //!
@@ -37,6 +38,10 @@ pub(crate) fn of(chunk: &Chunk, column: &str, end: End) -> Option<ArrayRef> {
         }
         DataType::Decimal128(_, _) => Arc::new(each(chunk, bounds.as_primitive::<Decimal128Type>(), |value: i128, is_own| {
             let slack = if is_own { 0 } else { (value.saturating_abs() >> DOUBLE_BITS) + 1 };
+            let is_end = |end: i64| value.abs_diff(i128::from(end)) <= slack.unsigned_abs();
+            if !is_own && (is_end(i64::MIN) || is_end(i64::MAX)) {
+                return None;
+            }
             Some(if end == End::Lower { value.saturating_sub(slack) } else { value.saturating_add(slack) })
         })),
         DataType::Float32 => Arc::new(each(chunk, bounds.as_primitive::<Float32Type>(), |value: f32, is_own| {

@@ -199,6 +199,36 @@ async fn bounds_of_floats_leave_no_row_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bounds_of_decimals_cut_off_at_bigint_are_not_believed() {
+    let schema: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("d", DataType::Decimal128(38, 0), true)]));
+    let (folder, warehouse) = local().await;
+    let mut table = Foreign::new(folder.path(), json!([field("id", "long"), field("d", "decimal(38,0)")]), &[], json!({}));
+    let values = [12_345_678_901_234_567_890_i128, -12_345_678_901_234_567_890, 7];
+    let mut batches = Vec::new();
+    for (id, value) in values.into_iter().enumerate() {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![id as i64])),
+            Arc::new(Decimal128Array::from(vec![value]).with_precision_and_scale(38, 0).unwrap()),
+        ];
+        let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let bound = json!({"d": value.clamp(i64::MIN.into(), i64::MAX.into()) as i64});
+        let stats = json!({"numRecords": 1, "minValues": bound, "maxValues": bound, "nullCount": {"d": 0}});
+        table.add(&parquet(&batch), json!({}), Some(&stats.to_string()));
+        batches.push(batch);
+    }
+    let (ours, right) = (session(&warehouse), answers(&schema, &batches));
+    for value in values {
+        for operator in ["=", "<=", ">=", "<", ">"] {
+            let filter = format!("d {operator} CAST('{value}' AS DECIMAL(38, 0))");
+            assert_eq!(ids(&ours, &filter).await, ids(&right, &filter).await, "{filter}");
+        }
+    }
+    let extremes = "SELECT min(d), max(d) FROM t";
+    assert_eq!(query(&ours, extremes).await, query(&right, extremes).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bounds_of_decimals_that_went_through_a_double_are_not_believed() {
     let schema: SchemaRef = Arc::new(Schema::new(vec![
         Field::new("id", DataType::Int64, false),
