@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, UInt64Array};
-use arrow::datatypes::{SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
+use datafusion::common::Column;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::dml::CopyTo;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit, when};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use url::Url;
 use uuid::Uuid;
 
-use crate::csv;
+use crate::session::refused;
+use crate::{QueryError, csv};
 
 /// A file that is to be written.
 pub(crate) struct Copying {
@@ -37,9 +40,13 @@ impl Drop for Temporary {
 }
 
 /// Takes over a `COPY … TO` that writes one local file. Folders and other stores are left to DataFusion.
-pub(crate) fn aside(plan: LogicalPlan) -> (LogicalPlan, Option<Copying>) {
-    let LogicalPlan::Copy(mut copy) = plan else { return (plan, None) };
-    let Some(target) = one_file(&copy.output_url).filter(|_| copy.partition_by.is_empty()) else { return (LogicalPlan::Copy(copy), None) };
+pub(crate) fn aside(plan: LogicalPlan) -> Result<(LogicalPlan, Option<Copying>), QueryError> {
+    let LogicalPlan::Copy(mut copy) = plan else { return Ok((plan, None)) };
+    check_null_is_told(&copy)?;
+    copy.input = with_folders_for_null(&copy)?;
+    let Some(target) = one_file(&copy.output_url).filter(|_| copy.partition_by.is_empty()) else {
+        return Ok((LogicalPlan::Copy(copy), None));
+    };
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let temporary = target.with_file_name(format!(".{}-{name}", Uuid::new_v4()));
     let schema = Arc::clone(copy.output_schema.inner());
@@ -50,7 +57,38 @@ pub(crate) fn aside(plan: LogicalPlan) -> (LogicalPlan, Option<Copying>) {
         copy.output_url = temporary.display().to_string();
         LogicalPlan::Copy(copy)
     };
-    (plan, Some(Copying { target, temporary: Temporary(temporary), writes, schema }))
+    Ok((plan, Some(Copying { target, temporary: Temporary(temporary), writes, schema })))
+}
+
+/// With options it is DataFusion that writes CSV, and it writes NULL as nothing, as an empty text.
+fn check_null_is_told(copy: &CopyTo) -> Result<(), QueryError> {
+    if copy.file_type.get_ext() != "csv" || copy.options.is_empty() || copy.options.keys().any(|key| key.ends_with("null_value")) {
+        return Ok(());
+    }
+    Err(refused(
+        "COPY to CSV with OPTIONS, and none of them says what NULL is",
+        "say it, as it would look like an empty text: OPTIONS ('format.null_value' 'NULL', …)",
+    ))
+}
+
+/// The folder that readers of partitioned files know for NULL.
+const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// The rows to write, where NULL in a column of `PARTITIONED BY` has its folder: DataFusion would take that of the empty text.
+fn with_folders_for_null(copy: &CopyTo) -> Result<Arc<LogicalPlan>, QueryError> {
+    if copy.partition_by.is_empty() {
+        return Ok(Arc::clone(&copy.input));
+    }
+    let columns = copy.input.schema().iter().map(|(table, field)| {
+        let column = Expr::Column(Column::from((table, field)));
+        if !copy.partition_by.contains(field.name()) || !field.is_nullable() {
+            return Ok(column);
+        }
+        let folder = when(column.clone().is_null(), lit(NULL_FOLDER)).otherwise(cast(column, DataType::Utf8))?;
+        Ok(folder.alias_qualified(table.cloned(), field.name()))
+    });
+    let columns = columns.collect::<Result<Vec<_>, DataFusionError>>()?;
+    Ok(Arc::new(LogicalPlanBuilder::from(copy.input.as_ref().clone()).project(columns)?.build()?))
 }
 
 /// The path of a local file with an extension: what has none is written as a folder.
@@ -139,6 +177,25 @@ mod tests {
         assert_eq!(copied(&session, &format!("COPY ({query}) TO '{}'", path.display())).await, Ok(3));
         assert_eq!(fs::read_to_string(&path).unwrap(), "text,n\na,1\n\"\",2\n,3\n");
         assert_eq!(names(folder.path()), ["x.csv"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn options_and_partitions_tell_null_from_an_empty_text() {
+        let (session, folder) = (session().await, tempfile::tempdir().unwrap());
+        let query = "SELECT * FROM (VALUES ('a', 1), ('', 2), (NULL, 3)) AS t(text, n) ORDER BY n";
+        let path = folder.path().join("x.csv");
+        let copy = |options: &str| format!("COPY ({query}) TO '{}' OPTIONS ({options})", path.display());
+        let refused = copied(&session, &copy("'format.delimiter' ';'")).await.unwrap_err();
+        assert!(refused.contains("null_value"), "{refused}");
+        assert_eq!(copied(&session, &copy("'format.delimiter' ';', 'format.null_value' 'NULL'")).await, Ok(3));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "text;n\na;1\n;2\nNULL;3\n");
+
+        let parts = folder.path().join("parts");
+        let partitioned = format!("COPY ({query}) TO '{}/' STORED AS PARQUET PARTITIONED BY (text)", parts.display());
+        assert_eq!(copied(&session, &partitioned).await, Ok(3));
+        let mut folders = names(&parts);
+        folders.sort();
+        assert_eq!(folders, ["text=", "text=__HIVE_DEFAULT_PARTITION__", "text=a"]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

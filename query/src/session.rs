@@ -223,7 +223,7 @@ impl Session {
             }
             plan => plan,
         };
-        let (plan, copying) = copy::aside(plan);
+        let (plan, copying) = copy::aside(plan)?;
         let frame = self.context.execute_logical_plan(plan).await?;
         let (task, memory) = memory::counted(frame.task_ctx());
         let task = Arc::new(task);
