@@ -73,7 +73,7 @@ pub(crate) fn with_values(prepare: Prepare, execute: Execute, state: &SessionSta
     for (number, (value, field)) in values.iter_mut().zip(&fields).enumerate() {
         // Another value than the one that was given would be an answer to another question.
         let is_text = value.data_type().is_string();
-        let keeps = |cast: &ScalarValue| is_text || cast.cast_to(&value.data_type()).is_ok_and(|back| back == *value);
+        let keeps = |cast: &ScalarValue| is_text || value.is_null() || cast.cast_to(&value.data_type()).is_ok_and(|back| back == *value);
         let fits = value.cast_to(field.data_type()).ok().filter(keeps);
         let Some(cast) = fits else {
             let shown = value.cast_to(&DataType::Utf8).unwrap_or_else(|_| value.clone());

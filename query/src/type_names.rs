@@ -22,7 +22,11 @@ pub(crate) fn with_type_names(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::TableScan(scan) if scan.table_name.schema() == Some("information_schema") && scan.table_name.table() == "columns" => {
             let scan = LogicalPlan::TableScan(scan);
             let columns = scan.schema().columns().into_iter();
-            let exprs = columns.map(|column| if column.name == "data_type" { named(column) } else { Expr::Column(column) });
+            let exprs = columns.map(|column| match column.name.as_str() {
+                "data_type" => named(column),
+                "ordinal_position" => counted_from_one(column),
+                _ => Expr::Column(column),
+            });
             Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs.collect(), Arc::new(scan))?)))
         }
         other => Ok(Transformed::no(other)),
@@ -46,6 +50,12 @@ fn named(column: Column) -> Expr {
     let text = cast(Expr::Column(column), DataType::Utf8);
     let function = ScalarUDF::new_from_impl(SqlTypeName { signature: Signature::exact(vec![DataType::Utf8], Volatility::Immutable) });
     function.call(vec![text]).alias_qualified(relation, name)
+}
+
+/// DataFusion counts from 0, the SQL standard from 1.
+fn counted_from_one(column: Column) -> Expr {
+    let (relation, name) = (column.relation.clone(), column.name.clone());
+    (Expr::Column(column) + lit(1_u64)).alias_qualified(relation, name)
 }
 
 /// SQL's name of a type that Arrow writes so.
