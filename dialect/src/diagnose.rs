@@ -83,14 +83,6 @@ pub(crate) fn from_datafusion(error: &DataFusionError, state: &SessionState, tex
         DataFusionError::SQL(parser, _) => return from_parser(parser, text.text).within(text.line, text.column),
         DataFusionError::SchemaError(schema, _) => of_schema(schema, text),
         DataFusionError::Plan(message) => of_plan(message, diagnostic, state, text),
-        DataFusionError::NotImplemented(message) if message.starts_with("Dot access not supported") => {
-            let field = quoted_between(message, "value: \"", "\"").unwrap_or("key");
-            place_at(
-                SqlError::new(format!("'.{field}' cannot follow an element of a list"))
-                    .hint(format!("name the field in brackets: ['{field}']")),
-                find_word(text, field),
-            )
-        }
         other => of_ours(other).unwrap_or_else(|| readable(&other.message())),
     };
     if let Some(mismatch) = of_signature(&root(error).message()) {

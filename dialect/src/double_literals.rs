@@ -3,8 +3,8 @@
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator, Value,
-    VisitorMut,
+    CastKind, DataType as SqlType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr,
+    UnaryOperator, Value, Values, VisitorMut,
 };
 
 use crate::SqlError;
@@ -24,6 +24,13 @@ struct Doubles;
 
 impl VisitorMut for Doubles {
     type Break = End;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        if let SetExpr::Values(values) = query.body.as_mut() {
+            double_columns(values);
+        }
+        Flow::Continue(())
+    }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Flow {
         double_elements(expr);
@@ -58,18 +65,42 @@ fn double_elements(expr: &mut Expr) {
         }
         _ => return,
     };
-    for literal in literals {
-        let (number, sign) = match &*literal {
-            Expr::UnaryOp { op: UnaryOperator::Minus, expr } => (expr.as_ref(), "-"),
-            other => (other, ""),
-        };
-        if let Expr::Value(value) = number
-            && let Value::Number(digits, _) = &value.value
-            && digits.contains('.')
-        {
-            let text = Value::SingleQuotedString(format!("{sign}{digits}")).with_span(value.span);
-            *literal = as_double(Expr::Value(text));
+    literals.into_iter().for_each(double_literal);
+}
+
+fn double_literal(literal: &mut Expr) {
+    let (number, sign) = match &*literal {
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => (expr.as_ref(), "-"),
+        other => (other, ""),
+    };
+    if let Expr::Value(value) = number
+        && let Value::Number(digits, _) = &value.value
+        && digits.contains('.')
+    {
+        let text = Value::SingleQuotedString(format!("{sign}{digits}")).with_span(value.span);
+        *literal = as_double(Expr::Value(text));
+    }
+}
+
+/// `VALUES (0.5), (1e-20)`: a column with a double has no decimals.
+fn double_columns(values: &mut Values) {
+    let width = values.rows.iter().map(|row| row.content.len()).max().unwrap_or(0);
+    for column in 0..width {
+        let cells = |values: &Values| values.rows.iter().any(|row| row.content.get(column).is_some_and(is_double));
+        if cells(values) {
+            values.rows.iter_mut().filter_map(|row| row.content.get_mut(column)).for_each(double_literal);
         }
+    }
+}
+
+fn is_double(expr: &Expr) -> bool {
+    match expr {
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } | Expr::Nested(expr) => is_double(expr),
+        Expr::Value(value) => matches!(&value.value, Value::Number(digits, _) if digits.contains(['e', 'E'])),
+        Expr::Cast { data_type, .. } => {
+            matches!(data_type, SqlType::Double(_) | SqlType::DoublePrecision | SqlType::Float(_) | SqlType::Real)
+        }
+        _ => false,
     }
 }
 

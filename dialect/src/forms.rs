@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
-    Array, BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, OrderBy,
-    OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement as SqlStatement, TableAlias,
-    TableAliasColumnDef, TableFactor, Value, Visitor, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
+    AccessExpr, Array, BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
+    OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement as SqlStatement, Subscript,
+    TableAlias, TableAliasColumnDef, TableFactor, Value, Visitor, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::SqlError;
+use crate::shorthand;
 use crate::syntax::{WatershedDialect, normalised};
 use crate::using;
 use crate::walk::{self, End, Flow};
@@ -54,7 +55,10 @@ fn head(body: &mut SetExpr) {
             for item in &mut select.projection {
                 let SelectItem::UnnamedExpr(expr) = item else { continue };
                 let heading = expr.to_string();
-                if !is_computed(expr) {
+                let is_column = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+                let is_repeated = is_column && headings.contains(&heading);
+                if !is_computed(expr) && !is_repeated {
+                    headings.push(heading);
                     continue;
                 }
                 // DataFusion wants a name of its own for each column.
@@ -74,7 +78,14 @@ fn head(body: &mut SetExpr) {
 /// True for what is no column: DataFusion would head it with how it names tables, types and functions itself.
 fn is_computed(expr: &Expr) -> bool {
     match expr {
-        Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::CompoundFieldAccess { .. } | Expr::Wildcard(_) => false,
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Wildcard(_) => false,
+        Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter().any(|access| match access {
+            AccessExpr::Subscript(Subscript::Index { index }) => {
+                !matches!(index, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)))
+            }
+            AccessExpr::Subscript(Subscript::Slice { .. }) => true,
+            AccessExpr::Dot(_) => false,
+        }),
         // One item may become several columns.
         Expr::Function(function) => !function.name.to_string().eq_ignore_ascii_case("unnest"),
         Expr::Value(value) => !matches!(value.value, Value::Placeholder(_)),
@@ -89,12 +100,24 @@ impl VisitorMut for Forms {
     type Break = End;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        for table in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+            shorthand::name_columns(&mut table.query, &table.alias);
+        }
         walk::flow(using::rewrite(query))?;
         order_by_names(query);
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Flow {
+        if let TableFactor::Derived { subquery, alias: Some(alias), .. } = factor {
+            shorthand::name_columns(subquery, alias);
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
+        shorthand::star_of_from(select);
+        shorthand::name_what_is_replaced(select);
         qualify_stars(select);
         if let Some(condition) = &mut select.selection {
             tuples_in_conditions(condition);
@@ -110,6 +133,9 @@ impl VisitorMut for Forms {
                     *escape_char = None;
                 }
             }
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => shorthand::compare_with_list(expr),
+            Expr::CompoundFieldAccess { .. } => shorthand::index_by_field(expr),
+            Expr::Function(Function { args: FunctionArguments::Subquery(_), .. }) => shorthand::list_of_query(expr),
             Expr::Array(array) if !array.elem.is_empty() => *expr = list_of(std::mem::take(&mut array.elem)),
             Expr::InSubquery { expr: left, .. } if matches!(left.as_ref(), Expr::Tuple(_)) => tuple_in_value(expr),
             Expr::Function(Function { over: Some(WindowType::WindowSpec(spec)), .. }) => without_endless_bounds(spec),
@@ -347,6 +373,6 @@ fn list_of(elements: Vec<Expr>) -> Expr {
     }
 }
 
-fn parsed(text: &str) -> Result<Expr, datafusion::sql::sqlparser::parser::ParserError> {
+pub(crate) fn parsed(text: &str) -> Result<Expr, datafusion::sql::sqlparser::parser::ParserError> {
     Parser::new(&WatershedDialect::default()).try_with_sql(text)?.parse_expr()
 }

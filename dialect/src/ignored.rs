@@ -9,9 +9,9 @@ use std::ops::ControlFlow;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
-    Cte, Expr, Function, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, GroupByExpr, Join, NamedWindowExpr, OrderByKind,
-    PipeOperator, Query, Select, SelectItem, TableAlias, TableFactor, TableFunctionArgs, TableWithJoins, Visit, Visitor,
-    WildcardAdditionalOptions, WindowSpec, WindowType,
+    BinaryOperator, Cte, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
+    FunctionArguments, GroupByExpr, Join, NamedWindowExpr, OrderByKind, PipeOperator, Query, Select, SelectItem, TableAlias, TableFactor,
+    TableFunctionArgs, TableWithJoins, Visit, Visitor, WildcardAdditionalOptions, WindowSpec, WindowType,
 };
 
 use crate::SqlError;
@@ -177,6 +177,11 @@ impl Visitor for Ignored<'_> {
     fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
         match expr {
             Expr::Function(function) => check_function(function, self.state),
+            Expr::BinaryOp { op: BinaryOperator::BitwiseXor, .. } => refuse_if(
+                true,
+                "the operator ^, which is a power in some systems and an exclusive OR in others,",
+                "write power(a, b), or a XOR b for the bits in which two whole numbers differ",
+            ),
             _ => ControlFlow::Continue(()),
         }
     }
@@ -240,6 +245,14 @@ fn check_function(function: &Function, state: &SessionState) -> Flow {
     refuse_if(!matches!(parameters, FunctionArguments::None), "a function with two pairs of brackets", "write all arguments in one")?;
     if let Some(WindowType::WindowSpec(spec)) = over {
         check_window(spec)?;
+    }
+    if let FunctionArguments::List(FunctionArgumentList { duplicate_treatment, args, clauses: _ }) = args {
+        let of = |wanted: fn(&FunctionArgExpr) -> bool| args.iter().any(|arg| matches!(arg, FunctionArg::Unnamed(arg) if wanted(arg)));
+        let is_distinct = *duplicate_treatment == Some(DuplicateTreatment::Distinct);
+        let rows = "count the rows of a query: SELECT count(*) FROM (SELECT DISTINCT * FROM t)";
+        refuse_if(is_distinct && of(|arg| matches!(arg, FunctionArgExpr::Wildcard)), "DISTINCT * in a function", rows)?;
+        let columns = "write count(*), or count a column that is never NULL where the table has a row: count(e.id)";
+        refuse_if(of(|arg| matches!(arg, FunctionArgExpr::QualifiedWildcard(_))), "a table's star in a function", columns)?;
     }
     let is_unnest = name == "unnest" || name == "unnest_outer";
     if !is_unnest && !state.scalar_functions().contains_key(&name) {

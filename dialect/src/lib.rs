@@ -18,7 +18,7 @@
 //! |---|---|
 //! | what a statement may say | `statement.rs`, `create_source.rs`, `create_streaming_table.rs`, `create_materialized_view.rs`, `create_sink.rs`, `create_panel.rs`, `expectation.rs`, `clauses.rs` |
 //! | how long, deep and much a statement may be | `bounds.rs`; where the stack for it comes from: `deep_stack.rs` |
-//! | which clauses are refused, because the planner would pass over them | `ignored.rs` |
+//! | what is refused, because the planner would pass over it or plan it wrongly | `ignored.rs`, `refused.rs` |
 //! | how the tree of a statement is walked over | `walk.rs` |
 //! | how operators are read where sqlparser's way does not do | `infix.rs` |
 //! | what functions compute | the crate `watershed-functions` in `functions/` |
@@ -27,7 +27,7 @@
 //! | which rows violate expectations | `violations.rs` |
 //! | which rows a frame of OVER reaches | `over.rs` |
 //! | how facts are joined with features as of their times | `as_of.rs` |
-//! | which forms of SQL are rewritten before they are planned | `forms.rs`, `using.rs`, `double_literals.rs` |
+//! | which forms of SQL are rewritten before they are planned | `forms.rs`, `shorthand.rs`, `using.rs`, `double_literals.rs` |
 //! | how subqueries become joins | `subquery.rs`, `dependent.rs`, `one_value.rs` |
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
 //! | what queries and jobs are computed with: settings, memory, threads | `session.rs`, `compute.rs` |
@@ -72,9 +72,11 @@ mod plain;
 mod plan;
 mod plan_sink;
 mod planning_time;
+mod refused;
 mod relation;
 mod same;
 mod session;
+mod shorthand;
 mod source_table;
 mod statement;
 mod storable;

@@ -27,6 +27,7 @@ use crate::diagnose::from_datafusion;
 use crate::forms::{self, with_headings};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::multiset::with_rows_counted;
+use crate::refused;
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
 use crate::subquery::with_subqueries_joined;
@@ -210,6 +211,7 @@ pub fn one_statement(text: &str) -> Result<Statement, SqlError> {
 
 pub(crate) async fn plan_parsed(state: &SessionState, statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
     let plan = plan_as_written(state, statement, text).await?;
+    refused::check(&plan).map_err(|e| placed_by_message(e, text))?;
     with_rows_counted(plan).and_then(with_subqueries_joined).map_err(|e| from_datafusion(&e, state, text))
 }
 

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::optimizer::ApplyOrder;
@@ -16,7 +16,8 @@ use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 /// Some ten times what the largest statements need on a busy machine.
 const PLANNING_MAX: Duration = Duration::from_secs(30);
 
-/// Rules that take fields of structs out where tables are read. They fail over some plans with names that two inputs have; the plan is right without.
+/// Rules that take fields of structs out where tables are read. They, or the rules after them, fail over some plans with names that two inputs
+/// of a join have; the plan is right without.
 const FORGONE: [&str; 2] = ["extract_leaf_expressions", "push_down_leaf_projections"];
 
 thread_local! {
@@ -70,6 +71,9 @@ impl OptimizerRule for Timed {
             );
         }
         if FORGONE.contains(&self.0.name()) {
+            if plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_))))? {
+                return Ok(Transformed::no(plan));
+            }
             let before = plan.clone();
             return Ok(self.0.rewrite(plan, config).unwrap_or_else(|_| Transformed::no(before)));
         }

@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{DataType, FieldRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::Result;
 use datafusion::common::datatype::DataTypeExt;
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchema, Result};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::planner::TypePlanner;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, UserDefinedLogicalNode};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, TypePlanner};
+use datafusion::logical_expr::{ExprSchemable, LogicalPlan, Operator, UserDefinedLogicalNode};
 use datafusion::optimizer::Analyzer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::sqlparser::ast::DataType as SqlType;
+use datafusion::sql::sqlparser::ast::{BinaryOperator, DataType as SqlType};
 use watershed_functions::deduplicate::{Deduplicate, DeduplicateExec};
 use watershed_functions::event_time_type;
 use watershed_functions::numbers::{self, RightNumbers, WideComparisons};
@@ -58,6 +58,7 @@ pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) ->
         .with_query_planner(Arc::new(WithWindows))
         .with_analyzer_rules(analysis)
         .with_optimizer_rules(timed_rules());
+    builder.expr_planners().get_or_insert_default().insert(0, Arc::new(Operators));
     let known = builder.scalar_functions().get_or_insert_default();
     for function in known.iter_mut() {
         if let Some(guarded) = functions::guarded(function) {
@@ -74,6 +75,30 @@ pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) ->
         state.register_udtf(name, Arc::new(series));
     }
     state
+}
+
+/// Plans operators that DataFusion has not, or has otherwise.
+#[derive(Debug)]
+struct Operators;
+
+impl ExprPlanner for Operators {
+    fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let op = match raw.op {
+            BinaryOperator::Plus => Operator::Plus,
+            BinaryOperator::Minus => Operator::Minus,
+            BinaryOperator::Multiply => Operator::Multiply,
+            BinaryOperator::Divide => Operator::Divide,
+            _ => return Ok(PlannerResult::Original(raw)),
+        };
+        // That of a parameter is not known.
+        let (Ok(left), Ok(right)) = (raw.left.get_type(schema), raw.right.get_type(schema)) else {
+            return Ok(PlannerResult::Original(raw));
+        };
+        Ok(match functions::planned_operator(&raw.left, &left, op, &raw.right, &right) {
+            Some(planned) => PlannerResult::Planned(planned),
+            None => PlannerResult::Original(raw),
+        })
+    }
 }
 
 /// Makes `TIMESTAMP` in casts and literals the type that event times have everywhere.
@@ -94,8 +119,9 @@ impl QueryPlanner for WithWindows {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WindowNodes)]);
         match session.as_any().downcast_ref::<SessionState>() {
-            Some(state) if plan.exists(|node| Ok(joins_on_nested(node)))? => {
-                // Such a join would find the bounds of its keys, to filter the other side by; keys that have no order are an error there.
+            Some(state) if filters_wrongly(plan)? => {
+                // Such a join would find the bounds of its keys, to filter the other side by. Keys that have no order are an error there, and
+                // -0.0 is below 0.0, which it is equal to.
                 let mut state = state.clone();
                 state.config_mut().options_mut().optimizer.enable_join_dynamic_filter_pushdown = false;
                 planner.create_physical_plan(plan, &state).await
@@ -105,10 +131,17 @@ impl QueryPlanner for WithWindows {
     }
 }
 
-fn joins_on_nested(node: &LogicalPlan) -> bool {
-    let LogicalPlan::Join(join) = node else { return false };
-    let is_nested = |expr: &Expr| expr.get_type(join.left.schema()).is_ok_and(|data_type| data_type.is_nested());
-    join.on.iter().any(|(left, _)| is_nested(left))
+/// Whether the plan has a join on keys whose order is not that of their equality.
+fn filters_wrongly(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Join(join) = node {
+            let is_odd = |data_type: DataType| data_type.is_nested() || numbers::has_variants(&data_type);
+            found = join.on.iter().any(|(left, _)| left.get_type(join.left.schema()).is_ok_and(is_odd));
+        }
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 /// Lowers our plan nodes to batch execution.

@@ -9,6 +9,8 @@
 //! | which scalar functions there are beside DataFusion's | a file each |
 //! | which of DataFusion's may make values that are too big | `guarded.rs`, `joined_text.rs`, `room.rs` |
 //! | how times beyond the years that nanoseconds hold are computed | `far_times.rs` |
+//! | how intervals are multiplied, and added to dates and to times of a zone | `interval_math.rs` |
+//! | how ANY and ALL compare with a list | `quantified.rs` |
 //! | what a type is called | `sql_type.rs` |
 
 pub mod civil;
@@ -21,7 +23,9 @@ mod distance_m;
 mod event_time;
 mod far_times;
 mod guarded;
+mod interval_math;
 mod joined_text;
+mod quantified;
 mod room;
 mod s2_cell;
 mod series;
@@ -35,8 +39,11 @@ use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 
+use self::quantified::{Quantified, Quantifier};
+
 pub use self::event_time::event_time_type;
 pub use self::guarded::guarded;
+pub use self::interval_math::planned_operator;
 pub use self::joined_text::BoundedTexts;
 pub use self::series::Series;
 pub use self::sql_type::sql_type;
@@ -47,6 +54,8 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::new_from_impl(distance_m::DistanceM::default())),
         Arc::new(ScalarUDF::new_from_impl(s2_cell::S2Cell::default())),
         Arc::new(ScalarUDF::new_from_impl(date_trunc::DateTrunc::default())),
+        Arc::new(ScalarUDF::new_from_impl(Quantified::new(Quantifier::Any))),
+        Arc::new(ScalarUDF::new_from_impl(Quantified::new(Quantifier::All))),
     ];
     all.extend(to_timestamp::ToTimestamp::all().map(|function| Arc::new(ScalarUDF::new_from_impl(function))));
     all

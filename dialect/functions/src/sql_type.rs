@@ -27,6 +27,8 @@ pub fn sql_type(data_type: &DataType) -> String {
             let fields: Vec<String> = fields.iter().map(|field| format!("{} {}", field.name(), sql_type(field.data_type()))).collect();
             format!("STRUCT<{}>", fields.join(", "))
         }
+        DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".to_owned(),
+        DataType::Time32(_) | DataType::Time64(_) => "TIME".to_owned(),
         other => other.to_string(),
     }
 }

@@ -18,6 +18,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl,
 
 use super::{columns, null_of_null, result};
 use crate::event_time_type;
+use crate::far_times::with_seconds;
 use crate::sql_type;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -86,7 +87,8 @@ impl ToTimestamp {
         let of = |(row, text): (usize, Option<&str>)| {
             let Some(text) = text else { return Ok(None) };
             if formats.is_empty() {
-                let time = string_to_datetime(&Utc, text);
+                let time = string_to_datetime(&Utc, text)
+                    .or_else(|error| with_seconds(text).map_or(Err(error), |whole| string_to_datetime(&Utc, &whole)));
                 return time.map(|time| Some(self.whole(time))).map_err(|_| self.not_understood(text, "as RFC 3339 or a date"));
             }
             let mut failed = None;

@@ -61,7 +61,7 @@ pub fn with_rows(ctx: &SessionContext, rows: &[(Option<&str>, Option<i64>, i64)]
 /// Runs a query and gives its rows as a table.
 pub async fn rows(ctx: &SessionContext, query: &str) -> Result<String, SqlError> {
     let plan = plan_text(ctx, query).await?;
-    let batches = ctx.execute_logical_plan(plan).await.unwrap().collect().await.unwrap();
+    let batches = ctx.execute_logical_plan(plan).await.unwrap().collect().await.unwrap_or_else(|e| panic!("{query}: {e}"));
     Ok(pretty_format_batches(&batches).unwrap().to_string())
 }
 

@@ -148,6 +148,12 @@ async fn far_times_go_where_others_go() {
         (format!("SELECT count(*) FROM {rows} WHERE ts > now()"), "1"),
         (format!("SELECT count(coalesce(ts, now())) FROM {rows}"), "2"),
         ("SELECT DATE '9999-12-31' > TIMESTAMP '2024-01-01'".to_owned(), "true"),
+        (format!("SELECT count(*) FROM {rows} WHERE ts < '9999-12-31 13:00'"), "2"),
+        (format!("SELECT count(coalesce(ts, DATE '9999-12-31')) FROM {rows}"), "2"),
+        (format!("SELECT max(CASE WHEN ts IS NULL THEN DATE '2024-01-01' ELSE ts END) FROM {rows}"), "9999-12-31T12:00:00Z"),
+        ("SELECT date_trunc('year', d) FROM (VALUES (DATE '9999-12-31')) t(d)".to_owned(), "9999-01-01T00:00:00Z"),
+        (format!("SELECT max(ts - DATE '9999-12-30') = INTERVAL '36 hours' FROM {rows}"), "true"),
+        (format!("SELECT max(DATE '9999-12-30' - ts) > INTERVAL '9000 years' FROM {rows}"), "true"),
         (format!("SELECT count(*) FROM {rows} WHERE ts >= DATE '9999-12-31'"), "1"),
         (format!("SELECT count(*) FROM (SELECT ts FROM {rows} UNION ALL SELECT now())"), "3"),
     ] {

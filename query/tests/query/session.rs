@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use futures::{StreamExt, TryStreamExt};
 use watershed_lake::faults::{Fault, FaultStore, Operation, Outcome};
@@ -387,6 +387,7 @@ async fn a_prepared_statement_gives_its_rows_from_the_newest_version() {
     assert_eq!(texts(&session, "EXECUTE q(1)").await, [1, 2]);
     append(&warehouse, "silver.rides", 2, rows(3, 2)).await;
     assert_eq!(texts(&session, "EXECUTE q(-1 + 3)").await, [2, 3, 4]);
+    assert_eq!(texts(&session, "EXECUTE q(NULL)").await, Vec::<i64>::new());
     session.query("PREPARE p AS SELECT max(n) FROM silver.rides").await.unwrap();
     assert_eq!(texts(&session, "EXECUTE p").await, [4]);
     let other = session.for_client();
@@ -405,6 +406,27 @@ async fn a_prepared_statement_gives_its_rows_from_the_newest_version() {
     ] {
         let said = refusal(&session, text).await.to_string();
         assert!(said.contains(says), "{text}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn joins_find_both_zeros_and_nan() {
+    let warehouse = warehouse().await;
+    let doubles = |ids: Vec<i64>, values: Vec<f64>| {
+        RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(ids)) as _), ("x", Arc::new(Float64Array::from(values)) as _)])
+            .unwrap()
+    };
+    append(&warehouse, "silver.many", 1, doubles(vec![1, 2, 3], vec![-0.0, 0.0, f64::NAN])).await;
+    append(&warehouse, "silver.one", 1, doubles(vec![1], vec![0.0])).await;
+    append(&warehouse, "silver.nan", 1, doubles(vec![1], vec![f64::NAN])).await;
+    let session = Session::new(warehouse).unwrap();
+    for (query, right) in [
+        ("SELECT id FROM silver.many WHERE x IN (SELECT x FROM silver.one) ORDER BY id", vec![1, 2]),
+        ("SELECT many.id FROM silver.many JOIN silver.one ON many.x = one.x ORDER BY 1", vec![1, 2]),
+        ("SELECT many.id FROM silver.many JOIN silver.nan ON many.x = nan.x ORDER BY 1", vec![3]),
+        ("SELECT (SELECT count(*) FROM silver.many JOIN silver.one ON many.x = one.x)", vec![2]),
+    ] {
+        assert_eq!(texts(&session, query).await, right, "{query}");
     }
 }
 

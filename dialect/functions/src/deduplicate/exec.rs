@@ -19,7 +19,7 @@ use futures::StreamExt;
 
 use super::{KeepFirst, ORDER};
 use crate::event_time_type;
-use crate::numbers::{has_floats, one_key, physical_key};
+use crate::numbers::{has_variants, one_key, physical_key};
 use crate::window::Us;
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl DeduplicateExec {
     /// Keys, then time, then all columns in which rows of one key can differ.
     fn ordering(&self) -> Option<LexOrdering> {
         let schema = self.input.schema();
-        let told_by_key = |i: &usize| self.key_indices.contains(i) && !has_floats(schema.field(*i).data_type());
+        let told_by_key = |i: &usize| self.key_indices.contains(i) && !has_variants(schema.field(*i).data_type());
         let others = (0..schema.fields().len()).filter(|i| *i != self.time_index && !told_by_key(i));
         let columns = [self.time_index].into_iter().chain(others).map(|i| self.column(i));
         LexOrdering::new(self.keys().chain(columns).map(|column| PhysicalSortExpr::new(column, ORDER)))

@@ -9,14 +9,15 @@ use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{Between, InList, InSubquery};
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, LogicalPlanBuilder, cast};
 
-use super::lengths::{are_lengths, length};
+use super::lengths::{are_lengths, length, place};
 use super::literals::leveled_choice;
 use super::{is_comparison, is_decimal, type_of};
-use crate::far_times::{in_microseconds, of_dates};
+use crate::far_times::{becomes_time, in_microseconds, one_time};
 
 /// A part of an expression whose types are not settled yet. Its parts have been rewritten before.
 pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if let Some(changed) = leveled_choice(&mut part, schema) {
+        let changed = leveled_times(&mut part, schema) || changed;
         return Ok(Transformed::new_transformed(part, changed));
     }
     let sides: Vec<&mut Expr> = match &mut part {
@@ -24,6 +25,17 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
         Expr::Between(Between { expr, low, high, .. }) => vec![expr.as_mut(), low.as_mut(), high.as_mut()],
         Expr::InList(InList { expr, list, .. }) => std::iter::once(expr.as_mut()).chain(list).collect(),
         Expr::InSubquery(_) => return of_subquery(part, schema),
+        // A frame over intervals has no plan, so it must not wait until types are settled.
+        Expr::WindowFunction(call) => {
+            let mut changed = false;
+            for sort in &mut call.params.order_by {
+                if matches!(type_of(&sort.expr, schema), DataType::Interval(_)) {
+                    sort.expr = place(std::mem::take(&mut sort.expr));
+                    changed = true;
+                }
+            }
+            return Ok(Transformed::new_transformed(part, changed));
+        }
         Expr::Cast(_) | Expr::ScalarFunction(_) => {
             let found = in_microseconds(&part, |expr| type_of(expr, schema));
             return Ok(found.map_or_else(|| Transformed::no(part), Transformed::yes));
@@ -39,8 +51,8 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
         }
         return Ok(Transformed::yes(part));
     }
-    if let Some(time) = of_dates(&types) {
-        for (side, _) in sides.into_iter().zip(types).filter(|(_, found)| *found == DataType::Date32) {
+    if let Some(time) = one_time(&types) {
+        for (side, _) in sides.into_iter().zip(types).filter(|(_, found)| becomes_time(found)) {
             *side = cast(std::mem::take(side), time.clone());
         }
         return Ok(Transformed::yes(part));
@@ -50,6 +62,23 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
         *side = cast(std::mem::take(side), common.clone());
     }
     Ok(Transformed::yes(part))
+}
+
+/// Makes dates times where the result of an expression may be either.
+fn leveled_times(part: &mut Expr, schema: &DFSchema) -> bool {
+    let results: Vec<&mut Expr> = match part {
+        Expr::Case(case) => case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut()).chain(case.else_expr.as_deref_mut()).collect(),
+        Expr::ScalarFunction(call) => call.args.iter_mut().collect(),
+        _ => return false,
+    };
+    let types: Vec<DataType> = results.iter().map(|result| type_of(result, schema)).collect();
+    let Some(time) = one_time(&types) else { return false };
+    let mut changed = false;
+    for (result, _) in results.into_iter().zip(types).filter(|(_, found)| *found == DataType::Date32) {
+        *result = cast(std::mem::take(result), time.clone());
+        changed = true;
+    }
+    changed
 }
 
 /// Whether a side is cast to the common type; DataFusion casts the others to it itself.
@@ -66,6 +95,13 @@ fn of_subquery(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         return Ok(Transformed::no(Expr::InSubquery(InSubquery { expr, subquery, negated })));
     };
     let outer = type_of(&expr, schema);
+    if are_lengths(&[outer.clone(), inner.clone()]) {
+        let name = column.name.clone();
+        let lengths = length(Expr::Column(column), &inner).alias(name);
+        let plan = LogicalPlanBuilder::from(Arc::clone(&subquery.subquery)).project([lengths])?.build()?;
+        let (expr, subquery) = (Box::new(length(*expr, &outer)), subquery.with_plan(Arc::new(plan)));
+        return Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })));
+    }
     let Some(common) = common(&[outer.clone(), inner.clone()]) else {
         return Ok(Transformed::no(Expr::InSubquery(InSubquery { expr, subquery, negated })));
     };
@@ -86,6 +122,11 @@ pub(super) fn joined(mut join: Join) -> Transformed<LogicalPlan> {
     let mut changed = false;
     for (a, b) in &mut join.on {
         let types = [type_of(a, &left), type_of(b, &right)];
+        if are_lengths(&types) {
+            (*a, *b) = (length(std::mem::take(a), &types[0]), length(std::mem::take(b), &types[1]));
+            changed = true;
+            continue;
+        }
         let Some(common) = common(&types) else { continue };
         for (side, _) in [a, b].into_iter().zip(types).filter(|(_, found)| is_cast(found, &common)) {
             *side = cast(std::mem::take(side), common.clone());

@@ -1,13 +1,16 @@
 //! Intervals are compared by how long they are: a month as 30 days, a day as 24 hours, as PostgreSQL does. Arrow compares months first, then days,
 //! then the rest, so that 25 hours would be less than one day; and it would make an interval of a difference of times, which has no days.
+//!
+//! Comparisons, orders and keys of joins take the [`length`]; where an interval must stay one, as a key of groups or as what `max` gives, it is
+//! written in days and the rest ([`one_interval`]), as which Arrow's order is that of lengths.
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, IntervalMonthDayNanoArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType,
-    IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+    IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
 use datafusion::common::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -18,8 +21,8 @@ use crate::result;
 const DAY_NS: i128 = 86_400_000_000_000;
 const MONTH_NS: i128 = 30 * DAY_NS;
 
-static LENGTH: LazyLock<Arc<ScalarUDF>> =
-    LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(Length { signature: Signature::any(1, Volatility::Immutable) })));
+static LENGTH: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(Length::new(false))));
+static PLACE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(Length::new(true))));
 
 /// Whether values of these types are to be compared by [`length`].
 pub(super) fn are_lengths(types: &[DataType]) -> bool {
@@ -35,6 +38,11 @@ pub(super) fn length(expr: Expr, found: &DataType) -> Expr {
     Expr::ScalarFunction(ScalarFunction { func: LENGTH.clone(), args: vec![expr] })
 }
 
+/// The [`length`] under the name of what it is of: as a key of an order, whose columns keep their names.
+pub(super) fn place(expr: Expr) -> Expr {
+    Expr::ScalarFunction(ScalarFunction { func: PLACE.clone(), args: vec![expr] })
+}
+
 /// The expression without [`length`].
 pub(super) fn as_written(expr: Expr) -> Expr {
     match expr {
@@ -47,7 +55,14 @@ const NAME: &str = "interval_length_ns";
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Length {
+    has_name_of_argument: bool,
     signature: Signature,
+}
+
+impl Length {
+    fn new(has_name_of_argument: bool) -> Self {
+        Self { has_name_of_argument, signature: Signature::any(1, Volatility::Immutable) }
+    }
 }
 
 impl ScalarUDFImpl for Length {
@@ -56,7 +71,8 @@ impl ScalarUDFImpl for Length {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(args.iter().map(|arg| arg.schema_name().to_string()).collect())
+        let argument: String = args.iter().map(|arg| arg.schema_name().to_string()).collect();
+        Ok(if self.has_name_of_argument { argument } else { format!("{NAME}({argument})") })
     }
 
     fn signature(&self) -> &Signature {
@@ -70,9 +86,27 @@ impl ScalarUDFImpl for Length {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let constant = matches!(args.args[0], ColumnarValue::Scalar(_));
         let column = args.args[0].to_array(if constant { 1 } else { args.number_rows })?;
-        let lengths: ArrayRef = Arc::new(lengths(&column)?.with_precision_and_scale(DECIMAL128_MAX_PRECISION, 0)?);
-        result(lengths, constant)
+        result(interval_lengths(&column)?, constant)
     }
+}
+
+/// The lengths of intervals, or of differences of times, in nanoseconds: decimals without places.
+pub(crate) fn interval_lengths(column: &ArrayRef) -> Result<ArrayRef> {
+    Ok(Arc::new(lengths(column)?.with_precision_and_scale(DECIMAL128_MAX_PRECISION, 0)?))
+}
+
+/// Intervals in days and the rest of a day: those of one length are one.
+pub(super) fn one_interval(intervals: &IntervalMonthDayNanoArray) -> IntervalMonthDayNanoArray {
+    intervals.unary(|interval| {
+        let length = length_ns(interval);
+        // Six million years: more than months hold in an interval that anybody writes.
+        let days = i32::try_from(length.div_euclid(DAY_NS)).unwrap_or(if length < 0 { i32::MIN } else { i32::MAX });
+        IntervalMonthDayNano::new(0, days, length.rem_euclid(DAY_NS) as i64)
+    })
+}
+
+fn length_ns(interval: IntervalMonthDayNano) -> i128 {
+    i128::from(interval.months) * MONTH_NS + i128::from(interval.days) * DAY_NS + i128::from(interval.nanoseconds)
 }
 
 fn lengths(column: &ArrayRef) -> Result<Decimal128Array> {
@@ -89,11 +123,7 @@ fn lengths(column: &ArrayRef) -> Result<Decimal128Array> {
         _ => {
             let intervals = cast(column, &DataType::Interval(IntervalUnit::MonthDayNano))?;
             let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>();
-            Decimal128Array::from_iter(intervals.iter().map(|interval| {
-                interval.map(|interval| {
-                    i128::from(interval.months) * MONTH_NS + i128::from(interval.days) * DAY_NS + i128::from(interval.nanoseconds)
-                })
-            }))
+            Decimal128Array::from_iter(intervals.iter().map(|interval| interval.map(length_ns)))
         }
     })
 }

@@ -13,11 +13,11 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, Between, Case, Cast, InList, ScalarFunction, WindowFunction};
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Union, cast};
+use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Union, cast};
 
 use super::{is_comparison, is_decimal, rewritten, type_of};
 
@@ -221,22 +221,18 @@ fn settled_part(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
 
 /// Columns that are decimals in one part of a union and doubles in another become doubles.
 pub(super) fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
-    let told = |field: &FieldRef| field.data_type().is_floating() || is_decimal(field.data_type());
-    if !union.inputs.iter().any(|input| input.schema().fields().iter().any(told)) {
+    let types: Vec<Vec<DataType>> = (0..union.schema.fields().len())
+        .map(|place| union.inputs.iter().flat_map(|input| types_of_column(input, place)).collect())
+        .collect();
+    if !types.iter().flatten().any(|found| found.is_floating() || is_decimal(found)) {
         return Ok(Transformed::no(LogicalPlan::Union(union)));
     }
-    let types =
-        |place: usize| union.inputs.iter().map(move |input| input.schema().fields().get(place).map(|field| field.data_type().clone()));
-    let mixed = |place: usize| {
-        types(place).any(|found| found.is_some_and(|found| found.is_floating()))
-            && types(place).any(|found| found.is_some_and(|found| is_decimal(&found)))
-    };
-    let mixed: Vec<bool> = (0..union.schema.fields().len()).map(mixed).collect();
+    let mixed: Vec<bool> = types.iter().map(|types| types.iter().any(DataType::is_floating) && types.iter().any(is_decimal)).collect();
     let mut inputs = Vec::with_capacity(union.inputs.len());
     for input in &union.inputs {
         let columns = input.schema().columns();
         let doubles: Vec<bool> =
-            input.schema().fields().iter().zip(&mixed).map(|(field, mixed)| *mixed && is_decimal(field.data_type())).collect();
+            mixed.iter().enumerate().map(|(place, mixed)| *mixed && types_of_column(input, place).iter().any(is_decimal)).collect();
         inputs.push(if doubles.contains(&true) {
             let columns = columns.into_iter().zip(doubles).map(|(column, is_double)| {
                 let name = column.name.clone();
@@ -251,4 +247,22 @@ pub(super) fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
     }
     // Types below may have changed, so the schema is always made again.
     Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
+}
+
+/// The types of the rows that a column comes from: those of all parts where it is a union, whose own type is not settled yet.
+fn types_of_column(plan: &LogicalPlan, place: usize) -> Vec<DataType> {
+    let own = || plan.schema().fields().get(place).map(|field| field.data_type().clone()).into_iter().collect();
+    match plan {
+        LogicalPlan::Union(union) => union.inputs.iter().flat_map(|input| types_of_column(input, place)).collect(),
+        LogicalPlan::Distinct(Distinct::All(input)) => types_of_column(input, place),
+        LogicalPlan::SubqueryAlias(alias) => types_of_column(&alias.input, place),
+        LogicalPlan::Projection(projection) => match projection.expr.get(place) {
+            Some(Expr::Column(column)) => match projection.input.schema().maybe_index_of_column(column) {
+                Some(place) => types_of_column(&projection.input, place),
+                None => own(),
+            },
+            _ => own(),
+        },
+        _ => own(),
+    }
 }

@@ -40,6 +40,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::far_times::constant_with_seconds;
 use crate::joined_text::as_written as joined_as_written;
 
 use self::average::{Average, GroupedAverage, Target};
@@ -47,8 +48,9 @@ use self::extremes::{Extreme, OneNan};
 use self::frames::{MovingSpread, MovingSum, Of, Spread};
 
 pub use self::compared::common;
+pub(crate) use self::lengths::interval_lengths;
 pub use self::zero::{ONE_KEY_NAME, one_key};
-pub use self::zero::{has_floats, physical_key};
+pub use self::zero::{has_variants, physical_key};
 
 /// Puts what is right into the place of operators that are not. It runs once the types of a plan are settled.
 #[derive(Debug)]
@@ -120,7 +122,10 @@ pub(crate) fn rewritten(
 
 /// The same for an expression that is in no plan.
 pub fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    expr.transform_up(|part| checked::checked(part, schema)?.transform_data(|part| zero::compared(part, schema)))
+    expr.transform_up(|part| {
+        let part = constant_with_seconds(part).transform_data(|part| checked::checked(part, schema))?;
+        part.transform_data(|part| zero::compared(part, schema))
+    })
 }
 
 /// An expression as it would be without [`RightNumbers`] and [`BoundedTexts`](crate::BoundedTexts): to be shown, and to be compared with what earlier versions made of its text.

@@ -2,12 +2,12 @@
 //! rows, as for ORDER BY and PARTITION BY, where keys are within structs and lists, and where it looks up constants by their bits. A NaN that a
 //! division made (its sign is set on x86) would come before all numbers.
 //!
-//! Once types are settled the rule makes such keys the same for both zeros.
+//! Once types are settled the rule makes such keys the same for both zeros, and for intervals of one length.
 
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, LargeListArray, ListArray, StructArray};
-use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Schema};
+use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, IntervalUnit, Schema};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
 use datafusion::config::ConfigOptions;
@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
+use super::lengths::{one_interval, place};
 use super::type_of;
 
 static ONE_KEY: LazyLock<Arc<ScalarUDF>> =
@@ -26,7 +27,7 @@ static ONE_KEY: LazyLock<Arc<ScalarUDF>> =
 /// The name under which plans show what [`one_key`] does.
 pub const ONE_KEY_NAME: &str = "one_key";
 
-/// Values for which both zeros, and all NaN, are the same. Without floats it is the same array.
+/// Values for which both zeros, all NaN, and intervals of one length are the same. Without such values it is the same array.
 pub fn one_key(values: &ArrayRef) -> ArrayRef {
     match values.data_type() {
         DataType::Float64 => {
@@ -37,20 +38,21 @@ pub fn one_key(values: &ArrayRef) -> ArrayRef {
             let one = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 };
             Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
         }
-        DataType::Struct(fields) if has_floats(values.data_type()) => {
+        DataType::Interval(IntervalUnit::MonthDayNano) => Arc::new(one_interval(values.as_primitive())),
+        DataType::Struct(fields) if has_variants(values.data_type()) => {
             let structs = values.as_struct();
             let columns = structs.columns().iter().map(one_key).collect();
             Arc::new(StructArray::new(fields.clone(), columns, structs.nulls().cloned()))
         }
-        DataType::List(field) if has_floats(values.data_type()) => {
+        DataType::List(field) if has_variants(values.data_type()) => {
             let lists = values.as_list::<i32>();
             Arc::new(ListArray::new(field.clone(), lists.offsets().clone(), one_key(lists.values()), lists.nulls().cloned()))
         }
-        DataType::LargeList(field) if has_floats(values.data_type()) => {
+        DataType::LargeList(field) if has_variants(values.data_type()) => {
             let lists = values.as_list::<i64>();
             Arc::new(LargeListArray::new(field.clone(), lists.offsets().clone(), one_key(lists.values()), lists.nulls().cloned()))
         }
-        DataType::FixedSizeList(field, size) if has_floats(values.data_type()) => {
+        DataType::FixedSizeList(field, size) if has_variants(values.data_type()) => {
             let lists = values.as_fixed_size_list();
             Arc::new(FixedSizeListArray::new(field.clone(), *size, one_key(lists.values()), lists.nulls().cloned()))
         }
@@ -61,7 +63,7 @@ pub fn one_key(values: &ArrayRef) -> ArrayRef {
 /// Computes [`one_key`] of what an expression gives.
 pub fn physical_key(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Arc<dyn PhysicalExpr> {
     match expr.return_field(schema) {
-        Ok(field) if has_floats(field.data_type()) => {
+        Ok(field) if has_variants(field.data_type()) => {
             let (key, options) = (ONE_KEY.clone(), Arc::new(ConfigOptions::default()));
             Arc::new(ScalarFunctionExpr::new(ONE_KEY_NAME, key, vec![expr], field, options))
         }
@@ -69,12 +71,12 @@ pub fn physical_key(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Arc<dyn Phy
     }
 }
 
-/// Whether values of a type can hold a zero with a sign, where [`one_key`] reaches it.
-pub fn has_floats(data_type: &DataType) -> bool {
+/// Whether values of a type can be equal and yet differ, where [`one_key`] reaches them: zeros with a sign, NaN, intervals.
+pub fn has_variants(data_type: &DataType) -> bool {
     match data_type {
-        DataType::Float32 | DataType::Float64 => true,
-        DataType::Struct(fields) => fields.iter().any(|field| has_floats(field.data_type())),
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => has_floats(item.data_type()),
+        DataType::Float32 | DataType::Float64 | DataType::Interval(IntervalUnit::MonthDayNano) => true,
+        DataType::Struct(fields) => fields.iter().any(|field| has_variants(field.data_type())),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => has_variants(item.data_type()),
         _ => false,
     }
 }
@@ -92,9 +94,9 @@ fn is_own(function: &ScalarUDF) -> bool {
     inner.downcast_ref::<OneKey>().is_some()
 }
 
-/// An expression as a key, if it is of floats.
+/// An expression as a key, if equal ones may differ.
 fn key(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    if is_key(&expr) || !has_floats(&type_of(&expr, schema)) {
+    if is_key(&expr) || !has_variants(&type_of(&expr, schema)) {
         return Ok(Transformed::no(expr));
     }
     Ok(Transformed::yes(match expr {
@@ -152,17 +154,40 @@ pub(super) fn compared(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr
             Ok(Transformed::new_transformed(call, changed))
         }
         Expr::AggregateFunction(mut call) => {
-            let changed = order(&mut call.params.order_by, schema)?;
+            let mut changed = order(&mut call.params.order_by, schema)?;
+            if call.params.distinct || matches!(call.func.name(), "min" | "max") {
+                changed |= intervals(&mut call.params.args, schema)?;
+            }
             Ok(Transformed::new_transformed(Expr::AggregateFunction(call), changed))
+        }
+        Expr::ScalarFunction(mut call) if matches!(call.func.name(), "greatest" | "least") => {
+            let changed = intervals(&mut call.args, schema)?;
+            Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
         }
         other => Ok(Transformed::no(other)),
     }
 }
 
-/// Makes both zeros come at one place of an order. Says whether there was something to do.
+/// Makes intervals of one length the same, and have the order of their lengths. Says whether there was something to do.
+fn intervals(exprs: &mut [Expr], schema: &DFSchema) -> Result<bool> {
+    let mut changed = false;
+    for expr in exprs.iter_mut().filter(|expr| matches!(type_of(expr, schema), DataType::Interval(_))) {
+        let key = key(std::mem::take(expr), schema)?;
+        changed |= key.transformed;
+        *expr = key.data;
+    }
+    Ok(changed)
+}
+
+/// Makes both zeros come at one place of an order, and intervals by their lengths. Says whether there was something to do.
 fn order(by: &mut [Sort], schema: &DFSchema) -> Result<bool> {
     let mut changed = false;
     for sort in by {
+        if matches!(type_of(&sort.expr, schema), DataType::Interval(_)) {
+            sort.expr = place(std::mem::take(&mut sort.expr));
+            changed = true;
+            continue;
+        }
         let key = key(std::mem::take(&mut sort.expr), schema)?;
         changed |= key.transformed;
         sort.expr = key.data;
@@ -198,8 +223,8 @@ pub(super) fn keyed(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), changed))
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
-            let floats = input.schema().fields().iter().any(|field| has_floats(field.data_type()));
-            if !floats || matches!(input.as_ref(), LogicalPlan::Projection(projection) if projection.expr.iter().any(is_key)) {
+            let differ = input.schema().fields().iter().any(|field| has_variants(field.data_type()));
+            if !differ || matches!(input.as_ref(), LogicalPlan::Projection(projection) if projection.expr.iter().any(is_key)) {
                 return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::All(input))));
             }
             let schema = input.schema().clone();

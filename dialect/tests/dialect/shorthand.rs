@@ -1,0 +1,104 @@
+//! Short ways of writing, and what would be planned wrongly.
+
+use crate::shared::{lines, rows, session};
+
+#[tokio::test]
+async fn short_ways_are_written_out() {
+    let ctx = session();
+    for (query, right) in [
+        ("FROM (VALUES (1, 'a'), (2, 'b')) t(n, s) LIMIT 1", vec!["1 a"]),
+        ("FROM (VALUES (1, 'a'), (2, 'b')) t(n, s) SELECT s WHERE n = 2", vec!["b"]),
+        ("SELECT (s).a, (t.s).b FROM (SELECT named_struct('a', 1, 'b', 2) AS s) t", vec!["1 2"]),
+        ("SELECT list[1].a FROM (SELECT [named_struct('a', 1)] AS list) t", vec!["1"]),
+        ("SELECT (list[1]).a FROM (SELECT [named_struct('a', 1)] AS list) t", vec!["1"]),
+        ("SELECT ARRAY(SELECT n FROM (VALUES (1), (2)) t(n) ORDER BY -n)", vec!["[2, 1]"]),
+        ("SELECT ARRAY(SELECT n * 2 FROM (VALUES (3)) t(n))", vec!["[6]"]),
+        ("SELECT cardinality(ARRAY(SELECT n FROM (VALUES (3)) t(n) WHERE false))", vec!["0"]),
+        ("SELECT * REPLACE (n + 1 AS n) FROM (VALUES (1, 'a')) t(n, s)", vec!["2 a"]),
+        (
+            "WITH RECURSIVE r(n, p) AS (SELECT 1, 1 UNION ALL SELECT n + 1, p * 2 FROM r WHERE n < 3) SELECT n, p FROM r ORDER BY n",
+            vec!["1 1", "2 2", "3 4"],
+        ),
+        ("SELECT a + b FROM (SELECT n, n FROM (VALUES (4)) t(n)) AS u(a, b)", vec!["8"]),
+        ("SELECT n, n FROM (VALUES (4)) t(n)", vec!["4 4"]),
+        ("SELECT 6 XOR 3", vec!["5"]),
+    ] {
+        assert_eq!(lines(&ctx, query).await, right, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn what_would_be_answered_wrongly_is_refused_by_name() {
+    let ctx = session();
+    for (query, said) in [
+        ("SELECT * REPLACE (1 AS nope) FROM (VALUES (1)) t(n)", "nope"),
+        ("SELECT count(DISTINCT *) FROM (VALUES (1)) t(n)", "SELECT count(*) FROM (SELECT DISTINCT * FROM t)"),
+        ("SELECT count(t.*) FROM (VALUES (1)) t(n)", "count(e.id)"),
+        ("SELECT 2 ^ 10", "power(a, b)"),
+        (
+            "SELECT count(*) OVER (ORDER BY s RANGE BETWEEN 1 PRECEDING AND CURRENT ROW) FROM (VALUES ('a')) t(s)",
+            "RANGE with an offset over ORDER BY of VARCHAR",
+        ),
+        (
+            "SELECT count(*) OVER (ORDER BY n RANGE BETWEEN 0.5 PRECEDING AND CURRENT ROW) FROM (VALUES (1)) t(n)",
+            "finer than ORDER BY of BIGINT",
+        ),
+        (
+            "SELECT count(*) OVER (ORDER BY d RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) FROM (VALUES (DATE '2024-01-01')) t(d)",
+            "finer than ORDER BY of DATE",
+        ),
+        (
+            "SELECT array_agg(DISTINCT n ORDER BY n), array_agg(DISTINCT n ORDER BY n DESC) FROM (VALUES (1), (2)) t(n)",
+            "beside another one in another order",
+        ),
+    ] {
+        let error = rows(&ctx, query).await.expect_err(query);
+        let text = error.render(query, None);
+        assert!(text.contains(said), "{query}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn any_and_all_of_a_list_know_null() {
+    let ctx = session();
+    for (condition, right) in [
+        ("3 = ANY ([1, NULL])", ""),
+        ("NOT (3 = ANY ([1, NULL]))", ""),
+        ("1 = ANY ([1, NULL])", "true"),
+        ("5 > ANY (ARRAY[NULL, 6])", ""),
+        ("7 > ANY (ARRAY[NULL, 6])", "true"),
+        ("7 > ALL (ARRAY[NULL, 6])", ""),
+        ("5 > ALL (ARRAY[NULL, 6])", "false"),
+        ("1 <> ALL ([2, 3])", "true"),
+        ("1 <> ANY ([1, 1])", "false"),
+        ("NULL = ANY ([1])", ""),
+        ("n = ANY (l)", "true"),
+        ("n = ALL (l)", "false"),
+        ("1.5 = ANY ([1, 1.5])", "true"),
+        ("CAST(-0.0 AS DOUBLE) = ANY ([0.0])", "true"),
+        ("INTERVAL '24 hours' = ANY ([INTERVAL '1 day'])", "true"),
+        ("'b' = ANY (['a', 'b'])", "true"),
+        ("1 = ANY (array_remove([1], 1))", "false"),
+        ("1 = ALL (array_remove([1], 1))", "true"),
+        ("1 = ANY (CAST(NULL AS BIGINT[]))", ""),
+        ("2 IN (SELECT unnest(l) FROM (VALUES ([1, 2])) u(l))", "true"),
+    ] {
+        let query = format!("SELECT {condition} AS v FROM (VALUES (2, [1, 2])) t(n, l)");
+        assert_eq!(lines(&ctx, &query).await, [right], "{condition}");
+    }
+    let error = rows(&ctx, "SELECT 1 = ANY (2)").await.unwrap_err().to_string();
+    assert!(error.contains("ANY and ALL take a list or a subquery, and this is BIGINT"), "{error}");
+}
+
+#[tokio::test]
+async fn unions_and_values_with_a_double_are_doubles() {
+    let ctx = session();
+    for (query, right) in [
+        ("SELECT min(v) FROM (SELECT 1 AS v UNION SELECT 0.5 UNION SELECT 1e-20) t", "1e-20"),
+        ("SELECT min(v) FROM (SELECT 1 AS v UNION ALL SELECT CAST(0.5 AS DECIMAL(5, 2)) UNION ALL SELECT 1e-20) t", "1e-20"),
+        ("SELECT min(v) FROM (VALUES (1), (0.5), (1e-20)) t(v)", "1e-20"),
+        ("SELECT max(v) FROM (VALUES (1), (0.5), (CAST('Infinity' AS DOUBLE))) t(v)", "inf"),
+    ] {
+        assert_eq!(lines(&ctx, query).await, [right], "{query}");
+    }
+}
