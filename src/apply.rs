@@ -8,7 +8,7 @@ use watershed_message::Message;
 
 use crate::changes::{self, Change, InForce};
 use crate::project::{self, Checked};
-use crate::{Context, warehouse};
+use crate::{Context, left, warehouse};
 
 /// Check a project's .sql files, show what they change, and make it so
 #[derive(Debug, clap::Args)]
@@ -87,7 +87,9 @@ impl Difference {
         let project = project::applied(&old)?;
         let plans = changes::plans(&project).await;
         let started = watershed_stream::started(warehouse).await?;
-        let mut changes = changes::between(&InForce { project: &project, plans: &plans, started: &started }, &new);
+        let back = new.project.tables.keys().filter(|name| started.contains(*name) && !project.tables.contains_key(*name));
+        let left = left::find(warehouse, old.revision, &back.cloned().collect()).await?;
+        let mut changes = changes::between(&InForce { project: &project, plans: &plans, started: &started, left: &left }, &new);
         let views = project::applied_views(&old)?;
         let (before, _) = views.plan(project.sources.values(), &project::declared(&project, &plans)).await;
         changes.extend(changes::between_views(&views, &before, &new));

@@ -11,6 +11,7 @@ use watershed_lake::kind::{PANEL, SINK, SOURCE, TABLE, VIEW};
 use watershed_lake::{Definitions, TableName};
 use watershed_stream::{Blueprint, Project, difference};
 
+use crate::left::Left;
 use crate::project::Checked;
 use crate::terminal::paint;
 
@@ -48,6 +49,8 @@ pub struct InForce<'a> {
     pub plans: &'a BTreeMap<TableName, Blueprint>,
     /// The tables whose pipelines have run, so that there are rows, offsets and state.
     pub started: &'a BTreeSet<TableName>,
+    /// Those of them that are no longer defined, as they last were.
+    pub left: &'a BTreeMap<TableName, Left>,
 }
 
 /// The differences, in the order: sources, tables, sinks; by name.
@@ -65,11 +68,12 @@ pub fn between(old: &InForce, new: &Checked) -> Vec<Change> {
         changes.push(change(Action::Drop, SOURCE, name, "quarantined rows stay"));
     }
     for (name, table) in &new.project.tables {
-        let Some(known) = old.project.tables.get(name) else {
-            changes.push(change(Action::Create, TABLE, &name.to_string(), ""));
-            continue;
+        let found = match old.project.tables.get(name) {
+            Some(known) => of_table(name, known, old.plans.get(name), table, old, new),
+            None if old.started.contains(name) => Some(of_returning(name, table, old, new)),
+            None => Some((Action::Create, String::new())),
         };
-        if let Some((action, remark)) = of_table(name, known, table, old, new) {
+        if let Some((action, remark)) = found {
             changes.push(change(action, TABLE, &name.to_string(), &remark));
         }
     }
@@ -90,18 +94,35 @@ pub fn between(old: &InForce, new: &Checked) -> Vec<Change> {
     changes
 }
 
+/// What happens to a table that is defined again while rows and state of its last definition are there: its pipeline takes them up, so they
+/// must be what the new one would have made.
+fn of_returning(name: &TableName, table: &StreamingTableDefinition, old: &InForce, new: &Checked) -> (Action, String) {
+    let Some(left) = old.left.get(name) else {
+        return (Action::Rebuild, made_anew("what its rows and state were made by is no longer known"));
+    };
+    match of_table(name, &left.definition, Some(&left.plan), table, old, new) {
+        Some((Action::Rebuild, remark)) => (Action::Rebuild, format!("is back with the rows and state it left: {remark}")),
+        _ => (Action::Create, "is back with the rows and state it left, and goes on after them".to_owned()),
+    }
+}
+
+fn made_anew(why: &str) -> String {
+    format!("rebuilds: {why}; rows and state are dropped, the source is read from its beginning")
+}
+
 /// What happens to a table that stays defined; `None` if nothing does. It is rebuilt if rows or state of the old one are not what the new
 /// definition would have made.
 fn of_table(
     name: &TableName,
     known: &StreamingTableDefinition,
+    before: Option<&Blueprint>,
     table: &StreamingTableDefinition,
     old: &InForce,
     new: &Checked,
 ) -> Option<(Action, String)> {
-    let made_anew = |why: String| Some((Action::Rebuild, format!("rebuilds: {why}; rows and state are dropped, the topic is read anew")));
+    let made_anew = |why: String| Some((Action::Rebuild, made_anew(&why)));
     let carries_on = |what: &str| Some((Action::Change, format!("carries on: {what}; rows and state stay")));
-    match old.plans.get(name).zip(new.blueprints.get(name)) {
+    match before.zip(new.blueprints.get(name)) {
         None => return made_anew("this version cannot plan its old query".to_owned()),
         Some((before, after)) => {
             if let Some(what) = difference(&before.spec, &after.spec) {
@@ -260,7 +281,7 @@ mod tests {
     async fn changes(old: &str, new: &Checked) -> Vec<Change> {
         let project = checked(old).await.project;
         let started = project.tables.keys().cloned().collect();
-        between(&InForce { project: &project, plans: &plans(&project).await, started: &started }, new)
+        between(&InForce { project: &project, plans: &plans(&project).await, started: &started, left: &BTreeMap::new() }, new)
     }
 
     async fn actions(old: &str, new: &str) -> Vec<(Action, String)> {
@@ -303,7 +324,8 @@ mod tests {
         let new = check(&[SqlFile { name: "x.sql".to_owned(), text }]).await.unwrap();
         let old = checked(A).await.project;
         let plans = plans(&old).await;
-        let found = |started: &BTreeSet<TableName>| between(&InForce { project: &old, plans: &plans, started }, &new);
+        let found =
+            |started: &BTreeSet<TableName>| between(&InForce { project: &old, plans: &plans, started, left: &BTreeMap::new() }, &new);
         let none = found(&BTreeSet::new());
         assert_eq!(none.iter().map(|change| &change.action).collect::<Vec<_>>(), [&Action::Change]);
         let read = found(&old.tables.keys().cloned().collect());
@@ -313,6 +335,39 @@ mod tests {
             "{}",
             read[1].remark
         );
+    }
+
+    /// Its rows and state are there, and its pipeline goes on from them.
+    #[tokio::test]
+    async fn a_table_that_is_back_is_compared_with_what_it_was() {
+        let warehouse = watershed_lake::Warehouse::open("memory://", &std::collections::HashMap::new()).await.unwrap();
+        let mut applied = Definitions::default();
+        let was = "CREATE STREAMING TABLE silver.a AS SELECT upper(city) AS city FROM rides;";
+        for text in [was, "", ""] {
+            let items = checked(text).await.definitions;
+            applied = warehouse.save_definitions(&applied, items).await.unwrap();
+        }
+        let started: BTreeSet<TableName> = ["silver.a".parse().unwrap()].into();
+        let project = crate::project::applied(&applied).unwrap();
+        let found = async |new: &str, started: &BTreeSet<TableName>| {
+            let left = crate::left::find(&warehouse, applied.revision, started).await.unwrap();
+            let in_force = InForce { project: &project, plans: &BTreeMap::new(), started, left: &left };
+            let mut changes = between(&in_force, &checked(new).await);
+            assert_eq!(changes.len(), 1);
+            let change = changes.remove(0);
+            (change.action, change.remark)
+        };
+        let (action, remark) = found(was, &started).await;
+        assert_eq!(action, Action::Create);
+        assert!(remark.contains("goes on"), "{remark}");
+        let other = &was.replace("upper", "lower");
+        let (action, remark) = found(other, &started).await;
+        assert_eq!(action, Action::Rebuild);
+        assert!(remark.contains("is back") && remark.contains("lower(city)"), "{remark}");
+        assert_eq!(found(other, &BTreeSet::new()).await, (Action::Create, String::new()), "it has no rows");
+        let unknown = was.replace("silver.a", "silver.b");
+        let of_unknown = ["silver.b".parse().unwrap()].into();
+        assert_eq!(found(&unknown, &of_unknown).await.0, Action::Rebuild, "no revision says what made its rows");
     }
 
     #[tokio::test]

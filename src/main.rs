@@ -33,6 +33,7 @@ mod drop;
 mod environment;
 mod feed;
 mod flags;
+mod left;
 mod live;
 mod log;
 mod project;

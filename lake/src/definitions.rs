@@ -51,14 +51,20 @@ impl Warehouse {
         let listed = self.access().list(&folder()).await?;
         let newest = listed.iter().filter_map(|file| revision_of(&file.location)).max();
         let Some(revision) = newest else { return Ok(Definitions::default()) };
+        let gone = || LakeError::Damaged { path: path_of(revision).to_string(), reason: "it was removed while it was read".to_owned() };
+        self.definitions_of(revision).await?.ok_or_else(gone)
+    }
+
+    /// The definitions of a revision, which need not be in force any more; `None` if there is no such revision.
+    pub async fn definitions_of(&self, revision: u64) -> Result<Option<Definitions>> {
         let path = path_of(revision);
         let damaged = |reason: String| LakeError::Damaged { path: path.to_string(), reason };
-        let bytes = self.read(&path).await?.ok_or_else(|| damaged("it was removed while it was read".to_owned()))?;
+        let Some(bytes) = self.read(&path).await? else { return Ok(None) };
         let definitions: Definitions = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if definitions.revision != revision {
             return Err(damaged(format!("it says revision {}", definitions.revision)));
         }
-        Ok(definitions)
+        Ok(Some(definitions))
     }
 
     /// Puts `items` in force in place of `expected`, which must still be in force.
@@ -122,5 +128,9 @@ mod tests {
 }"#;
         assert_eq!(std::str::from_utf8(&bytes).unwrap(), expected);
         assert_eq!(warehouse.definitions().await.unwrap(), saved);
+        let next = warehouse.save_definitions(&saved, Vec::new()).await.unwrap();
+        assert_eq!(warehouse.definitions_of(1).await.unwrap(), Some(saved));
+        assert_eq!(warehouse.definitions_of(2).await.unwrap(), Some(next));
+        assert_eq!(warehouse.definitions_of(3).await.unwrap(), None);
     }
 }
