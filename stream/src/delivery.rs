@@ -166,6 +166,7 @@ mod tests {
             watermarks_us: BTreeMap::new(),
             newest_us: BTreeMap::new(),
             idle_us: BTreeMap::new(),
+            caught_up_ms: BTreeMap::new(),
             keyed_tasks: 1,
             state: BTreeMap::new(),
             tables: vec![TableEpoch { table: main.name().clone(), table_id: main.id().into(), previous_epoch: None, files }],

@@ -228,6 +228,10 @@ pub struct EpochRecord {
     pub newest_us: BTreeMap<i32, i64>,
     /// Partitions that were idle, and the watermark they were raised to.
     pub idle_us: BTreeMap<i32, i64>,
+    /// Since when each partition has been read to its end, in milliseconds since 1970; the others are absent. Idleness goes on from it in
+    /// the next run.
+    #[serde(default)]
+    pub caught_up_ms: BTreeMap<i32, u64>,
     /// How many keyed tasks the state is split over.
     pub keyed_tasks: u32,
     /// All state: segment name to bytes.
@@ -363,6 +367,7 @@ mod tests {
             watermarks_us: [(0, 5), (1, i64::MAX)].into(),
             newest_us: [(0, 7)].into(),
             idle_us: [(1, 6)].into(),
+            caught_up_ms: [(1, 8)].into(),
             keyed_tasks: 2,
             state: [("k1/0/0-60".to_string(), StateRange { file: "f.arrow".into(), offset: 8, bytes: 16 })].into(),
             tables: vec![TableEpoch { table, table_id: "id".into(), previous_epoch: Some(6), files: vec![file] }],
@@ -380,6 +385,7 @@ mod tests {
         golden("epoch.json", &format!("{}\n", std::str::from_utf8(&bytes).unwrap()));
         assert_eq!(EpochRecord::from_bytes(&bytes, &path).unwrap(), record());
         let first = EpochRecord::from_bytes(FIRST.as_bytes(), &path).unwrap();
+        assert!(first.caught_up_ms.is_empty());
         assert_eq!((first.source_id, first.constraints, first.sinks, first.counters.rows_lost), (None, vec![], vec![], 0));
         let newer = FIRST.replace(r#""version":1"#, r#""version":99"#);
         let error = EpochRecord::from_bytes(newer.as_bytes(), &path).unwrap_err().to_string();

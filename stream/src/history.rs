@@ -139,6 +139,7 @@ mod tests {
             watermarks_us: [(0, 5)].into(),
             newest_us: Default::default(),
             idle_us: Default::default(),
+            caught_up_ms: Default::default(),
             keyed_tasks: 1,
             state: Default::default(),
             tables: Vec::new(),

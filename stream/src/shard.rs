@@ -28,7 +28,7 @@ use crate::metrics::{Metrics, Phase};
 use crate::operator::{Tally, add_tallies};
 use crate::outlet::Outlet;
 use crate::plan::Blueprint;
-use crate::start::{self, Running};
+use crate::start::{self, Positions, Running};
 use crate::state::{self, TaskDelta};
 use crate::tables;
 use crate::task::{Passed, Report};
@@ -125,12 +125,14 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
         let mut opening = shard.next_record(&offsets);
         opening.counters.rows_lost += lost;
         if let Some(before) = &shard.record {
+            opening.caught_up_ms.retain(|partition, _| before.offsets.get(partition) == offsets.get(partition));
             // No task has run yet: the state is split as it was.
             opening.keyed_tasks = before.keyed_tasks;
         }
         shard.decide(opening).await?;
     }
-    let running = start::start(spec, shard.record.as_ref(), &shard.tables, &offsets, &segments, outlets)?;
+    let positions = Positions::new(offsets, &ranges, shard.record.as_ref(), spec.blueprint.source.idle_timeout);
+    let running = start::start(spec, shard.record.as_ref(), &shard.tables, &positions, &segments, outlets)?;
     shard.keyed_tasks = running.keyed_tasks;
     metrics.run(running.control.clone(), shard.record.as_ref());
     let result = shard.drive(running, stop, targets).await;
@@ -357,6 +359,9 @@ impl<'a> Shard<'a> {
             let drains = caught_up && self.spec.until == Until::CaughtUp { drain: true };
             let idle_us = if drains {
                 self.end_of_windows(&running.control)
+            } else if running.control.partitions().len() < targets.len() {
+                // One that has not reported yet may be the slowest.
+                BTreeMap::new()
             } else {
                 running.control.idle_floors(self.spec.blueprint.source.idle_timeout)
             };
@@ -424,6 +429,7 @@ impl<'a> Shard<'a> {
             watermarks_us: before.map(|r| r.watermarks_us.clone()).unwrap_or_default(),
             newest_us: before.map(|r| r.newest_us.clone()).unwrap_or_default(),
             idle_us: BTreeMap::new(),
+            caught_up_ms: before.map(|r| r.caught_up_ms.clone()).unwrap_or_default(),
             keyed_tasks: self.keyed_tasks as u32,
             state: before.map(|r| r.state.clone()).unwrap_or_default(),
             tables,
@@ -445,12 +451,14 @@ impl<'a> Shard<'a> {
         let mut deltas: Vec<TaskDelta> = Vec::new();
         let mut counted = Counters::default();
         let mut tallies: Vec<Tally> = Vec::new();
+        record.caught_up_ms.clear();
         for passed in epoch.passed {
             counted.add(passed.counters);
             add_tallies(&mut tallies, &passed.tallies);
             record.watermarks_us.extend(passed.watermarks_us);
             record.newest_us.extend(passed.newest_us);
             record.idle_us.extend(passed.idle_us);
+            record.caught_up_ms.extend(passed.caught_up_ms);
             deltas.push(passed.delta);
         }
         if let Some(staged) = epoch.staged {

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::mpsc;
+use watershed_ingest::PartitionRange;
 use watershed_lake::Table;
+use watershed_lake::clock::now_ms;
 
 use crate::StreamError;
 use crate::control::Control;
@@ -39,15 +42,40 @@ pub struct Running {
 /// Operator state as it was read back: segment name and rows.
 pub type Segments = [(String, RecordBatch)];
 
-/// Starts all tasks of a shard. `offsets` says for each partition where it goes on, `outlets` are the sinks that get rows at once.
+/// Where the partitions of a source go on.
+pub struct Positions {
+    /// The next offset to be read of each.
+    pub offsets: BTreeMap<i32, i64>,
+    /// Since when those that are at their end have been there.
+    pub caught_up: BTreeMap<i32, Instant>,
+}
+
+impl Positions {
+    /// Of partitions that were found to be `ranges`. One of which the newest record says that it was read to its end has been there since then,
+    /// if it has not grown: else a pipeline that never runs for long would find none idle. No more than `idle_timeout` of it counts.
+    pub fn new(offsets: BTreeMap<i32, i64>, ranges: &[PartitionRange], record: Option<&EpochRecord>, idle_timeout: Duration) -> Self {
+        let now = Instant::now();
+        let at_end = ranges.iter().filter(|range| offsets.get(&range.partition).is_some_and(|&offset| offset >= range.high));
+        let since = |partition: i32| {
+            let record = record.filter(|record| record.offsets.get(&partition) == offsets.get(&partition))?;
+            let ms = now_ms().saturating_sub(*record.caught_up_ms.get(&partition)?);
+            now.checked_sub(Duration::from_millis(ms).min(idle_timeout))
+        };
+        let caught_up = at_end.map(|range| (range.partition, since(range.partition).unwrap_or(now))).collect();
+        Self { offsets, caught_up }
+    }
+}
+
+/// Starts all tasks of a shard. `outlets` are the sinks that get rows at once.
 pub fn start(
     spec: &ShardSpec,
     record: Option<&EpochRecord>,
     tables: &BTreeMap<Target, Table>,
-    offsets: &BTreeMap<i32, i64>,
+    positions: &Positions,
     segments: &Segments,
     outlets: Vec<Outlet>,
 ) -> Result<Running, StreamError> {
+    let Positions { offsets, caught_up } = positions;
     let local_tasks = spec.parallelism.clamp(1, offsets.len().max(1));
     let keyed_tasks = keyed_tasks(spec, record);
     let (report, reports) = mpsc::channel(64);
@@ -57,7 +85,8 @@ pub fn start(
     let mut keyed_inputs: Vec<Vec<Receiver<Message>>> = (0..if has_keyed_stage { keyed_tasks } else { 0 }).map(|_| Vec::new()).collect();
     for index in 0..local_tasks {
         let mine = offsets.iter().filter(|(p, _)| **p as usize % local_tasks == index).map(|(&p, &offset)| (p, offset)).collect();
-        starter.local(index, local_tasks, mine, &mut keyed_inputs)?;
+        let of_these = Positions { offsets: mine, caught_up: caught_up.clone() };
+        starter.local(index, local_tasks, of_these, &mut keyed_inputs)?;
     }
     let task_count = local_tasks + keyed_inputs.len();
     for (index, inputs) in keyed_inputs.into_iter().enumerate() {
@@ -102,12 +131,12 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// One task of the partition-local stage, over the partitions in `offsets`.
+    /// One task of the partition-local stage, over the partitions that have offsets in `positions`.
     fn local(
         &mut self,
         index: usize,
         of: usize,
-        offsets: BTreeMap<i32, i64>,
+        positions: Positions,
         keyed_inputs: &mut [Vec<Receiver<Message>>],
     ) -> Result<(), StreamError> {
         let blueprint = self.spec.blueprint.clone();
@@ -130,6 +159,8 @@ impl Starter<'_> {
                 Downstream::Keyed(exchange, senders)
             }
         };
+        let Positions { offsets, mut caught_up } = positions;
+        caught_up.retain(|partition, _| offsets.contains_key(partition));
         let watermarks = offsets.keys().map(|&p| (p, self.watermark(p))).collect();
         let (sources, name) = (self.spec.sources.clone(), self.spec.id.app_id().replace('/', "-"));
         let (writer, control) = (self.writer_sender(), self.control.clone());
@@ -145,6 +176,7 @@ impl Starter<'_> {
                 tallies: Vec::new(),
                 watermarks,
                 idle_timeout: blueprint.source.idle_timeout,
+                caught_up,
                 offsets,
                 downstream,
                 writer,

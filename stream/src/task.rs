@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use watershed_dialect::{OnError, SourceDefinition};
 use watershed_ingest::source::FetchLimits;
 use watershed_ingest::{SourceBatch, SourceRead};
+use watershed_lake::clock::now_ms;
 
 use crate::StreamError;
 use crate::control::{BarrierRequest, Control, PartitionState, StageName};
@@ -86,6 +87,8 @@ pub struct Passed {
     pub newest_us: BTreeMap<i32, i64>,
     /// Local tasks: the idle partitions it raised.
     pub idle_us: BTreeMap<i32, i64>,
+    /// Local tasks: since when those of its partitions that it has read to their end are so, in milliseconds since 1970.
+    pub caught_up_ms: BTreeMap<i32, u64>,
 }
 
 /// Runs `body` on a thread of its own; an error or a panic becomes a report.
@@ -139,6 +142,8 @@ pub struct LocalTask {
     pub watermarks: BTreeMap<i32, PartitionWatermark>,
     /// How long a partition must have been read to its end to be idle.
     pub idle_timeout: Duration,
+    /// Since when those that were at their end when the run began have been there.
+    pub caught_up: BTreeMap<i32, Instant>,
     /// The next offset of each of its partitions.
     pub offsets: BTreeMap<i32, i64>,
     /// Where rows go.
@@ -161,7 +166,7 @@ impl LocalTask {
         let limits = FetchLimits { rows: TURN_ROWS_MAX, bytes: TURN_BYTES_MAX };
         let mut passed_epoch = 0;
         let mut counters = Counters::default();
-        let mut caught_up: BTreeMap<i32, Instant> = BTreeMap::new();
+        let mut caught_up = std::mem::take(&mut self.caught_up);
         let mut read_ms: BTreeMap<i32, i64> = BTreeMap::new();
         let mut forwarded_us = i64::MIN;
         let mut decided_offsets = self.offsets.clone();
@@ -394,17 +399,21 @@ impl LocalTask {
             watermarks_us: self.watermarks.iter().map(|(&p, w)| (p, w.watermark_us)).filter(|(_, w)| *w > i64::MIN).collect(),
             newest_us: self.watermarks.iter().map(|(&p, w)| (p, w.newest_us)).filter(|(_, newest)| *newest > i64::MIN).collect(),
             idle_us,
+            caught_up_ms: caught_up.iter().map(|(&p, since)| (p, now_ms().saturating_sub(since.elapsed().as_millis() as u64))).collect(),
         }))
     }
 
     fn report_progress(&mut self, caught_up: &mut BTreeMap<i32, Instant>, read_ms: &BTreeMap<i32, i64>) {
         for progress in self.reader.progress() {
             let partition = progress.partition;
-            let caught_up_since = if progress.is_caught_up() {
-                Some(*caught_up.entry(partition).or_insert_with(Instant::now))
-            } else {
-                caught_up.remove(&partition);
-                None
+            let caught_up_since = match progress.high_watermark {
+                // The client does not know yet: what was found before it was opened holds until a row comes.
+                None => caught_up.get(&partition).copied(),
+                Some(_) if progress.is_caught_up() => Some(*caught_up.entry(partition).or_insert_with(Instant::now)),
+                Some(_) => {
+                    caught_up.remove(&partition);
+                    None
+                }
             };
             let (watermark_us, newest_us) = self.watermarks.get(&partition).map_or((i64::MIN, i64::MIN), |w| (w.watermark_us, w.newest_us));
             let next_offset = self.offsets.entry(partition).or_insert(progress.next_offset);
@@ -496,6 +505,7 @@ impl KeyedTask {
                         watermarks_us: BTreeMap::new(),
                         newest_us: BTreeMap::new(),
                         idle_us: BTreeMap::new(),
+                        caught_up_ms: BTreeMap::new(),
                     };
                     if reports.blocking_send(Report::Passed(Box::new(passed))).is_err() || last {
                         return Ok(());

@@ -7,6 +7,7 @@
 //! | `storm.rs` | whole pipelines over a store that fails at random: the tables are those of a run that nothing disturbed |
 //! | `topic.rs` | whole pipelines over the embedded broker |
 //! | `drained.rs` | pipelines that go on after they were drained |
+//! | `idle.rs` | partitions that are idle over several runs |
 //! | `event_time.rs` | event times that are no time in the payload |
 //! | `refused.rs` | rows that an expression fails on |
 //! | `property.rs` | random rows, order, cuts, tasks, crashes for every operator |
@@ -16,6 +17,7 @@ mod batch;
 mod drained;
 mod driver;
 mod event_time;
+mod idle;
 mod property;
 mod refused;
 mod slt;

@@ -24,11 +24,15 @@ pub struct Topic {
 
 impl Topic {
     pub fn new() -> Self {
+        Self::with_partitions(1)
+    }
+
+    pub fn with_partitions(partitions: i32) -> Self {
         // It starts a runtime of its own, which must not be done on a thread of another.
         let started = std::thread::spawn(|| EmbeddedBroker::start(&EmbeddedSettings::default())).join();
         let broker = started.expect("no panic").expect("a broker");
         let kafka = KafkaSettings::new(broker.bootstrap());
-        ensure_topics(&kafka, &[("t", 1)]).expect("a topic");
+        ensure_topics(&kafka, &[("t", partitions)]).expect("a topic");
         let warehouse = Warehouse::with_patience(Arc::new(InMemory::new()), "memory:///".parse().expect("a URL"), Patience::default());
         Self { _broker: broker, kafka, warehouse }
     }

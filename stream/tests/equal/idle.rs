@@ -1,0 +1,40 @@
+//! A partition without rows holds windows back for `idle_timeout`, however short the runs are in which it is looked at.
+
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+
+use crate::topic::Topic;
+
+const DEFINITIONS: &str = "
+    CREATE SOURCE s (n BIGINT, t TIMESTAMP NOT NULL, WATERMARK FOR t AS t)
+    WITH (connector = 'kafka', topic = 't', format = 'json', max_skew = '36500 days', idle_timeout = '1 hour');
+    CREATE STREAMING TABLE gold.x AS
+    SELECT sum(n) AS n FROM TUMBLE(TABLE s, DESCRIPTOR(t), INTERVAL '1 minute') GROUP BY window_start, window_end;";
+
+/// As if the newest record had been written two hours earlier.
+async fn let_two_hours_pass(topic: &Topic) {
+    let folder = Path::from("_watershed/pipelines/gold.x/0/epochs");
+    let newest = topic.warehouse.list(&folder).await.expect("listed").into_iter().max().expect("a record");
+    let bytes = topic.warehouse.read(&newest).await.expect("read").expect("there");
+    let mut record: serde_json::Value = serde_json::from_slice(&bytes).expect("a record");
+    for (_, since_ms) in record["caught_up_ms"].as_object_mut().expect("it says since when") {
+        *since_ms = (since_ms.as_u64().expect("a time") - 7_200_000).into();
+    }
+    topic.warehouse.store().put(&newest, PutPayload::from(record.to_string().into_bytes())).await.expect("put");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_stays_empty_is_idle_after_its_timeout_also_over_short_runs() {
+    let topic = Topic::with_partitions(2);
+    topic.send(&[r#"{"n":1,"t":"2024-06-01T10:00:00Z"}"#, r#"{"n":2,"t":"2024-06-01T10:01:00Z"}"#]);
+    let run = async || {
+        topic.run(DEFINITIONS, false).await.expect("it ends");
+        topic.rows("gold.x", "SELECT n FROM t ORDER BY n").await
+    };
+    assert_eq!(run().await, Vec::<String>::new(), "the other partition may still bring rows of the first minute");
+    assert_eq!(run().await, Vec::<String>::new(), "an hour has not passed");
+    let_two_hours_pass(&topic).await;
+    // The partition with rows has gone on meanwhile: it is not idle, and the empty one no longer holds it back.
+    topic.send(&[r#"{"n":4,"t":"2024-06-01T10:02:00Z"}"#]);
+    assert_eq!(run().await, ["1", "2"]);
+}
