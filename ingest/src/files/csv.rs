@@ -13,11 +13,15 @@ use arrow::record_batch::RecordBatch;
 use watershed_dialect::definition::SourceDefinition;
 
 use super::folder::OneFile;
-use super::lines::{Line, Lines};
+use super::lines::{Line, Lines, holds_carriage_return};
 use super::reader::{FileBatch, Opened, fill};
 use super::shape::Shape;
 use crate::error::Result;
 use crate::source::{FetchLimits, RawBatch};
+
+/// What is said of a line that is most likely all of a file.
+const CARRIAGE_RETURNS: &str =
+    "holds carriage returns that no line feed follows: if its lines end so, write the file with line feeds, under another name";
 
 /// The rest of a CSV file.
 pub(crate) struct CsvRows {
@@ -47,6 +51,9 @@ impl CsvRows {
         let names: Vec<String> = if header {
             match lines.next().await? {
                 None => Vec::new(),
+                Some(Line::Whole(line) | Line::Bad(line, _)) if holds_carriage_return(lines.bytes(&line), delimiter) => {
+                    return Ok(Err(format!("its first line {CARRIAGE_RETURNS}")));
+                }
                 Some(Line::Whole(line)) => fields(lines.bytes(&line), delimiter),
                 Some(Line::Bad(_, why)) => return Ok(Err(format!("its first line names no columns: {why}"))),
             }
@@ -92,7 +99,11 @@ impl CsvRows {
                 for index in all {
                     match self.decode(&raw, &[index]) {
                         Ok(_) => places.push(index),
-                        Err(error) => drop(unreadable.insert(index, why(&error))),
+                        Err(error) => {
+                            let returns = holds_carriage_return(raw.values.get(index).unwrap_or_default(), self.delimiter);
+                            let more = if returns { format!("; it {CARRIAGE_RETURNS}") } else { String::new() };
+                            unreadable.insert(index, format!("{}{more}", why(&error)));
+                        }
                     }
                 }
                 (self.decode(&raw, &places)?, places)

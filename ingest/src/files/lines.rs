@@ -117,14 +117,24 @@ impl Lines {
     }
 }
 
+/// Whether a line of CSV holds a carriage return outside of quotes: most likely all lines of its file end in one alone.
+pub(crate) fn holds_carriage_return(line: &[u8], delimiter: u8) -> bool {
+    first_outside_quotes(line, b'\r', Some(delimiter), true).is_some_and(|found| found < line.len())
+}
+
 /// Where the line at the beginning of `bytes` ends: the place of its line break, or, at the end of the file, of the end.
 fn line_end(bytes: &[u8], delimiter: Option<u8>, at_end: bool) -> Option<usize> {
+    first_outside_quotes(bytes, b'\n', delimiter, at_end)
+}
+
+/// The place of the first `wanted` outside of quotes, or, at the end of the file, of the end.
+fn first_outside_quotes(bytes: &[u8], wanted: u8, delimiter: Option<u8>, at_end: bool) -> Option<usize> {
     let rest = (at_end && !bytes.is_empty()).then_some(bytes.len());
-    let Some(delimiter) = delimiter else { return memchr(b'\n', bytes).or(rest) };
+    let Some(delimiter) = delimiter else { return memchr(wanted, bytes).or(rest) };
     let mut at = 0;
     loop {
-        let Some(found) = memchr2(b'"', b'\n', &bytes[at..]).map(|found| at + found) else { return rest };
-        if bytes[found] == b'\n' {
+        let Some(found) = memchr2(b'"', wanted, &bytes[at..]).map(|found| at + found) else { return rest };
+        if bytes[found] == wanted {
             return Some(found);
         }
         at = found + 1;

@@ -361,6 +361,24 @@ fn a_file_that_cannot_be_read_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_file_whose_lines_end_in_carriage_returns_alone_is_set_aside_with_the_reason() {
+    let text = csv(0..3).replace('\n', "\r");
+    for header in [true, false] {
+        let place = Place::new();
+        place.put("a.csv", text.clone());
+        place.put("b.csv", csv(3..5).replace('\n', "\r\n"));
+        let read = read_all(&place.sources(), &definition(Format::Csv { delimiter: b',', header }));
+        let (file, row, _, reason) = &read.bad[0];
+        assert_eq!((file.as_str(), *row), ("a.csv", 1), "{read:?}");
+        assert!(reason.contains("carriage returns that no line feed follows"), "{reason}");
+        assert_eq!(read.rows.len(), 2, "{read:?}");
+    }
+    let place = Place::new();
+    place.put("a.csv", "id,at,\"no\rte\"\n1,2024-01-01 00:00:00,x\n");
+    assert_eq!(read_all(&place.sources(), &definition(CSV)).rows.len(), 1, "within quotes they end nothing");
+}
+
+#[test]
 fn files_that_change_or_go_and_ledgers_that_are_lost_are_errors_by_name() {
     let place = Place::new();
     let definition = definition(CSV);
