@@ -13,6 +13,9 @@ use crate::place::Place;
 /// Event times before the year 2 and from the year 9999 on are mistakes.
 const ACCEPTED_US: Range<i64> = days_from_civil(2, 1, 1) * 86_400_000_000..days_from_civil(9999, 1, 1) * 86_400_000_000;
 
+/// The years 1 to 9999, in microseconds since 1970: no TIMESTAMP is beyond, where functions of time give up.
+pub(crate) const TIMES_US: Range<i64> = days_from_civil(1, 1, 1) * 86_400_000_000..days_from_civil(10_000, 1, 1) * 86_400_000_000;
+
 /// The index of the watermark's column among the definition's columns; `None` if there is no watermark. Fails if it is neither a column of
 /// the record whose type `fits` (`whose` says of what) nor the record's own timestamp.
 pub(crate) fn column_of(definition: &SourceDefinition, fits: impl Fn(&DataType) -> bool, whose: &str) -> Result<Option<usize>> {
@@ -30,6 +33,9 @@ pub(crate) fn column_of(definition: &SourceDefinition, fits: impl Fn(&DataType) 
     }
 }
 
+/// When a record was taken from its transport, in reasons.
+pub(crate) const READ: &str = "when it was read";
+
 /// The check of a source's event times.
 #[derive(Debug)]
 pub(crate) struct EventTime {
@@ -44,7 +50,7 @@ impl EventTime {
     }
 
     /// Why a row with this event time is not accepted. `written_ms` is when its record was written, as far as that is known, and `when` how
-    /// people call that time.
+    /// people call that time. Of a record's own timestamp it must be another clock's time: when the record was read.
     #[inline]
     pub(crate) fn check(&self, time_us: i64, written_ms: Option<i64>, when: &str) -> Result<(), String> {
         if !ACCEPTED_US.contains(&time_us) {

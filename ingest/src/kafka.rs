@@ -13,6 +13,7 @@ use rdkafka::client::Client;
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::client::{self, Context};
+use crate::clock::now_ms;
 use crate::consume::{self, Consumed, PartitionList, Queue};
 use crate::error::{IngestError, Result};
 pub use crate::settings::KafkaSettings;
@@ -191,6 +192,8 @@ impl Fetch for KafkaFetch {
             rows = batches.iter().map(RawBatch::len).sum();
         }
         batches.retain(|batch| !batch.is_empty());
+        let taken_ms = now_ms();
+        batches.iter_mut().for_each(|batch| batch.taken_ms = Some(taken_ms));
         if rows > 0 {
             self.client.context().answered();
             return Ok(batches);

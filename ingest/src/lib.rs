@@ -12,6 +12,7 @@
 //! its options are `dialect/`'s. A format of messages in Kafka is a [`source::Decode`], which [`KafkaReader`] chooses.
 
 mod client;
+mod clock;
 mod consume;
 mod coordinates;
 pub mod embedded;

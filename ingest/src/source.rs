@@ -80,6 +80,9 @@ pub struct RawBatch {
     pub timestamps_ms: Vec<i64>,
     /// Headers, if wanted; empty otherwise.
     pub headers: Vec<Headers>,
+    /// When they were taken from the transport, in milliseconds since 1970; `None` if that is not known. No record is written after it is
+    /// read: a timestamp far ahead of this is a mistake.
+    pub taken_ms: Option<i64>,
 }
 
 impl RawBatch {

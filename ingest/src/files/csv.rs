@@ -110,7 +110,7 @@ impl CsvRows {
             }
         };
         let columns: Vec<Option<ArrayRef>> = self.values.iter().map(|value| value.map(|value| batch.column(value).clone())).collect();
-        let checked = self.shape.check(&columns, places.len(), self.file.entry.modified_ms)?;
+        let checked = self.shape.check(&columns, places.len(), self.file.entry.modified_ms, raw.taken_ms)?;
         let (records, bytes) = (raw.len(), raw.byte_len());
         let decoded = self.shape.assemble(&self.file.entry.path, &raw, &places, checked, unreadable)?;
         Ok(Some(FileBatch { decoded, records, bytes, raw, columns: None }))

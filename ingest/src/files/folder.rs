@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -13,6 +12,7 @@ use tokio::sync::Mutex;
 
 use super::OpenedFolder;
 use super::ledger::{FileEntry, Ledger};
+use crate::clock::now_ms;
 use crate::error::{IngestError, Result};
 
 /// A file of this machine that was written to so recently may still grow.
@@ -97,8 +97,7 @@ impl Folder {
 
     /// The files of the folder by path, and which of them are not settled.
     async fn list(&self) -> Result<(BTreeMap<String, FileEntry>, Vec<String>)> {
-        #[expect(clippy::disallowed_methods, reason = "compared with times that the store gave files")]
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let now_ms = now_ms();
         let (mut files, mut unsettled, mut others) = (BTreeMap::new(), Vec::new(), 0);
         let mut listing = self.opened.store.list(None);
         while let Some(meta) = listing.try_next().await.map_err(|e| self.unreachable(format!("folder '{}'", self.path), &e))? {

@@ -21,6 +21,7 @@ use super::folder::OneFile;
 use super::reader::{FileBatch, Opened};
 use super::shape::Shape;
 use super::{PARTITION, Position};
+use crate::clock::now_ms;
 use crate::error::{IngestError, Result};
 use crate::origin::as_json;
 use crate::source::RawBatch;
@@ -94,7 +95,7 @@ impl ParquetRows {
         };
         let rows = batch.num_rows();
         let columns: Vec<Option<ArrayRef>> = self.values.iter().map(|value| value.map(|value| batch.column(value).clone())).collect();
-        let checked = self.shape.check(&columns, rows, self.file.entry.modified_ms)?;
+        let checked = self.shape.check(&columns, rows, self.file.entry.modified_ms, Some(now_ms()))?;
         let mut raw = RawBatch::new(PARTITION);
         let first = Position { file: self.file.number, row: self.row }.offset();
         raw.offsets = (first..first + rows as i64).collect();

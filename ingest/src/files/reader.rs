@@ -17,6 +17,7 @@ use super::lines::{Line, Lines};
 use super::parquet::ParquetRows;
 use super::shape::Shape;
 use super::{PARTITION, Position, row_number};
+use crate::clock::now_ms;
 use crate::error::{IngestError, Result};
 use crate::origin::{Origin, with_row_numbers};
 use crate::quarantine::Quarantine;
@@ -96,7 +97,7 @@ pub(crate) async fn fill(
     limits: FetchLimits,
     unreadable: &mut BTreeMap<usize, String>,
 ) -> Result<RawBatch> {
-    let mut raw = RawBatch::new(PARTITION);
+    let mut raw = RawBatch { taken_ms: Some(now_ms()), ..RawBatch::new(PARTITION) };
     while raw.len() < limits.rows && raw.byte_len() < limits.bytes {
         let line = match lines.next().await? {
             None => break,

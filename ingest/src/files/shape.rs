@@ -17,7 +17,7 @@ use watershed_functions::sql_type;
 
 use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};
-use crate::event_time::{self, EventTime};
+use crate::event_time::{self, EventTime, READ, TIMES_US};
 use crate::place::{Place, place_of};
 use crate::quarantine::Quarantine;
 use crate::source::{Decoded, RawBatch};
@@ -107,8 +107,9 @@ impl Shape {
         Ok(places)
     }
 
-    /// Casts `columns` (one for each value; `None` where the file has none) and looks for rows that do not fit.
-    pub(crate) fn check(&self, columns: &[Option<ArrayRef>], rows: usize, modified_ms: i64) -> Result<Checked> {
+    /// Casts `columns` (one for each value; `None` where the file has none) and looks for rows that do not fit. The file was written at
+    /// `modified_ms`, and the rows were read at `taken_ms`.
+    pub(crate) fn check(&self, columns: &[Option<ArrayRef>], rows: usize, modified_ms: i64, taken_ms: Option<i64>) -> Result<Checked> {
         let mut checked = Checked { columns: Vec::with_capacity(columns.len()), bad: BTreeMap::new() };
         for (field, column) in self.values.iter().zip(columns) {
             let cast = match column {
@@ -132,9 +133,21 @@ impl Shape {
                     checked.bad.entry(row).or_insert_with(reason);
                 }
             }
+            if let Some(times) = cast.as_primitive_opt::<TimestampMicrosecondType>() {
+                for (row, _) in times.iter().enumerate().filter(|(_, us)| us.is_some_and(|us| !TIMES_US.contains(&us))) {
+                    let reason = || format!("column '{}': not in the years 1 to 9999", field.name());
+                    checked.bad.entry(row).or_insert_with(reason);
+                }
+            }
             checked.columns.push(cast);
         }
-        // When the file was written is an event time that needs no check.
+        if let Some(event_time) = self.event_time.as_ref().filter(|time| time.place.is_none())
+            && let Err(reason) = event_time.check(modified_ms.saturating_mul(1_000), taken_ms, READ)
+        {
+            for row in 0..rows {
+                checked.bad.entry(row).or_insert_with(|| format!("of the file: {reason}"));
+            }
+        }
         if let Some(event_time) = &self.event_time
             && let Some(place) = &event_time.place
         {

@@ -21,6 +21,7 @@ use watershed_dialect::Epoch;
 use super::cursor::{Cursor, Reject, check_depth, unescape};
 use super::record::Record;
 use super::{number, time};
+use crate::event_time::TIMES_US;
 
 const BASE64_CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, BASE64_CONFIG);
@@ -403,13 +404,19 @@ fn date(cursor: &mut Cursor<'_>) -> Result<i32, Reject> {
         Some(b'-' | b'0'..=b'9') => number::integer(cursor)?,
         _ => return Err(cursor.mismatch("a date as a string, or days since 1970")),
     };
-    i32::try_from(days).map_err(|_| number::does_not_fit(days.to_string().as_bytes(), "DATE"))
+    let in_days = TIMES_US.start / 86_400_000_000..TIMES_US.end / 86_400_000_000;
+    match i32::try_from(days) {
+        Ok(days) if in_days.contains(&i64::from(days)) => Ok(days),
+        _ => Err(number::does_not_fit(days.to_string().as_bytes(), "DATE (days since 1970, years 1 to 9999)")),
+    }
 }
 
 /// Milliseconds that would be in the first months of 1970: seconds of the years 2001 to 2286.
 const EVIDENT_SECONDS: std::ops::Range<i64> = 1_000_000_000..10_000_000_000;
 /// Milliseconds from here on would be in the year 5138 or later: microseconds from 1973 on.
 const EVIDENT_MICROSECONDS: i64 = 100_000_000_000_000;
+/// Microseconds from here on would be in the year 5138 or later: nanoseconds from 1973 on.
+const EVIDENT_NANOSECONDS: i64 = 100_000_000_000_000_000;
 
 /// Microseconds since 1970 of a number of `epoch`, also in quotes; digits after the sixth of a second are cut off.
 fn counted_us(cursor: &mut Cursor<'_>, epoch: Epoch) -> Result<i64, Reject> {
@@ -439,9 +446,15 @@ fn timestamp(cursor: &mut Cursor<'_>, unit: TimeUnit, count: Count) -> Result<i6
         Some(b'-' | b'0'..=b'9') => {
             let ms = number::integer(cursor)?;
             let us = i64::try_from(ms).ok().and_then(|ms| ms.checked_mul(1000));
-            if let (Ok(ms), Count::AssumedOfEvents) = (i64::try_from(ms), count) {
-                let evident = if EVIDENT_SECONDS.contains(&ms) { "seconds" } else { "microseconds" };
-                if EVIDENT_SECONDS.contains(&ms) || ms >= EVIDENT_MICROSECONDS {
+            if let Ok(ms) = i64::try_from(ms) {
+                let evident = match ms {
+                    EVIDENT_NANOSECONDS.. => Some("nanoseconds"),
+                    EVIDENT_MICROSECONDS.. if count == Count::AssumedOfEvents => Some("microseconds"),
+                    EVIDENT_MICROSECONDS.. if us.is_none_or(|us| us >= TIMES_US.end) => Some("microseconds"),
+                    _ if count == Count::AssumedOfEvents && EVIDENT_SECONDS.contains(&ms) => Some("seconds"),
+                    _ => None,
+                };
+                if let Some(evident) = evident {
                     return Err(Reject::new(format!(
                         "{ms} is taken for milliseconds since 1970 and evidently counts {evident}: declare the column as TIMESTAMP EPOCH '{evident}'"
                     )));
@@ -451,6 +464,9 @@ fn timestamp(cursor: &mut Cursor<'_>, unit: TimeUnit, count: Count) -> Result<i6
         }
         _ => return Err(cursor.mismatch("a timestamp as a string, or milliseconds since 1970")),
     };
+    if !TIMES_US.contains(&us) {
+        return Err(Reject::new("not in the years 1 to 9999"));
+    }
     match unit {
         TimeUnit::Second => Ok(us.div_euclid(1_000_000)),
         TimeUnit::Millisecond => Ok(us.div_euclid(1_000)),

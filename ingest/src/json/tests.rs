@@ -340,6 +340,23 @@ fn an_event_time_that_would_wreck_the_watermark_is_set_aside() {
     }
 }
 
+/// A message's own timestamp cannot vouch for itself: it is held against the time of reading.
+#[test]
+fn a_timestamp_of_a_clock_that_is_ahead_is_set_aside() {
+    let columns = vec![metadata("event_time", utc(), Metadata::Timestamp)];
+    let mut batch = RawBatch::new(3);
+    for (offset, ahead_ms) in (0i64..).zip([0, 3_600_000, 3_601_000, 30 * 365 * 86_400_000, -5_000]) {
+        batch.push(offset, APPEND_MS + ahead_ms, None, Some(b"{}"));
+    }
+    let decode = |batch: &RawBatch| JsonDecode::new(&definition(columns.clone()), &[0]).unwrap().decode(batch).unwrap();
+    assert_eq!(decode(&batch).rows.num_rows(), 5, "it is not known when they were read");
+    batch.taken_ms = Some(APPEND_MS);
+    let decoded = decode(&batch);
+    assert_eq!(decoded.offsets.values(), &[0, 1, 4]);
+    let reasons = reasons(&decoded.quarantined.unwrap());
+    assert_eq!(reasons[0], "event time is 3601 s ahead of when it was read, more than max_skew (3600 s)");
+}
+
 #[test]
 fn columns_come_in_the_order_asked_for_with_their_coordinates() {
     let header = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Binary, true)];
@@ -490,6 +507,18 @@ fn numbers_of_a_timestamp_count_what_epoch_says() {
     assert!(reason.contains("evidently counts seconds: declare the column as TIMESTAMP EPOCH 'seconds'"), "{reason}");
     let reason = decode("event_time", None, "1700000000000000").unwrap_err();
     assert!(reason.contains("EPOCH 'microseconds'"), "{reason}");
+    let reason = decode("event_time", None, "1700000000000000000").unwrap_err();
+    assert!(reason.contains("EPOCH 'nanoseconds'"), "{reason}");
+    // Of other times what would be in no year that people write.
+    for (number, unit) in [("1700000000000000", "microseconds"), ("1700000000000000000", "nanoseconds")] {
+        let reason = decode("t", None, number).unwrap_err();
+        assert!(reason.contains(&format!("TIMESTAMP EPOCH '{unit}'")), "{reason}");
+    }
+    assert_eq!(decode("t", None, "253402300799999"), Ok(253_402_300_799_999_000));
+    for (epoch, number) in [(None, "-62135596800001"), (Some(Epoch::Seconds), "1700000000000"), (Some(Epoch::Seconds), "253402300800")] {
+        let reason = decode("t", epoch, number).unwrap_err();
+        assert!(reason.contains("not in the years 1 to 9999"), "{reason}");
+    }
     assert_eq!(decode("event_time", Some(Epoch::Milliseconds), "1700000000"), Ok(1_700_000_000_000));
     assert_eq!(decode("event_time", Some(Epoch::Seconds), "1700000000"), Ok(1_700_000_000_000_000));
 }
