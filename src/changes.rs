@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::SchemaRef;
 use watershed_batch::Views;
 use watershed_dialect::{
-    Connector, Expectation, MaterializedViewDefinition, SinkDefinition, SourceDefinition, StreamingTableDefinition, same_sql,
+    Connector, Expectation, Format, MaterializedViewDefinition, SinkDefinition, SourceDefinition, StreamingTableDefinition, same_sql,
 };
+use watershed_ingest::folder_of;
 use watershed_lake::kind::{PANEL, SINK, SOURCE, TABLE, VIEW};
 use watershed_lake::{Definitions, TableName};
 use watershed_stream::{Blueprint, Project, difference};
@@ -146,12 +147,21 @@ fn of_table(
     None
 }
 
-/// Where a source's rows are, in words.
+/// What positions in a source mean, in words: where its rows are, and of files how they are told apart.
 fn place_of(source: &SourceDefinition) -> String {
-    match &source.connector {
-        Connector::Kafka { topic, .. } => format!("topic '{topic}'"),
-        Connector::Files { path, suffix, .. } => format!("the files '*{suffix}' of '{path}'"),
-    }
+    let (path, suffix) = match &source.connector {
+        Connector::Kafka { topic, .. } => return format!("topic '{topic}'"),
+        Connector::Files { path, suffix, .. } => (path, suffix),
+    };
+    let format = match &source.format {
+        Format::Json => "JSON".to_owned(),
+        Format::Parquet => "Parquet".to_owned(),
+        Format::Csv { delimiter, header } => {
+            let header = if *header { "with" } else { "without" };
+            format!("CSV {header} a header, '{}' between fields", delimiter.escape_ascii())
+        }
+    };
+    format!("the files '*{suffix}' of '{}' ({format})", folder_of(path))
 }
 
 fn same_expectations(one: &[Expectation], other: &[Expectation]) -> bool {
@@ -335,6 +345,28 @@ mod tests {
             "{}",
             read[1].remark
         );
+    }
+
+    /// A position counts rows, and what is a row depends on how a file is read.
+    #[tokio::test]
+    async fn files_that_are_read_otherwise_mean_a_new_table_once_rows_were_read() {
+        let source = |path: &str, options: &str| {
+            let text =
+                format!("CREATE SOURCE rides (city VARCHAR) WITH (connector = 'files', path = '{path}', format = 'csv'{options}); {A}");
+            async move { check(&[SqlFile { name: "x.sql".to_owned(), text }]).await.unwrap() }
+        };
+        let old = source("in", "").await;
+        let (started, left) = (old.project.tables.keys().cloned().collect(), BTreeMap::new());
+        let in_force = InForce { project: &old.project, plans: &old.blueprints, started: &started, left: &left };
+        let rebuilds = |new: &Checked| rebuilt(&between(&in_force, new)).len() == 1;
+        for other in [", header = 'false'", ", delimiter = ';'", ", suffix = '.txt'"] {
+            assert!(rebuilds(&source("in", other).await), "{other}");
+        }
+        assert!(rebuilds(&source("out", "").await));
+        for same in ["", ", header = 'true', delimiter = ','", ", poll_interval = '1 second'"] {
+            assert!(!rebuilds(&source("in", same).await), "{same}");
+        }
+        assert!(!rebuilds(&source("in/", "").await), "the same folder");
     }
 
     /// Its rows and state are there, and its pipeline goes on from them.

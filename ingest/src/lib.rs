@@ -35,7 +35,7 @@ mod sources;
 
 pub use embedded::{EmbeddedBroker, EmbeddedSettings};
 pub use error::IngestError;
-pub use files::FileSources;
+pub use files::{FileSources, folder_of};
 pub use kafka::KafkaSettings;
 pub use producer::Producer;
 pub use reader::KafkaReader;

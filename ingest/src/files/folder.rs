@@ -24,7 +24,6 @@ pub(crate) struct Folder {
     path: String,
     suffix: String,
     opened: OpenedFolder,
-    ledger_folder: String,
     ledger: Mutex<Ledger>,
 }
 
@@ -41,9 +40,12 @@ pub(crate) struct Seen {
 
 impl Folder {
     pub(crate) fn new(source_name: &str, path: &str, suffix: &str, opened: OpenedFolder, warehouse: Arc<dyn ObjectStore>) -> Self {
-        let ledger_folder = format!("_watershed/sources/{source_name}-{:016x}", fnv(path.as_bytes()));
-        let ledger = Mutex::new(Ledger::new(source_name, warehouse, ledger_folder.clone()));
-        Self { source_name: source_name.into(), path: path.into(), suffix: suffix.into(), opened, ledger_folder, ledger }
+        let ledger_of = |path: &str| format!("_watershed/sources/{source_name}-{:016x}", fnv(path.as_bytes()));
+        let bare = folder_of(path);
+        // Older versions took the path as it was written.
+        let others = [path.to_owned(), format!("{bare}/")].iter().map(|path| ledger_of(path)).collect();
+        let ledger = Mutex::new(Ledger::new(source_name, warehouse, ledger_of(bare), others));
+        Self { source_name: source_name.into(), path: path.into(), suffix: suffix.into(), opened, ledger }
     }
 
     pub(crate) fn source_name(&self) -> &str {
@@ -60,7 +62,7 @@ impl Folder {
             let Some(now) = found.remove(&was.path) else { continue };
             first_there.get_or_insert(index);
             if now.tag != was.tag {
-                return Err(self.changed(was, &now.describe()));
+                return Err(self.changed(was, &now.describe(), ledger.folder()));
             }
         }
         let known = ledger.files().len() as u64;
@@ -79,7 +81,7 @@ impl Folder {
     pub(crate) async fn file(self: &Arc<Self>, number: u64) -> Result<OneFile> {
         let ledger = self.ledger.lock().await;
         match usize::try_from(number).ok().and_then(|index| ledger.files().get(index)) {
-            Some(entry) => Ok(OneFile { folder: self.clone(), number, entry: Arc::new(entry.clone()) }),
+            Some(entry) => Ok(OneFile { folder: self.clone(), number, entry: Arc::new(entry.clone()), ledger: ledger.folder().clone() }),
             None => Err(ledger.broken(format!("the pipeline has come to file {number}, but the list has only {}", ledger.files().len()))),
         }
     }
@@ -129,13 +131,13 @@ impl Folder {
         }
     }
 
-    fn changed(&self, was: &FileEntry, now: &str) -> IngestError {
+    fn changed(&self, was: &FileEntry, now: &str, ledger: &str) -> IngestError {
         IngestError::FileChanged {
             source_name: self.source_name.clone(),
             file: was.path.clone(),
             was: was.describe(),
             now: now.into(),
-            ledger: self.ledger_folder.clone(),
+            ledger: ledger.into(),
         }
     }
 
@@ -151,6 +153,7 @@ pub(crate) struct OneFile {
     /// Its number in the ledger.
     pub(crate) number: u64,
     pub(crate) entry: Arc<FileEntry>,
+    ledger: Arc<str>,
 }
 
 impl OneFile {
@@ -166,24 +169,32 @@ impl OneFile {
                 return Err(IngestError::FileGone {
                     source_name: self.folder.source_name.clone(),
                     file: self.entry.path.clone(),
-                    ledger: self.folder.ledger_folder.clone(),
+                    ledger: self.ledger.to_string(),
                 });
             }
             Err(error) => return Err(unreachable(&error)),
         };
         let now = self.folder.entry(&result.meta);
         if now.tag != self.entry.tag {
-            return Err(self.folder.changed(&self.entry, &now.describe()));
+            return Err(self.folder.changed(&self.entry, &now.describe(), &self.ledger));
         }
         let bytes = result.bytes().await.map_err(|error| unreachable(&error))?;
         if bytes.len() as u64 != range.end - range.start {
-            return Err(self.folder.changed(&self.entry, &format!("{} bytes from byte {} on", bytes.len(), range.start)));
+            return Err(self.folder.changed(&self.entry, &format!("{} bytes from byte {} on", bytes.len(), range.start), &self.ledger));
         }
         Ok(bytes)
     }
 }
 
+/// The path of a folder without the slash that may end it: `in/` and `in` are one folder.
+pub fn folder_of(path: &str) -> &str {
+    match path.trim_end_matches('/') {
+        "" => path,
+        bare => bare,
+    }
+}
+
 /// A hash that stays the same from version to version: it names a folder in the warehouse.
-fn fnv(bytes: &[u8]) -> u64 {
+pub(super) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -53,7 +53,9 @@ struct List {
 pub(crate) struct Ledger {
     source_name: String,
     store: Arc<dyn ObjectStore>,
-    folder: String,
+    folder: Arc<str>,
+    /// Where an older version may have put the lists of this folder: by other ways to write its path.
+    others: Vec<String>,
     lists: u64,
     files: Vec<FileEntry>,
     paths: HashSet<String>,
@@ -61,8 +63,15 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(source_name: &str, store: Arc<dyn ObjectStore>, folder: String) -> Self {
-        Self { source_name: source_name.into(), store, folder, lists: 0, files: Vec::new(), paths: HashSet::new(), loaded: false }
+    /// Lists are in `folder`, or in the first of `others` that holds some.
+    pub(crate) fn new(source_name: &str, store: Arc<dyn ObjectStore>, folder: String, others: Vec<String>) -> Self {
+        let (folder, source_name) = (folder.into(), source_name.into());
+        Self { source_name, store, folder, others, lists: 0, files: Vec::new(), paths: HashSet::new(), loaded: false }
+    }
+
+    /// Where the lists are, below the warehouse; certain once they were read.
+    pub(crate) fn folder(&self) -> &Arc<str> {
+        &self.folder
     }
 
     pub(crate) fn files(&self) -> &[FileEntry] {
@@ -76,10 +85,13 @@ impl Ledger {
     /// Reads what others have written since.
     pub(crate) async fn catch_up(&mut self) -> Result<()> {
         if !self.loaded {
-            let folder = Path::from(self.folder.as_str());
-            let objects: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(|e| self.unreachable(&e))?;
-            let mut numbers: Vec<u64> =
-                objects.iter().filter_map(|object| object.location.filename()?.strip_suffix(".json")?.parse().ok()).collect();
+            let mut numbers = self.numbers(&self.folder).await?;
+            for other in std::mem::take(&mut self.others) {
+                let theirs = if numbers.is_empty() { self.numbers(&other).await? } else { Vec::new() };
+                if !theirs.is_empty() {
+                    (self.folder, numbers) = (other.into(), theirs);
+                }
+            }
             numbers.sort_unstable();
             if let Some((expected, _)) = (0u64..).zip(&numbers).find(|(expected, number)| expected != *number) {
                 return Err(self.broken(format!("list {expected} of its files is missing")));
@@ -94,6 +106,12 @@ impl Ledger {
             self.adopt(list);
         }
         Ok(())
+    }
+
+    /// The numbers of the lists in `folder`.
+    async fn numbers(&self, folder: &str) -> Result<Vec<u64>> {
+        let objects: Vec<_> = self.store.list(Some(&Path::from(folder))).try_collect().await.map_err(|e| self.unreachable(&e))?;
+        Ok(objects.iter().filter_map(|object| object.location.filename()?.strip_suffix(".json")?.parse().ok()).collect())
     }
 
     /// Adds files that are not yet there, in this order, unless others do so first.
@@ -143,7 +161,7 @@ impl Ledger {
     }
 
     pub(crate) fn broken(&self, reason: String) -> IngestError {
-        IngestError::Ledger { source_name: self.source_name.clone(), reason, ledger: self.folder.clone() }
+        IngestError::Ledger { source_name: self.source_name.clone(), reason, ledger: self.folder.to_string() }
     }
 
     fn unreachable(&self, error: &object_store::Error) -> IngestError {

@@ -34,6 +34,7 @@ use watershed_dialect::definition::{Connector, Format, SourceDefinition};
 use watershed_message::Message;
 
 use self::folder::Folder;
+pub use self::folder::folder_of;
 use self::reader::FileReader;
 use self::shape::Shape;
 use crate::error::{IngestError, Result};

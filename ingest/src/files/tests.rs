@@ -53,6 +53,13 @@ impl Place {
         FileSources::new(self.warehouse.clone(), Arc::new(move |_| Ok(OpenedFolder { store: folder.clone(), local: false })))
     }
 
+    /// The bytes of the first list of its ledger.
+    fn ledger(&self) -> bytes::Bytes {
+        use futures::TryStreamExt;
+        let all: Vec<_> = self.runtime.block_on(self.warehouse.list(None).try_collect()).unwrap();
+        self.runtime.block_on(async { self.warehouse.get(&all[0].location).await.unwrap().bytes().await.unwrap() })
+    }
+
     fn ledger_lists(&self) -> usize {
         use futures::TryStreamExt;
         let all: Vec<_> = self.runtime.block_on(self.warehouse.list(None).try_collect()).unwrap();
@@ -376,6 +383,30 @@ fn a_file_whose_lines_end_in_carriage_returns_alone_is_set_aside_with_the_reason
     let place = Place::new();
     place.put("a.csv", "id,at,\"no\rte\"\n1,2024-01-01 00:00:00,x\n");
     assert_eq!(read_all(&place.sources(), &definition(CSV)).rows.len(), 1, "within quotes they end nothing");
+}
+
+/// The slash says nothing: the ledger is one, also where an older version has named it after the path as it was written.
+#[test]
+fn a_folder_has_one_ledger_whether_or_not_its_path_ends_in_a_slash() {
+    let of = |path: &str| {
+        let connector = Connector::Files { path: path.into(), suffix: ".csv".into(), poll_interval: Duration::ZERO };
+        SourceDefinition { connector, ..definition(CSV) }
+    };
+    let place = Place::new();
+    place.put("a.csv", csv(0..10));
+    let half = read(&place.sources(), &of("things"), 0, 1).unwrap();
+    let rest = read(&place.sources(), &of("things/"), half.position, 100).unwrap();
+    assert_eq!((half.rows.len() + rest.rows.len(), place.ledger_lists()), (10, 1));
+
+    let older = Place::new();
+    older.put("a.csv", csv(0..10));
+    let list = place.ledger();
+    let name = format!("_watershed/sources/things-{:016x}/00000000000000000000.json", super::folder::fnv(b"things/"));
+    older.runtime.block_on(older.warehouse.put(&Path::from(name), list.into())).unwrap();
+    for path in ["things/", "things"] {
+        assert_eq!(read_all(&older.sources(), &of(path)).rows.len(), 10);
+        assert_eq!(older.ledger_lists(), 1, "{path}");
+    }
 }
 
 #[test]
