@@ -182,7 +182,7 @@ impl Config {
 
     fn read_file(&mut self, path: &Path) -> Result<()> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        let table: toml::Table = text.parse().map_err(|why| anyhow!("{} is not valid TOML\n{why}", path.display()))?;
+        let table: toml::Table = text.parse().map_err(|why| not_toml(path, &text, &why))?;
         for (key, value) in flatten("", &table) {
             if !is_known(&key) {
                 let next = did_you_mean(&key, SETTINGS.iter().map(|setting| setting.name));
@@ -272,6 +272,16 @@ impl Config {
         let entries = self.values.iter().filter(|(key, _)| !own(key));
         entries.filter_map(|(key, (value, _))| Some((key.strip_prefix(&prefix)?.to_owned(), value.clone()))).collect()
     }
+}
+
+/// Says where a file is not TOML, without the line itself, which may hold a secret.
+fn not_toml(path: &Path, text: &str, why: &toml::de::Error) -> anyhow::Error {
+    let at = why.span().map_or(String::new(), |span| {
+        let before = text.get(..span.start).unwrap_or(text);
+        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+        format!(" (line {}, column {column})", before.matches('\n').count() + 1)
+    });
+    anyhow!(Message::new(format!("{} is not valid TOML{at}", path.display())).why(why.message()))
 }
 
 /// The environment variable of a setting.
@@ -401,6 +411,15 @@ mod tests {
         let storage: BTreeMap<String, String> = load("", &keys, None).unwrap().handed_on("storage").into_iter().collect();
         let pairs: Vec<_> = storage.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         assert_eq!(pairs, [("aws_access_key_id", "me"), ("aws_region", "mine")]);
+    }
+
+    #[test]
+    fn a_line_that_is_no_toml_is_named_but_not_shown() {
+        for line in ["\"sasl.password\" = \"hunter2", "\"sasl.password\" = hunter2", "\"sasl.password\" = \"hunter2\" x"] {
+            let error = load(&format!("warehouse = \"w\"\n[kafka]\n{line}\n"), &[], None).unwrap_err();
+            let said = crate::report::render(&error, false);
+            assert!(said.contains("is not valid TOML (line 3, column ") && !said.contains("hunter2"), "{said}");
+        }
     }
 
     #[test]

@@ -376,6 +376,10 @@ mod tests {
             "'kafka.ssl.key.pem' = 'SeCrEt77'",
             "'kafka.sasl.oauthbearer.client.secret' = 'SeCrEt77'",
             "'kafka.ssl.keystore.password' = 'SeCrEt77'",
+            "'kafka.sasl.jaas.config' = 'PlainLoginModule required username=\"u\" password=\"SeCrEt77\";'",
+            "'kafka.schema.registry.basic.auth.user.info' = 'u:SeCrEt77'",
+            "'kafka.client.rack' = 'PassWord = SeCrEt77'",
+            "'kafka.ssl.certificate.pem' = '-----BEGIN PRIVATE KEY-----SeCrEt77'",
         ] {
             let said = mistakes(&[file("a.sql", &source(option))]).await;
             assert!(said.contains("source 's' holds a secret in clear text") && said.contains("a.sql:1:1"), "{said}");
@@ -393,6 +397,10 @@ mod tests {
         ] {
             assert!(check(&[file("a.sql", &source(option))]).await.is_ok(), "{option}");
         }
+        let said = mistakes(&[file("a.sql", &source("topci = 'x', kafka.sasl.password = 'SeCrEt77'"))]).await;
+        assert!(said.contains("no option 'topci'") && !said.contains("SeCrEt77"), "{said}");
+        let said = mistakes(&[file("a.sql", &source("kafka.sasl.jaas.config = secret('X')"))]).await;
+        assert!(said.contains("only Kafka's Java clients have it") && said.contains("sasl.username"), "{said}");
         let said = mistakes(&[file("a.sql", &source("on_error = secret('X')"))]).await;
         assert!(said.contains("option 'on_error' is no secret"), "{said}");
     }

@@ -164,12 +164,31 @@ pub fn is_secret(setting: &str) -> bool {
     let name = setting.to_lowercase();
     let holds = |word: &str| name.contains(word);
     let token = holds("token") && !holds("url") && !holds("endpoint");
-    token || ["password", "passphrase", "secret", "key.pem", "oauthbearer.config"].into_iter().any(holds)
+    const WORDS: [&str; 10] = [
+        "password",
+        "passphrase",
+        "secret",
+        "credential",
+        "jaas",
+        "key.pem",
+        "keystore.key",
+        "private.key",
+        "user.info",
+        "oauthbearer.config",
+    ];
+    token || WORDS.into_iter().any(holds)
+}
+
+/// Whether a value holds a secret, whatever the setting is called: `… password=x`, a private key.
+pub fn holds_secret(value: &str) -> bool {
+    let value: String = value.to_lowercase().split_whitespace().collect();
+    ["password=", "passphrase=", "secret=", "privatekey-----"].into_iter().any(|mark| value.contains(mark))
 }
 
 /// The first of these settings that is a secret in clear text.
 pub fn clear_secret(settings: &BTreeMap<String, ClientSetting>) -> Option<&str> {
-    settings.iter().find(|(name, value)| is_secret(name) && matches!(value, ClientSetting::Text(_))).map(|(name, _)| name.as_str())
+    let is_clear = |name: &str, value: &ClientSetting| matches!(value, ClientSetting::Text(text) if is_secret(name) || holds_secret(text));
+    settings.iter().find(|(name, value)| is_clear(name, value)).map(|(name, _)| name.as_str())
 }
 
 /// How a message becomes a row.

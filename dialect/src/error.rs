@@ -80,8 +80,9 @@ impl SqlError {
         Message { what, why: self.detail.clone(), next: self.hint.clone() }
     }
 
-    /// The error with the line it speaks of and a caret below the place. `text` is the whole text, `file` its name.
+    /// The error with the line it speaks of, secrets in it covered, and a caret below the place. `text` is the whole text, `file` its name.
     pub fn render(&self, text: &str, file: Option<&str>) -> String {
+        let text = &crate::masked::masked(text);
         let mut out = format!("error: {}\n", self.message);
         if let Some(line) = self.line {
             let column = self.column.unwrap_or(1);

@@ -63,6 +63,7 @@ mod ignored;
 mod infix;
 mod interval;
 mod locate;
+mod masked;
 mod multiset;
 mod nearest;
 mod one_value;

@@ -45,8 +45,8 @@ impl Secrets {
     }
 }
 
-/// Settings on which exactly-once, bounded memory or our own accounting rests.
-const RESERVED: [(&str, &str); 8] = [
+/// Settings on which exactly-once, bounded memory or our own accounting rests, and what librdkafka calls otherwise.
+const RESERVED: [(&str, &str); 9] = [
     ("auto.offset.reset", "a gap must stop a pipeline, never be jumped over"),
     ("enable.auto.commit", "positions come from the epoch record only"),
     ("enable.auto.offset.store", "positions come from the epoch record only"),
@@ -54,6 +54,7 @@ const RESERVED: [(&str, &str); 8] = [
     ("enable.idempotence", "the producer is always idempotent"),
     ("transactional.id", "Kafka transactions are not what correctness rests on here"),
     ("statistics.interval.ms", "client statistics cost throughput and are not used"),
+    ("sasl.jaas.config", "only Kafka's Java clients have it: set sasl.mechanism, sasl.username and sasl.password"),
     ("plugin.library.paths", "loading native libraries by a setting is not allowed"),
 ];
 
