@@ -49,11 +49,11 @@ pub enum WindowKind {
         /// Shifts all windows.
         offset_us: i64,
     },
-    /// Windows of equal length that begin every `slide_us`; they overlap if the slide is shorter, leave gaps if it is longer.
+    /// Windows of equal length that begin every `slide_us`; they overlap if the slide is shorter.
     Hop {
         /// Length of a window.
         size_us: i64,
-        /// From one start to the next.
+        /// From one start to the next; no longer than a window, or rows between two would be in none.
         slide_us: i64,
         /// Shifts all windows.
         offset_us: i64,
@@ -95,6 +95,14 @@ impl WindowKind {
         if matches!(self, Self::Cumulate { .. }) && size % step != 0 {
             return Err(format!("the size of a CUMULATE window must be a multiple of its step, but {} is not of {}", Us(size), Us(step)));
         }
+        if step > size {
+            let name = self.name();
+            return Err(format!(
+                "{name} windows of {} that begin every {} leave gaps, and rows in them would be in no window",
+                Us(size),
+                Us(step)
+            ));
+        }
         if self.windows_per_row() > WINDOWS_PER_ROW_MAX {
             return Err(format!("a row would be in {} windows, more than {WINDOWS_PER_ROW_MAX}", self.windows_per_row()));
         }
@@ -110,7 +118,7 @@ impl WindowKind {
         }
     }
 
-    /// Where the last window ends that holds `time_us`; where windows leave gaps, the last that began before it.
+    /// Where the last window ends that holds `time_us`.
     pub fn last_end_us(&self, time_us: i64) -> i64 {
         let (size_us, step_us, offset_us) = match *self {
             Self::Tumble { size_us, offset_us } | Self::Cumulate { size_us, offset_us, .. } => (size_us, size_us, offset_us),
@@ -331,9 +339,6 @@ mod tests {
         // A size that is no multiple of the slide: some rows are in one window more than others.
         let kind = WindowKind::Hop { size_us: 7, slide_us: 5, offset_us: 0 };
         assert_eq!(windows(&[Some(11), Some(13)], kind), [(0, 5, 12), (0, 10, 17), (1, 10, 17)]);
-        // A slide longer than the size leaves gaps.
-        let kind = WindowKind::Hop { size_us: 2, slide_us: 5, offset_us: 1 };
-        assert_eq!(windows(&[Some(1), Some(3), Some(-3), Some(0)], kind), [(0, 1, 3), (2, -4, -2)]);
     }
 
     #[test]
@@ -344,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_hop_assigns_exactly_the_windows_that_contain_the_row() {
-        for (size_us, slide_us, offset_us) in [(10, 3, 0), (9, 3, -2), (4, 9, 5), (1, 1, 0)] {
+        for (size_us, slide_us, offset_us) in [(10, 3, 0), (9, 3, -2), (9, 4, 5), (1, 1, 0)] {
             for time in -30..30 {
                 let got = windows(&[Some(time)], WindowKind::Hop { size_us, slide_us, offset_us });
                 let expected: Vec<_> = (-50..50)
@@ -381,6 +386,10 @@ mod tests {
         assert!(message(WindowKind::Tumble { size_us: 0, offset_us: 0 }).contains("above zero"));
         assert!(message(WindowKind::Hop { size_us: 1, slide_us: -1, offset_us: 0 }).contains("slide"));
         assert!(message(WindowKind::Cumulate { size_us: 10, step_us: 3, offset_us: 0 }).contains("multiple"));
+        assert!(
+            message(WindowKind::Hop { size_us: 1_000_000, slide_us: 2_000_000, offset_us: 0 })
+                .contains("of 1s that begin every 2s leave gaps")
+        );
         assert!(message(WindowKind::Hop { size_us: 86_400_000_000, slide_us: 1_000_000, offset_us: 0 }).contains("86400 windows"));
     }
 }

@@ -168,6 +168,7 @@ async fn queries_that_do_not_plan() {
         ("SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(ts), SIZES => INTERVAL '1 s')", "SIZES", "has no argument 'sizes'"),
         ("SELECT * FROM TUMBLE(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '1 s')", "k", "GROUP BY"),
         ("SELECT * FROM HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '1 s')", "HOP", "interval for its size"),
+        ("SELECT * FROM HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '9 s', INTERVAL '1 s')", "HOP", "the slide comes before the size"),
         ("SELECT * FROM CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '2 s', INTERVAL '5 s')", "CUMULATE", "multiple of its step"),
         ("SELECT * FROM SESSION(TABLE t, DESCRIPTOR(ts), INTERVAL '1 s')", "SESSION", "not supported yet"),
         ("SELECT * FROM DEDUPLICATE(TABLE t, DESCRIPTOR(ts), INTERVAL '1 s')", "DEDUPLICATE", "needs PARTITION BY"),
