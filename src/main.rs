@@ -36,6 +36,7 @@ mod flags;
 mod left;
 mod live;
 mod log;
+mod loops;
 mod project;
 mod rebuild;
 mod reconcile;

@@ -13,6 +13,7 @@ use watershed_lake::{Definition, Definitions, TableName};
 use watershed_message::Message;
 use watershed_stream::{Blueprint, Project, StreamError, tables as pipeline_tables};
 
+use crate::loops;
 use crate::report::Rendered;
 
 fn unreadable(why: Message) -> anyhow::Error {
@@ -159,7 +160,7 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
     }
     // Nor can a sink follow a table that could not be planned.
     if problems.is_empty() {
-        for (file, statement) in sinks {
+        for (file, statement) in &sinks {
             let StatementKind::CreateSink(sink) = &statement.kind else { continue };
             match project.plan_sink(sink, &mut blueprints).await {
                 Ok(()) => {}
@@ -167,6 +168,11 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
                 Err(error) => problems.push(shown(&SqlError::from(error.message()).at(statement.line, statement.column), file)),
             }
         }
+    }
+    for (sink, error) in if problems.is_empty() { loops::find(&blueprints) } else { Vec::new() } {
+        let defines = |statement: &Statement| matches!(&statement.kind, StatementKind::CreateSink(known) if known.name == sink.name);
+        let Some((file, statement)) = sinks.iter().find(|(_, statement)| defines(statement)) else { continue };
+        problems.push(shown(&error.at(statement.line, statement.column), file));
     }
     let ordered = Views::new(views.iter().map(|(view, ..)| view.clone()).collect());
     let (ordered, mistakes) = ordered.map_or_else(|mistakes| (Views::default(), mistakes), |ordered| (ordered, Vec::new()));
@@ -403,6 +409,25 @@ mod tests {
         assert!(said.contains("only Kafka's Java clients have it") && said.contains("sasl.username"), "{said}");
         let said = mistakes(&[file("a.sql", &source("on_error = secret('X')"))]).await;
         assert!(said.contains("option 'on_error' is no secret"), "{said}");
+    #[tokio::test]
+    async fn a_sink_to_where_its_rows_come_from_is_refused() {
+        let table = "CREATE STREAMING TABLE silver.rides AS SELECT city FROM rides;";
+        let sink = |name: &str, table: &str, options: &str| {
+            format!("-- out\nCREATE SINK {name} TO KAFKA ({options}) AS SELECT * FROM STREAM({table});\n")
+        };
+        let of = |text: String| [file("a.sql", SOURCE_SQL), file("b.sql", table), file("c.sql", &text)];
+        let said = mistakes(&of(sink("out", "silver.rides", "topic = 'rides'"))).await;
+        assert!(said.contains("sink 'out' sends rows to where they come from") && said.contains("c.sql:2:1"), "{said}");
+        assert!(said.contains("topic 'rides' is read by silver.rides and sink 'out'"), "{said}");
+        for other in ["topic = 'others'", "topic = 'rides', 'kafka.bootstrap.servers' = 'elsewhere:9092'"] {
+            assert!(check(&of(sink("out", "silver.rides", other))).await.is_ok(), "{other}");
+        }
+        let over = "CREATE SOURCE there (city VARCHAR) WITH (connector = 'kafka', topic = 'there', format = 'json');
+                    CREATE STREAMING TABLE silver.there AS SELECT city FROM there;";
+        let there = sink("a", "silver.rides", "topic = 'there'");
+        assert!(check(&of(format!("{over}\n{there}"))).await.is_ok());
+        let said = mistakes(&of(format!("{over}\n{there}{}", sink("b", "silver.there", "topic = 'rides'")))).await;
+        assert!(said.contains("silver.rides and sink 'a', then silver.there and sink 'b'") && !said.contains("2 mistakes"), "{said}");
     }
 
     #[tokio::test]
