@@ -16,6 +16,9 @@ use watershed_stream::{Blueprint, Project, StreamError, tables as pipeline_table
 use crate::loops;
 use crate::report::Rendered;
 
+/// Schemas whose tables are not in the warehouse.
+const OTHERS: [&str; 2] = ["system", "information_schema"];
+
 fn unreadable(why: Message) -> anyhow::Error {
     anyhow!(Message::new("the applied definitions cannot be read by this version").why(why.said()).next("apply the project again"))
 }
@@ -94,6 +97,10 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
             }
         };
         for statement in statements {
+            if let Err(error) = readable(&statement.kind) {
+                problems.push(shown(&error.at(statement.line, statement.column), file));
+                continue;
+            }
             if let StatementKind::CreateMaterializedView(view) = &statement.kind {
                 let name = format!("{}.{}", view.schema, view.table);
                 match View::new(view.clone()) {
@@ -201,6 +208,20 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
         text.push_str(&format!("\n{count} mistakes; nothing was changed\n"));
     }
     Err(Rendered(text).into())
+}
+
+/// Refuses tables in schemas that queries see other tables in. Not part of parsing: older definitions may hold them.
+fn readable(statement: &StatementKind) -> Result<(), SqlError> {
+    let (schema, table) = match statement {
+        StatementKind::CreateStreamingTable(table) => (&table.schema, &table.table),
+        StatementKind::CreateMaterializedView(view) => (&view.schema, &view.table),
+        _ => return Ok(()),
+    };
+    if !OTHERS.iter().any(|other| other.eq_ignore_ascii_case(schema)) {
+        return Ok(());
+    }
+    Err(SqlError::new(format!("'{schema}.{table}' could not be read: the tables of schema '{schema}' are Watershed's own"))
+        .hint(format!("name another schema, such as gold.{table}")))
 }
 
 /// What a start of pipelines would find wrong with a source or a sink, and secrets in clear text: definitions are kept, every revision.
@@ -409,6 +430,19 @@ mod tests {
         assert!(said.contains("only Kafka's Java clients have it") && said.contains("sasl.username"), "{said}");
         let said = mistakes(&[file("a.sql", &source("on_error = secret('X')"))]).await;
         assert!(said.contains("option 'on_error' is no secret"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_table_that_no_query_could_read_is_refused() {
+        for schema in ["system", "information_schema", "\"System\""] {
+            for kind in ["STREAMING TABLE", "MATERIALIZED VIEW"] {
+                let table = format!("-- x\nCREATE {kind} {schema}.x AS SELECT 1 AS one;");
+                let said = mistakes(&[file("a.sql", SOURCE_SQL), file("b.sql", &table)]).await;
+                assert!(said.contains("Watershed's own") && said.contains("b.sql:2:1") && said.contains("gold.x"), "{said}");
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_sink_to_where_its_rows_come_from_is_refused() {
         let table = "CREATE STREAMING TABLE silver.rides AS SELECT city FROM rides;";
