@@ -143,6 +143,8 @@ pub(crate) fn name_config_error(error: KafkaError) -> IngestError {
             };
             IngestError::Setting { name, reason: reason.into() }
         }
+        // Anything but a lack of threads is because of what it was given, and would be the same the next time.
+        KafkaError::ClientCreation(reason) if !reason.contains("thread") => IngestError::Settings { reason },
         other => IngestError::Client { doing: "starting".into(), reason: other.to_string() },
     }
 }
@@ -191,5 +193,28 @@ pub(crate) fn name_request_error(client: &Client<Context>, topic: &str, failure:
         }
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => IngestError::Authorization { topic: topic.into(), reason: text },
         _ => client.context().unreachable(&text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::producer::Producer;
+
+    /// Trying again would not help: they are no trouble of the broker's.
+    #[test]
+    fn settings_of_which_no_client_can_be_made_are_no_failure_that_passes() {
+        let of = |properties: &[(&str, &str)]| KafkaSettings {
+            properties: properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            ..KafkaSettings::new("localhost:1")
+        };
+        let no_key = of(&[("security.protocol", "ssl"), ("ssl.key.pem", "hunter2")]);
+        let no_acks = of(&[("acks", "0")]);
+        let refused = [open(&no_key, &[]).err(), Producer::new(&no_key).err(), Producer::new(&no_acks).err()];
+        for error in refused.map(|error| error.expect("an error")) {
+            assert!(matches!(error, IngestError::Settings { .. }) && !error.may_pass(), "{error:?}");
+            let said = error.to_string();
+            assert!(said.contains("correct the settings") && !said.contains("hunter2"), "{said}");
+        }
     }
 }

@@ -61,6 +61,11 @@ pub enum IngestError {
         /// Why, and what to do.
         reason: Message,
     },
+    /// Settings that are each allowed, yet of which no client can be made: a key that is none, two that contradict each other.
+    Settings {
+        /// What the client said.
+        reason: String,
+    },
     /// Anything else the client reports.
     Client {
         /// What was being done.
@@ -203,6 +208,10 @@ impl IngestError {
                 .why(reason)
                 .next("grant this user the right (READ and DESCRIBE to read, WRITE to write)"),
             Self::Setting { name, reason } => reason.clone().within(format!("Kafka setting '{name}' cannot be used")),
+            Self::Settings { reason } => Message::new("no Kafka client can be made of the settings").why(reason).next(
+                "correct the settings under kafka of this process, or the options 'kafka.…' of the source or sink and `watershed apply` them; \
+                 then start again",
+            ),
             Self::Client { doing, reason } => {
                 Message::new(format!("Kafka client failed while {doing}")).why(reason).next("if it happens again, look at the broker's log")
             }

@@ -256,7 +256,11 @@ impl StreamError {
             // Rows that were not acknowledged are sent again: only what the definition says wrongly stays wrong.
             Self::Sink { reason, .. } => !matches!(
                 **reason,
-                IngestError::Setting { .. } | IngestError::Definition { .. } | IngestError::UnsupportedType { .. } | IngestError::Arrow(_)
+                IngestError::Setting { .. }
+                    | IngestError::Settings { .. }
+                    | IngestError::Definition { .. }
+                    | IngestError::UnsupportedType { .. }
+                    | IngestError::Arrow(_)
             ),
             Self::Lake(error) => error.may_pass(),
             Self::Store(_) | Self::Stuck { .. } | Self::TaskDied { .. } => true,
