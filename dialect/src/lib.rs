@@ -45,6 +45,7 @@ mod as_of;
 mod bounds;
 mod clauses;
 mod column_type;
+mod common_expression;
 mod counts;
 mod create_materialized_view;
 mod create_panel;
@@ -90,6 +91,7 @@ mod using;
 mod violations;
 
 pub use as_of::{AsOfJoin, as_of_columns, as_of_join, check_side};
+pub use common_expression::{is_common_expression, plain_expression};
 pub use counts::CountsBesideDistinct;
 pub use deep_stack::{Deep, deep, on_deep_stack};
 pub use definition::*;

@@ -182,7 +182,7 @@ fn closed(text: &str) -> Option<(&str, &str)> {
 }
 
 /// `Int64(5)` is 5, `Utf8("x")` is 'x'.
-fn values(message: &str) -> String {
+pub(crate) fn values(message: &str) -> String {
     let numbers = ["UInt64(", "UInt32(", "UInt16(", "UInt8(", "Int64(", "Int32(", "Int16(", "Int8(", "Float64(", "Float32(", "Boolean("];
     let texts = ["LargeUtf8(\"", "Utf8View(\"", "Utf8(\""];
     let mut out = String::with_capacity(message.len());

@@ -25,11 +25,12 @@ pub(crate) fn check_columns(plan: &LogicalPlan) -> Result<(), SqlError> {
     for field in plan.schema().fields() {
         let name = field.name();
         if name.is_empty() || name.contains(NOT_IN_NAMES) || name.contains('=') {
-            return Err(SqlError::new(format!("'{name}' cannot name a column of a table")).hint(format!(
-                "give it a name: {} AS {}",
-                if is_read(plan, name) { format!("\"{name}\"") } else { name.clone() },
-                plain(name)
-            )));
+            let hint = match is_read(plan, name) {
+                false if is_given(plan, name) => format!("write AS {} in place of AS \"{name}\"", plain(name)),
+                true => format!("give it a name: \"{name}\" AS {}", plain(name)),
+                false => format!("give it a name: {name} AS {}", plain(name)),
+            };
+            return Err(SqlError::new(format!("'{name}' cannot name a column of a table")).hint(hint));
         }
         // Readers compare names without regard to case.
         if seen.contains(&name.to_lowercase()) {
@@ -55,6 +56,12 @@ fn is_read(plan: &LogicalPlan, name: &str) -> bool {
         LogicalPlan::TableScan(scan) => scan.projected_schema.fields().iter().any(|field| field.name() == name),
         other => other.inputs().into_iter().any(|input| is_read(input, name)),
     }
+}
+
+/// Whether the query gives an expression this name by AS. DataFusion gives names so, too: those are calls.
+fn is_given(plan: &LogicalPlan, name: &str) -> bool {
+    let is_alias = |expr: &Expr| matches!(expr, Expr::Alias(alias) if alias.name == name);
+    !name.contains('(') && (plan.expressions().iter().any(is_alias) || plan.inputs().into_iter().any(|input| is_given(input, name)))
 }
 
 /// Adds a projection of casts if any column needs one. The plan must pass [`check_columns`].

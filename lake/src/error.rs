@@ -111,7 +111,7 @@ impl LakeError {
                 .next("free some space there: nothing is lost, and pipelines go on by themselves"),
             Self::NotWritable { path, reason } => Message::new("the warehouse cannot be written")
                 .why(format!("'{path}': {reason}"))
-                .next("check that this user may write there and that it is not mounted read-only: pipelines go on by themselves then"),
+                .next("check that this user may write there and that it is not mounted read-only"),
             Self::Unclear { path, reason } => Message::new(format!("it is unknown whether '{path}' was written"))
                 .why(reason)
                 .next("nothing was rewritten; once the store answers again, repeat the operation: it finds out by reading"),

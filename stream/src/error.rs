@@ -202,12 +202,12 @@ impl StreamError {
             .why("the state of that epoch does not fit")
             .next(format!("put the old text back, or start anew with `watershed rebuild {pipeline}`")),
             Self::SourceReplaced { pipeline, source_name, was, now } => Message::new(format!(
-                "{pipeline}: the topic of source '{source_name}' was deleted and made anew (its id was {was}, now {now}), so the \
-                 offsets that were committed point to other records",
+                "{pipeline}: the topic of source '{source_name}' is not the one that was read before (its id was {was}, now {now})"
             ))
+            .why("it is in another cluster, or was deleted and made again: the offsets that were committed point to other records")
             .next(format!(
-                "`watershed rebuild {pipeline}` drops the rows and reads the new topic from its beginning, or keep the rows, \
-                 and read the new topic into a table of another name",
+                "if the address of Kafka names another cluster by mistake, correct it; `watershed rebuild {pipeline}` drops the rows and \
+                 reads the topic that is there now from its beginning; or keep the rows, and read it into a table of another name",
             )),
             Self::Held { pipeline, holder, hint } => Message::new(format!("{pipeline} is held by {holder}"))
                 .next(format!("two processes must not run one pipeline: stop that one first{hint}")),

@@ -18,7 +18,7 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use watershed_dialect::compute::out_of_memory;
-use watershed_dialect::{OnError, SourceDefinition, plain_message, row_shown};
+use watershed_dialect::{OnError, SourceDefinition, plain_expression, plain_message, row_shown};
 use watershed_ingest::origin;
 use watershed_message::Message;
 
@@ -62,7 +62,7 @@ impl RowFault {
             other => other.strip_backtrace(),
         };
         let reason = reason.lines().next().unwrap_or_default().to_string();
-        StreamError::Row(Box::new(Self { what, expression: cut(expression), reason }))
+        StreamError::Row(Box::new(Self { what: plain_expression(&what), expression: cut(plain_expression(&expression)), reason }))
     }
 }
 

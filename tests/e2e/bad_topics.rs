@@ -59,7 +59,7 @@ fn a_topic_that_was_made_anew_is_not_taken_for_the_old_one() {
     produce(kafka, topic, 1000..1100, 2);
     let ended = project.stream_to_end(false).run();
     assert_eq!(ended.status.code(), Some(1), "{}", ended.output());
-    for part in ["the topic of source 'events_in' was deleted and made anew", "hint: `watershed rebuild bronze.a` drops the rows"] {
+    for part in ["the topic of source 'events_in' is not the one that was read before", "`watershed rebuild bronze.a` drops the rows"] {
         assert!(ended.stderr.contains(part), "it does not say '{part}'\n{}", ended.output());
     }
     assert_eq!(project.places("bronze.a"), before, "rows of the new topic were mixed in");
@@ -124,7 +124,7 @@ fn a_topic_that_is_deleted_under_a_running_pipeline_is_named_and_others_go_on() 
 
     kafka.create_topic(topic, 1);
     produce(kafka, topic, 500..600, 1);
-    let said = ["bronze.a ended", "bronze.b ended", "was deleted and made anew"];
+    let said = ["bronze.a ended", "bronze.b ended", "was deleted and made again"];
     running.until("it knows that the topic is another", |running| said.iter().all(|part| running.output().contains(part)).then_some(()));
     produce(kafka, other, 20..30, 1);
     running.until("the other goes on", |_| (committed(&project, "bronze.beside") == 30).then_some(()));

@@ -159,6 +159,7 @@ async fn results_have_types_and_names_that_a_table_holds() {
 
     let cases = [
         (format!("SELECT window_start, count(*) {windowed}"), "'count(*)' cannot name a column", "count(*) AS count"),
+        ("SELECT city AS \"Date Time\" FROM rides".into(), "'Date Time' cannot name", "write AS date_time in place of AS \"Date Time\""),
         ("SELECT city, ride_id AS \"City\" FROM rides".into(), "twice in the table", "AS"),
         ("SELECT event_time - seen_time AS lag FROM rides".into(), "which a table cannot hold", "CAST(lag AS"),
         ("SELECT NULL AS nothing FROM rides".into(), "which a table cannot hold", "CAST(nothing AS"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::physical_expr::PhysicalExpr;
+use watershed_dialect::is_common_expression;
 
 use crate::StreamError;
 use crate::fault::evaluate;
@@ -39,7 +40,11 @@ impl Operator for Project {
         let rows = batch.num_rows();
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for (expression, field) in self.expressions.iter().zip(self.schema.fields()) {
-            columns.push(evaluate(expression, &batch, || format!("column '{}'", field.name()))?);
+            let what = || match is_common_expression(field.name()) {
+                true => "an expression of the query".to_owned(),
+                false => format!("column '{}'", field.name()),
+            };
+            columns.push(evaluate(expression, &batch, what)?);
         }
         if self.keep_hidden {
             columns.extend_from_slice(hidden::hidden_columns(&batch));

@@ -1,5 +1,7 @@
 //! Where two plans differ first, in words for whoever changed a query.
 
+use watershed_dialect::{is_common_expression, plain_expression};
+
 use super::explain::{length, shortened};
 use super::{Computed, PlanSpec, StepSpec};
 
@@ -8,12 +10,8 @@ pub fn difference(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
     if old.meaning() == new.meaning() {
         return None;
     }
-    Some(
-        of_source(old, new)
-            .or_else(|| of_table(old, new))
-            .or_else(|| of_steps(old, new))
-            .unwrap_or_else(|| "its rows are shared out to tasks otherwise".to_owned()),
-    )
+    let found = of_source(old, new).or_else(|| of_table(old, new)).or_else(|| of_steps(old, new));
+    Some(found.map_or_else(|| "its rows are shared out to tasks otherwise".to_owned(), |found| plain_expression(&found)))
 }
 
 fn of_source(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
@@ -113,7 +111,8 @@ fn of_columns(before: &[Computed], after: &[Computed]) -> String {
     if was == is && old.data_type != new.data_type {
         return changed(&format!("column {} is", new.name), &old.data_type, &new.data_type);
     }
-    changed(&format!("column {} is", new.name), &was, &is)
+    let what = if is_common_expression(&new.name) { "it computes".to_owned() } else { format!("column {} is", new.name) };
+    changed(&what, &was, &is)
 }
 
 /// `it keeps rows with a > 9, and was a > 1`

@@ -280,6 +280,21 @@ async fn what_changed_is_said() {
             "SELECT id FROM DEDUPLICATE(TABLE pay PARTITION BY id, DESCRIPTOR(at), INTERVAL '20 minutes')",
             "repeats are dropped within 20 min, was 10 min",
         ),
+        (
+            "SELECT window_start FROM TUMBLE(TABLE pay, DESCRIPTOR(at), INTERVAL '1 hour') GROUP BY window_start, window_end HAVING count(*) > 1",
+            "SELECT window_start FROM TUMBLE(TABLE pay, DESCRIPTOR(at), INTERVAL '1 hour') GROUP BY window_start, window_end HAVING count(*) > 2",
+            "it keeps rows with count(1) > 2, was count(1) > 1",
+        ),
+        (
+            "SELECT amount * 2 + 1 AS x, amount * 2 + 2 AS y FROM pay",
+            "SELECT amount * 3 + 1 AS x, amount * 3 + 2 AS y FROM pay",
+            "it computes amount * 3, was amount * 2",
+        ),
+        (
+            "SELECT amount * 2 + 1 AS x, amount * 2 + 2 AS y FROM pay",
+            "SELECT amount * 2 + 1 AS x, amount * 2 + 3 AS y FROM pay",
+            "column y is (…) + 3, was (…) + 2",
+        ),
         ("SELECT id FROM pay", "SELECT id, city FROM pay", "column city is new"),
         ("SELECT amount AS x FROM pay", "SELECT rate AS x FROM pay", "column x is DOUBLE, and was BIGINT"),
     ];
