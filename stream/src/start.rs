@@ -51,13 +51,15 @@ pub struct Positions {
 }
 
 impl Positions {
-    /// Of partitions that were found to be `ranges`. One of which the newest record says that it was read to its end has been there since then,
-    /// if it has not grown: else a pipeline that never runs for long would find none idle. No more than `idle_timeout` of it counts.
+    /// Of partitions that were found to be `ranges`. One that has had no row yet, and of which the newest record says that it was read to its end,
+    /// has been there since then: else a pipeline that never runs for long would wait for its first row for ever. No more than `idle_timeout` of
+    /// it counts. Partitions with rows count from now: a clock that jumps between two runs must not make their rows late.
     pub fn new(offsets: BTreeMap<i32, i64>, ranges: &[PartitionRange], record: Option<&EpochRecord>, idle_timeout: Duration) -> Self {
         let now = Instant::now();
         let at_end = ranges.iter().filter(|range| offsets.get(&range.partition).is_some_and(|&offset| offset >= range.high));
         let since = |partition: i32| {
-            let record = record.filter(|record| record.offsets.get(&partition) == offsets.get(&partition))?;
+            let is_empty = |record: &&EpochRecord| !record.newest_us.contains_key(&partition);
+            let record = record.filter(|record| record.offsets.get(&partition) == offsets.get(&partition)).filter(is_empty)?;
             let ms = now_ms().saturating_sub(*record.caught_up_ms.get(&partition)?);
             now.checked_sub(Duration::from_millis(ms).min(idle_timeout))
         };
