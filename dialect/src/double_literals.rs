@@ -86,8 +86,7 @@ fn double_literal(literal: &mut Expr) {
 fn double_columns(values: &mut Values) {
     let width = values.rows.iter().map(|row| row.content.len()).max().unwrap_or(0);
     for column in 0..width {
-        let cells = |values: &Values| values.rows.iter().any(|row| row.content.get(column).is_some_and(is_double));
-        if cells(values) {
+        if values.rows.iter().any(|row| row.content.get(column).is_some_and(is_double)) {
             values.rows.iter_mut().filter_map(|row| row.content.get_mut(column)).for_each(double_literal);
         }
     }

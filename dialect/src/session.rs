@@ -90,11 +90,7 @@ impl ExprPlanner for Operators {
             BinaryOperator::Divide => Operator::Divide,
             _ => return Ok(PlannerResult::Original(raw)),
         };
-        // That of a parameter is not known.
-        let (Ok(left), Ok(right)) = (raw.left.get_type(schema), raw.right.get_type(schema)) else {
-            return Ok(PlannerResult::Original(raw));
-        };
-        Ok(match functions::planned_operator(&raw.left, &left, op, &raw.right, &right) {
+        Ok(match functions::planned_operator(&raw.left, op, &raw.right, schema) {
             Some(planned) => PlannerResult::Planned(planned),
             None => PlannerResult::Original(raw),
         })

@@ -228,8 +228,8 @@ pub struct EpochRecord {
     pub newest_us: BTreeMap<i32, i64>,
     /// Partitions that were idle, and the watermark they were raised to.
     pub idle_us: BTreeMap<i32, i64>,
-    /// Since when each partition has been read to its end, in milliseconds since 1970; the others are absent. Idleness goes on from it in
-    /// the next run.
+    /// Since when each partition has been read to its end, in milliseconds since 1970; the others are absent. Of one that
+    /// never had a row, idleness goes on from it in the next run.
     #[serde(default)]
     pub caught_up_ms: BTreeMap<i32, u64>,
     /// How many keyed tasks the state is split over.

@@ -6,7 +6,7 @@
 //!  (ts AT TIME ZONE 'Europe/Berlin') + INTERVAL '1 day'      zoned_plus(…): the same wall-clock time; where clocks skip it, that much later
 //! ```
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
 use arrow::array::{ArrayRef, AsArray, IntervalMonthDayNanoArray, TimestampMicrosecondArray};
@@ -15,45 +15,53 @@ use arrow::datatypes::{
     DataType, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, Days, Months, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err, internal_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err, exec_err, internal_err};
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast as cast_expr,
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    cast as cast_expr,
 };
 
 use crate::{columns, event_time_type, result, sql_type};
 
-static TIMES: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(IntervalMath::new(Math::Times))));
-static DIVIDED: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(IntervalMath::new(Math::Divided))));
-static PLUS: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(IntervalMath::new(Math::ZonedPlus))));
-static MINUS: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(IntervalMath::new(Math::ZonedMinus))));
-
 const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 const DAY_NS: i128 = 86_400_000_000_000;
 
-/// An operator between values of these types, if it is one of ours.
-pub fn planned_operator(left: &Expr, left_type: &DataType, op: Operator, right: &Expr, right_type: &DataType) -> Option<Expr> {
-    let is_length = |found: &DataType| matches!(found, DataType::Interval(_) | DataType::Duration(_));
-    let (left, right) = (left.clone(), right.clone());
+/// An operator between two expressions over `schema`, if it is one of ours.
+pub fn planned_operator(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Option<Expr> {
+    // That of a parameter is not known.
+    let right_type = right.get_type(schema).ok()?;
+    // The left side of a long chain is long: its type is asked for only where it matters.
+    if matches!(op, Operator::Plus | Operator::Minus) && right_type.is_numeric() {
+        return None;
+    }
+    let left_type = left.get_type(schema).ok()?;
+    let is_date = |found: &DataType| *found == DataType::Date32;
+    let is_interval = |found: &DataType| matches!(found, DataType::Interval(_));
+    let is_length = |found: &DataType| is_interval(found) || matches!(found, DataType::Duration(_));
+    let call = |math, first: &Expr, second: &Expr| {
+        Some(ScalarUDF::new_from_impl(IntervalMath::new(math)).call(vec![first.clone(), second.clone()]))
+    };
+    let computed = |left: Expr, right: Expr| Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))));
     match op {
-        Operator::Multiply if is_length(left_type) && right_type.is_numeric() => Some(TIMES.call(vec![left, right])),
-        Operator::Multiply if left_type.is_numeric() && is_length(right_type) => Some(TIMES.call(vec![right, left])),
-        Operator::Divide if is_length(left_type) && right_type.is_numeric() => Some(DIVIDED.call(vec![left, right])),
-        Operator::Plus | Operator::Minus if *left_type == DataType::Date32 && may_have_hours(&right, right_type) => {
-            Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(cast_expr(left, event_time_type())), op, Box::new(right))))
+        Operator::Multiply if is_length(&left_type) && right_type.is_numeric() => call(Math::Times, left, right),
+        Operator::Multiply if left_type.is_numeric() && is_length(&right_type) => call(Math::Times, right, left),
+        Operator::Divide if is_length(&left_type) && right_type.is_numeric() => call(Math::Divided, left, right),
+        Operator::Plus if is_zoned(&left_type) && is_interval(&right_type) => call(Math::ZonedPlus, left, right),
+        Operator::Plus if is_interval(&left_type) && is_zoned(&right_type) => call(Math::ZonedPlus, right, left),
+        Operator::Minus if is_zoned(&left_type) && is_interval(&right_type) => call(Math::ZonedMinus, left, right),
+        Operator::Plus | Operator::Minus if is_date(&left_type) && may_have_hours(right, &right_type) => {
+            computed(cast_expr(left.clone(), event_time_type()), right.clone())
         }
-        Operator::Plus if may_have_hours(&left, left_type) && *right_type == DataType::Date32 => {
-            Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(cast_expr(right, event_time_type())), op, Box::new(left))))
+        Operator::Plus if may_have_hours(left, &left_type) && is_date(&right_type) => {
+            computed(cast_expr(right.clone(), event_time_type()), left.clone())
         }
         // DataFusion takes nanoseconds, which far dates are not.
-        Operator::Minus if is_microseconds(left_type) && *right_type == DataType::Date32 => {
-            Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(cast_expr(right, left_type.clone())))))
+        Operator::Minus if is_microseconds(&left_type) && is_date(&right_type) => {
+            computed(left.clone(), cast_expr(right.clone(), left_type))
         }
-        Operator::Minus if *left_type == DataType::Date32 && is_microseconds(right_type) => {
-            Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(cast_expr(left, right_type.clone())), op, Box::new(right))))
+        Operator::Minus if is_date(&left_type) && is_microseconds(&right_type) => {
+            computed(cast_expr(left.clone(), right_type), right.clone())
         }
-        Operator::Plus if is_zoned(left_type) && matches!(right_type, DataType::Interval(_)) => Some(PLUS.call(vec![left, right])),
-        Operator::Plus if matches!(left_type, DataType::Interval(_)) && is_zoned(right_type) => Some(PLUS.call(vec![right, left])),
-        Operator::Minus if is_zoned(left_type) && matches!(right_type, DataType::Interval(_)) => Some(MINUS.call(vec![left, right])),
         _ => None,
     }
 }

@@ -9,8 +9,8 @@ use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{Between, InList, InSubquery};
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, LogicalPlanBuilder, cast};
 
-use super::lengths::{are_lengths, length, place};
-use super::literals::leveled_choice;
+use super::lengths::{are_lengths, length, order_by_length};
+use super::literals::{leveled_choice, results_mut};
 use super::{is_comparison, is_decimal, type_of};
 use crate::far_times::{becomes_time, in_microseconds, one_time};
 
@@ -27,13 +27,7 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
         Expr::InSubquery(_) => return of_subquery(part, schema),
         // A frame over intervals has no plan, so it must not wait until types are settled.
         Expr::WindowFunction(call) => {
-            let mut changed = false;
-            for sort in &mut call.params.order_by {
-                if matches!(type_of(&sort.expr, schema), DataType::Interval(_)) {
-                    sort.expr = place(std::mem::take(&mut sort.expr));
-                    changed = true;
-                }
-            }
+            let changed = order_by_length(&mut call.params.order_by, schema);
             return Ok(Transformed::new_transformed(part, changed));
         }
         Expr::Cast(_) | Expr::ScalarFunction(_) => {
@@ -52,33 +46,38 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
         return Ok(Transformed::yes(part));
     }
     if let Some(time) = one_time(&types) {
-        for (side, _) in sides.into_iter().zip(types).filter(|(_, found)| becomes_time(found)) {
-            *side = cast(std::mem::take(side), time.clone());
-        }
+        cast_those(sides, types, &time, becomes_time);
         return Ok(Transformed::yes(part));
     }
     let Some(common) = common(&types) else { return Ok(Transformed::no(part)) };
-    for (side, _) in sides.into_iter().zip(types).filter(|(_, found)| is_cast(found, &common)) {
-        *side = cast(std::mem::take(side), common.clone());
-    }
+    cast_those(sides, types, &common, |found| is_cast(found, &common));
     Ok(Transformed::yes(part))
+}
+
+/// Casts those of the sides whose type says so. Says whether there were some.
+fn cast_those<'a>(
+    sides: impl IntoIterator<Item = &'a mut Expr>,
+    types: impl IntoIterator<Item = DataType>,
+    to: &DataType,
+    says_so: impl Fn(&DataType) -> bool,
+) -> bool {
+    let mut changed = false;
+    for (side, _) in sides.into_iter().zip(types).filter(|(_, found)| says_so(found)) {
+        *side = cast(std::mem::take(side), to.clone());
+        changed = true;
+    }
+    changed
 }
 
 /// Makes dates times where the result of an expression may be either.
 fn leveled_times(part: &mut Expr, schema: &DFSchema) -> bool {
     let results: Vec<&mut Expr> = match part {
-        Expr::Case(case) => case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut()).chain(case.else_expr.as_deref_mut()).collect(),
+        Expr::Case(case) => results_mut(case).collect(),
         Expr::ScalarFunction(call) => call.args.iter_mut().collect(),
         _ => return false,
     };
     let types: Vec<DataType> = results.iter().map(|result| type_of(result, schema)).collect();
-    let Some(time) = one_time(&types) else { return false };
-    let mut changed = false;
-    for (result, _) in results.into_iter().zip(types).filter(|(_, found)| *found == DataType::Date32) {
-        *result = cast(std::mem::take(result), time.clone());
-        changed = true;
-    }
-    changed
+    one_time(&types).is_some_and(|time| cast_those(results, types, &time, |found| *found == DataType::Date32))
 }
 
 /// Whether a side is cast to the common type; DataFusion casts the others to it itself.
@@ -128,10 +127,7 @@ pub(super) fn joined(mut join: Join) -> Transformed<LogicalPlan> {
             continue;
         }
         let Some(common) = common(&types) else { continue };
-        for (side, _) in [a, b].into_iter().zip(types).filter(|(_, found)| is_cast(found, &common)) {
-            *side = cast(std::mem::take(side), common.clone());
-            changed = true;
-        }
+        changed |= cast_those([a, b], types, &common, |found| is_cast(found, &common));
     }
     Transformed::new_transformed(LogicalPlan::Join(join), changed)
 }

@@ -12,10 +12,11 @@ use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType,
     IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
-use datafusion::common::Result;
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr::{ScalarFunction, Sort};
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
+use super::type_of;
 use crate::result;
 
 const DAY_NS: i128 = 86_400_000_000_000;
@@ -38,9 +39,16 @@ pub(super) fn length(expr: Expr, found: &DataType) -> Expr {
     Expr::ScalarFunction(ScalarFunction { func: LENGTH.clone(), args: vec![expr] })
 }
 
-/// The [`length`] under the name of what it is of: as a key of an order, whose columns keep their names.
-pub(super) fn place(expr: Expr) -> Expr {
-    Expr::ScalarFunction(ScalarFunction { func: PLACE.clone(), args: vec![expr] })
+/// Puts intervals among the keys of an order by their [`length`], under the names they have: the columns of an order keep theirs. Says whether
+/// there were some.
+pub(super) fn order_by_length(by: &mut [Sort], schema: &DFSchema) -> bool {
+    let mut changed = false;
+    for sort in by.iter_mut().filter(|sort| matches!(type_of(&sort.expr, schema), DataType::Interval(_))) {
+        let args = vec![std::mem::take(&mut sort.expr)];
+        sort.expr = Expr::ScalarFunction(ScalarFunction { func: PLACE.clone(), args });
+        changed = true;
+    }
+    changed
 }
 
 /// The expression without [`length`].

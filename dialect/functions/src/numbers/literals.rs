@@ -119,6 +119,10 @@ fn results(case: &Case) -> impl Iterator<Item = &Expr> {
     case.when_then_expr.iter().map(|(_, then)| then.as_ref()).chain(case.else_expr.as_deref())
 }
 
+pub(super) fn results_mut(case: &mut Case) -> impl Iterator<Item = &mut Expr> {
+    case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut()).chain(case.else_expr.as_deref_mut())
+}
+
 /// A decimal as the double it was written for. Constants are computed exactly before; what has columns is computed in doubles.
 fn double(mut expr: Expr, schema: &DFSchema) -> Expr {
     if !is_soft(&expr, schema) || is_constant(&expr) {
@@ -134,7 +138,7 @@ fn double(mut expr: Expr, schema: &DFSchema) -> Expr {
         Expr::Alias(alias) => vec![alias.expr.as_mut()],
         Expr::Negative(inner) => vec![inner.as_mut()],
         Expr::BinaryExpr(BinaryExpr { left, right, .. }) => vec![left.as_mut(), right.as_mut()],
-        Expr::Case(case) => case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut()).chain(case.else_expr.as_deref_mut()).collect(),
+        Expr::Case(case) => results_mut(case).collect(),
         Expr::ScalarFunction(call) => call.args.iter_mut().collect(),
         _ => return cast(expr, DataType::Float64),
     };

@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
-use super::lengths::{one_interval, place};
+use super::lengths::{one_interval, order_by_length};
 use super::type_of;
 
 static ONE_KEY: LazyLock<Arc<ScalarUDF>> =
@@ -181,13 +181,8 @@ fn intervals(exprs: &mut [Expr], schema: &DFSchema) -> Result<bool> {
 
 /// Makes both zeros come at one place of an order, and intervals by their lengths. Says whether there was something to do.
 fn order(by: &mut [Sort], schema: &DFSchema) -> Result<bool> {
-    let mut changed = false;
+    let mut changed = order_by_length(by, schema);
     for sort in by {
-        if matches!(type_of(&sort.expr, schema), DataType::Interval(_)) {
-            sort.expr = place(std::mem::take(&mut sort.expr));
-            changed = true;
-            continue;
-        }
         let key = key(std::mem::take(&mut sort.expr), schema)?;
         changed |= key.transformed;
         sort.expr = key.data;
