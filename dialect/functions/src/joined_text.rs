@@ -1,7 +1,8 @@
-//! `a || b` of texts, which refuses to make a value that is too big, as the functions of `guarded.rs` do: `s || s` doubles in each round of a
+//! `a || b` of texts, which refuses to make a value that is too big, as the functions of `guarded/` do: `s || s` doubles in each round of a
 //! recursive query, and a chain of them adds up.
 //!
-//! A rule puts the function in the operator's place once types are settled; columns keep the names that they would have.
+//! A rule puts the function in the operator's place once types are settled; columns keep the names that they would have. It puts guarded
+//! functions into the places of those that DataFusion's planners made of other operators, such as `||` of lists.
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,8 +21,8 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{self, Column, Literal};
 
-use super::guarded::{BATCH_BYTES_MAX, VALUE_BYTES_MAX, too_big};
-use super::room;
+use super::guarded::{self, BATCH_BYTES_MAX, VALUE_BYTES_MAX, too_big};
+use super::{folding, room};
 use crate::numbers::rewritten;
 
 static JOINED: LazyLock<Arc<ScalarUDF>> =
@@ -46,6 +47,10 @@ fn bounded(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) if is_text(&right, schema) || is_text(&left, schema) => {
             Transformed::yes(Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&JOINED), args: vec![*left, *right] }))
+        }
+        Expr::ScalarFunction(call) => {
+            let (call, is_new) = guarded::call(call);
+            if is_new { Transformed::yes(call) } else { Transformed::no(call) }
         }
         other => Transformed::no(other),
     }
@@ -149,6 +154,7 @@ fn check(left: &ColumnarValue, right: &ColumnarValue, rows: usize) -> Result<()>
     // No value is longer than all of them together.
     let all = left.total(rows).saturating_add(right.total(rows));
     if all <= VALUE_BYTES_MAX {
+        folding::check("||", all, 0)?;
         return room::check("||", all);
     }
     let mut total = 0_u64;

@@ -7,7 +7,9 @@
 //! | which window a row is in | `window.rs` |
 //! | which of repeated rows is kept | `deduplicate.rs` |
 //! | which scalar functions there are beside DataFusion's | a file each |
-//! | which of DataFusion's may make values that are too big | `guarded.rs`, `joined_text.rs`, `room.rs` |
+//! | which of DataFusion's may make values that are too big, or take too long | `guarded/`, `joined_text.rs`, `room.rs` |
+//! | which constants are computed while planning | `folding.rs` |
+//! | how a function hears that nobody waits any more | `ended.rs` |
 //! | how times beyond the years that nanoseconds hold are computed | `far_times.rs` |
 //! | how intervals are multiplied, and added to dates and to times of a zone | `interval_math.rs` |
 //! | how ANY and ALL compare with a list | `quantified.rs` |
@@ -20,8 +22,10 @@ pub mod window;
 
 mod date_trunc;
 mod distance_m;
+mod ended;
 mod event_time;
 mod far_times;
+mod folding;
 mod guarded;
 mod interval_math;
 mod joined_text;
@@ -41,8 +45,10 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 
 use self::quantified::{Quantified, Quantifier};
 
+pub use self::ended::Ended;
 pub use self::event_time::event_time_type;
-pub use self::guarded::guarded;
+pub use self::folding::{FOLDING_MAX, folding};
+pub use self::guarded::{guarded, is_guarded};
 pub use self::interval_math::planned_operator;
 pub use self::joined_text::BoundedTexts;
 pub use self::series::Series;

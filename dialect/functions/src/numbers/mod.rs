@@ -11,6 +11,7 @@
 //! | comparisons of doubles with decimals, and of long decimals | `compared.rs` |
 //! | `0.1` is a decimal beside decimals, and a double elsewhere | `literals.rs` |
 //! | 0.0 and -0.0 are one key | `zero.rs` |
+//! | `string_agg` has bounds, as functions have | `../guarded/string_agg.rs` |
 
 mod average;
 mod checked;
@@ -29,7 +30,7 @@ use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::config::ConfigOptions;
-use datafusion::functions_aggregate::{average as averages, min_max, stddev, sum as sums, variance};
+use datafusion::functions_aggregate::{average as averages, min_max, stddev, string_agg as texts, sum as sums, variance};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
@@ -41,6 +42,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::far_times::constant_with_seconds;
+use crate::guarded::string_agg;
 use crate::joined_text::as_written as joined_as_written;
 
 use self::average::{Average, GroupedAverage, Target};
@@ -177,6 +179,7 @@ pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
         (variance::var_pop_udaf(), spread(true, false)),
         (stddev::stddev_udaf(), spread(false, true)),
         (stddev::stddev_pop_udaf(), spread(true, true)),
+        (texts::string_agg_udaf(), Own::Texts),
     ]
     .into_iter()
     .map(|(inner, own)| Arc::new(guarded_aggregate(inner, own)))
@@ -201,6 +204,7 @@ enum Own {
     Average,
     Extreme(Extreme),
     Spread(Spread),
+    Texts,
 }
 
 impl Own {
@@ -212,7 +216,7 @@ impl Own {
             Own::Sum => sum::accumulator(args),
             Own::Average if of_doubles => Some(Box::new(MovingSum::new(Of::Average))),
             Own::Spread(spread) if !args.is_distinct => Some(Box::new(MovingSpread::new(spread))),
-            Own::Average | Own::Spread(_) | Own::Extreme(_) => None,
+            Own::Average | Own::Spread(_) | Own::Extreme(_) | Own::Texts => None,
         }
     }
 
@@ -233,6 +237,10 @@ impl AggregateUDFImpl for Guarded {
         {
             return Ok(own);
         }
+        if self.own == Own::Texts {
+            let (delimiter_bytes, is_distinct) = (string_agg::delimiter_bytes(&args), args.is_distinct);
+            return Ok(Box::new(string_agg::Bounded::new(self.inner.accumulator(args)?, delimiter_bytes, is_distinct)));
+        }
         let (data_type, average) = (args.return_field.data_type().clone(), Target::of(&args));
         Ok(self.own.wrapped(self.inner.accumulator(args)?, &data_type, average))
     }
@@ -249,15 +257,17 @@ impl AggregateUDFImpl for Guarded {
         let own = match self.own {
             Own::Sum => sum::groups_accumulator(&args),
             Own::Extreme(extreme) => extremes::groups_accumulator(extreme, args.return_field.data_type()),
-            Own::Average | Own::Spread(_) => None,
+            Own::Average | Own::Spread(_) | Own::Texts => None,
         };
         if let Some(own) = own {
             return Ok(own);
         }
         let average = Target::of(&args).filter(|_| self.own == Own::Average);
+        let delimiter_bytes = string_agg::delimiter_bytes(&args);
         let inner = self.inner.create_groups_accumulator(args)?;
         Ok(match average {
             Some(target) => Box::new(GroupedAverage(inner, target)),
+            None if self.own == Own::Texts => Box::new(string_agg::BoundedGroups::new(inner, delimiter_bytes)),
             None => inner,
         })
     }
@@ -329,7 +339,8 @@ impl AggregateUDFImpl for Guarded {
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
-        self.inner.reverse_udf()
+        // What DataFusion's `string_agg` is in reverse has no bounds.
+        if self.own == Own::Texts { ReversedUDAF::NotSupported } else { self.inner.reverse_udf() }
     }
 
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {
