@@ -98,14 +98,22 @@ pub(crate) fn from_datafusion(error: &DataFusionError, state: &SessionState, tex
         let notes = || diagnostic.notes.iter().map(|n| n.message.as_str()).filter(|note| !note.starts_with("Possible "));
         let types: Vec<&str> = notes().filter_map(|note| note.strip_prefix("has type ")).collect();
         if out.detail.is_none() && !types.is_empty() {
-            out = out
-                .detail(sql_types(&format!("one is {}", types.join(", the other "))))
-                .maybe_hint(Some("cast one of them: CAST(… AS …)".into()));
+            out = out.detail(sql_types(&format!("one is {}", types.join(", the other ")))).maybe_hint(Some(of_types(&types)));
         } else if out.detail.is_none() && notes().next().is_some() {
             out = out.detail(notes().collect::<Vec<_>>().join("; "));
         }
     }
     placed_by_message(out, text)
+}
+
+/// What makes two types fit each other.
+fn of_types(types: &[&str]) -> String {
+    let any = |begins: &[&str]| types.iter().any(|kind| begins.iter().any(|begin| kind.trim_start_matches('\'').starts_with(begin)));
+    if any(&["Timestamp", "Date"]) && any(&["Int", "UInt", "Float", "Decimal"]) {
+        "a number has no unit of time: write an interval, such as INTERVAL '1 day'".to_owned()
+    } else {
+        "cast one of them: CAST(… AS …)".to_owned()
+    }
 }
 
 /// `Function 'sum' failed to match any signature …`: says what the function takes.
@@ -173,11 +181,13 @@ fn of_schema(error: &SchemaError, text: Excerpt) -> SqlError {
             let out = SqlError::new(format!("column '{}' is ambiguous: more than one table has it", field.name));
             place_at(out.hint(format!("say which: write table.{}", field.name)), find_word(text, &field.name))
         }
-        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
-            let out = SqlError::new(format!("column '{name}' would stand twice in the result"));
-            place_at(out.hint("give one of them another name with AS"), find_word(text, name))
-        }
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => of_twice(name, text),
     }
+}
+
+fn of_twice(name: &str, text: Excerpt) -> SqlError {
+    let out = SqlError::new(format!("column '{name}' would be twice in the result"));
+    place_at(out.hint("give one of them another name with AS"), find_word(text, name))
 }
 
 fn of_plan(message: &str, diagnostic: Option<&Diagnostic>, state: &SessionState, text: Excerpt) -> SqlError {
@@ -203,6 +213,12 @@ fn of_plan(message: &str, diagnostic: Option<&Diagnostic>, state: &SessionState,
         names.extend(TableFunction::NAMES.map(String::from));
         let hint = did_you_mean(name, names.iter().map(String::as_str));
         return place_at(SqlError::new(format!("table function '{name}' does not exist")).maybe_hint(hint), find_word(text, name));
+    }
+    if let Some(name) = quoted_between(message, "require unique expression names but the expression \"", "\" at position") {
+        let name = name.rsplit_once(" AS ").map_or(name, |(_, alias)| alias);
+        let is_name = name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '$'));
+        let short = if is_name { name.rsplit('.').next().unwrap_or(name) } else { name };
+        return of_twice(short, text);
     }
     // A diagnostic is written for people, the message with it often is not.
     readable(diagnostic.map_or(message, |d| d.message.as_str()))

@@ -9,7 +9,11 @@
 
 use std::fmt;
 
-use watershed_message::Message;
+use unicode_width::UnicodeWidthStr;
+use watershed_message::{Message, visible};
+
+/// How a tab is shown.
+const TAB: &str = "    ";
 
 /// A refusal of a piece of SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +91,11 @@ impl SqlError {
         if let Some(line) = self.line {
             let column = self.column.unwrap_or(1);
             let shown = text.lines().nth(line.saturating_sub(1) as usize).unwrap_or("");
-            // Tabs are kept in the padding so that the caret is below the right character whatever their width.
-            let pad: String = shown.chars().take(column.saturating_sub(1) as usize).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            // A tab is as wide as its reader says, so that no caret could be below what follows.
+            let spelt = |c: char| if c == '\t' { TAB.to_owned() } else { visible(c.encode_utf8(&mut [0; 4])) };
+            let before: String = shown.chars().take(column.saturating_sub(1) as usize).map(spelt).collect();
+            let pad = " ".repeat(before.width());
+            let shown: String = shown.chars().map(spelt).collect();
             let width = line.to_string().len();
             let gutter = " ".repeat(width);
             out += &format!("{gutter}--> {}:{line}:{column}\n", file.unwrap_or("line"));
@@ -126,8 +133,17 @@ mod tests {
     fn the_caret_stands_below_the_place() {
         let text = "SELECT a,\n\tcitty\nFROM rides";
         let rendered = SqlError::new("column 'citty' does not exist").at(2, 2).hint("did you mean 'city'?").render(text, Some("x.sql"));
-        let expected = "error: column 'citty' does not exist\n --> x.sql:2:2\n  |\n2 | \tcitty\n  | \t^\n  hint: did you mean 'city'?\n";
+        let expected =
+            "error: column 'citty' does not exist\n --> x.sql:2:2\n  |\n2 |     citty\n  |     ^\n  hint: did you mean 'city'?\n";
         assert_eq!(rendered, expected);
+    }
+
+    #[test]
+    fn the_caret_is_below_what_follows_wide_characters_and_marks() {
+        let rendered = SqlError::new("no").at(1, 8).render("SELECT '東京', x", None);
+        assert!(rendered.contains("| SELECT '東京', x\n  |        ^"), "{rendered}");
+        let rendered = SqlError::new("no").at(1, 14).render("SELECT '東京', x\u{202e}", None);
+        assert!(rendered.contains("x\\u{202e}\n  |                ^"), "{rendered}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Parameters of a statement: `?` becomes `$1`, `$2`, … in the order of the text, so that planning sees one form; values go in their place
 //! before the statement is planned, so that a value means what it means written into the text.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{Expr, Statement as SqlStatement, Value, ValueWithSpan, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr, Statement as SqlStatement, Value, ValueWithSpan, Visitor, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::walk::{self, End, Flow};
@@ -34,6 +34,29 @@ pub(crate) fn number(tokens: &mut [TokenWithSpan]) -> Result<(), SqlError> {
         }
     }
     Ok(())
+}
+
+/// The parameters of a query (`$1`, `$name`), as far as no statement of ours but a query, or one that explains it, has some.
+pub fn parameters_named(statement: &Statement) -> BTreeSet<String> {
+    let mut found = Named(BTreeSet::new());
+    if let StatementKind::Other(parsed) = &statement.kind {
+        // It refuses nothing.
+        let _ = walk::check_statement(parsed, &mut found);
+    }
+    found.0
+}
+
+struct Named(BTreeSet<String>);
+
+impl Visitor for Named {
+    type Break = End;
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> Flow {
+        if let Value::Placeholder(name) = &value.value {
+            self.0.insert(name.clone());
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// Puts `values`, by parameter (`$1`, `$name`), in place of the parameters of a query. One without a value is left as it is.

@@ -95,6 +95,33 @@ const TYPES_OF: [(&str, &str); 11] = [
     ("Map(", "MAP"),
 ];
 
+/// Parts of messages of libraries that take a mistake in a statement for one of theirs: what is wrong, and what to do.
+const MISTAKES: [(&str, &str, &str); 6] = [
+    ("Invalid timezone", "there is no such time zone", "write for example 'Europe/Berlin' or '+02:00'"),
+    ("failed to convert size to usize", "a list has no negative size", "give array_resize() a size of 0 or more"),
+    (
+        "Cannot run range queries on datatype",
+        "OVER cannot find the frame of a row by its ORDER BY",
+        "order by a number, a time or a text: one field of it; or write ROWS BETWEEN … AND …",
+    ),
+    (
+        "Array overflow on abs(",
+        "the value is the least of its type, and its abs() is greater than the greatest",
+        "CAST it to a wider type first",
+    ),
+    ("regex parse error", "the pattern is no regular expression", "write a \\ before a sign that is meant as itself"),
+    (
+        "string_agg delimiter must be a string literal",
+        "what string_agg() puts between texts is no short constant",
+        "write it as a text: ', '",
+    ),
+];
+
+/// Whether a message tells of a mistake in a statement, whichever error it comes as.
+pub fn is_of_statement(message: &str) -> bool {
+    MISTAKES.iter().any(|(part, ..)| message.contains(part))
+}
+
 /// What comes before a message and says which part of a program speaks.
 const PREFIXES: [&str; 14] = [
     "Error during planning: ",
@@ -126,6 +153,11 @@ pub fn plain_message(message: &str) -> Message {
     if let Some((_, cause)) = message.split_once("\ncaused by\n") {
         message = cause;
     }
+    // What a filter met where rows are read comes as the debug text of another error.
+    let met = message.split_once(IN_A_FILTER).map(|(_, debug)| first_text(debug));
+    if let Some(met) = &met {
+        message = met;
+    }
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| message.strip_prefix(prefix)) {
         message = rest;
     }
@@ -133,8 +165,44 @@ pub fn plain_message(message: &str) -> Message {
         message = why;
     }
     let message = sql_types(&values(message));
+    if let Some((_, what, next)) = MISTAKES.iter().find(|(part, ..)| message.contains(part)) {
+        let said = Message::new(*what).why(message.trim_start_matches("Parser error: "));
+        return if next.is_empty() { said } else { said.next(*next) };
+    }
+    // A text in a message ends where it is quoted, and may hold anything.
+    if message.starts_with("Cannot cast string '") {
+        return Message::new(message).next(NO_SUCH_VALUE);
+    }
     let said = before_code(&message);
     if said.is_empty() { Message::new("this cannot be computed").next("write it in another way") } else { said.into() }
+}
+
+/// What comes before the debug text of an error that a filter met.
+pub(crate) const IN_A_FILTER: &str = "Error evaluating filter predicate: ";
+const NO_SUCH_VALUE: &str =
+    "TRY_CAST gives NULL for such texts; a text beside a number is read as one: write the number as a text ('5') to compare texts";
+
+/// The first text in the debug text of an error, which says what happened.
+fn first_text(debug: &str) -> String {
+    if debug.contains("DivideByZero") {
+        return "Divide by zero error".to_owned();
+    }
+    let Some((_, rest)) = debug.split_once('"') else { return "a filter cannot be computed".to_owned() };
+    let mut text = String::new();
+    let mut letters = rest.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => break,
+            '\\' => match letters.next() {
+                Some('n') => text.push('\n'),
+                Some('t') => text.push('\t'),
+                Some(other) => text.push(other),
+                None => {}
+            },
+            other => text.push(other),
+        }
+    }
+    text
 }
 
 fn looks_like_code(message: &str) -> bool {
@@ -302,6 +370,11 @@ mod tests {
             ("could not parse compound identifier from [Ident { value: \"a\" }]", "could not parse compound identifier"),
             ("Cannot coerce Utf8(\"x\") and Int64(5) to Decimal128(10, 2)", "Cannot coerce 'x' and 5 to DECIMAL(10, 2)"),
             ("Arrow error: Divide by zero error", "Divide by zero error"),
+            (
+                "Compute error: Error evaluating filter predicate: ArrowError(CastError(\"Cannot cast string 'a\\\"b' to value of Int64 type\"), Some(\"\"))",
+                "Cannot cast string 'a\"b' to value of BIGINT type",
+            ),
+            ("Error evaluating filter predicate: ArrowError(DivideByZero, None)", "Divide by zero error"),
             ("one is List(Int64, field: 'element'), the other LargeList(nullable Utf8)", "one is BIGINT[], the other VARCHAR[]"),
             ("to_char(Timestamp(ns, \"+TZ\"), Utf8) or (Time64(µs))", "to_char(TIMESTAMP, VARCHAR) or (TIME)"),
             ("Optimizer rule 'simplify_expressions' failed\ncaused by\nArrow error: Divide by zero error", "Divide by zero error"),
