@@ -22,7 +22,7 @@ use datafusion::logical_expr::{Expr, col};
 use datafusion::prelude::{DataFrame, SessionContext};
 use futures::TryStreamExt;
 use polars::prelude::{AsofJoinBy, AsofStrategy, Column as PolarsColumn, DataFrame as PolarsFrame, PolarsResult};
-use watershed_dialect::{AsOfJoin, as_of_columns, plan_text};
+use watershed_dialect::{AsOfJoin, as_of_columns, plan_text, without_panics};
 
 use crate::BatchError;
 
@@ -127,7 +127,7 @@ async fn sorted_rows(frame: DataFrame, time: &str) -> Result<Held, BatchError> {
     let pool = Arc::clone(&frame.task_ctx().runtime_env().memory_pool);
     let memory = MemoryConsumer::new("as-of join").register(&pool);
     let mut batches = Vec::new();
-    let mut stream = frame.execute_stream().await?;
+    let mut stream = without_panics(frame.execute_stream().await?);
     while let Some(batch) = stream.try_next().await? {
         // Twice: as they come, and as one.
         memory.try_grow(2 * batch.get_array_memory_size())?;

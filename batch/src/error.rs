@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use datafusion::error::DataFusionError;
-use watershed_dialect::SqlError;
 use watershed_dialect::compute::out_of_memory;
+use watershed_dialect::{ProgramFault, SqlError};
 use watershed_lake::{LakeError, TableName};
 use watershed_message::Message;
 
@@ -130,7 +130,8 @@ fn of_query(error: &DataFusionError) -> Message {
     let said = match root {
         // An error of the lake's that a scan met, or one of a function of ours. They say what to do next.
         DataFusionError::External(inner) => {
-            inner.downcast_ref().map(LakeError::message).or_else(|| inner.downcast_ref::<Message>().cloned())
+            let own = inner.downcast_ref::<Message>().or_else(|| inner.downcast_ref::<ProgramFault>().map(|fault| &fault.0));
+            inner.downcast_ref().map(LakeError::message).or_else(|| own.cloned())
         }
         _ => None,
     };

@@ -24,7 +24,9 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 use watershed_dialect::compute::{environment, workers};
 use watershed_dialect::stages::{JOB_TASKS_MIN, Stage, as_of_stages, refresh_stages};
-use watershed_dialect::{AsOfJoin, CountsBesideDistinct, as_of_join, plan_materialized_view, session_config, session_state};
+use watershed_dialect::{
+    AsOfJoin, CountsBesideDistinct, as_of_join, deep, plan_materialized_view, session_config, session_state, without_panic, without_panics,
+};
 use watershed_lake::{LakeError, Overwrite, TableName, Texts, Warehouse, step, with_damage_named};
 
 use crate::as_of::joined;
@@ -212,7 +214,7 @@ impl JobRunner {
         let mut pause = self.limits.backoff_first;
         for attempt in 1.. {
             progress.send_modify(|(attempts, _)| *attempts = attempt);
-            let outcome = tokio::time::timeout(limit, self.attempt(view, run_id)).await;
+            let outcome = tokio::time::timeout(limit, without_panic(self.attempt(view, run_id))).await;
             let error = match outcome.unwrap_or(Err(BatchError::TooSlow(limit))) {
                 Ok(done) => return Ok(done),
                 Err(error) if attempt < self.limits.attempts && error.may_pass() => error,
@@ -237,7 +239,7 @@ impl JobRunner {
         let mut expectations = Expectations::new(view, &planned.context.state(), planned.schema)?;
         match planned.query {
             Computation::DataFusion(plan) => {
-                let mut stream = execute_stream(plan, planned.context.task_ctx())?;
+                let mut stream = without_panics(execute_stream(plan, planned.context.task_ctx())?);
                 while let Some(batch) = stream.next().await {
                     writer.write(expectations.hold(batch?)?).await?;
                 }
@@ -301,7 +303,9 @@ impl JobRunner {
         let schema = Arc::clone(logical.schema().inner());
         let query = match as_of_join(&view.definition.query)? {
             Some(join) => Computation::AsOf(Box::new(join)),
-            None => Computation::DataFusion(with_damage_named(context.execute_logical_plan(logical).await?.create_physical_plan().await?)?),
+            None => Computation::DataFusion(with_damage_named(
+                deep(context.execute_logical_plan(logical).await?.create_physical_plan()).await?,
+            )?),
         };
         Ok(Planned { context, query, schema, read })
     }

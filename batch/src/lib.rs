@@ -39,4 +39,4 @@ pub use schedule::{check_schedule, next_after};
 pub use scheduler::{Listener, Scheduler, SchedulerOptions};
 pub use status::{JobStatus, statuses};
 pub use training_set::{TrainingSet, TrainingSetMade};
-pub use views::{Mistake, View, Views};
+pub use views::{Mistake, View, Views, declared_context};

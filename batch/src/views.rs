@@ -135,7 +135,7 @@ impl Views {
         sources: impl IntoIterator<Item = &'a SourceDefinition>,
         tables: &BTreeMap<TableName, SchemaRef>,
     ) -> (BTreeMap<TableName, SchemaRef>, Vec<Mistake>) {
-        let context = SessionContext::new_with_state(session_state(session_config(), None));
+        let context = declared_context(tables);
         let mut mistakes = Vec::new();
         let mut schemas = BTreeMap::new();
         let of_query = |error: SqlError| (error, false);
@@ -143,11 +143,6 @@ impl Views {
         for source in sources {
             if let Err(error) = context.register_table(source.name.as_str(), Arc::new(SourceTable::new(source.clone()))) {
                 tracing::warn!(source = source.name, %error, "views are checked without it");
-            }
-        }
-        for (name, schema) in tables {
-            if let Err(error) = declare(&context, name, Arc::new(EmptyTable::new(schema.clone()))) {
-                tracing::warn!(table = %name, %error, "views are checked without it");
             }
         }
         for view in &self.ordered {
@@ -174,6 +169,17 @@ impl Views {
         mistakes.retain(|mistake| !self.upstream(&mistake.view).iter().any(|view| wrong.contains(&view.name)));
         (schemas, mistakes)
     }
+}
+
+/// A session over tables of which the columns are known, and no rows.
+pub fn declared_context(tables: &BTreeMap<TableName, SchemaRef>) -> SessionContext {
+    let context = SessionContext::new_with_state(session_state(session_config(), None));
+    for (name, schema) in tables {
+        if let Err(error) = declare(&context, name, Arc::new(EmptyTable::new(schema.clone()))) {
+            tracing::warn!(table = %name, %error, "queries are checked without it");
+        }
+    }
+    context
 }
 
 /// Makes a table known to a session by its schema and name.
