@@ -5,7 +5,7 @@ use std::fmt;
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use watershed_dialect::compute::out_of_memory;
-use watershed_dialect::{SqlError, plain_message};
+use watershed_dialect::{ProgramFault, SqlError, is_of_statement, plain_message};
 use watershed_lake::LakeError;
 use watershed_message::Message;
 
@@ -93,6 +93,9 @@ impl From<DataFusionError> for QueryError {
             if let Some(lake) = inner.downcast_ref::<LakeError>() {
                 return Self::Failed(lake.message());
             }
+            if let Some(fault) = inner.downcast_ref::<ProgramFault>() {
+                return Self::Failed(fault.0.clone());
+            }
             if let Some(message) = inner.downcast_ref::<Message>() {
                 return Self::Value(message.clone());
             }
@@ -102,25 +105,34 @@ impl From<DataFusionError> for QueryError {
     }
 }
 
+/// True if a filter failed where rows are read, which reads as if the rows could not be read.
+fn is_in_a_filter(said: &str) -> bool {
+    said.contains("Error evaluating filter predicate")
+}
+
 /// True if the statement and the values it met are at fault, not what runs it.
 fn is_of_values(error: &DataFusionError) -> bool {
     match error {
-        DataFusionError::ArrowError(error, _) => matches!(
-            error.as_ref(),
-            ArrowError::DivideByZero
-                | ArrowError::ArithmeticOverflow(_)
-                | ArrowError::CastError(_)
-                | ArrowError::ParseError(_)
-                | ArrowError::ComputeError(_)
-                | ArrowError::InvalidArgumentError(_)
-        ),
+        DataFusionError::ArrowError(error, _) => {
+            let is_of_system = matches!(
+                error.as_ref(),
+                ArrowError::IoError(..)
+                    | ArrowError::IpcError(_)
+                    | ArrowError::ParquetError(_)
+                    | ArrowError::ExternalError(_)
+                    | ArrowError::MemoryError(_)
+                    | ArrowError::CDataInterface(_)
+            );
+            !is_of_system || is_of_statement(&error.to_string())
+        }
+        DataFusionError::ParquetError(error) => is_in_a_filter(&error.to_string()),
         DataFusionError::Execution(_)
         | DataFusionError::Plan(_)
         | DataFusionError::SQL(..)
         | DataFusionError::SchemaError(..)
         | DataFusionError::Configuration(_)
         | DataFusionError::NotImplemented(_) => true,
-        _ => false,
+        other => is_of_statement(&other.to_string()),
     }
 }
 
@@ -137,12 +149,29 @@ mod tests {
         assert!(shown.contains("\n  hint: ask a newer version"), "{shown}");
     }
 
+    #[test]
+    fn a_mistake_in_a_statement_is_one_whichever_error_it_comes_as() {
+        let zone = ArrowError::ParseError("Invalid timezone \"Mars\": failed to parse timezone".to_owned());
+        for error in [
+            DataFusionError::External(Box::new(zone)),
+            DataFusionError::Internal("array_resize: failed to convert size to usize.".to_owned()),
+            DataFusionError::Internal("Cannot run range queries on datatype: Struct(\"a\": Int64)".to_owned()),
+        ] {
+            let said = QueryError::from(error);
+            assert!(matches!(&said, QueryError::Value(message) if message.next.is_some()), "{said:?}");
+        }
+        assert!(matches!(QueryError::from(DataFusionError::Internal("no such batch".to_owned())), QueryError::Failed(_)));
+    }
+
     /// Values may hold what the parts are shown with.
     #[test]
     fn a_value_is_never_cut() {
         let failed = |said: &str| QueryError::from(DataFusionError::Execution(said.to_owned()));
         let shown = failed("Cannot cast string '1; 2: 3' to value of Int32 type").render("SELECT 1", None);
-        assert_eq!(shown, "error: the query failed: Cannot cast string '1; 2: 3' to value of INT type");
+        assert!(
+            shown.starts_with("error: the query failed: Cannot cast string '1; 2: 3' to value of INT type\n  hint: TRY_CAST"),
+            "{shown}"
+        );
         let refused = QueryError::Refused { what: "'a; b: c' is no table".to_owned(), hint: "try 'd; e'".to_owned() };
         assert_eq!(refused.render("", None), "error: 'a; b: c' is no table\n  hint: try 'd; e'");
     }

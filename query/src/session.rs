@@ -12,7 +12,7 @@
 //! define or change tables are refused with the way to do it. Memory is bounded; past the bound, operators that can spill
 //! write to local disk and the others end with [`QueryError::OutOfMemory`].
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,12 +21,13 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Execute, LogicalPlan, LogicalPlanBuilder, Statement as PlanStatement};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{DataFrame, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::FutureExt as _;
 use watershed_dialect::compute::environment;
-use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, ViewName, deep, on_deep_stack, one_statement};
+use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, ViewName, deep, of_panic, on_deep_stack, one_statement};
+use watershed_functions::{Ended, FOLDING_MAX, folding};
 use watershed_lake::{TableName, Warehouse, with_damage_named};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM, asks_for_tables, named};
@@ -36,7 +37,7 @@ use crate::memory::{self, MemoryUse};
 use crate::pauses::with_pauses;
 use crate::prepare::Prepared;
 use crate::type_names::with_type_names;
-use crate::{QueryError, SystemTable, prepare, settings, workers};
+use crate::{QueryError, SystemTable, prepare, refusals, settings, show_create, workers};
 
 /// Tables of the schema `system` that the binary hands to every session over a warehouse: `SHOW <name>` lists the main columns of each.
 pub(crate) const LISTED: [&str; 6] = ["epochs", "job_runs", "jobs", "pipelines", "quality", "sinks"];
@@ -163,6 +164,11 @@ impl Session {
         {
             return Err(written_by_pipelines());
         }
+        if let StatementKind::Other(DfStatement::Statement(statement)) = &statement.kind
+            && let Some(refusal) = refusals::of_other_databases(statement)
+        {
+            return Err(refusal);
+        }
         let planned = {
             let _one_at_a_time = self.planning.lock().await;
             if asks_for_tables(statement) {
@@ -173,7 +179,10 @@ impl Session {
             }
             let rewritten = match &statement.kind {
                 StatementKind::ExplainTable(name) => Some(self.explained(name).await?),
-                StatementKind::Other(other) => self.rewrite_show(other)?,
+                StatementKind::Other(other) => match show_create::asked(other) {
+                    Some(name) => Some(show_create::shown(self.catalog.warehouse(), name).await?),
+                    None => self.rewrite_show(other)?,
+                },
                 _ => None,
             };
             let planned = match rewritten {
@@ -224,22 +233,27 @@ impl Session {
             plan => plan,
         };
         let (plan, copying) = copy::aside(plan)?;
-        let frame = self.context.execute_logical_plan(plan).await?;
+        let (mut state, plan) = self.context.execute_logical_plan(plan).await?.into_parts();
+        let ended = Ended::default();
+        state.config_mut().options_mut().extensions.insert(ended.clone());
+        state.mark_start_execution();
+        let frame = DataFrame::new(state, plan);
         let (task, memory) = memory::counted(frame.task_ctx());
         let task = Arc::new(task);
         let mut plan = with_damage_named(with_pauses(frame.create_physical_plan().await?)?)?;
         if let Some(stages) = stages {
             plan = explain::with_stages(plan, Arc::clone(&task), stages).await?;
         }
-        Ok(Ready { plan, task, memory, has_rows, copying, workers: self.workers.clone() })
+        Ok(Ready { plan, task, memory, has_rows, copying, ended, workers: self.workers.clone() })
     }
 
     /// The columns that a plan with parameters will give, as far as they are known before the parameters are.
     pub(crate) fn columns_expected(&self, plan: &LogicalPlan) -> SchemaRef {
-        on_deep_stack(|| {
-            let optimised = self.context.state().optimize(plan);
-            Arc::clone(optimised.as_ref().unwrap_or(plan).schema().inner())
-        })
+        let optimised = || on_deep_stack(|| self.context.state().optimize(plan));
+        // Where a rule panics, the columns are as they are before it.
+        let optimised = catch_unwind(AssertUnwindSafe(|| folding(&mut FOLDING_MAX.clone(), optimised)));
+        let known = optimised.as_ref().map_or(plan, |optimised| optimised.as_ref().unwrap_or(plan));
+        Arc::clone(known.schema().inner())
     }
 
     async fn plan_text(&self, text: &str) -> Result<LogicalPlan, QueryError> {
@@ -335,6 +349,8 @@ pub(crate) struct Ready {
     has_rows: bool,
     /// The file it writes.
     copying: Option<Copying>,
+    /// Tells functions that nobody waits any more.
+    ended: Ended,
     workers: tokio::runtime::Handle,
 }
 
@@ -362,13 +378,14 @@ impl Ready {
         let stream = {
             // Some operators start tasks as soon as they are executed: these, too, belong to the pool.
             let _on_the_pool = self.workers.enter();
-            execute_stream(self.plan, self.task)?
+            let executed = catch_unwind(AssertUnwindSafe(|| execute_stream(self.plan, self.task)));
+            executed.unwrap_or_else(|panic| Err(of_panic(panic.as_ref())))?
         };
         let stream = match self.copying {
             Some(copying) => copying.finish(stream),
             None => stream,
         };
-        Ok(QueryResult { stream: workers::compute(&self.workers, adapt(stream)), has_rows: self.has_rows, memory: self.memory })
+        Ok(QueryResult { stream: workers::compute(&self.workers, adapt(stream), self.ended), has_rows: self.has_rows, memory: self.memory })
     }
 }
 

@@ -15,6 +15,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use watershed_dialect::compute::workers;
+use watershed_dialect::without_panics;
+use watershed_functions::Ended;
 
 use crate::QueryError;
 
@@ -26,19 +28,20 @@ pub(crate) fn handle() -> Result<Handle, QueryError> {
     workers("query").map_err(|why| QueryError::Setup(format!("no threads for queries: {why}")))
 }
 
-/// Computes `stream` on the pool. Dropping the result ends the query as soon as it next pauses.
-pub(crate) fn compute(workers: &Handle, stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
+/// Computes `stream` on the pool. Dropping the result ends the query as soon as it next pauses. A panic is an error:
+/// a task that is gone would pass for the end of the rows.
+pub(crate) fn compute(workers: &Handle, stream: SendableRecordBatchStream, ended: Ended) -> SendableRecordBatchStream {
     let schema = stream.schema();
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     let task = workers.spawn(async move {
-        let mut stream = stream;
+        let mut stream = without_panics(stream);
         while let Some(batch) = stream.next().await {
             if sender.send(batch).await.is_err() {
                 return;
             }
         }
     });
-    Box::pin(Computed { schema, receiver, task: task.abort_handle() })
+    Box::pin(Computed { schema, receiver, task: task.abort_handle(), ended })
 }
 
 /// Batches of a query that runs on the pool.
@@ -46,6 +49,7 @@ struct Computed {
     schema: SchemaRef,
     receiver: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
     task: AbortHandle,
+    ended: Ended,
 }
 
 impl Stream for Computed {
@@ -64,6 +68,30 @@ impl RecordBatchStream for Computed {
 
 impl Drop for Computed {
     fn drop(&mut self) {
+        self.ended.set();
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::Schema;
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_the_last_item_and_an_error() {
+        let schema = Arc::new(Schema::empty());
+        let empty = RecordBatch::new_empty(Arc::clone(&schema));
+        let rows = stream::iter(0..2).map(move |n| if n == 0 { Ok(empty.clone()) } else { panic!("a step does") });
+        let mut rows = compute(&handle().unwrap(), Box::pin(RecordBatchStreamAdapter::new(schema, rows)), Ended::default());
+        assert!(rows.next().await.is_some_and(|batch| batch.is_ok()));
+        let error = QueryError::from(rows.next().await.expect("an item").expect_err("an error"));
+        assert!(matches!(&error, QueryError::Failed(said) if said.next.is_some()), "{error:?}");
+        assert!(rows.next().await.is_none());
     }
 }

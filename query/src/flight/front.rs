@@ -9,10 +9,11 @@ use arrow_flight::{
 };
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
+use watershed_message::Message;
 
 use super::prepared::{describe, handle_of};
-use super::status::told;
+use super::status::{said, told};
 use super::wire::{field, unpacked};
 use super::{Answer, Service, ipc};
 use crate::session::refused;
@@ -23,8 +24,18 @@ const ABSENT: [&str; 5] = ["CreatePreparedSubstraitPlan", "BeginTransaction", "E
 /// What arrow-flight says where a server has no function for a call.
 const NO_FUNCTION: &str = " has no default implementation";
 
-/// The words of this server for that.
+/// What it says, in parts, of a message that it cannot decode.
+const UNREAD: [&str; 4] = ["DecodeError", "failed to decode Protobuf", "Unable to unpack", "The defined request is invalid"];
+
+/// The words of this server for both.
 fn explained(status: Status) -> Status {
+    if UNREAD.iter().any(|part| status.message().contains(part)) {
+        let message = Message::new("the request was not read: it is none of Flight SQL, or damaged");
+        return said(
+            Code::InvalidArgument,
+            &message.next("send what a Flight SQL driver sends; a ticket is the one GetFlightInfo gave, unchanged"),
+        );
+    }
     let Some(call) = status.message().strip_suffix(NO_FUNCTION) else { return status };
     let (what, hint) = match call {
         _ if call.contains("ingest") => {

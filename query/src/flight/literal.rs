@@ -186,7 +186,7 @@ fn typed(text: &str, kind: &str) -> Result<Expr, String> {
 }
 
 /// An expression of our own making, without places: it is not in the client's text.
-fn parsed(text: &str) -> Result<Expr, String> {
+pub(super) fn parsed(text: &str) -> Result<Expr, String> {
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, text).tokenize().map_err(|why| why.to_string())?;
     Parser::new(&dialect).with_tokens(tokens).parse_expr().map_err(|why| why.to_string())

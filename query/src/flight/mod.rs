@@ -26,6 +26,7 @@ mod statement;
 mod status;
 mod wire;
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ use arrow_flight::{
 };
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::metadata::MetadataValue;
@@ -66,7 +67,7 @@ use limits::{KEEPALIVE_EVERY, REQUEST_BYTES_MAX, STOP_TIMEOUT, SWEEP_EVERY};
 use prepared::Prepared;
 use queries::Queries;
 use statement::{Rows, info};
-use status::told;
+use status::{told, told_of_preparing};
 
 /// A running server. Dropping it leaves it running until the runtime ends; [`FlightServer::stop`] ends it.
 pub struct FlightServer {
@@ -242,7 +243,7 @@ impl FlightSqlService for Service {
         query: ActionCreatePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        let described = self.prepared.prepare(self.session(&request), query.query).await.map_err(told)?;
+        let described = self.prepared.prepare(self.session(&request), query.query).await.map_err(told_of_preparing)?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: described.handle.as_bytes().to_vec().into(),
             dataset_schema: ipc(&described.columns).map_err(told)?.0,
@@ -303,7 +304,15 @@ impl FlightSqlService for Service {
         let handle = prepared::handle_of(&command.prepared_statement_handle).map_err(told)?;
         let (session, text) = self.prepared.text(handle).map_err(told)?;
         let counted = self.counters.begin(self.asked(&request, &text));
-        let work = async { self.update(&session, self.prepared.plan(handle).await?.1).await };
+        // Rows of values come with what is to be run once for each.
+        let with_content = request.into_inner().try_filter(|message| ready(!message.data_header.is_empty()));
+        let rows = incoming::batches(with_content).await;
+        let work = async {
+            if rows.is_err() || rows.is_ok_and(|rows| rows.iter().any(|batch| batch.num_rows() > 0)) {
+                return Err(refused("a query session only reads, and takes no rows", "execute the query once for each row of values"));
+            }
+            self.update(&session, self.prepared.plan(handle).await?.1).await
+        };
         counted.of(work.await).map_err(told)
     }
 

@@ -14,11 +14,11 @@ use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
 use uuid::Uuid;
-use watershed_dialect::{SqlError, one_statement, with_values};
+use watershed_dialect::{SqlError, one_statement, parameters_named, with_values};
 
 use super::edge;
 use super::limits::{KEPT_BYTES_MAX, PARAMETERS_MAX, PREPARED_KEPT, PREPARED_MAX};
-use super::literal::literal;
+use super::literal::{literal, parsed};
 use crate::session::{refuse_parameters, refused};
 use crate::{QueryError, Session};
 
@@ -154,7 +154,11 @@ fn make_room(statements: &mut HashMap<Handle, Statement>, newest: Handle) {
 
 /// Columns and parameters of a statement, which is not run.
 pub(super) async fn describe(session: &Session, text: &str) -> Result<(SchemaRef, Arc<[Parameter]>), QueryError> {
-    let plan = session.plan(&one_statement(text)?).await?;
+    let statement = one_statement(text)?;
+    let plan = match session.plan(&statement).await {
+        Ok(plan) => plan,
+        Err(error) => return described_with_values(session, statement, error).await,
+    };
     let parameters = parameters(&plan)?;
     let columns = match &plan {
         LogicalPlan::Statement(_) => Arc::new(Schema::empty()),
@@ -162,6 +166,54 @@ pub(super) async fn describe(session: &Session, text: &str) -> Result<(SchemaRef
         plan => edge::schema(&session.columns_expected(plan)),
     };
     Ok((columns, parameters))
+}
+
+/// Values that stand for parameters where no plan can be made without: what they are as SQL, and the type that clients are told.
+const STAND_INS: [(&str, Option<DataType>); 6] = [
+    ("NULL", None),
+    ("'UTC'", None),
+    ("1", Some(DataType::Int64)),
+    ("INTERVAL '1 day'", None),
+    ("TIMESTAMP '2000-01-01 00:00:00'", Some(DataType::Timestamp(TimeUnit::Microsecond, None))),
+    ("[1]", None),
+];
+/// Statements of more parameters are tried with values of one kind only.
+const MIXED_MAX: u32 = 3;
+
+/// Columns and parameters of a statement that can be planned with values only, such as `… AT TIME ZONE ?`: of the first stand-ins that do.
+async fn described_with_values(
+    session: &Session,
+    statement: watershed_dialect::Statement,
+    error: QueryError,
+) -> Result<(SchemaRef, Arc<[Parameter]>), QueryError> {
+    let names: Vec<String> = parameters_named(&statement).into_iter().collect();
+    let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
+    let kinds = STAND_INS.len();
+    let tries: Vec<Vec<usize>> = match count {
+        0 => vec![],
+        1..=MIXED_MAX => (0..kinds.pow(count)).map(|n| (0..count).map(|at| n / kinds.pow(at) % kinds).collect()).collect(),
+        _ => (0..kinds).map(|kind| vec![kind; names.len()]).collect(),
+    };
+    for chosen in tries {
+        let mut values = HashMap::new();
+        for (name, kind) in names.iter().zip(&chosen) {
+            values.insert(name.clone(), parsed(STAND_INS[*kind].0).map_err(|why| refused(&why, "write the values themselves"))?);
+        }
+        let mut tried = statement.clone();
+        with_values(&mut tried, &values)?;
+        let Ok(plan) = session.plan(&tried).await else { continue };
+        let Ok(ready) = session.ready(plan).await else { continue };
+        let numbered = |name: &str| name.trim_start_matches('$').parse::<usize>().ok();
+        let mut parameters: Vec<_> = names.iter().zip(&chosen).collect();
+        parameters.sort_by_key(|(name, _)| (numbered(name).is_none(), numbered(name), name.as_str()));
+        let as_described = |(name, kind): (&String, &usize)| Parameter {
+            name: name.trim_start_matches('$').to_owned(),
+            beside: None,
+            cast_to: STAND_INS[*kind].1.clone(),
+        };
+        return Ok((edge::schema(&ready.schema()), parameters.into_iter().map(as_described).collect()));
+    }
+    Err(error)
 }
 
 /// The handle in a command.

@@ -41,6 +41,15 @@ pub(super) fn told(error: QueryError) -> Status {
     Status::with_metadata(code, shortened(&error.to_string()), parts)
 }
 
+/// The same for a statement that is prepared. Drivers take "unimplemented" there for a server that prepares nothing at all, and go other ways.
+pub(super) fn told_of_preparing(error: QueryError) -> Status {
+    let status = told(error);
+    match status.code() {
+        Code::Unimplemented => Status::with_metadata(Code::InvalidArgument, status.message(), status.metadata().clone()),
+        _ => status,
+    }
+}
+
 /// A status that says this.
 pub(super) fn said(code: Code, message: &Message) -> Status {
     let parts = parts([(WHAT, Some(&message.what)), (WHY, message.why.as_ref()), (NEXT, message.next.as_ref())]);
@@ -124,6 +133,14 @@ mod tests {
     fn other_clients_read_place_and_hint_in_the_text() {
         let status = told(QueryError::Sql(SqlError::new("no such thing").hint("try another").at(2, 7)));
         assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "no such thing (line 2, column 7); try another"));
+    }
+
+    #[test]
+    fn what_cannot_be_prepared_is_an_invalid_statement() {
+        let refused = || QueryError::Refused { what: "a session only reads".to_owned(), hint: "do otherwise".to_owned() };
+        assert_eq!(told(refused()).code(), Code::Unimplemented);
+        let status = told_of_preparing(refused());
+        assert_eq!((status.code(), of_status(&status).message()), (Code::InvalidArgument, refused().message()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod exact;
 mod guard;
 mod head;
 mod page;
+mod panel_columns;
 mod panels;
 mod problem;
 mod slots;
@@ -37,6 +38,7 @@ use watershed_lake::Warehouse;
 
 use crate::{QueryError, ServerCounters, Session};
 pub use connections::ConnectionLimits;
+pub use panel_columns::check_panel;
 use problem::Problem;
 use slots::Slots;
 

@@ -30,6 +30,7 @@ use watershed_lake::kind::PANEL;
 use watershed_lake::{Definitions, Warehouse};
 
 use super::encode::{Encoder, Format, Numbers};
+use super::panel_columns::check_panel;
 use super::problem::Problem;
 use super::{Lake, Site};
 use crate::counters::{self, Asked, Counted, Who};
@@ -259,14 +260,7 @@ async fn compute(lake: &Lake, panel: &PanelDefinition, counted: &mut Counted) ->
     };
     counted.takes(Arc::clone(&result.memory));
     let schema = result.schema();
-    let named = [&panel.x, &panel.y, &panel.series, &panel.size, &panel.label];
-    if let Some(unknown) = named.into_iter().flatten().find(|name| schema.column_with_name(name).is_none()) {
-        let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        return Err(Problem::request(
-            &format!("panel '{}' names the column '{unknown}', which its query does not have", panel.name),
-            &format!("its query has: {}", columns.join(", ")),
-        ));
-    }
+    check_panel(panel, &schema).map_err(QueryError::from)?;
     let mut encoder = Encoder::new(Format::Json(Numbers::Plain), &schema)?;
     // Of a line the newest points matter, in whichever order they come; of all else what the query puts first.
     let along = panel.x.as_ref().filter(|_| matches!(panel.chart, Chart::Line | Chart::Area)).and_then(|x| schema.index_of(x).ok());

@@ -85,6 +85,16 @@ impl Problem {
         )
     }
 
+    /// A body that is compressed.
+    pub(super) fn coded_body(coding: &str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            &format!("the body was not read: it is encoded as '{coding}'"),
+            None,
+            "send the query as it is, without Content-Encoding",
+        )
+    }
+
     pub(super) fn long_body(bytes_max: usize) -> Self {
         let why = format!("it is longer than {bytes_max} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the query was not read", Some(&why), "write a shorter one")

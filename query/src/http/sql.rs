@@ -59,6 +59,9 @@ struct Asked {
 impl Asked {
     /// `body` is the query, unless it is in the address.
     fn read(uri: &Uri, headers: &HeaderMap, body: Option<String>) -> Result<Self, Problem> {
+        if !is_utf8(uri.query().unwrap_or_default()) {
+            return Err(Problem::request("the address is not text in UTF-8", "encode the query in UTF-8: curl -G --data-urlencode 'q=…'"));
+        }
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|why| {
             Problem::request(&format!("the address cannot be read: {why}"), "encode the query: curl -G --data-urlencode 'q=…'")
         })?;
@@ -79,7 +82,7 @@ impl Asked {
                 return Err(Problem::request(&format!("parameter '{name}' stands twice"), next));
             }
         }
-        let sql = sql.filter(|text| !text.trim().is_empty());
+        let sql = sql.map(without_mark).filter(|text| !text.trim().is_empty());
         let sql = sql.ok_or_else(|| Problem::request("there is no query", "add ?q=SELECT… to the address, with spaces as %20 or +"))?;
         let format = match (format.unwrap_or_else(|| accepted(headers)), numbers) {
             (Format::Json(_), Some(numbers)) => Format::Json(numbers),
@@ -87,6 +90,31 @@ impl Asked {
         };
         Ok(Self { sql, format, limit })
     }
+}
+
+/// Whether a query is text once its `%XX` are bytes. What is not would be read with other characters in its place.
+fn is_utf8(query: &str) -> bool {
+    let mut bytes = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let coded = (*first == b'%').then(|| std::str::from_utf8(after.get(..2)?).ok()).flatten();
+        match coded.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    std::str::from_utf8(&bytes).is_ok()
+}
+
+/// Editors on Windows put a mark at the beginning of a file.
+fn without_mark(text: String) -> String {
+    text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)
 }
 
 fn format_named(name: &str) -> Result<Format, Problem> {
@@ -150,6 +178,9 @@ async fn text_of(headers: &HeaderMap, body: Body) -> Result<String, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or("?"));
     if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SQL_TYPE) {
         return Err(Problem::not_sql(kind));
+    }
+    if let Some(coding) = headers.get(header::CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Problem::coded_body(coding.to_str().unwrap_or("?")));
     }
     let bytes = match timeout(BODY_WAIT, to_bytes(body, BODY_BYTES_MAX)).await {
         Ok(Ok(bytes)) => bytes,
@@ -356,6 +387,7 @@ fn is_reading(statement: &DfStatement) -> bool {
                 | SqlStatement::ShowTables { .. }
                 | SqlStatement::ShowColumns { .. }
                 | SqlStatement::ShowFunctions { .. }
+                | SqlStatement::ShowCreate { .. }
                 | SqlStatement::ShowVariable { .. }
         ),
         _ => false,

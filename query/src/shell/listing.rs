@@ -10,9 +10,10 @@ use watershed_lake::side;
 
 use super::command::HELP;
 use super::output::{self, Format, Look, OutputError};
-use super::table::{Cell, Column, Layout, Style, expanded, visible};
+use super::table::{Cell, Column, Layout, Style, expanded};
 use super::{Backend, HostCommand};
 use crate::QueryError;
+use watershed_message::visible;
 
 /// Names and what is known of them, to be shown as a table.
 pub(super) struct Listing {

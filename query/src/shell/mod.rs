@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use watershed_message::visible_lines;
 
 pub use backend::Backend;
 pub use command::HELP;
@@ -200,7 +201,7 @@ impl Shell {
 
     fn fail(&self, message: &str) -> Outcome {
         // Messages hold values of rows, too.
-        let message = table::visible_lines(message);
+        let message = visible_lines(message);
         let painted = match message.strip_prefix("error:") {
             Some(rest) if self.look.style.color => format!("\x1b[1;31merror:\x1b[0m{rest}"),
             _ => message.clone(),

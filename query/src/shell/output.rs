@@ -13,6 +13,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::{Stream, StreamExt};
+use tokio::time::timeout_at;
+
+use watershed_message::visible;
 
 use super::table::{self, Cell, Column, Layout, Style};
 use crate::printable::printable;
@@ -26,6 +29,8 @@ const TAIL_ROWS_MAX: usize = 10;
 const EXPANDED_ROWS_MAX: usize = 3;
 /// After the first rows, the rest is counted for so long.
 const COUNT_FOR: Duration = Duration::from_secs(2);
+/// For so long nothing is shown of a long result, so that the width of a column fits its end, too.
+const HOLD_FOR: Duration = Duration::from_millis(300);
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,17 +170,28 @@ where
     }
     let tail = (limit / 4).min(TAIL_ROWS_MAX);
     let gap = held.split_off(limit - tail);
-    printer.fix_layout(&[held.as_slice(), gap.as_slice()].concat(), out)?;
-    printer.print(&held, out)?;
-    out.flush()?;
-    let until = Instant::now() + COUNT_FOR;
-    while let Some(batch) = batches.next().await {
-        let batch = batch?;
+    let mut count = |batch: RecordBatch, last: &mut VecDeque<RecordBatch>| {
         rows += batch.num_rows();
         last.push_back(batch);
         while last.len() > 1 && last.iter().skip(1).map(RecordBatch::num_rows).sum::<usize>() >= tail {
             last.pop_front();
         }
+    };
+    let (until, held_until) = (Instant::now() + COUNT_FOR, Instant::now() + HOLD_FOR);
+    // Of most results the end is known soon enough for the widths of columns.
+    let ended = loop {
+        match timeout_at(held_until.into(), batches.next()).await {
+            Ok(Some(batch)) => count(batch?, &mut last),
+            Ok(None) => break true,
+            Err(_) => break false,
+        }
+    };
+    let end = if ended { end_of(&gap, &last, tail)? } else { Vec::new() };
+    printer.fix_layout(&[held.as_slice(), gap.as_slice(), end.as_slice()].concat(), out)?;
+    printer.print(&held, out)?;
+    out.flush()?;
+    while !ended && let Some(batch) = batches.next().await {
+        count(batch?, &mut last);
         if Instant::now() > until {
             counted_all = false;
             break;
@@ -186,17 +202,22 @@ where
         printer.print(&gap, out)?;
         return Ok(Written { rows, first: printer.shown, last: 0, counted_all, hidden: printer.hidden });
     }
-    let mut end = gap;
-    for batch in &last {
-        end.extend(cells(&batch.slice(batch.num_rows().saturating_sub(tail), batch.num_rows().min(tail)))?);
-    }
-    let end = end.split_off(end.len() - tail);
+    let end = if ended { end } else { end_of(&gap, &last, tail)? };
     let first = printer.shown;
     let mark = if look.style.unicode { "⋮" } else { ":" };
     writeln!(out, " {mark}")?;
     printer.shown = rows - tail;
     printer.print(&end, out)?;
     Ok(Written { rows, first, last: tail, counted_all, hidden: printer.hidden })
+}
+
+/// The last `tail` rows of a result: `last` comes after `gap`.
+fn end_of(gap: &[Vec<Cell>], last: &VecDeque<RecordBatch>, tail: usize) -> Result<Vec<Vec<Cell>>, OutputError> {
+    let mut end = gap.to_vec();
+    for batch in last {
+        end.extend(cells(&batch.slice(batch.num_rows().saturating_sub(tail), batch.num_rows().min(tail)))?);
+    }
+    Ok(end.split_off(end.len() - tail))
 }
 
 /// How rows are laid out: fixed by the first ones.
@@ -341,7 +362,7 @@ fn formatters<'a>(batch: &'a RecordBatch, options: &FormatOptions<'a>) -> Result
 /// Headings of a result.
 pub fn columns(schema: &SchemaRef) -> Vec<Column> {
     let describe = |field: &arrow::datatypes::FieldRef| Column {
-        name: table::visible(field.name()),
+        name: visible(field.name()),
         number: field.data_type().is_numeric(),
         whole: field.data_type().is_temporal() || *field.data_type() == DataType::Boolean,
     };
@@ -357,7 +378,7 @@ pub fn cells(batch: &RecordBatch) -> Result<Vec<Vec<Cell>>, OutputError> {
         .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f"));
     let formats = formatters(batch, &options)?;
     let cell = |row: usize, at: usize| {
-        if batch.column(at).is_null(row) { Cell::Null } else { Cell::Text(table::visible(&formats[at].value(row).to_string())) }
+        if batch.column(at).is_null(row) { Cell::Null } else { Cell::Text(visible(&formats[at].value(row).to_string())) }
     };
     Ok((0..batch.num_rows()).map(|row| (0..formats.len()).map(|at| cell(row, at)).collect()).collect())
 }
@@ -389,7 +410,8 @@ mod tests {
     fn run(batches: Vec<RecordBatch>, look: &Look) -> (String, Written) {
         let schema = batches[0].schema();
         let mut out = Vec::new();
-        let written = futures::executor::block_on(write(schema, stream::iter(batches.into_iter().map(Ok)), look, &mut out)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let written = runtime.block_on(write(schema, stream::iter(batches.into_iter().map(Ok)), look, &mut out)).unwrap();
         (String::from_utf8(out).unwrap(), written)
     }
 

@@ -52,26 +52,6 @@ pub struct Layout {
     middle: Vec<bool>,
 }
 
-/// Makes visible what would steer the terminal: control characters, and marks that turn the direction of what follows.
-pub fn visible(text: &str) -> String {
-    if !text.chars().any(steers) {
-        return text.to_owned();
-    }
-    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
-}
-
-/// The same for text of several lines.
-pub fn visible_lines(text: &str) -> String {
-    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
-}
-
-fn steers(c: char) -> bool {
-    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let unseen =
-        matches!(c, '\u{ad}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}');
-    c.is_control() || turns || unseen
-}
-
 impl Layout {
     /// Fits columns to the style's width; `None` if they do not fit even when cut.
     pub fn fit(columns: &[Column], rows: &[Vec<Cell>], style: &Style) -> Option<Self> {
@@ -362,14 +342,6 @@ mod tests {
     fn wide_characters_count_twice_and_are_cut_whole() {
         assert_eq!(cut("東京都庁", 5), "東京…");
         assert_eq!(cut("東京都庁", 8), "東京都庁");
-    }
-
-    #[test]
-    fn control_characters_cannot_steer_the_terminal() {
-        assert_eq!(visible("a\nb\x1b[31m"), "a\\nb\\u{1b}[31m");
-        // Marks that turn the direction of what follows, and such as cannot be seen; letters of any language stay.
-        assert_eq!(visible("exe\u{202e}cod.txt \u{2066}x\u{feff}"), "exe\\u{202e}cod.txt \\u{2066}x\\u{feff}");
-        assert_eq!(visible("العربية 👩\u{200d}🚀 東京"), "العربية 👩\u{200d}🚀 東京");
     }
 
     #[test]

@@ -33,3 +33,18 @@ async fn a_session_outlives_statements_of_any_length() {
     }
     run(&session, "SELECT 1").await.unwrap();
 }
+
+/// While a statement is planned nobody can end what it computes.
+#[tokio::test]
+async fn constants_that_take_long_are_no_part_of_planning() {
+    let session = Session::new(Warehouse::open("memory://", &HashMap::new()).await.unwrap()).unwrap();
+    let distance = "levenshtein(repeat('a', 60000), repeat('b', 60000))";
+    let sum = [distance; 100].join(" + ");
+    for query in [format!("SELECT {sum}"), "SELECT length(repeat('x', 60000000))".to_owned()] {
+        let started = Instant::now();
+        let result = session.query(&query).await.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        drop(result);
+    }
+    run(&session, "SELECT length(repeat('x', 60000000)), repeat('x', 3)").await.unwrap();
+}

@@ -9,7 +9,7 @@ use arrow::datatypes::{Int64Type, Schema};
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::CommandStatementIngest;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{CancelFlightInfoRequest, CancelStatus, FlightClient, FlightInfo};
+use arrow_flight::{CancelFlightInfoRequest, CancelStatus, FlightClient, FlightInfo, Ticket};
 use futures::{TryStreamExt, stream};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -112,6 +112,10 @@ async fn a_ticket_is_good_once() {
     fetch(&mut client, info.clone()).await.unwrap();
     let again = fetch(&mut client, info).await.unwrap_err().to_string();
     assert!(again.contains("run the query again"), "{again}");
+    for damaged in [&b"not one"[..], b"\x0a\x03abc", b""] {
+        let error = client.do_get(Ticket::new(damaged.to_vec())).await.expect_err("no ticket").to_string();
+        assert!(error.contains("the request was not read") && error.contains("GetFlightInfo"), "{damaged:?}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -309,3 +309,42 @@ async fn a_parameter_gives_the_answer_of_the_literal_or_an_error() {
     // A value of a type that its place does not lead to expect, such as an interval, cannot be prepared.
     assert!(refused.len() * 10 < tried, "{} of {tried} refused: {refused:#?}", refused.len());
 }
+
+/// Places where DataFusion plans values only.
+#[tokio::test]
+async fn statements_that_can_be_planned_with_values_only_are_prepared_all_the_same() {
+    let mut asked = Asked::new().await;
+    let whole = |n: i64| one(Int64Array::from(vec![n]));
+    let two = |a: &str, b: &str| vec![text(a), text(b)];
+    let list = one(arrow::array::ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), Some(2), Some(3)])]));
+    for (sql, values, expected) in [
+        ("SELECT length(? || ?)", two("ab", "c"), 3),
+        ("SELECT count(*) FROM s.t WHERE date_part('hour', at AT TIME ZONE ?) = 5", vec![text("Europe/Berlin")], 1),
+        (
+            "SELECT count(*) FROM s.t WHERE at + ? > TIMESTAMP '2024-06-01 12:00:00'",
+            vec![one(DurationMicrosecondArray::from(vec![10_800_000_000]))],
+            1,
+        ),
+        ("SELECT sum(value) FROM generate_series(1, ?)", vec![whole(4)], 10),
+        ("SELECT sum(value) FROM generate_series($2, $1)", vec![whole(4), whole(3)], 7),
+        ("SELECT sum(v) FROM (SELECT unnest(?) AS v)", vec![list], 6),
+    ] {
+        let rows = asked.bound(sql, &values).await.unwrap_or_else(|why| panic!("{sql}: {why}"));
+        let found = arrow::compute::cast(rows.column(0), &DataType::Int64).unwrap();
+        assert_eq!(found.as_any().downcast_ref::<Int64Array>().unwrap().value(0), expected, "{sql}");
+    }
+    let error = asked.client.prepare("SELECT nothing FROM s.t WHERE n + ? > 1".to_owned(), None).await.expect_err("no such column");
+    assert!(error.to_string().contains("'nothing' does not exist"), "{error}");
+}
+
+/// A driver that hears "unimplemented" takes the server for one that prepares nothing, and says something else.
+#[tokio::test]
+async fn what_cannot_be_prepared_or_run_many_times_says_why() {
+    let mut asked = Asked::new().await;
+    let refused = asked.client.prepare("DELETE FROM s.t WHERE n = ?".to_owned(), None).await.expect_err("it writes").to_string();
+    assert!(refused.contains("written by their pipelines") && refused.contains("argument"), "{refused}");
+    let mut prepared = asked.client.prepare("SELECT count(*) FROM s.t WHERE n = ?".to_owned(), None).await.unwrap();
+    prepared.set_parameters(RecordBatch::try_from_iter([("0", one(Int64Array::from(vec![1, 2])))]).unwrap()).unwrap();
+    let many = prepared.execute_update().await.expect_err("rows of values").to_string();
+    assert!(many.contains("once for each row"), "{many}");
+}

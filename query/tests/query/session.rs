@@ -334,9 +334,7 @@ async fn a_table_that_cannot_be_read_leaves_listings_of_the_others_alone() {
 
     let listed = "SELECT count(*) FROM information_schema.columns WHERE table_schema = 'gold'";
     assert_eq!(number(&session, listed).await, 2);
-    for listing in
-        ["SHOW COLUMNS FROM gold.good", "SHOW CREATE TABLE gold.good", "SHOW TABLES", "DESCRIBE gold.good", "SELECT * FROM gold.good"]
-    {
+    for listing in ["SHOW COLUMNS FROM gold.good", "SHOW TABLES", "DESCRIBE gold.good", "SELECT * FROM gold.good"] {
         let rows = session.query(listing).await.unwrap().stream;
         rows.try_collect::<Vec<_>>().await.unwrap_or_else(|error| panic!("{listing}: {error}"));
     }

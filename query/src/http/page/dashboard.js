@@ -48,6 +48,16 @@
     return body;
   };
 
+  // Marks that turn the direction of what follows, and such as cannot be seen, are shown as what they are.
+  const MARKS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]/g;
+  const visible = (text) => text.replace(MARKS, (mark) => `\\u{${mark.codePointAt(0).toString(16)}}`);
+  const legible = (value) => {
+    if (typeof value === "string") return visible(value);
+    if (Array.isArray(value)) return value.map(legible);
+    if (value === null || typeof value !== "object" || value.digits) return value;
+    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, legible(inner)]));
+  };
+
   // --- one panel -------------------------------------------------------------------------------------------------
 
   const build = (panel) => {
@@ -57,8 +67,8 @@
     card.classList.toggle("wide", panel.wide);
     card.dataset.state = "loading";
     card.setAttribute("aria-label", panel.title);
-    card.querySelector("h2").textContent = panel.title;
-    card.querySelector(".about").textContent = [panel.about, panel.unit && `in ${panel.unit}`].filter(Boolean).join(" · ");
+    card.querySelector("h2").textContent = visible(panel.title);
+    card.querySelector(".about").textContent = [panel.about, panel.unit && `in ${panel.unit}`].filter(Boolean).map(visible).join(" · ");
     const it = {
       panel, card, data: null, table: panel.chart === "table", at: null, failed: false, tookMs: 0, answers: 0, timer: null,
       plot: card.querySelector(".plot"), rows: card.querySelector(".rows"), say: card.querySelector(".say"), button: card.querySelector(".as-table"),
@@ -81,8 +91,8 @@
   const say = (it, kind, what, more) => {
     it.say.hidden = !what;
     it.say.className = `say ${kind}`;
-    it.say.querySelector("strong").textContent = what ?? "";
-    it.say.querySelector("span").textContent = more ?? "";
+    it.say.querySelector("strong").textContent = visible(what ?? "");
+    it.say.querySelector("span").textContent = visible(more ?? "");
   };
 
   const STATES = {
@@ -117,7 +127,7 @@
     for (const column of columns) {
       const th = document.createElement("th");
       th.scope = "col";
-      th.textContent = names.get(column.name);
+      th.textContent = visible(names.get(column.name));
       if (column.number) th.className = "number";
       head.append(th);
     }
@@ -148,6 +158,8 @@
   // NaN and the infinities come beside the rows, where JSON has null.
   const taken = (data) => {
     for (const [column, at] of Object.entries(data.not_finite ?? {})) for (const [row, name] of Object.entries(at)) data.rows[row][column] = name;
+    // Names of columns stay: they are how values are found.
+    for (const row of data.rows ?? []) for (const name of Object.keys(row)) row[name] = legible(row[name]);
     return data;
   };
 
