@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use watershed_message::Message;
 
 use crate::environment::{self, Variable};
+use crate::log;
 
 /// The file looked for in the working folder.
 pub const FILE: &str = "watershed.toml";
@@ -79,6 +80,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.file", Text, "", "where the log goes; else standard error"),
     setting("log.format", Word(&["text", "json"]), "text", "text or json"),
 ];
+
+/// Less is a mistake.
+const MEMORY_MIN_BYTES: u64 = 1 << 20;
 
 /// Sections whose further settings are handed on unread.
 const OPEN_SECTIONS: &[&str] = &["kafka", "storage"];
@@ -211,10 +215,20 @@ impl Config {
     fn check_one(&self, setting: &Setting) -> Result<()> {
         let name = setting.name;
         match setting.kind {
+            Kind::Text if name == "warehouse" && self.text(name).trim().is_empty() => {
+                let message =
+                    Message::new("it is empty").next("name a folder, or s3://bucket/prefix; leave it out for the folder 'warehouse'");
+                Err(self.wrong(name, message))
+            }
+            Kind::Text if name == "log.filter" => log::filter(self.text(name)).map(drop).map_err(|why| self.wrong(name, why)),
             Kind::Text => Ok(()),
             Kind::Word(words) if words.contains(&self.text(name)) => Ok(()),
             Kind::Word(words) => Err(self.wrong(name, Message::new(format!("'{}' is none of {}", self.text(name), words.join(", "))))),
             Kind::Count => self.number(name).map(drop),
+            Kind::Bytes if name.ends_with(".memory_limit") && self.bytes(name)? < MEMORY_MIN_BYTES => {
+                let message = Message::new(format!("'{}' is too little to compute anything", self.text(name)));
+                Err(self.wrong(name, message.next("give it 64MiB or more")))
+            }
             Kind::Bytes => self.bytes(name).map(drop),
             Kind::Switch => self.flag(name).map(drop),
             Kind::Span => self.span(name).map(drop),
@@ -436,6 +450,12 @@ mod tests {
             "{size}"
         );
         assert!(message(load("warehouse = [1]\n", &[], None)).contains("must be a text"));
+        let empty = message(load("", &[("WATERSHED_WAREHOUSE", "")], None));
+        assert!(empty.contains("WATERSHED_WAREHOUSE): it is empty; name a folder"), "{empty}");
+        let none = message(load("", &[("WATERSHED_QUERY_MEMORY_LIMIT", "0")], None));
+        assert!(none.contains("'0' is too little") && none.contains("64MiB"), "{none}");
+        let filter = message(load("", &[("WATERSHED_LOG_FILTER", "watershed=loud")], None));
+        assert!(filter.contains("WATERSHED_LOG_FILTER): 'watershed=loud' is not a filter"), "{filter}");
     }
 
     #[test]

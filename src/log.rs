@@ -25,12 +25,23 @@ pub fn start(context: &Context, file: Option<&Path>) -> Result<()> {
     let Some(path) = path else {
         return install(context, std::io::stderr, std::io::stderr().is_terminal() && context.terminal.color_error());
     };
-    if let Some(folder) = path.parent() {
+    // A folder of our own is made; one that somebody has named may be misspelt.
+    if let Some(folder) = path.parent().filter(|_| config.optional("log.file").is_none()) {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder of the log, {}", folder.display()))?;
     }
     let file = OpenOptions::new().create(true).append(true).open(path);
-    let file = file.with_context(|| format!("cannot write the log to {}", path.display()))?;
+    let file = file.map_err(|why| {
+        let message = Message::new(format!("cannot write the log to {}", path.display())).why(why.to_string());
+        anyhow!(message.next("name a file in a folder that is there and may be written"))
+    })?;
     install(context, Mutex::new(file), false)
+}
+
+/// What is logged, as `log.filter` says it.
+pub fn filter(text: &str) -> Result<EnvFilter, Message> {
+    EnvFilter::try_new(text).map_err(|why| {
+        Message::new(format!("'{text}' is not a filter")).why(why.to_string()).next("write for example info,watershed=debug")
+    })
 }
 
 fn install<W>(context: &Context, writer: W, color: bool) -> Result<()>
@@ -38,13 +49,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let text = context.config.text("log.filter");
-    let filter = EnvFilter::try_new(text).map_err(|why| {
-        anyhow!(
-            Message::new(format!("log.filter '{text}' is not a filter"))
-                .why(why.to_string())
-                .next("write for example info,watershed=debug")
-        )
-    })?;
+    let filter = filter(text)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(color);
     // When standard error has no reader any more, that is not reported: writing it there would panic.
     let log = log.log_internal_errors(false);

@@ -37,6 +37,7 @@ mod left;
 mod live;
 mod log;
 mod loops;
+mod panels;
 mod project;
 mod rebuild;
 mod reconcile;

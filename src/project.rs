@@ -14,6 +14,7 @@ use watershed_message::Message;
 use watershed_stream::{Blueprint, Project, StreamError, tables as pipeline_tables};
 
 use crate::loops;
+use crate::panels;
 use crate::report::Rendered;
 
 /// Schemas whose tables are not in the warehouse.
@@ -24,6 +25,7 @@ fn unreadable(why: Message) -> anyhow::Error {
 }
 
 /// One file of a project.
+#[derive(Clone)]
 pub struct SqlFile {
     /// As messages show it.
     pub name: String,
@@ -88,6 +90,7 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
     let mut tables: Vec<(TableName, &SqlFile, Statement)> = Vec::new();
     let mut sinks: Vec<(&SqlFile, Statement)> = Vec::new();
     let mut views: Vec<(View, &SqlFile, Statement)> = Vec::new();
+    let mut panels: Vec<(&SqlFile, Statement)> = Vec::new();
     for file in files {
         let statements = match watershed_dialect::parse(&file.text) {
             Ok(statements) => statements,
@@ -148,6 +151,7 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
             match (kind, name.parse()) {
                 (TABLE, Ok(name)) => tables.push((name, file, statement)),
                 (SINK, _) => sinks.push((file, statement)),
+                (PANEL, _) => panels.push((file, statement)),
                 _ => {}
             }
         }
@@ -198,6 +202,19 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
             error => error.at(statement.line, statement.column),
         };
         problems.push(shown(&error, file));
+    }
+    // Panels read both.
+    if problems.is_empty() {
+        let of_pipelines = declared(&project, &blueprints).into_iter();
+        let known = panels::Tables::of(of_pipelines.chain(view_schemas.clone())).await?;
+        for (file, statement) in panels {
+            let StatementKind::CreatePanel(panel) = &statement.kind else { continue };
+            if let Err(error) = known.check(panel).await {
+                let placed = error.line.is_some();
+                let error = if placed { statement.place(error) } else { error.at(statement.line, statement.column) };
+                problems.push(shown(&error, file));
+            }
+        }
     }
     if problems.is_empty() {
         return Ok(Checked { definitions, project, blueprints, views: ordered, view_schemas });
@@ -386,6 +403,29 @@ mod tests {
         let never = "CREATE MATERIALIZED VIEW gold.a SCHEDULE CRON '0 0 30 2 *' AS SELECT 1 AS one;";
         let said = mistakes(&[file("b.sql", never)]).await;
         assert!(said.contains("never comes"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn panels_that_cannot_be_drawn_are_refused_at_their_place() {
+        let table = file("b.sql", "CREATE STREAMING TABLE silver.rides AS SELECT city, at FROM rides;");
+        let check_one = async |panel: &str| {
+            let files = [file("a.sql", SOURCE_SQL), table.clone(), file("c.sql", &format!("-- a picture\n{panel};"))];
+            check(&files).await.map(|_| ()).map_err(|error| error.to_string())
+        };
+        let line = "CREATE PANEL p WITH (chart = 'line', x = 'at', y = 'n')";
+        assert_eq!(check_one(&format!("{line} AS SELECT at, count(*) AS n FROM silver.rides GROUP BY at")).await, Ok(()));
+        assert_eq!(check_one("CREATE PANEL p WITH (chart = 'table') AS SELECT job, status FROM system.job_runs").await, Ok(()));
+        // What another project makes, perhaps.
+        assert_eq!(check_one(&format!("{line} AS SELECT a FROM silver.other")).await, Ok(()));
+        for (panel, place, said) in [
+            (format!("{line} AS\nSELECT at, count(*) AS m FROM silver.rides GROUP BY at"), "c.sql:2:1", "names the column 'n'"),
+            (format!("{line} AS\nSELECT at, citty AS n FROM silver.rides"), "c.sql:3:12", "did you mean 'city'?"),
+            (format!("{line} AS\nSELECT at, city AS n FROM silver.rides"), "c.sql:2:1", "is a VARCHAR and no number"),
+            ("CREATE PANEL p WITH (chart = 'table') AS SELECT city, city FROM silver.rides".to_owned(), "c.sql:2:", "'city'"),
+        ] {
+            let error = check_one(&panel).await.unwrap_err();
+            assert!(error.contains(place) && error.contains(said), "{panel}\n{error}");
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use watershed_batch::BatchError;
 use watershed_dialect::SqlError;
 use watershed_ingest::IngestError;
 use watershed_lake::LakeError;
-use watershed_message::Message;
+use watershed_message::{Message, visible_lines};
 use watershed_query::QueryError;
 use watershed_simulator::SimulatorError;
 use watershed_stream::StreamError;
@@ -41,7 +41,8 @@ pub fn message_of(error: &(dyn std::error::Error + 'static)) -> Message {
 pub fn render(error: &anyhow::Error, color: bool) -> String {
     let word = paint("error:", "1;31", color);
     if let Some(Rendered(text)) = error.downcast_ref() {
-        let rest = text.strip_prefix("error:").unwrap_or(text).trim();
+        let text = visible_lines(text);
+        let rest = text.strip_prefix("error:").unwrap_or(&text).trim();
         return format!("{word} {rest}\n");
     }
     let mut out = String::new();
@@ -55,12 +56,12 @@ pub fn render(error: &anyhow::Error, color: bool) -> String {
         }
         let message = message_of(cause);
         let lead = if out.is_empty() { word.clone() } else { "  because:".to_owned() };
-        out.push_str(&format!("{lead} {}\n", message.said()));
+        out.push_str(&format!("{lead} {}\n", visible_lines(&message.said())));
         hint = hint.or(message.next);
         before = text;
     }
     if let Some(hint) = hint {
-        out.push_str(&format!("  {} {hint}\n", paint("hint:", "1", color)));
+        out.push_str(&format!("  {} {}\n", paint("hint:", "1", color), visible_lines(&hint)));
     }
     out
 }
@@ -91,6 +92,14 @@ mod tests {
         let error = anyhow::Error::new(LakeError::Damaged { path, reason: "it ends; early".to_owned() });
         let hint = "restore it from a copy, or make the table anew (`watershed rebuild TABLE` if a pipeline writes it)";
         assert_eq!(render(&error, false), format!("error: 'x; y: z' is damaged: it ends; early\n  hint: {hint}\n"));
+    }
+
+    /// Values and names of files may hold what steers a terminal.
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(render(&anyhow!("no file 'exe\u{202e}cod'\n\x1b[2J"), false), "error: no file 'exe\\u{202e}cod'\n\\u{1b}[2J\n");
+        let sql = anyhow::Error::new(Rendered("error: no\n --> \u{2066}x.sql:1:2\n".to_owned()));
+        assert_eq!(render(&sql, false), "error: no\n --> \\u{2066}x.sql:1:2\n");
     }
 
     #[test]

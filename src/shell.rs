@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use watershed_message::Message;
 use watershed_query::flight::Remote;
 use watershed_query::shell::{Backend, Format, Shell, ShellError, ShellOptions};
 
@@ -45,6 +46,12 @@ pub struct Args {
 
 /// Runs what was given, or opens the prompt.
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
+    if args.command.iter().any(|text| text.trim().is_empty()) {
+        // A script whose variable is empty must not pass for one that did its work.
+        let message = Message::new("there is no statement in -c ''").next("write it after -c; without -c and -f the shell reads a prompt");
+        report::error(&message.into(), &context.terminal);
+        return Ok(2);
+    }
     let (backend, place) = backend(&args, context).await?;
     let scripted = !args.command.is_empty() || !args.file.is_empty() || !context.terminal.input;
     let options = ShellOptions {
@@ -108,10 +115,15 @@ fn read(path: &PathBuf) -> Result<(String, Option<String>)> {
     if path.as_os_str() == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-        return Ok((text, None));
+        return Ok((without_mark(text), None));
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok((text, Some(path.display().to_string())))
+    Ok((without_mark(text), Some(path.display().to_string())))
+}
+
+/// Editors on Windows put a mark at the beginning of a file.
+fn without_mark(text: String) -> String {
+    text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)
 }
 
 /// Where the prompt's history is kept; `None` if there is no home folder.
