@@ -421,7 +421,7 @@ mod tests {
             (format!("{line} AS\nSELECT at, count(*) AS m FROM silver.rides GROUP BY at"), "c.sql:2:1", "names the column 'n'"),
             (format!("{line} AS\nSELECT at, citty AS n FROM silver.rides"), "c.sql:3:12", "did you mean 'city'?"),
             (format!("{line} AS\nSELECT at, city AS n FROM silver.rides"), "c.sql:2:1", "is a VARCHAR and no number"),
-            ("CREATE PANEL p WITH (chart = 'table') AS SELECT city, city FROM silver.rides".to_owned(), "c.sql:2:", "'city'"),
+            ("CREATE PANEL p WITH (chart = 'table') AS SELECT city AS x, at AS x FROM silver.rides".to_owned(), "c.sql:2:", "'x'"),
         ] {
             let error = check_one(&panel).await.unwrap_err();
             assert!(error.contains(place) && error.contains(said), "{panel}\n{error}");
