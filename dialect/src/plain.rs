@@ -96,8 +96,9 @@ const TYPES_OF: [(&str, &str); 11] = [
 ];
 
 /// Parts of messages of libraries that take a mistake in a statement for one of theirs: what is wrong, and what to do.
-const MISTAKES: [(&str, &str, &str); 6] = [
+const MISTAKES: [(&str, &str, &str); 7] = [
     ("Invalid timezone", "there is no such time zone", "write for example 'Europe/Berlin' or '+02:00'"),
+    ("Nth value indices are 1 based", "nth_value() counts from 1", "give it a number of 1 or more"),
     ("failed to convert size to usize", "a list has no negative size", "give array_resize() a size of 0 or more"),
     (
         "Cannot run range queries on datatype",

@@ -7,6 +7,7 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::json::writer::{JsonArray, Writer, WriterBuilder};
 use bytes::Bytes;
+use datafusion::error::DataFusionError;
 
 use super::exact::ExactNumbers;
 use super::problem::Problem;
@@ -94,5 +95,6 @@ impl Encoder {
 }
 
 fn failed(error: ArrowError) -> QueryError {
-    QueryError::Failed(error.to_string().into())
+    // Some values have no text, such as a time in a zone that there is not.
+    DataFusionError::from(error).into()
 }

@@ -217,6 +217,14 @@ async fn a_value_in_an_error_is_never_cut() {
     let answer = site.sql("SELECT CAST(c AS INT) FROM (VALUES ('1; 2: 3')) AS t(c)", "").await;
     let error = &answer.json()["error"];
     assert_eq!(error["why"], "Cannot cast string '1; 2: 3' to value of INT type", "{}", answer.body);
+    let nowhere = site.sql("SELECT now() AT TIME ZONE 'Mars/Base' AS t", "").await;
+    assert!(nowhere.status == 400 && nowhere.error().contains("there is no such time zone"), "{}", nowhere.body);
+    // Also where rows are read, which tells it otherwise.
+    for filter in ["text = 5", "text = 5 AND n < 100", "100 / (n - 7) > 1 AND text IS NOT NULL"] {
+        let answer = site.sql(&format!("SELECT count(*) FROM rides WHERE {filter}"), "").await;
+        let said = answer.error();
+        assert!(answer.status == 400 && (said.contains("TRY_CAST") || said.contains("| Divide by zero")), "{filter}: {}", answer.body);
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::error::DataFusionError;
 use futures::{Stream, StreamExt};
 use tokio::time::timeout_at;
 
@@ -352,7 +353,7 @@ where
 }
 
 fn failed(error: arrow::error::ArrowError) -> OutputError {
-    OutputError::Query(QueryError::Failed(error.to_string().into()))
+    OutputError::Query(DataFusionError::from(error).into())
 }
 
 fn formatters<'a>(batch: &'a RecordBatch, options: &FormatOptions<'a>) -> Result<Vec<ArrayFormatter<'a>>, OutputError> {
