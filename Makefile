@@ -49,14 +49,14 @@ compat: build ## Random queries beside DuckDB and SQLite (QUERIES=20000 SEED=1)
 bench: release ## How fast one pipeline reads a full topic (EVENTS=3000000)
 	bench/throughput.sh "$(CARGO_TARGET_DIR)/release/watershed" $(EVENTS)
 
-bench-stream: release ## Streams from Apache Kafka beside a plain reader (EVENTS=5000000)
+bench-stream: release ## Streams from Apache Kafka beside a plain reader (EVENTS=5000000 RUNS=3 OTHER=binary)
 	cargo build --locked --release --workspace --bin watershed --example bids
 	@scripts/setup.sh test
-	bench/stream.sh "$(CARGO_TARGET_DIR)/release/watershed" "$(CARGO_TARGET_DIR)/release/examples/bids" $(EVENTS)
+	bench/stream.sh "$(CARGO_TARGET_DIR)/release/watershed" "$(CARGO_TARGET_DIR)/release/examples/bids" "$(EVENTS)" "$(RUNS)" "$(OTHER)"
 
-bench-query: release ## Twenty queries over the demo's tables beside DuckDB on the same files (EVENTS=10000000)
+bench-query: release ## Twenty queries over the demo's tables beside DuckDB on the same files (EVENTS=10000000 RUNS=5 OTHER=binary)
 	@scripts/setup.sh test
-	bench/query.sh "$(CARGO_TARGET_DIR)/release/watershed" $(EVENTS)
+	bench/query.sh "$(CARGO_TARGET_DIR)/release/watershed" "$(EVENTS)" "$(RUNS)" "$(OTHER)"
 
 soak: release ## Run the demo for SECONDS (3600) and watch its memory
 	bench/soak.sh "$(CARGO_TARGET_DIR)/release/watershed" $(SECONDS)

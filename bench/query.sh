@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Twenty queries over the demo's tables, beside DuckDB on the same files.
 #
-#   bench/query.sh WATERSHED [EVENTS=10000000] [RUNS=5]
+#   bench/query.sh WATERSHED [EVENTS=10000000] [RUNS=5] [OTHER]
+#
+# OTHER is another Watershed, which then takes the place of DuckDB.
 #
 # The tables are made once: a day and a half of a small city through the embedded broker and pipelines of sql/, in
 # $WATERSHED_CACHE/bench. Then bench/queries/compare.py asks both.
@@ -9,6 +11,7 @@ set -euo pipefail
 watershed=$(readlink -f "$1")
 events=${2:-10000000}
 runs=${3:-5}
+other=${4:+$(readlink -f "$4")}
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${WATERSHED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/watershed}
 warehouse=$cache/bench/query-$events
@@ -35,4 +38,4 @@ if [ ! -d "$warehouse" ]; then
     rm -rf "$part"
     trap - EXIT
 fi
-"$cache/tools/python/bin/python" "$here/queries/compare.py" "$watershed" "$warehouse" --runs "$runs"
+"$cache/tools/python/bin/python" "$here/queries/compare.py" "$watershed" "$warehouse" --runs "$runs" ${other:+--against "$other"}

@@ -1,10 +1,12 @@
 """Runs the queries on Watershed and on DuckDB over the same files, turn by turn, and prints both times; a wrong answer fails.
 
-    compare.py WATERSHED WAREHOUSE [--runs 5] [--only NAME,...] [--markdown FILE]
+    compare.py WATERSHED WAREHOUSE [--runs 5] [--only NAME,...] [--markdown FILE] [--against WATERSHED]
 
 Watershed is `watershed serve`, asked through ADBC; DuckDB is in this process and reads, with `read_parquet`, exactly the files that are
 live by the Delta log. Both have all cores and the same memory, keep running, and are asked for the whole result as an Arrow table. The first run is the
 first time that the running engine sees the query; the machine's page cache is warm for both. Medians are of the later runs.
+
+With --against, another Watershed takes the place of DuckDB: to see what a change has cost.
 """
 
 import argparse
@@ -93,6 +95,12 @@ class DuckDB:
     def ask(self, sql):
         return self.connection.execute(sql).to_arrow_table()
 
+    def cpu_seconds(self):
+        return time.process_time()
+
+    def close(self):
+        self.connection.close()
+
 
 def plain(value):
     if isinstance(value, decimal.Decimal):
@@ -108,7 +116,7 @@ def same(left, right):
     return left == right
 
 
-def check(name, ours, theirs):
+def check(name, ours, theirs, rival):
     if ours.num_rows == 0:
         sys.exit(f"{name}: no rows, which proves nothing")
     if (ours.column_names, ours.num_rows) != (theirs.column_names, theirs.num_rows):
@@ -116,7 +124,7 @@ def check(name, ours, theirs):
     for column in ours.column_names:
         for row, (left, right) in enumerate(zip(ours[column].to_pylist(), theirs[column].to_pylist())):
             if not same(left, right):
-                sys.exit(f"{name}: {column} of row {row} is {left!r} from Watershed and {right!r} from DuckDB")
+                sys.exit(f"{name}: {column} of row {row} is {left!r} from Watershed and {right!r} from {rival}")
 
 
 def timed(engine, sql):
@@ -140,11 +148,14 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", default="")
     parser.add_argument("--markdown")
+    parser.add_argument("--against", metavar="WATERSHED")
     arguments = parser.parse_args()
     chosen = {name: sql for name, sql in queries().items() if not arguments.only or name in arguments.only.split(",")}
 
+    rival = "the other" if arguments.against else "DuckDB"
     print(f"load before: {load()}; {os.cpu_count()} cores; DuckDB {duckdb.__version__}, pyarrow {pyarrow.__version__}")
-    watershed, other = Watershed(arguments.watershed, arguments.warehouse), DuckDB(arguments.warehouse)
+    watershed = Watershed(arguments.watershed, arguments.warehouse)
+    other = Watershed(arguments.against, arguments.warehouse) if arguments.against else DuckDB(arguments.warehouse)
     for table in ("bronze.driver_locations", "bronze.clickstream", "bronze.ride_events", "bronze.payments"):
         folder = Path(arguments.warehouse) / table.replace(".", "/")
         files = DeltaTable(folder).file_uris()
@@ -161,15 +172,15 @@ def main():
             answers = [None, None]
             # Who comes first changes from run to run.
             for which in (0, 1) if run % 2 == 0 else (1, 0):
-                clock = (watershed.cpu_seconds, time.process_time)[which]
+                clock = (watershed.cpu_seconds, other.cpu_seconds)[which]
                 before = clock()
                 seconds, answers[which] = timed((watershed, other)[which], sql)
                 times[name][which].append(seconds)
                 cpu[name][which].append(clock() - before)
-            check(name, *answers)
+            check(name, *answers, rival)
             print(f"run {run}  {name:<17}", *(f"{of[which][-1] * 1000:10.1f}" for of in (times[name], cpu[name]) for which in (0, 1)), flush=True)
 
-    head = ["query", "rows", "first, ms", "DuckDB first", "ms", "DuckDB", "ratio", "CPU ms", "DuckDB CPU", "CPU ratio"]
+    head = ["query", "rows", "first, ms", f"{rival} first", "ms", rival, "ratio", "CPU ms", f"{rival} CPU", "CPU ratio"]
     table, ratios = [], ([], [], [])
     for name in chosen:
         later = [statistics.median(of[name][which][1:]) for of in (times, cpu) for which in (0, 1)]
@@ -183,12 +194,13 @@ def main():
     widths = [max(len(row[at]) for row in [head, *table]) for at in range(len(head))]
     for row in [head, *table]:
         print("  ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths))))
-    print("ratio: DuckDB's time over Watershed's; above 1 Watershed is faster. CPU ms: of the process, all threads together.")
+    print(f"ratio: {rival}'s time over Watershed's; above 1 Watershed is faster. CPU ms: of the process, all threads together.")
     print(f"all answers equal; medians of {arguments.runs}; the server's peak memory {watershed.peak_mib()} MiB; load after: {load()}")
     if arguments.markdown:
         lines = [head, ["---"] + ["---:"] * (len(head) - 1), *table]
         Path(arguments.markdown).write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
     watershed.close()
+    other.close()
 
 
 if __name__ == "__main__":
