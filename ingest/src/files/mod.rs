@@ -23,6 +23,7 @@ mod reader;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod within;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

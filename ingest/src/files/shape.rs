@@ -11,19 +11,15 @@ use arrow::compute::{CastOptions, can_cast_types, cast_with_options, filter};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use arrow::util::display::array_value_to_string;
 use watershed_dialect::definition::SourceDefinition;
-use watershed_functions::sql_type;
 
 use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};
-use crate::event_time::{self, EventTime, READ, TIMES_US};
+use crate::event_time::{self, EventTime, READ};
+use crate::files::within;
 use crate::place::{Place, place_of};
 use crate::quarantine::Quarantine;
 use crate::source::{Decoded, RawBatch};
-
-/// Longer values are cut in reasons.
-const SHOWN_CHARS_MAX: usize = 100;
 
 /// The shape, and how to get to it.
 pub(crate) struct Shape {
@@ -116,26 +112,15 @@ impl Shape {
                 None => new_null_array(field.data_type(), rows),
                 Some(column) => {
                     let cast = convert(column, field.data_type())?;
-                    if cast.null_count() > column.null_count() {
-                        for row in (0..rows).filter(|&row| cast.is_null(row) && column.is_valid(row)) {
-                            let text: String =
-                                array_value_to_string(column, row).unwrap_or_default().chars().take(SHOWN_CHARS_MAX).collect();
-                            let reason = format!("column '{}': '{text}' is no {}", field.name(), sql_type(field.data_type()));
-                            checked.bad.entry(row).or_insert(reason);
-                        }
-                    }
+                    within::faults(column, &cast, &mut |row, reason| {
+                        checked.bad.entry(row).or_insert_with(|| format!("column '{}': {}", field.name(), reason()));
+                    });
                     cast
                 }
             };
             if !field.is_nullable() && cast.null_count() > 0 {
                 for row in (0..rows).filter(|&row| cast.is_null(row)) {
                     let reason = || format!("column '{}': no value, yet it is NOT NULL", field.name());
-                    checked.bad.entry(row).or_insert_with(reason);
-                }
-            }
-            if let Some(times) = cast.as_primitive_opt::<TimestampMicrosecondType>() {
-                for (row, _) in times.iter().enumerate().filter(|(_, us)| us.is_some_and(|us| !TIMES_US.contains(&us))) {
-                    let reason = || format!("column '{}': not in the years 1 to 9999", field.name());
                     checked.bad.entry(row).or_insert_with(reason);
                 }
             }
