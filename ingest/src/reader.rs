@@ -156,11 +156,13 @@ mod tests {
 
     use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Field, Int64Type};
-    use watershed_dialect::definition::{OnGap, SourceColumn};
+    use watershed_dialect::definition::{OnGap, Secret, SourceColumn};
+    use watershed_message::Message;
 
     use super::*;
     use crate::embedded::{EmbeddedBroker, EmbeddedSettings};
     use crate::producer::{Producer, ensure_topics};
+    use crate::settings::Secrets;
 
     const LIMITS: FetchLimits = FetchLimits { rows: 100, bytes: 1 << 20 };
 
@@ -191,6 +193,30 @@ mod tests {
             batches.extend(reader.poll(LIMITS, Duration::from_millis(100))?);
         }
         Ok(batches)
+    }
+
+    #[test]
+    fn a_source_is_read_with_the_secrets_that_it_names() {
+        let broker = EmbeddedBroker::start(&EmbeddedSettings::default()).unwrap();
+        let there = KafkaSettings::new(broker.bootstrap());
+        ensure_topics(&there, &[("numbers", 2)]).unwrap();
+        let known = Secrets::new(move |secret| match secret {
+            Secret::Environment(name) if name == "KAFKA" => Ok(there.bootstrap.clone()),
+            other => Err(Message::new(format!("there is no {other}"))),
+        });
+        let kafka = KafkaSettings { secrets: known, ..KafkaSettings::new("nobody.invalid:9092") };
+        let named = |name: &str| {
+            let setting = ClientSetting::Secret(Secret::Environment(name.into()));
+            let properties = BTreeMap::from([("bootstrap.servers".to_owned(), setting)]);
+            SourceDefinition { connector: Connector::Kafka { topic: "numbers".into(), properties }, ..definition(OnError::Fail) }
+        };
+        let source = named("KAFKA");
+        assert_eq!(kafka.partitions(&source).unwrap().len(), 2);
+        assert!(kafka.identity(&source).unwrap().is_some());
+        assert!(kafka.open(&source, &[0], &Positions::from([(0, 0), (1, 0)]), "test").is_ok());
+        let error = kafka.partitions(&named("KAFKAA")).unwrap_err().to_string();
+        assert!(error.contains("'bootstrap.servers' cannot be used: there is no secret('KAFKAA')"), "{error}");
+        broker.stop();
     }
 
     #[test]

@@ -115,3 +115,37 @@ impl fmt::Debug for KafkaSettings {
         f.debug_struct("KafkaSettings").field("bootstrap", &self.bootstrap).field("properties", &names).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(name: &str, secret: Secret) -> BTreeMap<String, ClientSetting> {
+        BTreeMap::from([(name.to_owned(), ClientSetting::Secret(secret))])
+    }
+
+    #[test]
+    fn secrets_are_looked_up_and_reach_the_client() {
+        let find = |secret: &Secret| match secret {
+            Secret::Environment(name) => Ok(format!("what {name} holds")),
+            Secret::File(path) => Err(Message::new(format!("{path} is not there")).next("make it")),
+        };
+        let kafka = KafkaSettings { secrets: Secrets::new(find), ..KafkaSettings::new("a:9092") };
+        let mut given = one("sasl.password", Secret::Environment("KAFKA_PASSWORD".to_owned()));
+        given.insert("sasl.username".to_owned(), ClientSetting::Text("reader".to_owned()));
+        let settings = kafka.overlaid(&given).unwrap();
+        let client = settings.client(&[]).unwrap();
+        assert_eq!((client.get("sasl.username"), client.get("sasl.password")), (Some("reader"), Some("what KAFKA_PASSWORD holds")));
+        assert_eq!(client.get("bootstrap.servers"), Some("a:9092"));
+        assert!(!format!("{given:?} {settings:?}").contains("what KAFKA_PASSWORD holds"));
+        let elsewhere = kafka.overlaid(&one("bootstrap.servers", Secret::Environment("KAFKA".to_owned()))).unwrap();
+        assert_eq!(elsewhere.client(&[]).unwrap().get("bootstrap.servers"), Some("what KAFKA holds"));
+
+        let missing = one("ssl.key.password", Secret::File("/run/secrets/key".to_owned()));
+        let error = kafka.overlaid(&missing).unwrap_err();
+        assert_eq!(error.to_string(), "Kafka setting 'ssl.key.password' cannot be used: /run/secrets/key is not there; make it");
+        assert!(!error.may_pass(), "it is no better the next time");
+        let error = KafkaSettings::new("a:9092").overlaid(&missing).unwrap_err().to_string();
+        assert!(error.contains("nothing here can look up secret_file('/run/secrets/key')"), "{error}");
+    }
+}
