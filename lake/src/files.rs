@@ -207,7 +207,7 @@ impl FileSet {
 
 fn data_file(table: &TableName, layout: &Layout, add: &Add) -> Result<DataFile> {
     let path = encoding::from_uri(&add.path);
-    if path.contains("://") {
+    if is_elsewhere(&path) {
         return Err(LakeError::Unsupported {
             table: table.clone(),
             action: "read",
@@ -227,6 +227,16 @@ fn data_file(table: &TableName, layout: &Layout, add: &Add) -> Result<DataFile> 
         has_deletion_vector: add.deletion_vector.as_ref().is_some_and(|vector| !vector.is_null()),
         path,
     })
+}
+
+/// Whether a path of the log does not begin in the table's folder: `s3://…`, `dbfs:/…`, `/mnt/…`.
+fn is_elsewhere(path: &str) -> bool {
+    let is_scheme = |text: &str| {
+        let mut letters = text.chars();
+        letters.next().is_some_and(|first| first.is_ascii_alphabetic())
+            && letters.all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '-' | '.'))
+    };
+    path.starts_with('/') || path.split_once(":/").is_some_and(|(before, _)| is_scheme(before))
 }
 
 /// Statistics are hints: a text that cannot be read counts as none, for that file alone.
@@ -300,6 +310,13 @@ mod tests {
         files.apply(&table, &layout, &[], &HashSet::from(["b", "f9150"])).unwrap();
         assert_eq!(files.len(), 10_001);
         assert!(files.chunks.iter().all(|chunk| chunk.files.len() == chunk.rows().len()));
+    }
+
+    #[test]
+    fn names_may_hold_what_begins_an_address() {
+        for path in ["part-0.parquet", "at=10:/0.parquet", "1:/0.parquet", ":/0.parquet", "c:0.parquet"] {
+            assert!(!is_elsewhere(path), "{path}");
+        }
     }
 
     /// A handle that follows a table for long holds what is live, in few chunks, however often files were merged.

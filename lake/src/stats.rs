@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Schema};
@@ -149,6 +150,24 @@ fn any_nan(array: &ArrayRef) -> bool {
         DataType::Float32 => array.as_primitive::<Float32Type>().values().iter().any(|value| value.is_nan()),
         DataType::Float64 => array.as_primitive::<Float64Type>().values().iter().any(|value| value.is_nan()),
         _ => false,
+    }
+}
+
+/// Floats of which all NaN are the same: readers compare bits, and a division leaves its NaN with a sign on some machines.
+pub(crate) fn one_nan(array: ArrayRef) -> ArrayRef {
+    if !any_nan(&array) {
+        return array;
+    }
+    match array.data_type() {
+        DataType::Float32 => {
+            let one = |value: f32| if value.is_nan() { f32::NAN } else { value };
+            Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
+        }
+        DataType::Float64 => {
+            let one = |value: f64| if value.is_nan() { f64::NAN } else { value };
+            Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
+        }
+        _ => array,
     }
 }
 

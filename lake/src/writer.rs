@@ -30,7 +30,7 @@ use crate::files::Layout;
 use crate::limits;
 use crate::log::ENGINE;
 use crate::partition::{self, Values, refused_partition_value};
-use crate::stats::Collector;
+use crate::stats::{Collector, one_nan};
 
 const OWN_ENDING: &str = ".zstd.parquet";
 const UUID_CHARS: usize = 36;
@@ -241,7 +241,7 @@ impl Target {
             if !field.is_nullable() && array.null_count() > 0 {
                 return Err(self.bad_rows(format!("column '{name}' is NOT NULL, but {} rows have no value", array.null_count())));
             }
-            Ok(array)
+            Ok(one_nan(array))
         };
         let stored = self.layout.file_schema.fields().iter().map(|field| column(field.name())).collect::<Result<Vec<_>>>()?;
         let partition = self.layout.partition_fields.iter().map(|field| column(field.name())).collect::<Result<Vec<_>>>()?;

@@ -448,6 +448,25 @@ async fn what_cannot_be_read_says_its_own_way_out() {
     read(json!({}), protocol("deletionVectors"), false).await.unwrap();
 }
 
+/// As shallow clones have them.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_outside_of_the_table_are_refused_by_name() {
+    for path in
+        ["s3://lake/s/u/part-0.parquet", "abfss://c@a.dfs.example/u/part%200.parquet", "dbfs:/lake/u/part-0.parquet", "file:/u/0", "/u/0"]
+    {
+        let (folder, warehouse) = local().await;
+        let mut table = Foreign::new(folder.path(), json!([field("id", "long")]), &[], json!({}));
+        table.commit(&[json!({"add": {"path": path, "partitionValues": {}, "size": 1, "modificationTime": 1, "dataChange": true}})]);
+        let read = async {
+            let table = warehouse.table(&name("s.t")).await?;
+            table.provider().await.map(drop)
+        };
+        let error = read.await.unwrap_err().to_string();
+        let (path, way_out) = (path.replace("%20", " "), "copy the table instead of cloning it shallowly");
+        assert!(error.contains(&format!("it uses data files outside its folder ({path})")) && error.contains(way_out), "{error}");
+    }
+}
+
 /// Texts, the last of which is not UTF-8.
 fn no_text(ids: &[i64]) -> Vec<u8> {
     let mut bytes = BinaryBuilder::new();
