@@ -41,7 +41,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Signature, SimpleScalarUDF, Volatility};
 
 use self::quantified::{Quantified, Quantifier};
 
@@ -62,9 +62,22 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::new_from_impl(date_trunc::DateTrunc::default())),
         Arc::new(ScalarUDF::new_from_impl(Quantified::new(Quantifier::Any))),
         Arc::new(ScalarUDF::new_from_impl(Quantified::new(Quantifier::All))),
+        Arc::new(version()),
     ];
     all.extend(to_timestamp::ToTimestamp::all().map(|function| Arc::new(ScalarUDF::new_from_impl(function))));
     all
+}
+
+/// `version()`: programs show it to people.
+fn version() -> ScalarUDF {
+    let said = concat!("Watershed ", env!("CARGO_PKG_VERSION"));
+    let constant = Arc::new(move |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::from(said))));
+    ScalarUDF::new_from_impl(SimpleScalarUDF::new_with_signature(
+        "version",
+        Signature::nullary(Volatility::Immutable),
+        DataType::Utf8,
+        constant,
+    ))
 }
 
 /// The arguments as columns of one length, and whether all of them were constants.

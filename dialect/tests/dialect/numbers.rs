@@ -192,10 +192,123 @@ async fn both_zeros_are_one_key_and_equal() {
         (format!("SELECT count(*) FROM {zeros} WHERE d IN (1.5, 2, 3, 4, 5, 6, 7)"), vec!["1"]),
         (format!("SELECT count(*) FROM {zeros} WHERE d IS NOT DISTINCT FROM 0"), vec!["2"]),
         (format!("SELECT count(CASE d WHEN 0 THEN 1 END) FROM {zeros}"), vec!["2"]),
-        (format!("SELECT count(*) FROM {zeros} WHERE d = -d"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE d = -d"), vec!["4"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE (d, 1) IN ((0, 1), (7, 1))"), vec!["2"]),
+        (
+            format!(
+                "SELECT count(*) FROM {zeros} WHERE (d, 1) IN ({})",
+                (0..20).map(|n| format!("({n}, 1)")).collect::<Vec<_>>().join(", ")
+            ),
+            vec!["2"],
+        ),
+        (format!("SELECT count(*) FROM {zeros} WHERE [d] = [0e0]"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} WHERE named_struct('d', d) IN (named_struct('d', 0e0))"), vec!["2"]),
+        (format!("SELECT count(*) FROM {zeros} a JOIN {zeros} b ON named_struct('d', a.d) = named_struct('d', b.d)"), vec!["9"]),
+        (format!("SELECT max(c) FROM (SELECT count(DISTINCT d) OVER () AS c FROM {zeros})"), vec!["3"]),
         (format!("SELECT a.d FROM {zeros} a WHERE a.d IN (SELECT b.d FROM {zeros} b WHERE b.i = 2) AND a.i = 1"), vec!["0.0"]),
     ] {
         assert_eq!(lines(&ctx, &query).await, right, "{query}");
+    }
+}
+
+/// DataFusion has no bounds for functions, and takes rows that are ordered by a comparison of one to be in no order.
+#[tokio::test]
+async fn rows_are_ordered_by_comparisons_of_what_is_computed() {
+    let ctx = session();
+    let rows = "(VALUES (1, 'aa', 0.5e0), (2, 'b', 2.5e0), (3, 'ccc', NULL)) t(n, s, x)";
+    for (order, right) in [
+        ("length(s) > 1, n", ["2", "1", "3"]),
+        ("n + 1 > 2, n", ["1", "2", "3"]),
+        ("upper(s) >= 'B', n DESC", ["1", "3", "2"]),
+        ("x * 2 < 2, n", ["2", "1", "3"]),
+        ("CASE WHEN abs(n) > 2 THEN 0 ELSE 1 END, n", ["3", "1", "2"]),
+        ("coalesce(x, 9) > 2, n", ["1", "2", "3"]),
+    ] {
+        assert_eq!(lines(&ctx, &format!("SELECT n FROM {rows} ORDER BY {order}")).await, right, "{order}");
+        let over = format!("SELECT n FROM (SELECT n, row_number() OVER (ORDER BY {order}) AS r FROM {rows}) ORDER BY r");
+        assert_eq!(lines(&ctx, &over).await, right, "{over}");
+        let list = format!("SELECT array_agg(n ORDER BY {order}) FROM {rows}");
+        assert_eq!(lines(&ctx, &list).await, [format!("[{}]", right.join(", "))], "{list}");
+    }
+    let parts = format!("SELECT count(*) OVER (PARTITION BY length(s) > 1) AS c FROM {rows} ORDER BY c");
+    assert_eq!(lines(&ctx, &parts).await, ["1", "2", "2"]);
+}
+
+/// In one batch with rows that a condition holds for, and that DataFusion computes all of it for.
+#[tokio::test]
+async fn a_condition_guards_what_comes_after_it() {
+    let ctx = session();
+    let rows = "(VALUES (0, '0'), (2, 'x'), (4, '4'), (NULL, NULL)) t(n, s)";
+    for (query, right) in [
+        (format!("SELECT n FROM {rows} WHERE n <> 0 AND 10 / n > 2 ORDER BY n"), vec!["2"]),
+        (format!("SELECT n FROM {rows} WHERE n = 0 OR 10 / n > 4 ORDER BY n"), vec!["0", "2"]),
+        (format!("SELECT n FROM {rows} WHERE n <> 2 AND CAST(s AS INT) >= 0 ORDER BY n"), vec!["0", "4"]),
+        (format!("SELECT count(*) FILTER (WHERE n > 0 AND 10 % n = 0) FROM {rows}"), vec!["1"]),
+        (format!("SELECT sum(CASE WHEN n <> 0 AND 10 / n > 2 THEN 1 ELSE 0 END) FROM {rows}"), vec!["1"]),
+    ] {
+        assert_eq!(lines(&ctx, &query).await, right, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn percentiles_between_two_values_are_exact() {
+    let ctx = session();
+    let ten = "generate_series(1, 10) t(x)";
+    let moving = format!("SELECT percentile_cont(x, 0.25) OVER (ORDER BY x ROWS 3 PRECEDING) AS p FROM {ten} ORDER BY x");
+    for (query, right) in [
+        (format!("SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY x) FROM {ten}"), vec!["9.1"]),
+        (format!("SELECT quantile_cont(x, 0.9), percentile_cont(x, 0), percentile_cont(x, 1) FROM {ten}"), vec!["9.1 1.0 10.0"]),
+        (format!("SELECT percentile_cont(0.25) WITHIN GROUP (ORDER BY x DESC) FROM {ten}"), vec!["7.75"]),
+        (
+            format!("SELECT x % 2 AS k, percentile_cont(0.3) WITHIN GROUP (ORDER BY x) FROM {ten} GROUP BY k ORDER BY k"),
+            vec!["0 4.4", "1 3.4"],
+        ),
+        (format!("SELECT percentile_cont(DISTINCT x % 3, 0.75) FROM {ten}"), vec!["1.5"]),
+        (format!("SELECT percentile_cont(x, 0.5), count(*) FROM {ten} WHERE x > 10"), vec!["0"]),
+        (format!("SELECT percentile_cont(CAST(x AS DECIMAL(9, 2)), 0.123) FROM {ten}"), vec!["2.107"]),
+        ("SELECT percentile_cont(x, 0.5) FROM (VALUES (1e0), (CAST('NaN' AS DOUBLE)), (2e0)) t(x)".into(), vec!["2.0"]),
+        (format!("SELECT p FROM ({moving}) WHERE p > 6"), vec!["6.75", "7.75"]),
+        ("SELECT percentile_cont(x, 0.5) FROM (VALUES (1.7e308), (-1.7e308)) t(x)".into(), vec!["0.0"]),
+    ] {
+        assert_eq!(lines(&ctx, &query).await, right, "{query}");
+    }
+}
+
+/// What a division makes has its sign set on some machines, and equals no other then, by its bits.
+#[tokio::test]
+async fn all_nan_are_equal_and_above_all_numbers() {
+    let ctx = session();
+    for float in ["DOUBLE", "REAL"] {
+        let of = |text: &str| format!("CAST('{text}' AS {float})");
+        let rows = format!("(VALUES (1, {}), (2, {}), (3, {}), (4, {}))", of("NaN"), of("0"), of("Infinity"), of("NaN"));
+        // NaN for 1, 3 and 4, zero for 2.
+        let made = format!("(SELECT i, x - x AS d FROM {rows} t(i, x))");
+        for (query, right) in [
+            (format!("SELECT count(DISTINCT d), count(DISTINCT x - x) FROM (SELECT x, x - x AS d FROM {rows} t(i, x))"), "2 2"),
+            (format!("SELECT count(*) FROM {made} WHERE d > 5"), "3"),
+            (format!("SELECT count(*) FROM {rows} t(i, x) WHERE x - x > 5"), "3"),
+            (format!("SELECT count(*) FROM {rows} t(i, x) WHERE x - x BETWEEN 5 AND {}", of("NaN")), "3"),
+            (format!("SELECT count(*) FROM {made} WHERE d = {}", of("NaN")), "3"),
+            (format!("SELECT count(*) FROM {rows} t(i, x) WHERE x - x IN ({}, 1, 2, 3, 4)", of("NaN")), "3"),
+            (format!("SELECT count(*) FROM {rows} t(i, x) WHERE x - x IN (SELECT {})", of("NaN")), "3"),
+            (format!("SELECT count(*) FROM {rows} t(i, x) WHERE -x = x"), "3"),
+            (format!("SELECT count(*) FROM {made} a JOIN {rows} b(i, x) ON a.d = b.x"), "7"),
+            (format!("SELECT count(*) FROM {rows} a(i, x) JOIN {rows} b(i, x) ON a.x - a.x = -b.x"), "7"),
+            (format!("SELECT count(*) FROM {made} a LEFT JOIN {rows} b(i, x) ON a.d < b.x"), "6"),
+            (format!("SELECT sum(CASE x - x WHEN {} THEN 1 END) FROM {rows} t(i, x)", of("NaN")), "3"),
+            (format!("SELECT string_agg(CAST(d AS VARCHAR), ' ' ORDER BY d, i) FROM {made}"), "0.0 NaN NaN NaN"),
+            (format!("SELECT count(*) FROM (SELECT i, sum(x - x) AS s FROM {rows} t(i, x) GROUP BY i) WHERE s > 5"), "3"),
+            (format!("SELECT count(*) FROM (SELECT sum(d) AS s FROM {made}) WHERE s = {}", of("NaN")), "1"),
+            (format!("SELECT count(*) FROM (SELECT avg(x - x) OVER (PARTITION BY i) AS s FROM {rows} t(i, x)) WHERE s > 5"), "3"),
+            (format!("SELECT count(*) FROM (SELECT var_pop(x - x) AS s FROM {rows} t(i, x)) WHERE s > 5"), "1"),
+            (format!("SELECT count(*) FROM {rows} t(i, x) WHERE greatest(x - x, 5) > 5"), "3"),
+            (format!("SELECT count(*) FROM {rows} t(i, x) WHERE [x - x] = [{}]", of("NaN")), "3"),
+            (format!("SELECT count(*) FROM {rows} t(i, x) WHERE array_has([x - x], {})", of("NaN")), "3"),
+            (format!("SELECT count(*) FROM {rows} t(i, x) JOIN {made} u ON named_struct('d', x - x) = named_struct('d', u.d)"), "10"),
+            (format!("SELECT max(c) FROM (SELECT count(DISTINCT x - x) OVER () AS c FROM {rows} t(i, x))"), "2"),
+        ] {
+            assert_eq!(lines(&ctx, &query).await, [right], "{query}");
+        }
     }
 }
 

@@ -156,6 +156,8 @@ async fn far_times_go_where_others_go() {
         (format!("SELECT max(DATE '9999-12-30' - ts) > INTERVAL '9000 years' FROM {rows}"), "true"),
         (format!("SELECT count(*) FROM {rows} WHERE ts >= DATE '9999-12-31'"), "1"),
         (format!("SELECT count(*) FROM (SELECT ts FROM {rows} UNION ALL SELECT now())"), "3"),
+        (format!("SELECT max(d) FROM (SELECT DATE '9999-12-30' AS d UNION ALL SELECT ts FROM {rows})"), "9999-12-31T12:00:00Z"),
+        ("SELECT max(x) FROM (SELECT DATE '2024-01-01' AS x UNION SELECT DATE '9999-01-01') t".to_owned(), "9999-01-01"),
     ] {
         assert_eq!(lines(&ctx, &query).await, [right], "{query}");
     }

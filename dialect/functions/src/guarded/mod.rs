@@ -131,8 +131,14 @@ impl ScalarUDFImpl for Guarded {
         self.inner.documentation()
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         self.check(&args)?;
+        // It would take the first format for all rows.
+        if self.growth == Growth::Format
+            && let [ColumnarValue::Scalar(constant), ColumnarValue::Array(_)] = args.args.as_slice()
+        {
+            args.args[0] = ColumnarValue::Array(constant.to_array_of_size(args.number_rows)?);
+        }
         self.inner.invoke_with_args(args)
     }
 }

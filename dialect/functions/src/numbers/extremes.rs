@@ -3,13 +3,14 @@
 //! DataFusion's accumulators for groups compare as IEEE 754 does, where a NaN is neither above nor below. Its other ones take the total
 //! order, in which a NaN that a division made (its sign is set on x86) is below all numbers.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
+use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::common::{Result, ScalarValue, plan_err};
-use datafusion::logical_expr::{Accumulator, GroupsAccumulator};
+use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
 use crate::sql_type;
@@ -96,9 +97,13 @@ fn one_nan_f32(value: f32) -> f32 {
     if value.is_nan() { f32::NAN } else { value }
 }
 
-/// DataFusion's accumulator over floats in which all NaN are one.
+/// DataFusion's accumulator of floats whose result has no NaN with a sign.
 #[derive(Debug)]
-pub(super) struct OneNan(pub(super) Box<dyn Accumulator>);
+pub(super) struct OneNan {
+    pub(super) inner: Box<dyn Accumulator>,
+    /// Whether what it is given must have none either, as values are compared.
+    pub(super) compares: bool,
+}
 
 fn one_nan(columns: &[ArrayRef]) -> Vec<ArrayRef> {
     let of = |column: &ArrayRef| -> ArrayRef {
@@ -115,29 +120,71 @@ fn one_nan(columns: &[ArrayRef]) -> Vec<ArrayRef> {
     columns.iter().map(of).collect()
 }
 
+impl OneNan {
+    fn given<'a>(&self, columns: &'a [ArrayRef]) -> Cow<'a, [ArrayRef]> {
+        if self.compares { Cow::Owned(one_nan(columns)) } else { Cow::Borrowed(columns) }
+    }
+}
+
 impl Accumulator for OneNan {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.0.update_batch(&one_nan(values))
+        let values = self.given(values);
+        self.inner.update_batch(&values)
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.0.retract_batch(&one_nan(values))
+        let values = self.given(values);
+        self.inner.retract_batch(&values)
     }
 
     fn supports_retract_batch(&self) -> bool {
-        self.0.supports_retract_batch()
+        self.inner.supports_retract_batch()
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.0.merge_batch(&one_nan(states))
+        let states = self.given(states);
+        self.inner.merge_batch(&states)
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        self.0.state()
+        self.inner.state()
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.0.evaluate()
+        Ok(match self.inner.evaluate()? {
+            ScalarValue::Float64(Some(value)) => ScalarValue::Float64(Some(one_nan_f64(value))),
+            ScalarValue::Float32(Some(value)) => ScalarValue::Float32(Some(one_nan_f32(value))),
+            other => other,
+        })
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
+    }
+}
+
+/// The same for groups.
+pub(super) struct GroupedOneNan(pub(super) Box<dyn GroupsAccumulator>);
+
+impl GroupsAccumulator for GroupedOneNan {
+    fn update_batch(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>, total_groups: usize) -> Result<()> {
+        self.0.update_batch(values, groups, filter, total_groups)
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], total_groups: usize) -> Result<()> {
+        self.0.merge_batch(states, groups, total_groups)
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        Ok(one_nan(&[self.0.evaluate(emit_to)?]).remove(0))
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        self.0.state(emit_to)
+    }
+
+    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        self.0.convert_to_state(values, filter)
     }
 
     fn size(&self) -> usize {

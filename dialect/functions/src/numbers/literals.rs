@@ -20,6 +20,7 @@ use datafusion::logical_expr::expr::{AggregateFunction, Between, Case, Cast, InL
 use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Union, cast};
 
 use super::{is_comparison, is_decimal, rewritten, type_of};
+use crate::far_times::one_time;
 
 /// Functions of which the result is one of the arguments.
 const CHOICES: [&str; 7] = ["coalesce", "nullif", "nvl", "ifnull", "nvl2", "greatest", "least"];
@@ -223,26 +224,33 @@ fn settled_part(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
     Ok(Transformed::new_transformed(part, changed))
 }
 
-/// Columns that are decimals in one part of a union and doubles in another become doubles.
+/// Columns that are decimals in one part of a union and doubles in another become doubles, and dates beside times become times.
 pub(super) fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
     let types: Vec<Vec<DataType>> = (0..union.schema.fields().len())
         .map(|place| union.inputs.iter().flat_map(|input| types_of_column(input, place)).collect())
         .collect();
-    if !types.iter().flatten().any(|found| found.is_floating() || is_decimal(found)) {
+    let may_differ = |found: &DataType| found.is_floating() || is_decimal(found) || *found == DataType::Date32;
+    if !types.iter().flatten().any(may_differ) {
         return Ok(Transformed::no(LogicalPlan::Union(union)));
     }
-    let mixed: Vec<bool> = types.iter().map(|types| types.iter().any(DataType::is_floating) && types.iter().any(is_decimal)).collect();
+    let common: Vec<Option<DataType>> = types.iter().map(|types| common_of_parts(types)).collect();
     let mut inputs = Vec::with_capacity(union.inputs.len());
     for input in &union.inputs {
         let columns = input.schema().columns();
-        let doubles: Vec<bool> =
-            mixed.iter().enumerate().map(|(place, mixed)| *mixed && types_of_column(input, place).iter().any(is_decimal)).collect();
-        inputs.push(if doubles.contains(&true) {
-            let columns = columns.into_iter().zip(doubles).map(|(column, is_double)| {
+        let cast_to: Vec<Option<&DataType>> = common
+            .iter()
+            .enumerate()
+            .map(|(place, common)| common.as_ref().filter(|_| types_of_column(input, place).iter().any(is_cast_in_union)))
+            .collect();
+        inputs.push(if cast_to.iter().any(Option::is_some) {
+            let columns = columns.into_iter().zip(cast_to).map(|(column, cast_to)| {
                 let name = column.name.clone();
                 let relation = column.relation.clone();
                 let column = Expr::Column(column);
-                if is_double { cast(column, DataType::Float64).alias_qualified(relation, name) } else { column }
+                match cast_to {
+                    Some(common) => cast(column, common.clone()).alias_qualified(relation, name),
+                    None => column,
+                }
             });
             Arc::new(LogicalPlanBuilder::from(input.as_ref().clone()).project(columns.collect::<Vec<_>>())?.build()?)
         } else {
@@ -251,6 +259,19 @@ pub(super) fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
     }
     // Types below may have changed, so the schema is always made again.
     Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
+}
+
+/// The type of a column whose parts have these, where DataFusion's choice would not hold them all.
+fn common_of_parts(types: &[DataType]) -> Option<DataType> {
+    if types.iter().any(DataType::is_floating) && types.iter().any(is_decimal) {
+        return Some(DataType::Float64);
+    }
+    one_time(types).filter(|_| !types.iter().any(DataType::is_string))
+}
+
+/// Whether a part is cast to that type.
+fn is_cast_in_union(found: &DataType) -> bool {
+    is_decimal(found) || *found == DataType::Date32
 }
 
 /// The types of the rows that a column comes from: those of all parts where it is a union, whose own type is not settled yet.

@@ -10,7 +10,8 @@
 //! | comparisons of intervals | `lengths.rs` |
 //! | comparisons of doubles with decimals, and of long decimals | `compared.rs` |
 //! | `0.1` is a decimal beside decimals, and a double elsewhere | `literals.rs` |
-//! | 0.0 and -0.0 are one key | `zero.rs` |
+//! | `percentile_cont` between two values | `percentile.rs` |
+//! | 0.0 and -0.0 are one key, and so are all NaN | `zero.rs` |
 //! | `string_agg` has bounds, as functions have | `../guarded/string_agg.rs` |
 
 mod average;
@@ -21,6 +22,7 @@ mod extremes;
 mod frames;
 mod lengths;
 pub mod literals;
+mod percentile;
 mod sum;
 mod zero;
 
@@ -30,14 +32,14 @@ use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::config::ConfigOptions;
-use datafusion::functions_aggregate::{average as averages, min_max, stddev, string_agg as texts, sum as sums, variance};
+use datafusion::functions_aggregate::{average as averages, min_max, percentile_cont, stddev, string_agg as texts, sum as sums, variance};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, merge_schema};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan, Operator,
-    ReversedUDAF, SetMonotonicity, Signature, StatisticsArgs,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan, LogicalPlanBuilder,
+    Operator, ReversedUDAF, SetMonotonicity, Signature, StatisticsArgs,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -46,8 +48,9 @@ use crate::guarded::string_agg;
 use crate::joined_text::as_written as joined_as_written;
 
 use self::average::{Average, GroupedAverage, Target};
-use self::extremes::{Extreme, OneNan};
+use self::extremes::{Extreme, GroupedOneNan, OneNan};
 use self::frames::{MovingSpread, MovingSum, Of, Spread};
+use self::percentile::{Between, GroupedBetween, Percentile};
 
 pub use self::compared::common;
 pub(crate) use self::lengths::interval_lengths;
@@ -82,20 +85,27 @@ impl AnalyzerRule for WideComparisons {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let mut united = false;
+        let mut retyped = false;
         let plan = plan.transform_up_with_subqueries(|node| {
-            rewritten(node, widened)?.transform_data(|node| match node {
+            let node = rewritten(node, widened)?;
+            let is_new = node.transformed;
+            node.transform_data(|node| match node {
+                // Nothing else gives the columns of VALUES their new types.
+                LogicalPlan::Values(values) if is_new => {
+                    retyped = true;
+                    Ok(Transformed::yes(LogicalPlanBuilder::values(values.values)?.build()?))
+                }
                 LogicalPlan::Join(join) => Ok(compared::joined(join)),
                 LogicalPlan::Union(union) => {
                     let found = literals::united(union)?;
-                    united |= found.transformed;
+                    retyped |= found.transformed;
                     Ok(found)
                 }
                 other => Ok(Transformed::no(other)),
             })
         })?;
-        // The nodes above a union take up its new types.
-        if united {
+        // The nodes above take up the new types.
+        if retyped {
             Ok(plan.data.transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes))?.data)
         } else {
             Ok(plan.data)
@@ -180,6 +190,7 @@ pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
         (stddev::stddev_udaf(), spread(false, true)),
         (stddev::stddev_pop_udaf(), spread(true, true)),
         (texts::string_agg_udaf(), Own::Texts),
+        (percentile_cont::percentile_cont_udaf(), Own::Percentile),
     ]
     .into_iter()
     .map(|(inner, own)| Arc::new(guarded_aggregate(inner, own)))
@@ -205,6 +216,7 @@ enum Own {
     Extreme(Extreme),
     Spread(Spread),
     Texts,
+    Percentile,
 }
 
 impl Own {
@@ -216,17 +228,25 @@ impl Own {
             Own::Sum => sum::accumulator(args),
             Own::Average if of_doubles => Some(Box::new(MovingSum::new(Of::Average))),
             Own::Spread(spread) if !args.is_distinct => Some(Box::new(MovingSpread::new(spread))),
-            Own::Average | Own::Spread(_) | Own::Extreme(_) | Own::Texts => None,
+            Own::Average | Own::Spread(_) | Own::Extreme(_) | Own::Texts | Own::Percentile => None,
         }
     }
 
     /// Around DataFusion's.
-    fn wrapped(self, accumulator: Box<dyn Accumulator>, data_type: &DataType, average: Option<Target>) -> Box<dyn Accumulator> {
-        match (self, average) {
-            (Own::Extreme(_), _) if data_type.is_floating() => Box::new(OneNan(accumulator)),
-            (Own::Average, Some(target)) => Box::new(Average(accumulator, target)),
+    fn wrapped(
+        self,
+        args: AccumulatorArgs,
+        inner: impl FnOnce(AccumulatorArgs) -> Result<Box<dyn Accumulator>>,
+    ) -> Result<Box<dyn Accumulator>> {
+        let is_floating = args.return_field.data_type().is_floating();
+        let (average, percentile) = (Target::of(&args), Percentile::of(&args));
+        let accumulator = inner(args)?;
+        Ok(match self {
+            Own::Average if let Some(target) = average => Box::new(Average(accumulator, target)),
+            Own::Percentile if let Some(percentile) = percentile => Box::new(Between(accumulator, percentile)),
+            _ if is_floating => Box::new(OneNan { inner: accumulator, compares: matches!(self, Own::Extreme(_)) }),
             _ => accumulator,
-        }
+        })
     }
 }
 
@@ -241,34 +261,36 @@ impl AggregateUDFImpl for Guarded {
             let (delimiter_bytes, is_distinct) = (string_agg::delimiter_bytes(&args), args.is_distinct);
             return Ok(Box::new(string_agg::Bounded::new(self.inner.accumulator(args)?, delimiter_bytes, is_distinct)));
         }
-        let (data_type, average) = (args.return_field.data_type().clone(), Target::of(&args));
-        Ok(self.own.wrapped(self.inner.accumulator(args)?, &data_type, average))
+        self.own.wrapped(args, |args| self.inner.accumulator(args))
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         if let Some(own) = self.own.sliding(&args) {
             return Ok(own);
         }
-        let (data_type, average) = (args.return_field.data_type().clone(), Target::of(&args));
-        Ok(self.own.wrapped(self.inner.create_sliding_accumulator(args)?, &data_type, average))
+        self.own.wrapped(args, |args| self.inner.create_sliding_accumulator(args))
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
         let own = match self.own {
             Own::Sum => sum::groups_accumulator(&args),
             Own::Extreme(extreme) => extremes::groups_accumulator(extreme, args.return_field.data_type()),
-            Own::Average | Own::Spread(_) | Own::Texts => None,
+            Own::Average | Own::Spread(_) | Own::Texts | Own::Percentile => None,
         };
         if let Some(own) = own {
             return Ok(own);
         }
+        let is_floating = args.return_field.data_type().is_floating();
         let average = Target::of(&args).filter(|_| self.own == Own::Average);
+        let percentile = Percentile::of(&args).filter(|_| self.own == Own::Percentile);
         let delimiter_bytes = string_agg::delimiter_bytes(&args);
         let inner = self.inner.create_groups_accumulator(args)?;
-        Ok(match average {
-            Some(target) => Box::new(GroupedAverage(inner, target)),
-            None if self.own == Own::Texts => Box::new(string_agg::BoundedGroups::new(inner, delimiter_bytes)),
-            None => inner,
+        Ok(match (average, percentile) {
+            (Some(target), _) => Box::new(GroupedAverage(inner, target)),
+            (_, Some(percentile)) => Box::new(GroupedBetween(inner, percentile)),
+            _ if self.own == Own::Texts => Box::new(string_agg::BoundedGroups::new(inner, delimiter_bytes)),
+            _ if is_floating => Box::new(GroupedOneNan(inner)),
+            _ => inner,
         })
     }
 
@@ -344,7 +366,8 @@ impl AggregateUDFImpl for Guarded {
     }
 
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {
-        self.inner.simplify()
+        // The least and the greatest value are DataFusion's `min` and `max` then.
+        if self.own == Own::Percentile { None } else { self.inner.simplify() }
     }
 
     fn simplify_expr_op_literal(
@@ -368,6 +391,10 @@ impl AggregateUDFImpl for Guarded {
 
     fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
         self.inner.default_value(data_type)
+    }
+
+    fn supports_within_group_clause(&self) -> bool {
+        self.inner.supports_within_group_clause()
     }
 
     fn supports_null_handling_clause(&self) -> bool {
