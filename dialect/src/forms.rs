@@ -6,11 +6,12 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
     OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement as SqlStatement, Subscript,
-    TableAlias, TableAliasColumnDef, TableFactor, Value, Visitor, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
+    TableFactor, Value, Visitor, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::SqlError;
+use crate::row_values;
 use crate::shorthand;
 use crate::syntax::{WatershedDialect, normalised};
 use crate::using;
@@ -120,7 +121,7 @@ impl VisitorMut for Forms {
         shorthand::name_what_is_replaced(select);
         qualify_stars(select);
         if let Some(condition) = &mut select.selection {
-            tuples_in_conditions(condition);
+            row_values::of_condition(condition);
         }
         ControlFlow::Continue(())
     }
@@ -137,7 +138,7 @@ impl VisitorMut for Forms {
             Expr::CompoundFieldAccess { .. } => shorthand::index_by_field(expr),
             Expr::Function(Function { args: FunctionArguments::Subquery(_), .. }) => shorthand::list_of_query(expr),
             Expr::Array(array) if !array.elem.is_empty() => *expr = list_of(std::mem::take(&mut array.elem)),
-            Expr::InSubquery { expr: left, .. } if matches!(left.as_ref(), Expr::Tuple(_)) => tuple_in_value(expr),
+            Expr::InSubquery { .. } | Expr::InList { .. } | Expr::BinaryOp { .. } => walk::flow(row_values::of_value(expr))?,
             Expr::Function(Function { over: Some(WindowType::WindowSpec(spec)), .. }) => without_endless_bounds(spec),
             _ => {}
         }
@@ -271,69 +272,6 @@ fn with_backslashes(pattern: &mut Expr, escape: &Value) -> Result<(), SqlError> 
     }
     *text = escaped;
     Ok(())
-}
-
-/// `(a, b) IN (subquery)` as a condition of WHERE: a row for which it is not true goes, so EXISTS will do.
-fn tuples_in_conditions(condition: &mut Expr) {
-    match condition {
-        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-            tuples_in_conditions(left);
-            tuples_in_conditions(right);
-        }
-        Expr::Nested(inner) => tuples_in_conditions(inner),
-        Expr::InSubquery { expr, subquery, negated } => {
-            if let Expr::Tuple(values) = expr.as_ref() {
-                let same = same_tuple(values);
-                let found = if *negated { Expr::IsNotFalse(Box::new(same)) } else { same };
-                *condition = exists(subquery, values.len(), found, *negated);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// `(a, b) IN (subquery)` anywhere: unknown if NULL may hide the row that is looked for.
-fn tuple_in_value(expr: &mut Expr) {
-    let Expr::InSubquery { expr: left, subquery, negated } = expr else { return };
-    let Expr::Tuple(values) = left.as_ref() else { return };
-    let same = same_tuple(values);
-    let when = |found: Expr, result: Value| CaseWhen {
-        condition: exists(subquery, values.len(), found, false),
-        result: Expr::Value(result.into()),
-    };
-    let conditions =
-        vec![when(same.clone(), Value::Boolean(!*negated)), when(Expr::IsNull(Box::new(Expr::Nested(Box::new(same)))), Value::Null)];
-    let Ok(Expr::Case { case_token, end_token, .. }) = parsed("CASE WHEN true THEN true END") else { return };
-    let else_result = Some(Box::new(Expr::Value(Value::Boolean(*negated).into())));
-    *expr = Expr::Case { case_token, end_token, operand: None, conditions, else_result };
-}
-
-const TUPLE: &str = "__tuple";
-
-fn tuple_column(at: usize) -> Ident {
-    Ident::new(format!("__tuple_{}", at + 1))
-}
-
-/// A row of the subquery has the values.
-fn same_tuple(values: &[Expr]) -> Expr {
-    let column = |at: usize| Expr::CompoundIdentifier(vec![Ident::new(TUPLE), tuple_column(at)]);
-    let same = values.iter().enumerate().map(|(at, value)| equal(value.clone(), column(at)));
-    Expr::Nested(Box::new(same.reduce(both).unwrap_or(Expr::Value(Value::Boolean(true).into()))))
-}
-
-fn exists(subquery: &Query, width: usize, condition: Expr, negated: bool) -> Expr {
-    let columns = (0..width).map(|at| TableAliasColumnDef { name: tuple_column(at), data_type: None }).collect();
-    let alias = TableAlias { explicit: true, name: Ident::new(TUPLE), columns, at: None };
-    let relation = TableFactor::Derived { lateral: false, subquery: Box::new(subquery.clone()), alias: Some(alias), sample: None };
-    let mut outer = Parser::new(&WatershedDialect::default()).try_with_sql("SELECT 1 FROM t").and_then(|mut parser| parser.parse_query());
-    if let Ok(query) = &mut outer
-        && let SetExpr::Select(select) = query.body.as_mut()
-    {
-        select.from[0].relation = relation;
-        select.selection = Some(condition);
-    }
-    let subquery = outer.unwrap_or_else(|_| Box::new(subquery.clone()));
-    Expr::Exists { subquery, negated }
 }
 
 pub(crate) fn equal(left: Expr, right: Expr) -> Expr {
