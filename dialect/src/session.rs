@@ -15,6 +15,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, TypePlanner};
 use datafusion::logical_expr::{ExprSchemable, LogicalPlan, Operator, UserDefinedLogicalNode};
 use datafusion::optimizer::Analyzer;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
@@ -25,6 +26,7 @@ use watershed_functions::numbers::{self, RightNumbers, WideComparisons};
 use watershed_functions::window::{WindowAssign, WindowAssignExec};
 use watershed_functions::{self as functions, BoundedTexts, Series};
 
+use crate::in_order::{ColumnsInOrder, FiltersInOrder};
 use crate::planning_time::timed_rules;
 use crate::relation::WindowFunctionPlanner;
 
@@ -51,13 +53,17 @@ pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) ->
     // It looks at types, which stand firm only when DataFusion's rules have run.
     analysis.push(Arc::new(RightNumbers));
     analysis.push(Arc::new(BoundedTexts));
+    let mut physical = PhysicalOptimizer::new().rules;
+    physical.insert(0, Arc::new(ColumnsInOrder));
+    physical.push(Arc::new(FiltersInOrder));
     let mut builder = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_relation_planners(vec![Arc::new(WindowFunctionPlanner)])
         .with_type_planner(Arc::new(EventTimes))
         .with_query_planner(Arc::new(WithWindows))
         .with_analyzer_rules(analysis)
-        .with_optimizer_rules(timed_rules());
+        .with_optimizer_rules(timed_rules())
+        .with_physical_optimizer_rules(physical);
     builder.expr_planners().get_or_insert_default().insert(0, Arc::new(Operators));
     let known = builder.scalar_functions().get_or_insert_default();
     for function in known.iter_mut() {
