@@ -2,7 +2,7 @@
 //!
 //! `SELECT count(*), count(DISTINCT id)` keeps a set of all values in each partition, and one thread merges the sets in the end. DataFusion has a
 //! better plan, to group by the value first (`SingleDistinctToGroupBy`), which spreads over all threads and can spill; but it takes sums beside
-//! the distinct count and no counts. A count is a sum of ones:
+//! the distinct count and no counts. A count is a sum of ones, which DataFusion's own `sum` adds up: no number of rows overflows it.
 //!
 //! ```text
 //!  count(*), count(DISTINCT id)   ──►   coalesce(sum(1), 0), count(DISTINCT id)   ──►   DataFusion's rule
@@ -14,11 +14,12 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result;
+use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
-use watershed_functions::numbers::sum;
+use watershed_functions::numbers;
 
 /// The rule. It belongs after DataFusion's own, which then take up its result in their next pass.
 #[derive(Debug, Default)]
@@ -77,11 +78,16 @@ fn rewritten(aggregate: Aggregate) -> Result<LogicalPlan> {
     let groups = group_expr.len();
     let mut columns: Vec<Expr> = (0..groups).map(|index| Expr::from(schema.qualified_field(index))).collect();
     let mut computed: Vec<Expr> = Vec::with_capacity(aggr_expr.len());
+    // A sum that the query has itself, of the same ones, is another function under the same name.
+    let names: Vec<String> = aggr_expr.iter().map(|expression| expression.schema_name().to_string()).collect();
     for (index, expression) in aggr_expr.into_iter().enumerate() {
         let (qualifier, field) = schema.qualified_field(groups + index);
         let ones = match &expression {
             Expr::AggregateFunction(AggregateFunction { func, params }) if func.name() == "count" && !params.distinct => {
-                Some(sum(one_if_there(&params.args[0])?))
+                let ones = one_if_there(&params.args[0])?;
+                let sum_of_ones = sum(ones.clone());
+                let name = sum_of_ones.schema_name().to_string();
+                Some(if names.contains(&name) { numbers::sum(ones) } else { sum_of_ones })
             }
             _ => None,
         };
