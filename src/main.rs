@@ -33,6 +33,7 @@ mod drop;
 mod environment;
 mod feed;
 mod flags;
+mod foreign;
 mod left;
 mod live;
 mod log;
@@ -61,6 +62,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use watershed_dialect::DEEP_STACK_BYTES;
 
 use crate::config::Config;
 use crate::terminal::{ColorChoice, Terminal};
@@ -194,7 +196,7 @@ fn run(command: Command, context: Context) -> u8 {
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
     let terminal = context.terminal;
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().thread_stack_size(DEEP_STACK_BYTES).enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => {
             report::error(&anyhow::Error::new(why).context("cannot start the runtime"), &terminal);

@@ -56,6 +56,9 @@ const COMPARED_MAX: usize = 5;
 const ARMS_MAX: usize = 300;
 /// What planning may take, as [`effort_at`] counts it: lists of IN with 300,000 values, 16,000 terms of OR, or two chains of the greatest length.
 const EFFORT_MAX: u64 = 2_000_000;
+/// Statements of less effort over fewer tables are planned within milliseconds.
+const BRIEF_EFFORT_MAX: u64 = 2_000;
+const BRIEF_TABLES_MAX: usize = 8;
 /// Levels from which on an expression counts more: chains take the square of their length, and more than trees of the same size.
 const DEEP: usize = 64;
 
@@ -202,9 +205,12 @@ pub(crate) fn too_long_a_chain() -> SqlError {
         .hint("put brackets around parts of it, compute parts in a subquery, or write a list: x IN (1, 2, …), concat(a, b, …)")
 }
 
-/// Checks a parsed statement before it is planned.
-pub(crate) fn check_statement(statement: &DfStatement) -> Result<(), SqlError> {
-    walk::check_statement(statement, &mut Measure::default())
+/// Checks a parsed statement before it is planned. Says whether planning it will be brief.
+pub(crate) fn check_statement(statement: &DfStatement) -> Result<bool, SqlError> {
+    let mut measure = Measure::default();
+    walk::check_statement(statement, &mut measure)?;
+    let Weight { tables, effort } = measure.whole;
+    Ok(tables <= BRIEF_TABLES_MAX && effort.saturating_add(measure.effort) <= BRIEF_EFFORT_MAX)
 }
 
 /// Checks a part of a statement: a query, an expression.
@@ -217,6 +223,8 @@ struct Measure {
     depth: usize,
     /// What is outside of all queries.
     effort: u64,
+    /// What is within them, once they have been left.
+    whole: Weight,
     ctes: usize,
     windows: usize,
     compared: usize,
@@ -345,6 +353,7 @@ impl Visitor for Measure {
             }
             return outer.weight.check();
         }
+        self.whole.add(scope.weight);
         scope.weight.check()
     }
 

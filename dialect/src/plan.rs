@@ -40,7 +40,7 @@ use crate::{
 ///
 /// Definitions (`CREATE SOURCE` and the like) have no plan: they are applied, not run.
 pub async fn plan(ctx: &SessionContext, statement: &Statement) -> Result<LogicalPlan, SqlError> {
-    deep(plan_statement(ctx, statement)).await
+    deep(plan_statement(ctx, statement)).brief(statement.is_brief).await
 }
 
 async fn plan_statement(ctx: &SessionContext, statement: &Statement) -> Result<LogicalPlan, SqlError> {

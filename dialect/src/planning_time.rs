@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::optimizer::ApplyOrder;
@@ -19,6 +19,23 @@ const PLANNING_MAX: Duration = Duration::from_secs(30);
 /// Rules that take fields of structs out where tables are read. They, or the rules after them, fail over some plans with names that two inputs
 /// of a join have; the plan is right without.
 const FORGONE: [&str; 2] = ["extract_leaf_expressions", "push_down_leaf_projections"];
+
+/// Nodes of a plan, and of its expressions, up to which it is optimised within milliseconds.
+const BRIEF_NODES_MAX: usize = 500;
+
+/// Whether a plan is so small that the rest of planning is brief.
+pub fn is_brief(plan: &LogicalPlan) -> bool {
+    let mut nodes = 0;
+    let mut counted = || {
+        nodes += 1;
+        if nodes > BRIEF_NODES_MAX { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue }
+    };
+    let walked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| expr.apply(|_| Ok(counted())))?;
+        Ok(counted())
+    });
+    walked.is_ok() && nodes <= BRIEF_NODES_MAX
+}
 
 thread_local! {
     /// When the planning that this thread works on would have begun, had it never waited.

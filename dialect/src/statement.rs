@@ -36,6 +36,8 @@ pub struct Statement {
     pub query_line: u64,
     /// Column at which the query of a streaming table, view or sink begins; else that of the statement.
     pub query_column: u64,
+    /// Whether planning it takes so little that a thread need not be freed of others' tasks for it.
+    pub is_brief: bool,
 }
 
 /// What a statement says.
@@ -127,6 +129,7 @@ fn parse_tokens(text: &str, tokens: Vec<TokenWithSpan>, dialect: &WatershedDiale
 fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlError> {
     let start = parser.parser.peek_token_ref().span.start;
     let mut query_start = start;
+    let mut is_brief = false;
     let expectation = |parsed: Parsed| Expectation {
         name: parsed.name,
         predicate: places.slice(parsed.from, parsed.to).to_string(),
@@ -182,7 +185,7 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
     } else {
         refuse_unsupported(&cursor)?;
         let mut parsed = parser.parse_statement().map_err(|e| places.parser_error(&e))?;
-        check_statement(&parsed).map_err(|e| e.at_least(start.line, start.column))?;
+        is_brief = check_statement(&parsed).map_err(|e| e.at_least(start.line, start.column))?;
         normalise(&mut parsed)?;
         StatementKind::Other(parsed)
     };
@@ -193,6 +196,7 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
         column: start.column,
         query_line: query_start.line,
         query_column: query_start.column,
+        is_brief,
     })
 }
 

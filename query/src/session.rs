@@ -26,7 +26,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::FutureExt as _;
 use watershed_dialect::compute::environment;
-use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, ViewName, deep, of_panic, on_deep_stack, one_statement};
+use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, ViewName, deep, is_brief, of_panic, on_deep_stack, one_statement};
 use watershed_functions::{Ended, FOLDING_MAX, folding};
 use watershed_lake::{TableName, Warehouse, with_damage_named};
 
@@ -143,7 +143,7 @@ impl Session {
 
     /// Plans a statement against the newest version of every table it names; the plan keeps these versions.
     pub(crate) async fn plan(&self, statement: &Statement) -> Result<LogicalPlan, QueryError> {
-        no_panic(deep(self.plan_checked(statement))).await
+        no_panic(deep(self.plan_checked(statement)).brief(statement.is_brief)).await
     }
 
     async fn plan_checked(&self, statement: &Statement) -> Result<LogicalPlan, QueryError> {
@@ -217,7 +217,8 @@ impl Session {
 
     /// Makes a plan ready to run. A statement such as `SET` has its effect here.
     pub(crate) async fn ready(&self, plan: LogicalPlan) -> Result<Ready, QueryError> {
-        no_panic(deep(self.lower(plan))).await
+        let is_brief = is_brief(&plan);
+        no_panic(deep(self.lower(plan)).brief(is_brief)).await
     }
 
     async fn lower(&self, plan: LogicalPlan) -> Result<Ready, QueryError> {
