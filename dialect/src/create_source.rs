@@ -312,6 +312,10 @@ fn check_watermark(watermark: WatermarkDefinition, place: Location, columns: &[S
                 place,
                 format!("the watermark column must be TIMESTAMP, but '{}' is {}", watermark.column, sql_type(column.field.data_type())),
             )
+            .maybe_hint(column.field.data_type().is_integer().then(|| {
+                let name = column.field.name();
+                format!("if it counts seconds since 1970, say so: {name} TIMESTAMP EPOCH 'seconds' (or 'microseconds', 'nanoseconds')")
+            }))
             .maybe_hint((!all.is_empty()).then(|| format!("columns of type TIMESTAMP: {}", all.join(", ")))))
         }
         Some(_) => Ok(watermark),

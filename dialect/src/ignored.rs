@@ -11,7 +11,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Cte, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
     FunctionArguments, GroupByExpr, Join, NamedWindowExpr, OrderByKind, PipeOperator, Query, Select, SelectItem, TableAlias, TableFactor,
-    TableFunctionArgs, TableWithJoins, Visit, Visitor, WildcardAdditionalOptions, WindowSpec, WindowType,
+    TableFunctionArgs, TableWithJoins, Value, Visit, Visitor, WildcardAdditionalOptions, WindowSpec, WindowType,
 };
 
 use crate::SqlError;
@@ -26,6 +26,12 @@ pub(crate) fn check_statement(statement: &DfStatement, state: &SessionState) -> 
 /// Checks a part of a statement: a query, an expression.
 pub(crate) fn check_tree(tree: &impl Visit, state: &SessionState) -> Result<(), SqlError> {
     walk::check(tree, &mut Ignored { state })
+}
+
+const COLUMN: &str = "a name stands in double quotes, or in none: \"column\", column";
+
+fn is_text(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)))
 }
 
 fn refuse_if(there: bool, what: &str, instead: &str) -> Flow {
@@ -56,6 +62,7 @@ impl Visitor for Ignored<'_> {
         refuse_if(format_clause.is_some(), "FORMAT of a query", "leave it out: the client chooses the form of the answer")?;
         if let Some(OrderByKind::Expressions(keys)) = order_by.as_ref().map(|order_by| &order_by.kind) {
             keys.iter().try_for_each(|key| refuse_named_window(&key.expr, "ORDER BY"))?;
+            refuse_if(keys.iter().any(|key| is_text(&key.expr)), "ORDER BY of a constant text", COLUMN)?;
         }
         for operator in pipe_operators {
             if let PipeOperator::Select { exprs } | PipeOperator::Extend { exprs } = operator {
@@ -103,6 +110,15 @@ impl Visitor for Ignored<'_> {
         let (GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers)) = group_by;
         let instead = "write GROUP BY ROLLUP (…), CUBE (…) or GROUPING SETS (…)";
         refuse_if(!modifiers.is_empty(), "WITH after GROUP BY", instead)?;
+        if let GroupByExpr::Expressions(keys, _) = group_by {
+            // Programs group by each column of SELECT, constants too.
+            let is_selected = |key: &Expr| {
+                projection
+                    .iter()
+                    .any(|item| matches!(item, SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } if expr == key))
+            };
+            refuse_if(keys.iter().any(|key| is_text(key) && !is_selected(key)), "GROUP BY of a constant text", COLUMN)?;
+        }
         refuse_if(!cluster_by.is_empty(), "CLUSTER BY", "write ORDER BY")?;
         refuse_if(!sort_by.is_empty(), "SORT BY", "write ORDER BY")?;
         for window in named_window {
@@ -247,6 +263,13 @@ fn check_function(function: &Function, state: &SessionState) -> Flow {
         check_window(spec)?;
     }
     if let FunctionArguments::List(FunctionArgumentList { duplicate_treatment, args, clauses: _ }) = args {
+        if let ("to_char" | "date_format", [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(format)))]) =
+            (name.as_str(), args.as_slice())
+            && let Value::SingleQuotedString(format) = &format.value
+        {
+            let instead = "write it as strftime has it: '%Y-%m-%d %H:%M:%S'; other letters are given back as they are";
+            refuse_if(!format.contains('%'), &format!("a format without % in {name}()"), instead)?;
+        }
         let of = |wanted: fn(&FunctionArgExpr) -> bool| args.iter().any(|arg| matches!(arg, FunctionArg::Unnamed(arg) if wanted(arg)));
         let is_distinct = *duplicate_treatment == Some(DuplicateTreatment::Distinct);
         let rows = "count the rows of a query: SELECT count(*) FROM (SELECT DISTINCT * FROM t)";

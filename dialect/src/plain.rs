@@ -96,7 +96,7 @@ const TYPES_OF: [(&str, &str); 11] = [
 ];
 
 /// Parts of messages of libraries that take a mistake in a statement for one of theirs: what is wrong, and what to do.
-const MISTAKES: [(&str, &str, &str); 7] = [
+const MISTAKES: [(&str, &str, &str); 10] = [
     ("Invalid timezone", "there is no such time zone", "write for example 'Europe/Berlin' or '+02:00'"),
     ("Nth value indices are 1 based", "nth_value() counts from 1", "give it a number of 1 or more"),
     ("failed to convert size to usize", "a list has no negative size", "give array_resize() a size of 0 or more"),
@@ -109,6 +109,21 @@ const MISTAKES: [(&str, &str, &str); 7] = [
         "Array overflow on abs(",
         "the value is the least of its type, and its abs() is greater than the greatest",
         "CAST it to a wider type first",
+    ),
+    (
+        "for converting from i64 to i32 failed",
+        "to_date() of a text that is no date, or of a year after 2262",
+        "CAST(… AS DATE) reads dates of all years, and TRY_CAST gives NULL for other texts",
+    ),
+    (
+        "exceeds the representable i64 range",
+        "a time before 1678 or after 2262 where nanoseconds are counted",
+        "leave such times out, or use date_trunc, extract and intervals, which take the years 1 to 9999",
+    ),
+    (
+        "because `retract_batch` is not implemented",
+        "this aggregate cannot be computed over a frame whose beginning moves",
+        "begin the frame with UNBOUNDED PRECEDING; or take another: bool_and(b) is min(CASE WHEN b THEN 1 WHEN NOT b THEN 0 END) = 1",
     ),
     ("regex parse error", "the pattern is no regular expression", "write a \\ before a sign that is meant as itself"),
     (

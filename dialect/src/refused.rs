@@ -4,9 +4,9 @@
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{AggregateFunction, Sort, WindowFunction};
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Window, WindowFrameBound, WindowFrameUnits};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Filter, LogicalPlan, Window, WindowFrameBound, WindowFrameUnits};
 use watershed_functions::sql_type;
 
 use crate::SqlError;
@@ -19,6 +19,7 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<(), SqlError> {
     let walked = plan.apply_with_subqueries(|node| {
         let checked = match node {
             LogicalPlan::Aggregate(aggregate) => check_distinct_orders(aggregate),
+            LogicalPlan::Filter(filter) => check_condition(filter),
             LogicalPlan::Window(window) => window.window_expr.iter().try_for_each(|expr| check_range(expr, window)),
             _ => Ok(()),
         };
@@ -45,6 +46,29 @@ fn check_distinct_orders(aggregate: &Aggregate) -> Result<(), SqlError> {
         first = Some(&params.order_by);
     }
     Ok(())
+}
+
+/// A condition is true or not of one row by itself.
+fn check_condition(filter: &Filter) -> Result<(), SqlError> {
+    let mut refused = None;
+    let walked = filter.predicate.apply(|part| {
+        refused = match part {
+            Expr::WindowFunction(call) => Some(
+                SqlError::new(format!("{}() OVER in a condition", call.fun.name()))
+                    .detail("WHERE and HAVING say which rows OVER sees")
+                    .hint("write QUALIFY instead, or compute it in a query in FROM"),
+            ),
+            Expr::Unnest(_) => Some(
+                SqlError::new("unnest() in a condition")
+                    .detail("it makes several rows of one")
+                    .hint("array_has(list, x) looks into a list; or write CROSS JOIN UNNEST(list) AS u (x) in FROM"),
+            ),
+            _ => None,
+        };
+        Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walked.map_err(|error| SqlError::new(error.message().into_owned()))?;
+    refused.map_or(Ok(()), Err)
 }
 
 /// The offsets of RANGE are numbers or lengths of time from the key's value, which it must be able to hold.

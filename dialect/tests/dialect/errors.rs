@@ -40,6 +40,7 @@ fn statements_that_do_not_parse() {
         ("CREATE SOURCE s (a INT METADATA FROM 'partiton') WITH (topic = 't')", "'partiton'", "did you mean 'partition'?"),
         ("CREATE SOURCE s (t TIMESTAMP, WATERMARK FOR tt AS tt) WITH (topic = 't')", "tt", "did you mean 't'?"),
         ("CREATE SOURCE s (t TIMESTAMP, x INT, WATERMARK FOR x AS x) WITH (topic = 't')", "x", "columns of type TIMESTAMP: t"),
+        ("CREATE SOURCE s (x BIGINT, WATERMARK FOR x AS x) WITH (topic = 't')", "x", "x TIMESTAMP EPOCH 'seconds'"),
         ("CREATE SOURCE s (p STRUCT<t TIMESTAMP>, WATERMARK FOR p.t AS p.t) WITH (topic = 't')", "p.t", "event_time AS p.…, and write"),
         ("CREATE SOURCE s (p STRUCT<t TIMESTAMP>, e AS q.t) WITH (topic = 't')", "q.t", "comes before this one"),
         ("CREATE SOURCE s (p STRUCT<at TIMESTAMP>, e AS p.art) WITH (topic = 't')", "art", "did you mean 'at'?"),

@@ -2,7 +2,7 @@
 
 use watershed_dialect::plan_text;
 
-use crate::small_tables::{check, tables};
+use crate::small_tables::{cells, check, tables};
 
 #[tokio::test]
 async fn using_takes_the_side_that_has_the_row() {
@@ -93,10 +93,17 @@ async fn what_is_computed_is_headed_as_it_is_written() {
 #[tokio::test]
 async fn capitals_are_to_be_quoted() {
     let ctx = tables().await;
+    for made in ["CREATE SCHEMA \"Sales\"", "CREATE TABLE \"Sales\".\"Orders\" AS SELECT * FROM (VALUES (7)) t(id)"] {
+        ctx.sql(made).await.unwrap().collect().await.unwrap();
+    }
+    assert_eq!(cells(&ctx, "SELECT id FROM \"Sales\".\"Orders\"").await, ["7"]);
     for (query, hint) in [
         ("SELECT VendorID FROM s.\"Caps\"", "write \"VendorID\""),
         ("SELECT VendorId FROM s.\"Caps\"", "write \"VendorID\""),
         ("SELECT 1 FROM s.Caps", "\"Caps\""),
+        ("SELECT id FROM Sales.Orders", "write \"Sales\".\"Orders\""),
+        ("SELECT id FROM sales.\"Orders\"", "write \"Sales\".\"Orders\""),
+        ("SELECT id FROM \"Sales\".orders", "write \"Sales\".\"Orders\""),
     ] {
         let error = plan_text(&ctx, query).await.expect_err(query).to_string();
         assert!(error.contains("double quotes") && error.contains(hint), "{query}: {error}");

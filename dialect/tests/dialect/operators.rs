@@ -1,8 +1,10 @@
 //! Operators and clauses that the libraries below read wrongly or pass over: right values, and refusals by name.
 
-use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::Int64Type;
-use watershed_dialect::{plan_streaming, plan_text};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use watershed_dialect::{StatementKind, parse, plan_expectation, plan_streaming, plan_text};
 
 use crate::shared::{session, with_rows};
 
@@ -48,6 +50,28 @@ async fn streams_read_operators_like_queries() {
     let query = "SELECT city FROM rides WHERE city IS DISTINCT FROM 'x' AND fare > 1 OR fare IS NULL";
     let plan = plan_streaming(&ctx.state(), query).await.unwrap().display_indent().to_string();
     assert!(plan.contains("IS DISTINCT FROM Utf8(\"x\") AND rides.fare >"), "{plan}");
+}
+
+#[tokio::test]
+async fn expectations_read_operators_like_queries() {
+    let ctx = session();
+    let result = Schema::new(vec![Field::new("city", DataType::Utf8, true), Field::new("fare", DataType::Int64, true)]);
+    let cities: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("x"), None, Some("a"), None]));
+    let fares: ArrayRef = Arc::new(Int64Array::from(vec![Some(5), Some(5), Some(5), Some(0), None]));
+    let rows = RecordBatch::try_new(Arc::new(result.clone()), vec![cities, fares]).unwrap();
+    for (predicate, right) in [
+        ("city IS DISTINCT FROM 'x' AND fare > 1", [Some(true), Some(false), Some(true), Some(false), None]),
+        ("fare > 1 AND city IS NOT DISTINCT FROM NULL", [Some(false), Some(false), Some(true), Some(false), None]),
+        ("fare IS NOT DISTINCT FROM 5 AND city = 'a' OR fare IS NULL", [Some(true), Some(false), None, Some(false), Some(true)]),
+        ("NOT city IS DISTINCT FROM 'x' OR fare BETWEEN 0 AND 1", [Some(false), Some(true), Some(false), Some(true), None]),
+    ] {
+        let text = format!("CREATE STREAMING TABLE a.b (CONSTRAINT c EXPECT ({predicate})) AS SELECT city, fare FROM rides");
+        let StatementKind::CreateStreamingTable(table) = parse(&text).unwrap().remove(0).kind else { panic!("{text}") };
+        let planned =
+            plan_expectation(&ctx.state(), &table.expectations[0], &result).unwrap_or_else(|e| panic!("{}", e.render(&text, None)));
+        let found = planned.evaluate(&rows).unwrap().into_array(rows.num_rows()).unwrap();
+        assert_eq!(found.as_boolean().iter().collect::<Vec<_>>(), right, "{predicate}");
+    }
 }
 
 #[tokio::test]

@@ -22,9 +22,80 @@ async fn short_ways_are_written_out() {
         ("SELECT a + b FROM (SELECT n, n FROM (VALUES (4)) t(n)) AS u(a, b)", vec!["8"]),
         ("SELECT n, n FROM (VALUES (4)) t(n)", vec!["4 4"]),
         ("SELECT 6 XOR 3", vec!["5"]),
+        ("SELECT split_part(version(), ' ', 1)", vec!["Watershed"]),
     ] {
         assert_eq!(lines(&ctx, query).await, right, "{query}");
     }
+}
+
+#[tokio::test]
+async fn rows_are_compared_by_their_parts() {
+    let ctx = session();
+    for (compared, right) in [
+        ("(1, NULL) = (1, NULL)", "unknown"),
+        ("(1, NULL) = (2, NULL)", "false"),
+        ("(1, NULL) <> (1, NULL)", "unknown"),
+        ("(1, NULL) <> (2, NULL)", "true"),
+        ("(1, NULL) < (2, NULL)", "true"),
+        ("(1, NULL) < (1, 3)", "unknown"),
+        ("(1, 2) >= (1, NULL)", "unknown"),
+        ("(1, 2) >= (1, 2)", "true"),
+        ("(1, 2, 3) < (1, 2, 4)", "true"),
+        ("(1, 2, 3) > (1, 2, 3)", "false"),
+        ("(1, 2, 3) <= (1, 2, 3)", "true"),
+        ("(2, 1, 1) > (1, 9, 9)", "true"),
+        ("(1, NULL) IN ((1, NULL))", "unknown"),
+        ("(2, NULL) NOT IN ((1, NULL))", "true"),
+        ("(1, NULL) NOT IN ((1, 2))", "unknown"),
+        ("(1, 2) IN ((1, 2), (3, 4))", "true"),
+        ("(1, 4) IN ((1, 2), (3, 4))", "false"),
+        ("(1, 4) NOT IN ((1, 2), (3, 4))", "true"),
+        ("((1, 2), 3) = ((1, 2), 3)", "true"),
+        ("((1, NULL), 3) = ((1, 2), 3)", "unknown"),
+        ("((1, NULL), 3) = ((1, 2), 4)", "false"),
+    ] {
+        let query = format!("SELECT coalesce(CAST({compared} AS VARCHAR), 'unknown')");
+        assert_eq!(lines(&ctx, &query).await, [right], "{query}");
+    }
+    let from = "(VALUES (1, NULL), (1, 2)) t(x, y)";
+    assert_eq!(lines(&ctx, &format!("SELECT count(*) FROM {from} WHERE (x, y) = (1, NULL)")).await, ["0"]);
+    let joined = format!("SELECT count(*) FROM {from} JOIN (VALUES (1, NULL), (1, 2)) u(x, y) ON (t.x, t.y) = (u.x, u.y)");
+    assert_eq!(lines(&ctx, &joined).await, ["1"]);
+    // Short lists are written out, longer ones of constants are hashed in WHERE.
+    for many in [5, 50, 600] {
+        let list: Vec<String> = (0..many).map(|n| format!("({n}, -{n})")).collect();
+        let list = list.join(", ");
+        let from = "(VALUES (1, -1), (2, NULL), (7000, NULL), (NULL, -3), (NULL, NULL), (7, 7)) t(x, y)";
+        let found = format!("SELECT x FROM {from} WHERE (x, y) IN ({list})");
+        assert_eq!(lines(&ctx, &found).await, ["1"], "{many}");
+        let left = format!("SELECT x FROM {from} WHERE (x, y) NOT IN ({list}) ORDER BY x");
+        assert_eq!(lines(&ctx, &left).await, ["7", "7000"], "{many}");
+        let told = format!("SELECT count((x, y) IN ({list})), count(*) FILTER (WHERE (x, y) IN ({list})) FROM {from}");
+        assert_eq!(lines(&ctx, &told).await, ["3 1"], "{many}");
+    }
+}
+
+#[tokio::test]
+async fn constants_that_order_and_group_nothing_are_refused() {
+    let ctx = session();
+    for (query, said) in [
+        ("SELECT n FROM (VALUES (1)) t(n) ORDER BY 'n'", "ORDER BY of a constant text"),
+        ("SELECT count(*) FROM (VALUES (1)) t(n) GROUP BY 'n'", "a name stands in double quotes"),
+        ("SELECT to_char(TIMESTAMP '2024-03-05 14:07:09', 'YYYY-MM-DD')", "'%Y-%m-%d %H:%M:%S'"),
+    ] {
+        let error = rows(&ctx, query).await.expect_err(query).render(query, None);
+        assert!(error.contains(said), "{query}: {error}");
+    }
+    assert_eq!(lines(&ctx, "SELECT 'x' AS x, count(*) FROM (VALUES (1)) t(n) GROUP BY 'x'").await, ["x 1"]);
+    assert_eq!(lines(&ctx, "SELECT to_char(DATE '2024-03-05', '%d.%m.%Y')").await, ["05.03.2024"]);
+    let formats = "SELECT to_char(TIMESTAMP '2024-03-05 00:00:00', f) FROM (VALUES ('%Y'), ('%m'), ('%d')) t(f)";
+    assert_eq!(lines(&ctx, formats).await, ["2024", "03", "05"]);
+}
+
+#[tokio::test]
+async fn values_may_be_the_time_it_is() {
+    let query = "SELECT count(*) FROM (VALUES (now()), (TIMESTAMP '2024-01-01 00:00:00')) t(at) WHERE at <= now()";
+    assert_eq!(lines(&session(), query).await, ["2"]);
 }
 
 #[tokio::test]
@@ -51,6 +122,9 @@ async fn what_would_be_answered_wrongly_is_refused_by_name() {
             "SELECT array_agg(DISTINCT n ORDER BY n), array_agg(DISTINCT n ORDER BY n DESC) FROM (VALUES (1), (2)) t(n)",
             "beside another one in another order",
         ),
+        ("SELECT n FROM (VALUES (1), (2)) t(n) WHERE rank() OVER (ORDER BY n) = 1", "write QUALIFY instead"),
+        ("SELECT sum(n) FROM (VALUES (1), (2)) t(n) GROUP BY n HAVING count(*) OVER () = 1", "count() OVER in a condition"),
+        ("SELECT n FROM (VALUES (1), (2)) t(n) WHERE unnest([n]) = 1", "CROSS JOIN UNNEST"),
     ] {
         let error = rows(&ctx, query).await.expect_err(query);
         let text = error.render(query, None);

@@ -116,6 +116,25 @@ async fn refused_with_the_nearest_thing_that_works() {
 }
 
 #[tokio::test]
+async fn a_window_takes_the_place_of_what_is_computed_of_the_time() {
+    let windowed = "FROM TUMBLE(TABLE rides, DESCRIPTOR(event_time), INTERVAL '1 minute')";
+    let window_it = "window it: FROM TUMBLE(TABLE t, DESCRIPTOR(event_time), INTERVAL '1 minute') GROUP BY window_start, window_end";
+    let group_by = "write GROUP BY window_start, window_end";
+    for (query, hint) in [
+        ("SELECT count(*) AS n FROM rides GROUP BY date_bin(INTERVAL '1 minute', event_time)".to_owned(), window_it.to_owned()),
+        (
+            "SELECT city, count(*) AS n FROM rides GROUP BY date_bin(INTERVAL '1 minute', event_time), city".to_owned(),
+            format!("{window_it}, city"),
+        ),
+        ("SELECT date_trunc('hour', event_time) AS h, max(fare) AS m FROM rides GROUP BY 1".to_owned(), window_it.to_owned()),
+        (format!("SELECT date_bin(INTERVAL '1 hour', window_start) AS h, count(*) AS n {windowed} GROUP BY 1"), group_by.to_owned()),
+    ] {
+        let error = planned(&query).await.expect_err(&query);
+        assert_eq!(error.hint, Some(hint), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn refusals_point_at_the_place() {
     let query = "SELECT city,\n  count(*)\nFROM rides\nGROUP BY city";
     let error = planned(query).await.unwrap_err();
@@ -168,6 +187,19 @@ async fn results_have_types_and_names_that_a_table_holds() {
         let error = planned(&query).await.expect_err(&query);
         assert!(error.message.contains(message) && error.hint.as_deref().unwrap_or("").contains(hint), "{query}\n{error}");
     }
+}
+
+#[tokio::test]
+async fn a_column_of_a_source_that_no_table_can_have_is_to_be_renamed() {
+    let ctx = session();
+    let trips = source("CREATE SOURCE trips (\"Date Time\" TIMESTAMP, fare INT) WITH (topic = 't')");
+    ctx.register_table("trips", Arc::new(SourceTable::new(trips))).unwrap();
+    for query in ["SELECT * FROM trips", "SELECT fare, \"Date Time\" FROM trips", "SELECT x.* FROM (SELECT * FROM trips) AS x"] {
+        let error = plan_streaming(&ctx.state(), query).await.expect_err(query);
+        assert_eq!(error.message, "'Date Time' cannot name a column of a table", "{query}");
+        assert_eq!(error.hint.as_deref(), Some("give it a name: \"Date Time\" AS date_time"), "{query}");
+    }
+    plan_streaming(&ctx.state(), "SELECT \"Date Time\" AS date_time, fare FROM trips").await.unwrap();
 }
 
 #[tokio::test]
