@@ -196,3 +196,90 @@ impl Drop for Connected {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::{Debug, Write};
+    use std::sync::Mutex;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Dispatch, Event, Metadata, Subscriber};
+
+    use super::*;
+
+    /// What is logged, a text for each event.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    struct Line(String);
+
+    impl Visit for Line {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            write!(self.0, " {}={value:?}", field.name()).unwrap();
+        }
+    }
+
+    impl Subscriber for Log {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut line = Line(event.metadata().level().to_string());
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line.0);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn the_log_says_who_asked_what_and_what_became_of_it() {
+        let (log, counters) = (Log::default(), Arc::<ServerCounters>::default());
+        // While there is one alone, the thread of another test, which has none, may turn events off for all.
+        let _second = Dispatch::new(log.clone());
+        tracing::subscriber::with_default(log.clone(), || {
+            let whole = Who::new(HTTP, "192.0.2.7:4711".parse().ok(), Some("curl\n/8.0"));
+            let mut asked = counters.begin(Asked::new(whole, " select 'SeCrEt77' AS s"));
+            asked.sent(3);
+            asked.end(true);
+            drop(asked);
+            let failed = counters.begin(Asked::new(Who::new(FLIGHT, None, None), "WITH a AS (SELECT 1) SELECT 'SeCrEt77'"));
+            assert!(failed.of(Err::<(), _>("it fails")).is_err());
+            // The client has gone away.
+            drop(counters.begin(Asked::new(Who::new(FLIGHT, None, None), "select 'SeCrEt77' AS s\n")));
+            drop(counters.begin(Asked::new(Who::new(SHELL, None, None), "(SELECT 1)")));
+            drop(counters.begin(Asked::new(Who::new(PANEL, None, None), "SELECT 1")));
+        });
+        let lines = log.0.lock().unwrap().clone();
+        let expected = [
+            ["INFO", "door=\"http\"", "kind=\"SELECT\"", "text_bytes=23", "rows=3", "outcome=\"done\""],
+            ["INFO", "door=\"flight\"", "kind=\"WITH\"", "text_bytes=38", "rows=0", "outcome=\"failed\""],
+            ["INFO", "door=\"flight\"", "kind=\"SELECT\"", "text_bytes=23", "rows=0", "outcome=\"cancelled\""],
+            ["DEBUG", "door=\"shell\"", "kind=\"\"", "text_bytes=10", "rows=0", "outcome=\"cancelled\""],
+            ["DEBUG", "door=\"panel\"", "kind=\"SELECT\"", "text_bytes=8", "rows=0", "outcome=\"cancelled\""],
+        ];
+        assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+        for (line, parts) in lines.iter().zip(expected) {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert!(parts.iter().all(|part| words.contains(part)), "{parts:?} in: {line}");
+            assert!(line.contains(" message=statement") && !line.contains("SeCrEt77"), "{line}");
+        }
+        assert!(lines[0].contains(" peer=192.0.2.7:4711 agent=\"curl/8.0\" "), "{}", lines[0]);
+        assert!(!lines[1].contains(" peer="), "{}", lines[1]);
+        // Whether two are the same can be told.
+        let hash = |line: usize| lines[line].split(' ').find(|word| word.starts_with("text_hash=")).unwrap();
+        assert!(hash(0) == hash(2) && hash(0) != hash(1), "{lines:#?}");
+    }
+}

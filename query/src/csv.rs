@@ -53,7 +53,7 @@ fn field(text: &str) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ListBuilder, StringBuilder};
+    use arrow::array::{ListBuilder, StringBuilder, TimestampMicrosecondArray};
 
     use super::*;
 
@@ -65,5 +65,12 @@ mod tests {
         lists.append_value(Vec::<Option<&str>>::new());
         let batch = RecordBatch::try_from_iter([("l", Arc::new(lists.finish()) as Arc<dyn Array>)]).unwrap();
         assert_eq!(lines(&batch).unwrap(), "\"[\"\"a, b\"\",null,\"\"\"\"]\"\n\n[]\n");
+    }
+
+    #[test]
+    fn times_that_no_formatter_knows_are_texts() {
+        let times = TimestampMicrosecondArray::from(vec![i64::MIN, 0]).with_timezone("UTC");
+        let batch = RecordBatch::try_from_iter([("t", Arc::new(times) as Arc<dyn Array>)]).unwrap();
+        assert_eq!(lines(&batch).unwrap(), "-290308-12-21T19:59:05.224192Z\n1970-01-01T00:00:00Z\n");
     }
 }

@@ -98,3 +98,26 @@ fn failed(error: ArrowError) -> QueryError {
     // Some values have no text, such as a time in a zone that there is not.
     DataFusionError::from(error).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+
+    use super::*;
+
+    #[test]
+    fn times_that_no_formatter_knows_are_texts_in_every_format() {
+        let times = TimestampMicrosecondArray::from(vec![Some(i64::MAX), Some(0), None]).with_timezone("UTC");
+        let batch = RecordBatch::try_from_iter([("t", Arc::new(times) as ArrayRef)]).unwrap();
+        let json = "[{\"t\":\"+294247-01-10T04:00:54.775807Z\"},{\"t\":\"1970-01-01T00:00:00Z\"},{\"t\":null}]\n";
+        for (format, right) in [
+            (Format::Json(Numbers::Plain), json),
+            (Format::Json(Numbers::Exact), json),
+            (Format::Csv, "t\n+294247-01-10T04:00:54.775807Z\n1970-01-01T00:00:00Z\n\n"),
+        ] {
+            let mut encoder = Encoder::new(format, &batch.schema()).unwrap();
+            let bytes = [encoder.rows(&batch).unwrap(), encoder.end().unwrap()].concat();
+            assert_eq!(String::from_utf8(bytes).unwrap(), right, "{format:?}");
+        }
+    }
+}

@@ -118,8 +118,28 @@ pub(super) fn help(host: &[Arc<dyn HostCommand>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use watershed_lake::Warehouse;
+
     use super::*;
+    use crate::Session;
     use crate::shell::output::Expanded;
+
+    #[tokio::test]
+    async fn side_tables_are_listed_with_what_is_in_them() {
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+        for name in ["gold.x", "gold.x$late", "gold.x$violations", "bronze.s$quarantine"] {
+            warehouse.create_table(&name.parse().unwrap(), schema.clone(), &[]).await.unwrap();
+        }
+        let backend = Backend::from(Session::new(warehouse).unwrap());
+        let listing = tables(&backend, None).await.unwrap();
+        let lines: Vec<String> = listing.rows.iter().map(|row| row.join("|")).collect();
+        let violations = "gold|x$violations|rows violating an expectation";
+        assert_eq!(lines, ["bronze|s$quarantine|rows not accepted", "gold|x|table", "gold|x$late|late rows", violations]);
+        assert_eq!(tables(&backend, Some("VIOL")).await.unwrap().rows.len(), 1);
+    }
 
     #[test]
     fn listings_come_in_the_format_of_results() {

@@ -379,7 +379,29 @@ pub fn duration(span: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use watershed_lake::Warehouse;
+
     use super::*;
+    use crate::Session;
+
+    /// Editors on Windows put one there.
+    #[tokio::test]
+    async fn a_mark_at_the_beginning_of_a_file_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (script, output) = (folder.path().join("script.sql"), folder.path().join("output.csv"));
+        std::fs::write(&script, "\u{feff}SELECT 7 AS seven;").unwrap();
+        let session = Session::new(Warehouse::open("memory://", &HashMap::new()).await.unwrap()).unwrap();
+        let options =
+            ShellOptions { format: Format::Csv, timing: None, history: None, terminal: false, color: false, commands: Vec::new() };
+        let mut shell = Shell::new(session, options);
+        shell.run_text(&format!("\\o {}\n\\i {}", output.display(), script.display()), None).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&output).unwrap(), "seven\n7\n");
+        // As with -f.
+        shell.run_text(&std::fs::read_to_string(&script).unwrap(), Some("script.sql")).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&output).unwrap(), "seven\n7\nseven\n7\n");
+    }
 
     #[test]
     fn numbers_and_spans_read_well() {

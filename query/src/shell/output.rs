@@ -450,6 +450,33 @@ mod tests {
     }
 
     #[test]
+    fn times_that_no_formatter_knows_are_texts_in_every_format() {
+        let times = TimestampMicrosecondArray::from(vec![i64::MAX]).with_timezone("UTC");
+        let far = RecordBatch::try_from_iter([("t", Arc::new(times) as Arc<dyn Array>)]).unwrap();
+        for (format, right) in [
+            (Format::Table, "+294247-01-10T04:00:54.775807Z"),
+            (Format::Csv, "+294247-01-10T04:00:54.775807Z"),
+            (Format::Json, "{\"t\":\"+294247-01-10T04:00:54.775807Z\"}"),
+        ] {
+            let (out, _) = run(vec![far.clone()], &look(format));
+            assert_eq!(out.lines().last().map(str::trim), Some(right), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn names_and_values_in_a_table_steer_no_terminal() {
+        let texts = StringArray::from(vec!["red\u{1b}[31m\nand more"]);
+        let batch = RecordBatch::try_from_iter([("a\tb", Arc::new(texts) as Arc<dyn Array>)]).unwrap();
+        for expanded in [Expanded::Off, Expanded::On] {
+            let (out, _) = run(vec![batch.clone()], &Look { expanded, ..look(Format::Table) });
+            assert!(out.contains("a\\tb") && out.contains("red\\u{1b}[31m\\nand more"), "{out}");
+            assert!(!out.contains(['\u{1b}', '\t']), "{out}");
+        }
+        // For programs it is as it is.
+        assert_eq!(run(vec![batch], &look(Format::Csv)).0, "a\tb\n\"red\u{1b}[31m\nand more\"\n");
+    }
+
+    #[test]
     fn a_terminal_shows_the_first_rows_and_counts_the_rest() {
         let look = Look { row_limit: 3, style: Style { width: Some(80), unicode: false, color: false }, ..look(Format::Table) };
         let (out, written) = run(vec![batch(0, 2), batch(2, 5)], &look);

@@ -412,6 +412,21 @@ async fn no_message_has_debug_text_in_it() {
 }
 
 #[tokio::test]
+async fn what_a_library_says_of_its_own_workings_is_said_of_the_statement() {
+    let session = session().await;
+    for (statement, said) in [
+        ("SELECT to_date(name) FROM s.t", "CAST(… AS DATE) reads dates of all years"),
+        ("SELECT bool_and(n > 1) OVER (ORDER BY n ROWS 1 PRECEDING) FROM s.t", "begin the frame with UNBOUNDED PRECEDING"),
+        ("SELECT date_bin(INTERVAL '1 day', TIMESTAMP '9999-12-31 23:00:00')", "where nanoseconds are counted"),
+        ("SELECT n FROM s.t WHERE rank() OVER (ORDER BY n) = 1", "write QUALIFY instead"),
+        ("SELECT n FROM s.t WHERE unnest(l) = 1", "CROSS JOIN UNNEST"),
+    ] {
+        let message = message(&session, statement).await.expect(statement);
+        assert!(message.contains(said), "{statement}: {message}");
+    }
+}
+
+#[tokio::test]
 async fn types_have_their_names_in_sql() {
     let session = session().await;
     for query in ["DESCRIBE s.t", "SHOW COLUMNS FROM s.t", "SELECT data_type FROM information_schema.columns WHERE table_schema = 's'"] {
