@@ -83,6 +83,13 @@ pub enum StreamError {
         /// The first segment that has no home.
         segment: String,
     },
+    /// The applied definition cannot be planned: another version accepted it.
+    CannotPlan {
+        /// The pipeline.
+        pipeline: String,
+        /// What is wrong with it, or with its source or a sink that follows it.
+        reason: Box<StreamError>,
+    },
     /// The definition is not the one the epochs were written with.
     DefinitionChanged {
         /// The pipeline.
@@ -178,7 +185,7 @@ impl StreamError {
             ),
             Self::Aggregate { start, end, reason } => Message::new(format!("an aggregate of the window from {start} to {end} failed"))
                 .why(reason)
-                .next("take a wider type in the query, such as sum(CAST(c AS DECIMAL(38, 2)))"),
+                .next("let the query aggregate less at once: a shorter window, more groups, a filter; or take a wider type, sum(CAST(c AS DECIMAL(38, 2)))"),
             Self::Query(inner) => Message::new("a step of the query failed").why(inner.to_string()),
             Self::Arrow(inner) => Message::new("a batch could not be built").why(inner.to_string()),
             Self::Violated { pipeline, constraint, predicate, row } => Message::new(format!(
@@ -195,6 +202,13 @@ impl StreamError {
                 Message::new(format!("operator '{operator}' cannot go on from segment '{segment}' of the newest epoch"))
                     .why("the query, or how this version keeps its state, was changed over old state")
                     .next("`watershed rebuild TABLE` starts the table anew")
+            }
+            Self::CannotPlan { pipeline, reason } => {
+                let reason = reason.message();
+                let hint = reason.next.as_ref().map_or_else(String::new, |next| format!(" ({next})"));
+                reason
+                    .within(format!("this version of Watershed cannot run {pipeline} as it was applied"))
+                    .next(format!("correct its definition{hint} and `watershed apply` it, or run it with the version that applied it"))
             }
             Self::DefinitionChanged { pipeline, epoch } => Message::new(format!(
                 "{pipeline}: the query was changed since epoch {epoch}, or its source, or this version of Watershed plans them otherwise"

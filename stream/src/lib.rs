@@ -51,7 +51,7 @@ pub use holder::{Failure, Held, Vitals};
 pub use metrics::{COMMIT_BUCKETS_MS, CommitTimes, Metrics, Phase, PipelineMetrics};
 pub use pipelines::{PipelineReport, check_free, newest_epochs, prepare, rebuild, remove, reports, started};
 pub use plan::Blueprint;
-pub use project::Project;
+pub use project::{Planned, Project};
 pub use runner::{Observer, RunOptions, Runner};
 pub use shard::Until;
 pub use sink_plan::SinkBlueprint;

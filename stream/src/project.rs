@@ -24,19 +24,34 @@ pub struct Project {
     pub tables: BTreeMap<TableName, StreamingTableDefinition>,
     /// Sinks.
     pub sinks: BTreeMap<String, SinkDefinition>,
+    /// Sources and streaming tables that were applied once and that this version cannot read, by name, and why.
+    pub unreadable: BTreeMap<String, SqlError>,
+    /// The same of sinks. Nothing tells which table's rows they are to send, so no pipeline can run.
+    pub unreadable_sinks: BTreeMap<String, SqlError>,
+}
+
+/// What a project comes to.
+pub struct Planned {
+    /// The pipelines that can run.
+    pub blueprints: BTreeMap<TableName, Blueprint>,
+    /// Why the others cannot.
+    pub refused: BTreeMap<TableName, StreamError>,
 }
 
 impl Project {
     /// Reads definitions from texts; statements of other kinds are refused.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, SqlError> {
         let mut project = Self::default();
-        for text in texts {
-            for statement in parse(text)? {
-                let at = (statement.line, statement.column);
-                project.add(statement.kind).map_err(|e| e.at_least(at.0, at.1))?;
-            }
-        }
+        texts.into_iter().try_for_each(|text| project.read(text))?;
         Ok(project)
+    }
+
+    /// Adds the definitions of one text.
+    pub fn read(&mut self, text: &str) -> Result<(), SqlError> {
+        for statement in parse(text)? {
+            self.add(statement.kind).map_err(|error| error.at_least(statement.line, statement.column))?;
+        }
+        Ok(())
     }
 
     /// Adds one definition. Refuses a name that is taken, and statements that define nothing.
@@ -84,9 +99,9 @@ impl Project {
             ctx.register_table(source.name.as_str(), Arc::new(SourceTable::new(source.clone())))?;
         }
         let state = ctx.state();
-        let plan = plan_streaming_table(&state, table).await?;
+        let plan = plan_streaming_table(&state, table).await.map_err(|error| self.meant(error))?;
         let name = source_of(&plan).ok_or_else(|| SqlError::new("the query reads no source"))?;
-        let source = self.sources.get(&name).ok_or_else(|| SqlError::new(format!("'{name}' is not a source")))?;
+        let source = self.sources.get(&name).ok_or_else(|| self.no_source(&name))?;
         let result = plan.schema().as_arrow();
         if let Some(first) = table.expectations.first()
             && result.column_with_name(VIOLATED).is_some()
@@ -99,6 +114,21 @@ impl Project {
         let ends =
             Ends { predicates: predicates.collect::<Result<_, _>>()?, has_sinks: self.sinks.values().any(|sink| follows(sink, table)) };
         Blueprint::new(source, table, &plan, state.execution_props(), ends)
+    }
+
+    /// An error that names a source which is there but cannot be read, with the reason for that.
+    fn meant(&self, error: SqlError) -> SqlError {
+        match self.unreadable.keys().find(|name| error.message.contains(&format!("'{name}'"))) {
+            Some(name) => self.no_source(name),
+            None => error,
+        }
+    }
+
+    fn no_source(&self, name: &str) -> SqlError {
+        match self.unreadable.get(name) {
+            Some(error) => SqlError::from(error.message().within(format!("source '{name}' cannot be read by this version"))),
+            None => SqlError::new(format!("'{name}' is not a source")),
+        }
     }
 
     /// Plans a sink and lets it follow its table, which is planned already. Errors point into the sink's query text.
@@ -118,16 +148,41 @@ impl Project {
         Ok(())
     }
 
-    /// Plans all streaming tables and the sinks that follow them.
+    /// Plans all streaming tables and the sinks that follow them. Errors: the first that [`Self::plan_each`] finds.
     pub async fn plan_all(&self) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
-        let mut blueprints = BTreeMap::new();
+        let Planned { blueprints, refused } = self.plan_each().await;
+        refused.into_values().next().map_or(Ok(blueprints), Err)
+    }
+
+    /// Plans each streaming table with the sinks that follow it. What was applied by another version may be refused by this one, and that
+    /// stops no other pipeline.
+    pub async fn plan_each(&self) -> Planned {
+        let unreadable = self.unreadable.iter().filter_map(|(name, error)| Some((name.parse().ok()?, error.clone().into())));
+        let mut planned = Planned { blueprints: BTreeMap::new(), refused: unreadable.collect() };
+        if let Some((sink, error)) = self.unreadable_sinks.first_key_value() {
+            let what = format!("sink '{sink}', which may be to follow this table, cannot be read by this version");
+            let refused = |name: &TableName| (name.clone(), SqlError::from(error.message().within(what.clone())).into());
+            planned.refused.extend(self.tables.keys().map(refused));
+            return planned;
+        }
         for (name, table) in &self.tables {
-            blueprints.insert(name.clone(), self.plan(table).await?);
+            match self.plan(table).await {
+                Ok(blueprint) => drop(planned.blueprints.insert(name.clone(), blueprint)),
+                Err(error) => drop(planned.refused.insert(name.clone(), error)),
+            }
         }
         for sink in self.sinks.values() {
-            self.plan_sink(sink, &mut blueprints).await?;
+            let Ok(table) = TableName::new(&sink.schema, &sink.table) else { continue };
+            if planned.refused.contains_key(&table) {
+                continue;
+            }
+            if let Err(error) = self.plan_sink(sink, &mut planned.blueprints).await {
+                // Run without its sink, it would commit rows that are then never sent.
+                planned.blueprints.remove(&table);
+                planned.refused.insert(table, error);
+            }
         }
-        Ok(blueprints)
+        planned
     }
 }
 

@@ -1,6 +1,6 @@
 //! Runs pipelines side by side: each fails and recovers by itself.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -14,8 +14,7 @@ use crate::epoch::ShardId;
 use crate::holder::{self, Identity, Vitals};
 use crate::limits::{RETRY_PAUSE_MAX, RETRY_PAUSE_MIN};
 use crate::metrics::{Metrics, Phase, PipelineMetrics};
-use crate::plan::Blueprint;
-use crate::project::Project;
+use crate::project::{Planned, Project};
 use crate::shard::{self, Ended, ShardSpec, Until};
 
 /// How pipelines are to run.
@@ -54,9 +53,9 @@ impl Observer {
 }
 
 impl Runner {
-    /// Plans and starts the pipelines of a project.
+    /// Plans and starts the pipelines of a project. One that cannot be planned has failed from the start; the others run.
     pub async fn start(warehouse: Warehouse, project: &Project, options: RunOptions) -> Result<Self, StreamError> {
-        let blueprints = wanted(project.plan_all().await?, &options.only)?;
+        let Planned { blueprints, refused } = wanted(project.plan_each().await, &options.only)?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let parallelism = options.parallelism.unwrap_or((cores / blueprints.len().max(1)).max(1));
         let (stop, stopped) = watch::channel(false);
@@ -77,6 +76,23 @@ impl Runner {
             let (metrics_of_task, stopped) = (metrics.clone(), stopped.clone());
             pipelines.push((metrics, tokio::spawn(async move { keep_running(spec, metrics_of_task, stopped).await })));
         }
+        for (pipeline, error) in refused {
+            // What it would read is told by its plan.
+            let metrics = Arc::new(Metrics::new(pipeline.clone(), String::new()));
+            let error = StreamError::CannotPlan { pipeline: pipeline.to_string(), reason: Box::new(error) };
+            metrics.phase(Phase::Failed { error: error.message() });
+            let (warehouse, identity, shard) = (warehouse.clone(), identity.clone(), ShardId { pipeline, shard: 0 });
+            let vitals = Vitals::of(&metrics.read());
+            let task = async move {
+                // Another version may run it.
+                if holder::check_free(&warehouse, &shard).await.is_ok() {
+                    holder::say(&warehouse, &shard, &identity, Some(vitals), true).await;
+                }
+                Err(error)
+            };
+            pipelines.push((metrics, tokio::spawn(task)));
+        }
+        pipelines.sort_by_cached_key(|(metrics, _)| metrics.read().pipeline);
         Ok(Self { pipelines, stop })
     }
 
@@ -112,13 +128,14 @@ impl Runner {
     }
 }
 
-/// Those of `blueprints` that are named, or all if none is.
-fn wanted(mut blueprints: BTreeMap<TableName, Blueprint>, only: &[TableName]) -> Result<BTreeMap<TableName, Blueprint>, StreamError> {
+/// Those pipelines that are named, or all if none is.
+fn wanted(mut planned: Planned, only: &[TableName]) -> Result<Planned, StreamError> {
     if only.is_empty() {
-        return Ok(blueprints);
+        return Ok(planned);
     }
-    if let Some(unknown) = only.iter().find(|name| !blueprints.contains_key(name)) {
-        let known: Vec<String> = blueprints.keys().map(ToString::to_string).collect();
+    let known: BTreeSet<&TableName> = planned.blueprints.keys().chain(planned.refused.keys()).collect();
+    if let Some(unknown) = only.iter().find(|name| !known.contains(name)) {
+        let known: Vec<String> = known.iter().map(ToString::to_string).collect();
         let near = did_you_mean(&unknown.to_string(), known.iter().map(String::as_str));
         return Err(StreamError::NoSuchPipeline {
             name: unknown.to_string(),
@@ -126,8 +143,9 @@ fn wanted(mut blueprints: BTreeMap<TableName, Blueprint>, only: &[TableName]) ->
             hint: near.unwrap_or_else(|| "name one of these, or `watershed apply` a project that defines it".into()),
         });
     }
-    blueprints.retain(|name, _| only.contains(name));
-    Ok(blueprints)
+    planned.blueprints.retain(|name, _| only.contains(name));
+    planned.refused.retain(|name, _| only.contains(name));
+    Ok(planned)
 }
 
 /// Runs one shard, again and again while its errors are of the kind that passes.
@@ -209,8 +227,8 @@ mod tests {
                     CREATE STREAMING TABLE silver.rides AS SELECT id FROM rides;
                     CREATE STREAMING TABLE silver.ids AS SELECT id FROM rides;";
         let project = Project::parse([text]).unwrap();
-        let asked = async |name: &str| wanted(project.plan_all().await.unwrap(), &[name.parse().unwrap()]);
-        let names = asked("silver.ids").await.unwrap_or_else(|error| panic!("{error}")).into_keys().map(|name| name.to_string());
+        let asked = async |name: &str| wanted(project.plan_each().await, &[name.parse().unwrap()]);
+        let names = asked("silver.ids").await.unwrap_or_else(|error| panic!("{error}")).blueprints.into_keys().map(|name| name.to_string());
         assert_eq!(names.collect::<Vec<_>>(), ["silver.ids"]);
         let said = async |name: &str| asked(name).await.err().expect("an error").to_string();
         assert_eq!(

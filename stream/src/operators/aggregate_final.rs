@@ -170,7 +170,11 @@ impl AggregateFinal {
                 continue;
             }
             let names: Vec<&str> = self.groups.aggregates.iter().map(|aggregate| aggregate.function.name()).collect();
-            let StreamError::Row(fault) = RowFault::of("a window's result".into(), names.join(", "), error) else { continue };
+            let fault = match RowFault::of("a window's result".into(), names.join(", "), error) {
+                StreamError::Row(fault) => fault,
+                // It is not for what is in the rows that these failed.
+                other => return Err(other),
+            };
             let keys: Vec<usize> = [0, 1].into_iter().chain(3..3 + key_count).collect();
             if let Some(part) = parts.first() {
                 refused.push(Refused::new(&part.project(&keys)?, 0, &fault));

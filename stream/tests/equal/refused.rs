@@ -8,7 +8,7 @@ use watershed_dialect::SourceDefinition;
 use watershed_ingest::kafka::KafkaSettings;
 use watershed_ingest::source::{FetchLimits, PartitionProgress, PartitionRange, Positions};
 use watershed_ingest::{IngestError, OpenSource, SourceBatch, SourceRead};
-use watershed_stream::{Project, RunOptions, Runner, StreamError, Until};
+use watershed_stream::{Held, Project, RunOptions, Runner, StreamError, Until};
 
 use crate::topic::Topic;
 
@@ -29,6 +29,10 @@ const MESSAGES: [&str; 4] = [
 
 const QUARANTINED: &str =
     "SELECT topic, partition, \"offset\", CAST(value AS VARCHAR) AS value, reason, pipeline FROM t ORDER BY \"offset\"";
+
+/// What to do about a row that must not be passed.
+const ADVICE: &str = "; correct the query (TRY_CAST gives NULL where CAST fails, NULLIF(c, 0) where a divisor is 0), or let such rows \
+                      aside with on_error = 'quarantine' in the source";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_an_expression_fails_on_is_set_aside_and_the_others_go_on() {
@@ -76,6 +80,29 @@ async fn a_row_that_an_expression_fails_on_is_set_aside_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_a_type_does_not_hold_are_set_aside() {
+    let message = |c: i64, s: &str| format!(r#"{{"c":{c},"s":"{s}","t":"2024-06-01T10:00:01Z"}}"#);
+    let messages = [message(1, "2024-06-01T10:00:00Z"), message(i64::MAX, "no time"), message(-2, "1500-01-01")];
+    for (expression, reason) in [
+        ("CAST(c AS TINYINT)", "9223372036854775807"),
+        ("CAST(c AS DECIMAL(3, 2))", "9223372036854775807"),
+        ("to_timestamp(s)", "to_timestamp: 'no time' cannot be read as RFC 3339 or a date"),
+        ("c * c", "9223372036854775807 * 9223372036854775807 does not fit BIGINT"),
+        ("c + 1", "9223372036854775807 + 1 does not fit BIGINT"),
+    ] {
+        let topic = Topic::new();
+        topic.send(&messages);
+        let query = format!("SELECT c, {expression} AS x FROM s");
+        topic.run(&definitions("", &query), false).await.unwrap_or_else(|error| panic!("{query}: {error}"));
+        assert_eq!(topic.rows("gold.x", "SELECT c FROM t WHERE x IS NOT NULL ORDER BY c").await, ["-2", "1"], "{query}");
+        let aside = topic.rows("bronze.s$quarantine", QUARANTINED).await;
+        assert_eq!(aside.len(), 1, "{query}: {aside:?}");
+        let said = aside[0].strip_prefix(&format!("t|0|1|{}|column 'x': ", messages[1]));
+        assert!(said.is_some_and(|said| said.contains(" fails: ") && said.contains(reason)), "{query}: {aside:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whether_a_row_fails_follows_from_the_row_alone() {
     // AND and CASE look at their second part only where they must: row by row, whatever is in the batch beside it.
     let query = "SELECT c AS x, CASE WHEN c <> 0 THEN 10 / c END AS q FROM s WHERE (c <> 0 AND 10 / c >= 1) OR CAST(s AS INT) = 7";
@@ -97,6 +124,7 @@ async fn a_result_that_fails_is_set_aside_with_its_key_and_the_others_are_not_lo
     let tumble = "FROM TUMBLE(TABLE s, DESCRIPTOR(t), INTERVAL '1 minute') GROUP BY window_start, window_end, k";
     for (query, reason) in [
         (format!("SELECT k AS x, avg(d) AS a {tumble}"), "k=a"),
+        (format!("SELECT k AS x, sum(d) AS a {tumble}"), "does not fit DECIMAL(38, 2): it is "),
         (format!("SELECT k AS x, sum(c) / (count(*) - 2) AS a {tumble}"), "column 'a': "),
         (format!("SELECT k AS x {tumble} HAVING sum(c) / (count(*) - 2) < 0"), "WHERE or HAVING: "),
     ] {
@@ -107,6 +135,82 @@ async fn a_result_that_fails_is_set_aside_with_its_key_and_the_others_are_not_lo
         let aside = topic.rows("bronze.s$quarantine", QUARANTINED).await;
         assert_eq!(aside.len(), 1, "{query}: {aside:?}");
         assert!(aside[0].starts_with("t|-1|-1|NULL|") && aside[0].contains(reason), "{query}: {aside:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sums_that_leave_their_type_are_set_aside_and_those_that_are_back_in_it_are_not() {
+    let message = |c: i64, d: &str, k: &str, second: u32| format!(r#"{{"c":{c},"d":"{d}","t":"2024-06-01T10:00:{second:02}Z","k":"{k}"}}"#);
+    let messages = [
+        message(i64::MAX, "999999999999999999999999999999999999.99", "a", 1),
+        message(1, "0.01", "a", 2),
+        message(-5, "-5.00", "a", 3),
+        message(7, "7.00", "b", 4),
+    ];
+    let over = |call: &str| {
+        let window = "PARTITION BY k ORDER BY t RANGE BETWEEN INTERVAL '1 minute' PRECEDING AND CURRENT ROW";
+        format!("SELECT k AS x, {call} OVER ({window}) AS a FROM s")
+    };
+    let within = |seconds: u32| {
+        let tumble = format!("FROM TUMBLE(TABLE s, DESCRIPTOR(t), INTERVAL '{seconds} seconds') GROUP BY window_start, window_end, k");
+        format!("SELECT k AS x, sum(c) AS a {tumble}")
+    };
+    // A result of OVER is of one record, that of a window of several.
+    for (query, kept, aside, reason) in [
+        (over("sum(c)"), vec!["a", "a", "b"], vec!["1"], "does not fit BIGINT: it is 9223372036854775808"),
+        (over("sum(d)"), vec!["a", "a", "b"], vec!["1"], "does not fit DECIMAL(38, 2): it is 1000000000000000000000000000000000000.00"),
+        (over("avg(d)"), vec!["b"], vec!["0", "1", "2"], "does not fit DECIMAL(38, 6)"),
+        (within(3), vec!["a", "b"], vec!["-1"], "does not fit BIGINT: it is 9223372036854775808"),
+        (within(60), vec!["a", "b"], vec![], ""),
+    ] {
+        let topic = Topic::new();
+        topic.send(&messages);
+        topic.run(&definitions("", &query), true).await.unwrap_or_else(|error| panic!("{query}: {error}"));
+        assert_eq!(topic.rows("gold.x", "SELECT x FROM t ORDER BY x").await, kept, "{query}");
+        let found = topic.rows("bronze.s$quarantine", QUARANTINED).await;
+        assert_eq!(topic.rows("bronze.s$quarantine", "SELECT \"offset\" FROM t ORDER BY 1").await, aside, "{query}: {found:?}");
+        assert!(found.iter().all(|row| row.contains(reason) && row.contains("k=a")), "{query}: {found:?}");
+    }
+    let topic = Topic::new();
+    topic.send(&messages);
+    let error = topic.run(&definitions(", on_error = 'fail'", &over("sum(c)")), true).await.expect_err("it must not pass").to_string();
+    assert!(error.starts_with("gold.x cannot take the record of partition 0, offset 1: OVER: ") && error.ends_with(ADVICE), "{error}");
+    assert!(topic.rows("bronze.s$quarantine", QUARANTINED).await.is_empty());
+}
+
+/// All rows together make a text that is too long, and none of them does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_aggregate_that_fails_over_all_its_rows_ends_the_pipeline_with_its_window() {
+    let messages: Vec<String> = (0..2_400).map(|i| format!(r#"{{"s":"{i}","t":"2024-06-01T10:00:01Z"}}"#)).collect();
+    let between = ",".repeat(30_000);
+    let tumble = "FROM TUMBLE(TABLE s, DESCRIPTOR(t), INTERVAL '1 minute') GROUP BY window_start, window_end";
+    let topic = Topic::new();
+    topic.send(&messages);
+    let query = format!("SELECT string_agg(DISTINCT s, '{between}') AS x {tumble}");
+    let error = topic.run(&definitions("", &query), true).await.expect_err("no text is so long").to_string();
+    let window = "an aggregate of the window from 2024-06-01 10:00:00 to 2024-06-01 10:01:00 failed: ";
+    assert!(error.starts_with(&format!("{window}string_agg() would make a value of ")), "{error}");
+    assert!(error.contains("; let the query aggregate less at once"), "{error}");
+    assert!(topic.rows("gold.x", "SELECT x FROM t").await.is_empty());
+    assert!(topic.rows("bronze.s$quarantine", QUARANTINED).await.is_empty());
+}
+
+/// Delta reads such a value as NULL. NULL itself is a partition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_partition_value_goes_to_the_quarantine() {
+    let message = |c: u32, k: &str| format!(r#"{{"c":{c},"t":"2024-06-01T10:00:01Z","k":{k}}}"#);
+    let messages = [message(1, r#""a""#), message(2, r#""""#), message(3, "null"), message(4, r#""b""#)];
+    let window = "SELECT sum(c) AS c, k FROM TUMBLE(TABLE s, DESCRIPTOR(t), INTERVAL '1 minute') GROUP BY window_start, window_end, k";
+    for (query, place) in [("SELECT c, k FROM s", "t|0|1|{"), (window, "t|-1|-1|NULL|")] {
+        let topic = Topic::new();
+        topic.send(&messages);
+        let table = "CREATE STREAMING TABLE gold.x PARTITIONED BY (k) WITH (commit_interval = '20 milliseconds')";
+        topic.run(&format!("{SOURCE});\n{table} AS {query};"), true).await.unwrap_or_else(|error| panic!("{query}: {error}"));
+        assert_eq!(topic.rows("gold.x", "SELECT c, k FROM t ORDER BY c").await, ["1|a", "3|NULL", "4|b"], "{query}");
+        let aside = topic.rows("bronze.s$quarantine", QUARANTINED).await;
+        assert_eq!(aside.len(), 1, "{query}: {aside:?}");
+        let reason = "column 'k': PARTITIONED BY (k) fails: an empty text";
+        assert!(aside[0].starts_with(place) && aside[0].contains(reason) && aside[0].ends_with("|gold.x"), "{query}: {aside:?}");
     }
 }
 
@@ -130,6 +234,8 @@ async fn what_came_before_a_record_that_must_not_be_passed_is_committed() {
         for start in 0..2 {
             let error = topic.run(&definitions(", on_error = 'fail'", query), true).await.expect_err("it must not pass");
             assert!(error.to_string().starts_with(named), "{error}");
+            // What is wrong with a record itself no query can mend.
+            assert_eq!(error.to_string().ends_with(ADVICE), second != bad, "{error}");
             assert_eq!(topic.rows("gold.x", "SELECT x FROM t").await, before, "start {start} of {query}");
         }
         // Told to let it aside, the pipeline goes on at that record and finds its windows as they were before it.
@@ -181,4 +287,29 @@ async fn a_panic_that_comes_again_ends_the_pipeline_by_name() {
     let (_, result) = &ended[0];
     let error = result.as_ref().expect_err("it cannot go on");
     assert!(matches!(error, StreamError::TaskDied { what, .. } if what == "no row 0"), "{error}");
+}
+
+/// As a warehouse may hold them that another version applied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipeline_that_this_version_refuses_stops_no_other() {
+    let topic = Topic::new();
+    topic.send(&MESSAGES);
+    let gaps = "SELECT count(*) AS n FROM HOP(TABLE s, DESCRIPTOR(t), INTERVAL '2 minutes', INTERVAL '1 minute') GROUP BY window_start";
+    let good = "CREATE STREAMING TABLE gold.good WITH (commit_interval = '20 milliseconds') AS SELECT c FROM s;";
+    let error = topic.run(&format!("{}\n{good}", definitions("", gaps)), false).await.expect_err("gold.x cannot run").to_string();
+    assert!(error.starts_with("this version of Watershed cannot run gold.x as it was applied: HOP windows of 1m"), "{error}");
+    assert!(error.contains("the slide comes before the size") && error.contains("`watershed apply` it"), "{error}");
+    assert_eq!(topic.rows("gold.good", "SELECT c FROM t ORDER BY c").await, ["0", "1", "2", "5"]);
+    let reports = watershed_stream::reports(&topic.warehouse).await.expect("reports");
+    let of = |name: &str| reports.iter().find(|report| report.pipeline.to_string() == name).expect("a report");
+    assert_eq!((of("gold.good").held, of("gold.x").held), (Held::Stopped, Held::Failed));
+    let failure = of("gold.x").vitals.as_ref().and_then(|vitals| vitals.failure.clone()).expect("why");
+    assert!(failure.error.contains("cannot run gold.x"), "{}", failure.error);
+
+    // Rows that its sink is to have are not committed without it.
+    let sink = "CREATE SINK out TO KAFKA (topic = 'out') AS SELECT nothing FROM STREAM(gold.followed);";
+    let followed = "CREATE STREAMING TABLE gold.followed AS SELECT c FROM s;";
+    let error = topic.run(&format!("{SOURCE});\n{followed}\n{sink}"), false).await.expect_err("no such column").to_string();
+    assert!(error.contains("cannot run gold.followed") && error.contains("nothing"), "{error}");
+    assert!(topic.rows("gold.followed", "SELECT c FROM t").await.is_empty());
 }
