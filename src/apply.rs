@@ -39,7 +39,9 @@ pub struct Args {
 /// Applies a folder.
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let folder = args.folder.clone().unwrap_or_else(|| PathBuf::from(context.config.text("project")));
-    let checked = project::check(&project::read(Path::new(&folder))?).await?;
+    // It may not be there yet.
+    let there = warehouse::open_to_read(&context.config)?;
+    let checked = project::check_over(&project::read(Path::new(&folder))?, Some(&there)).await?;
     let warehouse = if args.dry_run { warehouse::open_to_read(&context.config)? } else { warehouse::make(&context.config).await? };
     let difference = Difference::find(&warehouse, checked).await?;
     if difference.changes.is_empty() {
@@ -84,15 +86,19 @@ impl Difference {
     /// Compares `new` with what is in force.
     pub async fn find(warehouse: &Warehouse, new: Checked) -> Result<Self> {
         let old = warehouse.definitions().await?;
-        let project = project::applied(&old)?;
+        let project = project::applied(&old);
         let plans = changes::plans(&project).await;
         let started = watershed_stream::started(warehouse).await?;
         let back = new.project.tables.keys().filter(|name| started.contains(*name) && !project.tables.contains_key(*name));
         let left = left::find(warehouse, old.revision, &back.cloned().collect()).await?;
-        let mut changes = changes::between(&InForce { project: &project, plans: &plans, started: &started, left: &left }, &new);
+        let in_force = InForce { project: &project, plans: &plans, started: &started, left: &left };
+        let mut changes = changes::between(&in_force, &new);
         let views = project::applied_views(&old)?;
-        let (before, _) = views.plan(project.sources.values(), &project::declared(&project, &plans)).await;
+        let mut known = project::declared(&project, &plans);
+        known.extend(new.foreign.clone());
+        let (before, _) = views.plan(project.sources.values(), &known).await;
         changes.extend(changes::between_views(&views, &before, &new));
+        changes::of_another_kind(&mut changes, &in_force, &views, &new);
         changes.extend(changes::of_panels(&old, &new));
         Ok(Self { old, new, changes })
     }

@@ -60,6 +60,9 @@ pub fn between(old: &InForce, new: &Checked) -> Vec<Change> {
     let change = |action, kind, name: &str, remark: &str| Change { action, kind, name: name.to_owned(), remark: remark.to_owned() };
     for (name, source) in &new.project.sources {
         match old.project.sources.get(name) {
+            None if old.project.unreadable.contains_key(name) => {
+                changes.push(change(Action::Change, SOURCE, name, "this version could not read what was applied"));
+            }
             None => changes.push(change(Action::Create, SOURCE, name, "")),
             Some(same) if same == source => {}
             Some(_) => changes.push(change(Action::Change, SOURCE, name, "")),
@@ -71,6 +74,9 @@ pub fn between(old: &InForce, new: &Checked) -> Vec<Change> {
     for (name, table) in &new.project.tables {
         let found = match old.project.tables.get(name) {
             Some(known) => of_table(name, known, old.plans.get(name), table, old, new),
+            None if old.project.unreadable.contains_key(&name.to_string()) => {
+                Some((Action::Rebuild, made_anew("this version cannot read its old definition")))
+            }
             None if old.started.contains(name) => Some(of_returning(name, table, old, new)),
             None => Some((Action::Create, String::new())),
         };
@@ -78,7 +84,9 @@ pub fn between(old: &InForce, new: &Checked) -> Vec<Change> {
             changes.push(change(action, TABLE, &name.to_string(), &remark));
         }
     }
-    for name in old.project.tables.keys().filter(|name| !new.project.tables.contains_key(*name)) {
+    let unreadable = old.project.unreadable.keys().filter_map(|name| name.parse().ok());
+    let tables: BTreeSet<TableName> = old.project.tables.keys().cloned().chain(unreadable).collect();
+    for name in tables.iter().filter(|name| !new.project.tables.contains_key(*name)) {
         let text = name.to_string();
         changes.push(change(Action::Drop, TABLE, &text, &format!("its pipeline ends; rows stay until `watershed drop {text}`")));
     }
@@ -105,6 +113,30 @@ fn of_returning(name: &TableName, table: &StreamingTableDefinition, old: &InForc
         Some((Action::Rebuild, remark)) => (Action::Rebuild, format!("is back with the rows and state it left: {remark}")),
         _ => (Action::Create, "is back with the rows and state it left, and goes on after them".to_owned()),
     }
+}
+
+/// A name that goes from a streaming table to a view, or back: a job replaces all rows of its view, and a pipeline goes on after its own.
+/// What was there is dropped, and said in one line.
+pub fn of_another_kind(changes: &mut Vec<Change>, old: &InForce, views: &Views, new: &Checked) {
+    let was_table = |name: &TableName| old.project.tables.contains_key(name) || old.started.contains(name);
+    for change in changes.iter_mut().filter(|change| matches!(change.action, Action::Create | Action::Rebuild)) {
+        let Ok(name) = change.name.parse::<TableName>() else { continue };
+        let was = match change.kind {
+            VIEW if was_table(&name) => "a streaming table was, whose rows and state are dropped",
+            TABLE if views.get(&name).is_some() => "a materialized view was, whose rows are dropped",
+            _ => continue,
+        };
+        (change.action, change.remark) = (Action::Rebuild, format!("takes a name where {was}"));
+    }
+    changes.retain(|change| {
+        let Ok(name) = change.name.parse::<TableName>() else { return true };
+        let stays = match change.kind {
+            TABLE => new.views.get(&name).is_some(),
+            VIEW => new.project.tables.contains_key(&name),
+            _ => false,
+        };
+        change.action != Action::Drop || !stays
+    });
 }
 
 fn made_anew(why: &str) -> String {
@@ -317,6 +349,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_this_version_cannot_read_is_rebuilt_or_dropped() {
+        let mut project = checked("").await.project;
+        for name in ["silver.a", "silver.b"] {
+            project.unreadable.insert(name.to_owned(), watershed_dialect::SqlError::new("no option 'gone'"));
+        }
+        let (plans, started, left) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let found = between(&InForce { project: &project, plans: &plans, started: &started, left: &left }, &checked(A).await);
+        let found: Vec<_> = found.into_iter().map(|change| (change.action, change.name)).collect();
+        assert_eq!(found, [(Action::Rebuild, "silver.a".to_owned()), (Action::Drop, "silver.b".to_owned())]);
+    }
+
+    #[tokio::test]
     async fn an_edited_expression_means_a_new_table_and_says_what_was_edited() {
         let old = "CREATE STREAMING TABLE silver.a AS SELECT upper(city) AS city FROM rides;";
         let changes = changes(old, &checked(&old.replace("upper", "lower")).await).await;
@@ -380,7 +424,7 @@ mod tests {
             applied = warehouse.save_definitions(&applied, items).await.unwrap();
         }
         let started: BTreeSet<TableName> = ["silver.a".parse().unwrap()].into();
-        let project = crate::project::applied(&applied).unwrap();
+        let project = crate::project::applied(&applied);
         let found = async |new: &str, started: &BTreeSet<TableName>| {
             let left = crate::left::find(&warehouse, applied.revision, started).await.unwrap();
             let in_force = InForce { project: &project, plans: &BTreeMap::new(), started, left: &left };
@@ -442,6 +486,27 @@ mod tests {
         assert_eq!(actions(&one, &view("", "SELECT city FROM silver.a WHERE city <> ''")).await, named(Action::Change));
         assert_eq!(actions(&one, &view("", "SELECT city, 1 AS one FROM silver.a")).await, named(Action::Rebuild));
         assert_eq!(actions(&one, "").await, named(Action::Drop));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_becomes_another_kind_drops_what_was_there() {
+        let view = "CREATE MATERIALIZED VIEW silver.a AS SELECT 'x' AS city;";
+        let (table, view) = (checked(A).await, checked(view).await);
+        let (none, left, plans) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        let started: BTreeSet<TableName> = ["silver.a".parse().unwrap()].into();
+        let found = |old: &Checked, started: &BTreeSet<TableName>, new: &Checked| {
+            let in_force = InForce { project: &old.project, plans: &plans, started, left: &left };
+            let mut changes = between(&in_force, new);
+            changes.extend(between_views(&old.views, &old.view_schemas, new));
+            of_another_kind(&mut changes, &in_force, &old.views, new);
+            changes.into_iter().map(|change| (change.action, change.kind, change.name)).collect::<Vec<_>>()
+        };
+        let rebuilt = |kind| vec![(Action::Rebuild, kind, "silver.a".to_owned())];
+        assert_eq!(found(&table, &started, &view), rebuilt(VIEW));
+        assert_eq!(found(&table, &none, &view), rebuilt(VIEW));
+        assert_eq!(found(&view, &none, &table), rebuilt(TABLE));
+        assert_eq!(found(&checked("").await, &started, &view), rebuilt(VIEW), "its rows and state are still there");
+        assert_eq!(found(&checked("").await, &none, &view), [(Action::Create, VIEW, "silver.a".to_owned())]);
     }
 
     #[tokio::test]

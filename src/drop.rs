@@ -31,7 +31,9 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     if definitions.items.iter().any(|item| item.name == name) {
         bail!(Message::new(format!("{name} is still defined")).next("take it out of the project and `watershed apply` that, then drop it"));
     }
-    if !warehouse.tables().await?.contains(&args.table) {
+    // A pipeline that could never run has no table, and has left what it said of itself.
+    let is_there = warehouse.tables().await?.contains(&args.table);
+    if !is_there && !watershed_stream::reports(&warehouse).await?.iter().any(|report| report.pipeline == args.table) {
         bail!(
             Message::new(format!("there is no table {name} in {}", warehouse.url())).next("`watershed shell -c 'SHOW TABLES'` lists them")
         );

@@ -33,7 +33,7 @@ pub async fn find(warehouse: &Warehouse, revision: u64, names: &BTreeSet<TableNa
         if known.is_empty() {
             continue;
         }
-        let Ok(project) = project::applied(&definitions) else { continue };
+        let project = project::applied(&definitions);
         for name in known {
             let Some(definition) = project.tables.get(name) else { continue };
             if let Ok(plan) = project.plan(definition).await {

@@ -1,7 +1,8 @@
 //! A folder of `.sql` files as definitions: all of it is read and checked, and every mistake is shown at its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use arrow::datatypes::SchemaRef;
@@ -9,10 +10,11 @@ use watershed_batch::{View, Views};
 use watershed_dialect::{Connector, SqlError, Statement, StatementKind, clear_secret};
 use watershed_ingest::IngestError;
 use watershed_lake::kind::{PANEL, SINK, SOURCE, TABLE, VIEW};
-use watershed_lake::{Definition, Definitions, TableName};
+use watershed_lake::{Definition, Definitions, TableName, Warehouse};
 use watershed_message::Message;
 use watershed_stream::{Blueprint, Project, StreamError, tables as pipeline_tables};
 
+use crate::foreign;
 use crate::loops;
 use crate::panels;
 use crate::report::Rendered;
@@ -20,7 +22,7 @@ use crate::report::Rendered;
 /// Schemas whose tables are not in the warehouse.
 const OTHERS: [&str; 2] = ["system", "information_schema"];
 
-fn unreadable(why: Message) -> anyhow::Error {
+fn unreadable_views(why: Message) -> anyhow::Error {
     anyhow!(Message::new("the applied definitions cannot be read by this version").why(why.said()).next("apply the project again"))
 }
 
@@ -45,6 +47,8 @@ pub struct Checked {
     pub views: Views,
     /// Their columns.
     pub view_schemas: BTreeMap<TableName, SchemaRef>,
+    /// The tables of others that they read, and their columns.
+    pub foreign: BTreeMap<TableName, SchemaRef>,
 }
 
 /// Reads all `.sql` files below `folder`, sorted by path.
@@ -84,6 +88,11 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Parses and plans everything. The error shows every mistake, not only the first.
 pub async fn check(files: &[SqlFile]) -> Result<Checked> {
+    check_over(files, None).await
+}
+
+/// The same for a warehouse, whose tables views may read.
+pub async fn check_over(files: &[SqlFile], warehouse: Option<&Warehouse>) -> Result<Checked> {
     let mut problems = Vec::new();
     let mut project = Project::default();
     let mut definitions = Vec::new();
@@ -187,11 +196,18 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
     }
     let ordered = Views::new(views.iter().map(|(view, ..)| view.clone()).collect());
     let (ordered, mistakes) = ordered.map_or_else(|mistakes| (Views::default(), mistakes), |ordered| (ordered, Vec::new()));
-    let mut view_schemas = BTreeMap::new();
+    let (mut view_schemas, mut foreign) = (BTreeMap::new(), BTreeMap::new());
     let mut wrong = mistakes;
     // Views read tables, so those come first.
     if problems.is_empty() && wrong.is_empty() {
-        (view_schemas, wrong) = ordered.plan(project.sources.values(), &declared(&project, &blueprints)).await;
+        let mut known = declared(&project, &blueprints);
+        let reads = ordered.iter().flat_map(|view| &view.reads);
+        let unknown = reads.filter(|name| !known.contains_key(*name) && ordered.get(name).is_none()).cloned().collect();
+        if let Some(warehouse) = warehouse {
+            foreign = foreign::find(warehouse, &unknown).await?;
+        }
+        known.extend(foreign.clone());
+        (view_schemas, wrong) = ordered.plan(project.sources.values(), &known).await;
     }
     for mistake in wrong {
         let Some((_, file, statement)) = views.iter().find(|(view, ..)| view.name == mistake.view) else { continue };
@@ -217,7 +233,7 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
         }
     }
     if problems.is_empty() {
-        return Ok(Checked { definitions, project, blueprints, views: ordered, view_schemas });
+        return Ok(Checked { definitions, project, blueprints, views: ordered, view_schemas, foreign });
     }
     let count = problems.len();
     let mut text = problems.join("\n");
@@ -285,16 +301,33 @@ pub fn declared(project: &Project, blueprints: &BTreeMap<TableName, Blueprint>) 
     tables
 }
 
-/// The pipelines that were applied to a warehouse.
-pub fn applied(definitions: &Definitions) -> Result<Project> {
-    Project::parse(definitions.items.iter().filter(|item| item.kind != VIEW).map(|item| item.sql.as_str()))
-        .map_err(|error| unreadable(error.message()))
+/// The pipelines that were applied to a warehouse. What this version cannot read is kept apart, so that the others can run, and so that a project
+/// can be applied that puts it right.
+pub fn applied(definitions: &Definitions) -> Project {
+    let mut project = Project::default();
+    for item in definitions.items.iter().filter(|item| [SOURCE, TABLE, SINK].contains(&item.kind.as_str())) {
+        if let Err(error) = project.read(&item.sql) {
+            let kept = if item.kind == SINK { &mut project.unreadable_sinks } else { &mut project.unreadable };
+            kept.insert(item.name.clone(), error);
+        }
+    }
+    project
 }
 
-/// The materialized views that were applied to a warehouse.
+/// The materialized views that were applied to a warehouse. Those that this version cannot read are left out, and told of: the other jobs run.
 pub fn applied_views(definitions: &Definitions) -> Result<Views> {
-    Views::parse(definitions.items.iter().filter(|item| item.kind == VIEW).map(|item| item.sql.as_str()))
-        .map_err(|error| unreadable(error.message()))
+    let texts = definitions.items.iter().filter(|item| item.kind == VIEW).map(|item| (item.name.as_str(), item.sql.as_str()));
+    let (readable, unreadable): (Vec<_>, Vec<_>) =
+        texts.map(|(name, sql)| (name, sql, Views::parse([sql]).err())).partition(|(.., error)| error.is_none());
+    /// Once in a process: `system.jobs` asks each time that it is read.
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    for (view, _, error) in unreadable {
+        if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(view.to_owned()) {
+            let error = error.map_or_else(String::new, |error| error.to_string());
+            tell!("{view} cannot be read by this version of Watershed, and does not run: {error}");
+        }
+    }
+    Views::parse(readable.into_iter().map(|(_, sql, _)| sql)).map_err(|error| unreadable_views(error.message()))
 }
 
 #[cfg(test)]
@@ -320,6 +353,42 @@ mod tests {
         assert_eq!(kept, [("rides", SOURCE), ("silver.rides", TABLE)]);
         assert_eq!(checked.definitions[1].sql, table);
         assert_eq!(checked.blueprints.len(), 1);
+    }
+
+    /// Editors on Windows put one there.
+    #[tokio::test]
+    async fn a_mark_at_the_beginning_of_a_file_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.sql"), format!("\u{feff}{SOURCE_SQL}")).unwrap();
+        let files = read(folder.path()).unwrap();
+        assert_eq!(files.iter().map(|file| file.text.as_str()).collect::<Vec<_>>(), [SOURCE_SQL]);
+        assert_eq!(check(&files).await.unwrap_or_else(|error| panic!("{error}")).definitions.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_this_version_cannot_read_keeps_no_other_table_from_running() {
+        let item = |kind: &str, name: &str, sql: &str| Definition { kind: kind.to_owned(), name: name.to_owned(), sql: sql.to_owned() };
+        let mut items = vec![
+            item(SOURCE, "rides", SOURCE_SQL),
+            item(SOURCE, "old", "CREATE SOURCE old (c INT) WITH (topic = 't', gone = 'x')"),
+            item(TABLE, "silver.good", "CREATE STREAMING TABLE silver.good AS SELECT city FROM rides"),
+            item(TABLE, "silver.old", "CREATE STREAMING TABLE silver.old AS SELECT c FROM old"),
+            item(TABLE, "silver.odd", "CREATE STREAMING TABLE silver.odd WITH (gone = 'x') AS SELECT city FROM rides"),
+        ];
+        let planned = applied(&Definitions { revision: 1, items: items.clone() }).plan_each().await;
+        assert_eq!(planned.blueprints.keys().map(ToString::to_string).collect::<Vec<_>>(), ["silver.good"]);
+        let refused: Vec<String> = planned.refused.iter().map(|(name, error)| format!("{name}: {error}")).collect();
+        assert_eq!(refused.len(), 2);
+        assert!(refused[0].starts_with("silver.odd: ") && refused[0].contains("no option 'gone'"), "{refused:?}");
+        assert!(refused[1].starts_with("silver.old: source 'old' cannot be read by this version: "), "{refused:?}");
+        items.push(item(SINK, "out", "CREATE SINK out TO KAFKA (topic = 'o', gone = 'x') AS SELECT city FROM STREAM(silver.good)"));
+        items.push(item(PANEL, "p", "CREATE PANEL p AS WRONG"));
+        items.push(item("martian", "m", "CREATE MARTIAN m"));
+        let project = applied(&Definitions { revision: 1, items });
+        let planned = project.plan_each().await;
+        assert!(planned.blueprints.is_empty(), "which table the sink follows is not known");
+        let error = planned.refused[&"silver.good".parse().unwrap()].to_string();
+        assert!(error.contains("sink 'out'") && error.contains("no option 'gone'"), "{error}");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use watershed_lake::TableName;
 use watershed_message::Message;
+use watershed_stream::{Planned, StreamError};
 
 use crate::{Context, project, warehouse};
 
@@ -27,7 +28,10 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let warehouse = warehouse::open(&context.config).await?;
     let name = &args.table;
-    let blueprints = project::applied(&warehouse.definitions().await?)?.plan_all().await?;
+    let Planned { blueprints, mut refused } = project::applied(&warehouse.definitions().await?).plan_each().await;
+    if let Some(error) = refused.remove(name) {
+        return Err(StreamError::CannotPlan { pipeline: name.to_string(), reason: Box::new(error) }.into());
+    }
     let Some(blueprint) = blueprints.get(name) else {
         let known: Vec<String> = blueprints.keys().map(ToString::to_string).collect();
         bail!(

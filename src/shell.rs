@@ -132,3 +132,18 @@ pub fn history() -> Option<PathBuf> {
     let state = state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")))?;
     Some(state.join("watershed/history"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_at_the_beginning_of_a_file_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.sql");
+        for text in ["\u{feff}SELECT 1;", "SELECT 1;"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read(&path).unwrap(), ("SELECT 1;".to_owned(), Some(path.display().to_string())));
+        }
+    }
+}

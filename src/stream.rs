@@ -62,8 +62,8 @@ impl Args {
 /// Runs until stopped, or until caught up.
 pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let warehouse = warehouse::open(&context.config).await?;
-    let project = project::applied(&warehouse.definitions().await?)?;
-    if project.tables.is_empty() {
+    let project = project::applied(&warehouse.definitions().await?);
+    if project.tables.is_empty() && project.unreadable.is_empty() {
         bail!(Message::new(format!("no streaming table is defined in {}", warehouse.url())).next("`watershed apply DIR` defines them"));
     }
     let parallelism = args.parallelism.unwrap_or(context.config.number("stream.parallelism")?);

@@ -112,3 +112,32 @@ pub fn session(config: &Config, warehouse: Warehouse) -> Result<Session> {
     };
     Ok(Session::with_options(warehouse, options)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_where_their_definition_says_or_it_is_told_what_is_missing() {
+        // Every process has this one.
+        assert_eq!(secret(&Secret::Environment("PATH".to_owned())), Ok(std::env::var("PATH").unwrap()));
+        let error = secret(&Secret::Environment("NO_SUCH_SECRET".to_owned())).unwrap_err();
+        let what = "the environment variable NO_SUCH_SECRET, which secret('NO_SUCH_SECRET') names, is not set for this process";
+        assert_eq!(error, Message::new(what).next("set it and start again"));
+
+        let folder = tempfile::tempdir().unwrap();
+        let of_file = |text: &str| {
+            let path = folder.path().join("secret");
+            std::fs::write(&path, text).unwrap();
+            secret(&Secret::File(path.to_str().unwrap().to_owned()))
+        };
+        // Editors end a file with a line break, which belongs to no password.
+        for (text, right) in [("pass word\n", "pass word"), ("pass\r\n", "pass"), ("two\nlines\n", "two\nlines"), (" pass", " pass")] {
+            assert_eq!(of_file(text), Ok(right.to_owned()), "{text:?}");
+        }
+        let missing = folder.path().join("missing").to_str().unwrap().to_owned();
+        let error = secret(&Secret::File(missing.clone())).unwrap_err();
+        assert_eq!(error.what, format!("the file of secret_file('{missing}') cannot be read"));
+        assert!(error.why.is_some() && error.next.is_some_and(|next| next.contains("this user may read it")));
+    }
+}

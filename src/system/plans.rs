@@ -9,9 +9,9 @@ use watershed_lake::{TableName, Warehouse};
 use watershed_message::Message;
 use watershed_query::SystemTable;
 use watershed_stream::spec::explain::Holds;
-use watershed_stream::{Blueprint, newest_epochs};
+use watershed_stream::{Blueprint, Planned, StreamError, newest_epochs};
 
-use super::columns::{text, texts};
+use super::columns::{maybe, text, texts};
 use crate::project;
 use crate::report::message_of;
 
@@ -29,17 +29,21 @@ impl Plans {
 
     async fn batch(&self) -> Result<RecordBatch> {
         let records = newest_epochs(&self.warehouse).await?;
-        let blueprints = project::applied(&self.warehouse.definitions().await?)?.plan_all().await?;
+        let Planned { blueprints, refused } = project::applied(&self.warehouse.definitions().await?).plan_each().await;
         let explained = |(name, blueprint): (&TableName, &Blueprint)| {
             let record = records.iter().find(|record| record.pipeline == *name);
             let holds = record.map(Holds::of).unwrap_or_default();
-            (name.to_string(), blueprint.explain(&holds), blueprint.fingerprint())
+            (name.to_string(), blueprint.explain(&holds), Some(blueprint.fingerprint()))
         };
-        let rows: Vec<_> = blueprints.iter().map(explained).collect();
+        let mut rows: Vec<_> = blueprints.iter().map(explained).collect();
+        rows.extend(refused.into_iter().map(|(name, error)| {
+            let pipeline = name.to_string();
+            (pipeline.clone(), StreamError::CannotPlan { pipeline, reason: Box::new(error) }.to_string(), None)
+        }));
         let columns = vec![
             texts(&rows, |(pipeline, ..)| Some(pipeline.clone())),
             texts(&rows, |(_, plan, _)| Some(plan.clone())),
-            texts(&rows, |(.., fingerprint)| Some(fingerprint.clone())),
+            texts(&rows, |(.., fingerprint)| fingerprint.clone()),
         ];
         Ok(RecordBatch::try_new(self.schema(), columns)?)
     }
@@ -52,7 +56,7 @@ impl SystemTable for Plans {
     }
 
     fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(vec![text("pipeline"), text("plan"), text("fingerprint")]))
+        Arc::new(Schema::new(vec![text("pipeline"), text("plan"), maybe(text("fingerprint"))]))
     }
 
     async fn rows(&self) -> Result<RecordBatch, Message> {
