@@ -9,13 +9,21 @@ use watershed_message::Message;
 type Said = (&'static str, Option<&'static str>);
 
 /// Messages that are known, by a part of each, and what they mean.
-const KNOWN: [(&str, Said); 24] = [
+const KNOWN: [(&str, Said); 26] = [
     ("Physical plan does not support logical expression InSubquery", SUBQUERY),
     ("Physical plan does not support logical expression Exists", SUBQUERY),
     ("Physical plan does not support logical expression ScalarSubquery", SUBQUERY),
     ("Physical plan does not support logical expression OuterReferenceColumn", SUBQUERY),
     ("Physical plan does not support logical expression SetComparison", SUBQUERY),
     ("Physical plan does not support undecorrelated Subquery", SUBQUERY),
+    (
+        "Physical plan does not support logical expression",
+        ("an expression of this kind cannot be computed where it is written", Some("compute it in a query in FROM, and name its column")),
+    ),
+    (
+        "Unnest should be rewritten to LogicalPlan",
+        ("unnest() cannot be computed where it is written", Some("write CROSS JOIN UNNEST(list) AS u (x) in FROM")),
+    ),
     ("ot access not supported", ("a field can be taken of a column only: write (column).field, or column['field']", None)),
     (
         "SetTimeZone",
@@ -96,7 +104,7 @@ const TYPES_OF: [(&str, &str); 11] = [
 ];
 
 /// Parts of messages of libraries that take a mistake in a statement for one of theirs: what is wrong, and what to do.
-const MISTAKES: [(&str, &str, &str); 10] = [
+const MISTAKES: [(&str, &str, &str); 11] = [
     ("Invalid timezone", "there is no such time zone", "write for example 'Europe/Berlin' or '+02:00'"),
     ("Nth value indices are 1 based", "nth_value() counts from 1", "give it a number of 1 or more"),
     ("failed to convert size to usize", "a list has no negative size", "give array_resize() a size of 0 or more"),
@@ -124,6 +132,11 @@ const MISTAKES: [(&str, &str, &str); 10] = [
         "because `retract_batch` is not implemented",
         "this aggregate cannot be computed over a frame whose beginning moves",
         "begin the frame with UNBOUNDED PRECEDING; or take another: bool_and(b) is min(CASE WHEN b THEN 1 WHEN NOT b THEN 0 END) = 1",
+    ),
+    (
+        "COUNT DISTINCT with multiple arguments",
+        "count(DISTINCT …) takes one argument",
+        "write the columns as a row: count(DISTINCT (a, b))",
     ),
     ("regex parse error", "the pattern is no regular expression", "write a \\ before a sign that is meant as itself"),
     (

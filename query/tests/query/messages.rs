@@ -420,6 +420,9 @@ async fn what_a_library_says_of_its_own_workings_is_said_of_the_statement() {
         ("SELECT date_bin(INTERVAL '1 day', TIMESTAMP '9999-12-31 23:00:00')", "where nanoseconds are counted"),
         ("SELECT n FROM s.t WHERE rank() OVER (ORDER BY n) = 1", "write QUALIFY instead"),
         ("SELECT n FROM s.t WHERE unnest(l) = 1", "CROSS JOIN UNNEST"),
+        ("SELECT n FROM s.t ORDER BY unnest(l)", "CROSS JOIN UNNEST"),
+        ("SELECT t.n FROM s.t JOIN s.u ON row_number() OVER (ORDER BY t.n) = u.n", "compute it in a query in FROM"),
+        ("SELECT count(DISTINCT n, m) FROM s.t", "count(DISTINCT (a, b))"),
     ] {
         let message = message(&session, statement).await.expect(statement);
         assert!(message.contains(said), "{statement}: {message}");
