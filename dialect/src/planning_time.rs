@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, plan_err};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 
@@ -68,6 +69,15 @@ pub(crate) fn timed_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     Optimizer::new().rules.into_iter().map(|rule| Arc::new(Timed(rule)) as _).collect()
 }
 
+/// True for a condition that names no column, over an aggregate that has a row even of no rows: moved below it, it would take away what is
+/// aggregated, and leave that row.
+fn keeps_its_place(plan: &LogicalPlan) -> bool {
+    let LogicalPlan::Filter(filter) = plan else { return false };
+    let LogicalPlan::Aggregate(aggregate) = filter.input.as_ref() else { return false };
+    let has_row = aggregate.group_expr.is_empty() || aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_)));
+    has_row && split_conjunction(&filter.predicate).into_iter().any(|condition| condition.column_refs().is_empty())
+}
+
 #[derive(Debug)]
 struct Timed(Arc<dyn OptimizerRule + Send + Sync>);
 
@@ -86,6 +96,9 @@ impl OptimizerRule for Timed {
                 "planning the statement takes longer than {} s; split it: keep a part of it as a materialized view, or ask for fewer columns",
                 PLANNING_MAX.as_secs()
             );
+        }
+        if self.0.name() == "push_down_filter" && keeps_its_place(&plan) {
+            return Ok(Transformed::no(plan));
         }
         if FORGONE.contains(&self.0.name()) {
             if plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_))))? {

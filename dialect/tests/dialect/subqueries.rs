@@ -5,6 +5,23 @@ use watershed_dialect::plan_text;
 use crate::shared::{lines, session};
 use crate::small_tables::{check, tables};
 
+/// The aggregate has a row of no rows, too.
+#[tokio::test]
+async fn a_condition_without_columns_stays_above_an_aggregate() {
+    let ctx = session();
+    let rows = "(VALUES (1), (2)) t(n)";
+    let never = format!("(SELECT max(n) FROM {rows}) <> (SELECT max(n) FROM {rows})");
+    for (query, right) in [
+        (format!("SELECT count(*) FROM (SELECT DISTINCT max(n) AS m FROM {rows}) WHERE {never}"), "0"),
+        (format!("SELECT count(*) FROM (SELECT max(n) AS m FROM {rows} GROUP BY ROLLUP (n)) WHERE {never}"), "0"),
+        (format!("SELECT count(*) FROM (SELECT max(n) AS m FROM {rows}) WHERE m > 1 AND {never}"), "0"),
+        (format!("SELECT count(*) FROM (SELECT max(n) AS m FROM {rows} HAVING {never})"), "0"),
+        (format!("SELECT count(*) FROM (SELECT max(n) AS m FROM {rows}) WHERE NOT ({never})"), "1"),
+    ] {
+        assert_eq!(lines(&ctx, &query).await, [right], "{query}");
+    }
+}
+
 #[tokio::test]
 async fn all_and_any_compare_with_every_row() {
     check(&[
