@@ -3,16 +3,15 @@
 //! DataFusion's accumulators for groups compare as IEEE 754 does, where a NaN is neither above nor below. Its other ones take the total
 //! order, in which a NaN that a division made (its sign is set on x86) is below all numbers.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray};
+use arrow::array::ArrowPrimitiveType;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
-use datafusion::common::{Result, ScalarValue, plan_err};
-use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use datafusion::common::{Result, plan_err};
+use datafusion::logical_expr::GroupsAccumulator;
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
+use super::nan::{one_nan_f32, one_nan_f64};
 use crate::sql_type;
 
 /// Which of both.
@@ -86,108 +85,5 @@ fn order_f32(a: f32, b: f32) -> Ordering {
     match a.partial_cmp(&b) {
         Some(order @ (Ordering::Less | Ordering::Greater)) => order,
         _ => one_nan_f32(a).total_cmp(&one_nan_f32(b)),
-    }
-}
-
-fn one_nan_f64(value: f64) -> f64 {
-    if value.is_nan() { f64::NAN } else { value }
-}
-
-fn one_nan_f32(value: f32) -> f32 {
-    if value.is_nan() { f32::NAN } else { value }
-}
-
-/// DataFusion's accumulator of floats whose result has no NaN with a sign.
-#[derive(Debug)]
-pub(super) struct OneNan {
-    pub(super) inner: Box<dyn Accumulator>,
-    /// Whether what it is given must have none either, as values are compared.
-    pub(super) compares: bool,
-}
-
-fn one_nan(columns: &[ArrayRef]) -> Vec<ArrayRef> {
-    let of = |column: &ArrayRef| -> ArrayRef {
-        match column.data_type() {
-            DataType::Float64 if column.as_primitive::<Float64Type>().values().iter().any(|value| value.is_nan()) => {
-                Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(one_nan_f64))
-            }
-            DataType::Float32 if column.as_primitive::<Float32Type>().values().iter().any(|value| value.is_nan()) => {
-                Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one_nan_f32))
-            }
-            _ => column.clone(),
-        }
-    };
-    columns.iter().map(of).collect()
-}
-
-impl OneNan {
-    fn given<'a>(&self, columns: &'a [ArrayRef]) -> Cow<'a, [ArrayRef]> {
-        if self.compares { Cow::Owned(one_nan(columns)) } else { Cow::Borrowed(columns) }
-    }
-}
-
-impl Accumulator for OneNan {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let values = self.given(values);
-        self.inner.update_batch(&values)
-    }
-
-    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let values = self.given(values);
-        self.inner.retract_batch(&values)
-    }
-
-    fn supports_retract_batch(&self) -> bool {
-        self.inner.supports_retract_batch()
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let states = self.given(states);
-        self.inner.merge_batch(&states)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        self.inner.state()
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(match self.inner.evaluate()? {
-            ScalarValue::Float64(Some(value)) => ScalarValue::Float64(Some(one_nan_f64(value))),
-            ScalarValue::Float32(Some(value)) => ScalarValue::Float32(Some(one_nan_f32(value))),
-            other => other,
-        })
-    }
-
-    fn size(&self) -> usize {
-        self.inner.size()
-    }
-}
-
-/// The same for groups.
-pub(super) struct GroupedOneNan(pub(super) Box<dyn GroupsAccumulator>);
-
-impl GroupsAccumulator for GroupedOneNan {
-    fn update_batch(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>, total_groups: usize) -> Result<()> {
-        self.0.update_batch(values, groups, filter, total_groups)
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], total_groups: usize) -> Result<()> {
-        self.0.merge_batch(states, groups, total_groups)
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        Ok(one_nan(&[self.0.evaluate(emit_to)?]).remove(0))
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        self.0.state(emit_to)
-    }
-
-    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        self.0.convert_to_state(values, filter)
-    }
-
-    fn size(&self) -> usize {
-        self.0.size()
     }
 }

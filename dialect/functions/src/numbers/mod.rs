@@ -11,6 +11,7 @@
 //! | comparisons of doubles with decimals, and of long decimals | `compared.rs` |
 //! | `0.1` is a decimal beside decimals, and a double elsewhere | `literals.rs` |
 //! | `percentile_cont` between two values | `percentile.rs` |
+//! | results of aggregates have one NaN | `nan.rs` |
 //! | 0.0 and -0.0 are one key, and so are all NaN | `zero.rs` |
 //! | `string_agg` has bounds, as functions have | `../guarded/string_agg.rs` |
 
@@ -19,9 +20,11 @@ mod checked;
 mod compared;
 mod exact;
 mod extremes;
+mod finished;
 mod frames;
 mod lengths;
 pub mod literals;
+mod nan;
 mod percentile;
 mod sum;
 mod zero;
@@ -47,10 +50,12 @@ use crate::far_times::constant_with_seconds;
 use crate::guarded::string_agg;
 use crate::joined_text::as_written as joined_as_written;
 
-use self::average::{Average, GroupedAverage, Target};
-use self::extremes::{Extreme, GroupedOneNan, OneNan};
+use self::average::Target;
+use self::extremes::Extreme;
+use self::finished::{Finished, FinishedGroups};
 use self::frames::{MovingSpread, MovingSum, Of, Spread};
-use self::percentile::{Between, GroupedBetween, Percentile};
+use self::nan::OneNan;
+use self::percentile::Percentile;
 
 pub use self::compared::common;
 pub(crate) use self::lengths::interval_lengths;
@@ -242,9 +247,9 @@ impl Own {
         let (average, percentile) = (Target::of(&args), Percentile::of(&args));
         let accumulator = inner(args)?;
         Ok(match self {
-            Own::Average if let Some(target) = average => Box::new(Average(accumulator, target)),
-            Own::Percentile if let Some(percentile) = percentile => Box::new(Between(accumulator, percentile)),
-            _ if is_floating => Box::new(OneNan { inner: accumulator, compares: matches!(self, Own::Extreme(_)) }),
+            Own::Average if let Some(target) = average => Box::new(Finished(accumulator, target)),
+            Own::Percentile if let Some(percentile) = percentile => Box::new(Finished(accumulator, percentile)),
+            _ if is_floating => Box::new(Finished(accumulator, OneNan { compares: matches!(self, Own::Extreme(_)) })),
             _ => accumulator,
         })
     }
@@ -286,10 +291,10 @@ impl AggregateUDFImpl for Guarded {
         let delimiter_bytes = string_agg::delimiter_bytes(&args);
         let inner = self.inner.create_groups_accumulator(args)?;
         Ok(match (average, percentile) {
-            (Some(target), _) => Box::new(GroupedAverage(inner, target)),
-            (_, Some(percentile)) => Box::new(GroupedBetween(inner, percentile)),
+            (Some(target), _) => Box::new(FinishedGroups(inner, target)),
+            (_, Some(percentile)) => Box::new(FinishedGroups(inner, percentile)),
             _ if self.own == Own::Texts => Box::new(string_agg::BoundedGroups::new(inner, delimiter_bytes)),
-            _ if is_floating => Box::new(GroupedOneNan(inner)),
+            _ if is_floating => Box::new(FinishedGroups(inner, OneNan { compares: false })),
             _ => inner,
         })
     }

@@ -6,13 +6,16 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::expressions::Literal;
+
+use super::finished::Finish;
+use super::nan::one_nan_f64;
 
 /// Which percentile, and of values in which order.
 #[derive(Debug, Clone)]
@@ -42,16 +45,16 @@ impl Percentile {
         let (at, between) = (place.floor() as usize, place.fract());
         let (_, &mut lower, above) = values.select_nth_unstable_by(at.min(last), order);
         let upper = above.iter().copied().min_by(order).filter(|_| between > 0.0);
-        Ok(Some(match upper {
+        let found = match upper {
             // Between the ends of the type their distance is no number.
             Some(upper) if upper != lower && lower.is_finite() && !(upper - lower).is_finite() => lower * (1.0 - between) + upper * between,
             Some(upper) if upper != lower => lower + (upper - lower) * between,
             _ => lower,
-        })
-        .map(|value| if value.is_nan() { f64::NAN } else { value }))
+        };
+        Ok(Some(one_nan_f64(found)))
     }
 
-    fn result(&self, values: Vec<Option<f64>>) -> Result<ArrayRef> {
+    fn of_all(&self, values: Vec<Option<f64>>) -> Result<ArrayRef> {
         Ok(cast(&(Arc::new(Float64Array::from(values)) as ArrayRef), &self.data_type)?)
     }
 }
@@ -61,76 +64,23 @@ fn order(a: &f64, b: &f64) -> Ordering {
     a.is_nan().cmp(&b.is_nan()).then_with(|| a.partial_cmp(b).unwrap_or(Ordering::Equal))
 }
 
-/// DataFusion's accumulator for all rows or a frame.
-#[derive(Debug)]
-pub(super) struct Between(pub(super) Box<dyn Accumulator>, pub(super) Percentile);
-
-impl Accumulator for Between {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.0.update_batch(values)
-    }
-
-    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.0.retract_batch(values)
-    }
-
-    fn supports_retract_batch(&self) -> bool {
-        self.0.supports_retract_batch()
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.0.merge_batch(states)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        self.0.state()
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let state = self.0.state()?;
-        let Some(ScalarValue::List(lists)) = state.first() else { return self.0.evaluate() };
+impl Finish for Percentile {
+    fn result(&self, accumulator: &mut dyn Accumulator) -> Result<ScalarValue> {
+        let state = accumulator.state()?;
+        let Some(ScalarValue::List(lists)) = state.first() else { return accumulator.evaluate() };
         let values = lists.value(0);
-        let result = ScalarValue::try_from_array(&self.1.result(vec![self.1.among(&values)?])?, 0)?;
+        let result = ScalarValue::try_from_array(&self.of_all(vec![self.among(&values)?])?, 0)?;
         // The next frame goes on from these. Of distinct values they were not taken away.
-        if !self.1.is_distinct {
-            self.0.update_batch(&[values])?;
+        if !self.is_distinct {
+            accumulator.update_batch(&[values])?;
         }
         Ok(result)
     }
 
-    fn size(&self) -> usize {
-        self.0.size()
-    }
-}
-
-/// DataFusion's accumulator for groups.
-pub(super) struct GroupedBetween(pub(super) Box<dyn GroupsAccumulator>, pub(super) Percentile);
-
-impl GroupsAccumulator for GroupedBetween {
-    fn update_batch(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>, total_groups: usize) -> Result<()> {
-        self.0.update_batch(values, groups, filter, total_groups)
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], total_groups: usize) -> Result<()> {
-        self.0.merge_batch(states, groups, total_groups)
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let states = self.0.state(emit_to)?;
+    fn results(&self, accumulator: &mut dyn GroupsAccumulator, emit_to: EmitTo) -> Result<ArrayRef> {
+        let states = accumulator.state(emit_to)?;
         let lists = states[0].as_list::<i32>();
-        let values = (0..lists.len()).map(|group| self.1.among(&lists.value(group)));
-        self.1.result(values.collect::<Result<_>>()?)
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        self.0.state(emit_to)
-    }
-
-    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        self.0.convert_to_state(values, filter)
-    }
-
-    fn size(&self) -> usize {
-        self.0.size()
+        let values = (0..lists.len()).map(|group| self.among(&lists.value(group)));
+        self.of_all(values.collect::<Result<_>>()?)
     }
 }

@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use super::lengths::{one_interval, order_by_length};
+use super::nan::one_nan;
 use super::{is_comparison, type_of};
 
 static ONE_KEY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(One::function(Same::Key, DataType::Null)));
@@ -57,21 +58,6 @@ pub fn one_key(values: &ArrayRef) -> ArrayRef {
         DataType::FixedSizeList(field, size) if has_variants(values.data_type()) => {
             let lists = values.as_fixed_size_list();
             Arc::new(FixedSizeListArray::new(field.clone(), *size, one_key(lists.values()), lists.nulls().cloned()))
-        }
-        _ => values.clone(),
-    }
-}
-
-/// Floats of which all NaN are the same; without a NaN, the same array.
-fn one_nan(values: &ArrayRef) -> ArrayRef {
-    match values.data_type() {
-        DataType::Float64 if values.as_primitive::<Float64Type>().values().iter().any(|value| value.is_nan()) => {
-            let one = |value: f64| if value.is_nan() { f64::NAN } else { value };
-            Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
-        }
-        DataType::Float32 if values.as_primitive::<Float32Type>().values().iter().any(|value| value.is_nan()) => {
-            let one = |value: f32| if value.is_nan() { f32::NAN } else { value };
-            Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
         }
         _ => values.clone(),
     }
