@@ -316,18 +316,19 @@ pub fn applied(definitions: &Definitions) -> Project {
 
 /// The materialized views that were applied to a warehouse. Those that this version cannot read are left out, and told of: the other jobs run.
 pub fn applied_views(definitions: &Definitions) -> Result<Views> {
-    let texts = definitions.items.iter().filter(|item| item.kind == VIEW).map(|item| (item.name.as_str(), item.sql.as_str()));
-    let (readable, unreadable): (Vec<_>, Vec<_>) =
-        texts.map(|(name, sql)| (name, sql, Views::parse([sql]).err())).partition(|(.., error)| error.is_none());
     /// Once in a process: `system.jobs` asks each time that it is read.
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    for (view, _, error) in unreadable {
-        if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(view.to_owned()) {
-            let error = error.map_or_else(String::new, |error| error.to_string());
-            tell!("{view} cannot be read by this version of Watershed, and does not run: {error}");
+    let mut views = Vec::new();
+    for item in definitions.items.iter().filter(|item| item.kind == VIEW) {
+        match Views::parse([item.sql.as_str()]) {
+            Ok(read) => views.extend(read.iter().cloned()),
+            Err(error) if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(item.name.clone()) => {
+                tell!("{} cannot be read by this version of Watershed, and does not run: {error}", item.name);
+            }
+            Err(_) => {}
         }
     }
-    Views::parse(readable.into_iter().map(|(_, sql, _)| sql)).map_err(|error| unreadable_views(error.message()))
+    Views::new(views).map_err(|mistakes| unreadable_views(mistakes[0].error.message()))
 }
 
 #[cfg(test)]
