@@ -198,6 +198,9 @@ pub fn plain_message(message: &str) -> Message {
         let said = Message::new(*what).why(message.trim_start_matches("Parser error: "));
         return if next.is_empty() { said } else { said.next(*next) };
     }
+    if let Some(text) = message.strip_prefix("Error parsing timestamp from ").and_then(|rest| rest.split_once(": error")) {
+        return Message::new(format!("{} is no time", text.0)).next(NO_SUCH_TIME);
+    }
     // A text in a message ends where it is quoted, and may hold anything.
     if message.starts_with("Cannot cast string '") {
         return Message::new(message).next(NO_SUCH_VALUE);
@@ -208,6 +211,8 @@ pub fn plain_message(message: &str) -> Message {
 
 /// What comes before the debug text of an error that a filter met.
 pub(crate) const IN_A_FILTER: &str = "Error evaluating filter predicate: ";
+const NO_SUCH_TIME: &str =
+    "write it as '2024-01-02' or '2024-01-02 10:30:00'; a text beside a time is read as one: CAST(… AS VARCHAR) makes the time a text";
 const NO_SUCH_VALUE: &str =
     "TRY_CAST gives NULL for such texts; a text beside a number is read as one: write the number as a text ('5') to compare texts";
 

@@ -42,6 +42,27 @@ pub(crate) fn one_time(types: &[DataType]) -> Option<DataType> {
     (is_coarse && are_alike && others.peek().is_some() && others.all(becomes_time)).then(|| first.clone())
 }
 
+/// The same where several values become one column or list; dates beside texts are dates.
+pub(crate) fn one_result(types: &[DataType]) -> Option<DataType> {
+    let is_one = |found: &DataType| *found == DataType::Date32 || found.is_string() || *found == DataType::Null;
+    let is_date = types.contains(&DataType::Date32) && types.iter().any(DataType::is_string) && types.iter().all(is_one);
+    one_time(types).or_else(|| is_date.then_some(DataType::Date32))
+}
+
+/// The type of elements that lists have in common, or that of the values themselves where none is a list; `None` where DataFusion's choice will do.
+pub(crate) fn one_element(types: &[DataType]) -> Option<DataType> {
+    let elements: Vec<DataType> = types.iter().map(|found| element_of(found).unwrap_or(found).clone()).collect();
+    one_result(&elements)
+}
+
+/// What the lists of a type are of.
+pub(crate) fn element_of(list: &DataType) -> Option<&DataType> {
+    match list {
+        DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => Some(element.data_type()),
+        _ => None,
+    }
+}
+
 /// Whether values of a type are cast to times beside times.
 pub(crate) fn becomes_time(found: &DataType) -> bool {
     *found == DataType::Date32 || found.is_string()

@@ -11,6 +11,7 @@ use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
+use crate::far_times::one_time;
 use crate::numbers::{interval_lengths, one_key};
 use crate::{columns, result, sql_type};
 
@@ -53,7 +54,11 @@ impl ScalarUDFImpl for Quantified {
             // It is refused by its name below.
             _ => return Ok(arguments.to_vec()),
         };
-        let common = if value == element { Some(value.clone()) } else { comparison_coercion(value, element) };
+        let common = match one_time(&[value.clone(), element.clone()]) {
+            _ if value == element => Some(value.clone()),
+            Some(time) => Some(time),
+            None => comparison_coercion(value, element),
+        };
         let Some(common) = common else {
             return plan_err!("a value of type {} cannot be compared with a list of {}", sql_type(value), sql_type(element));
         };

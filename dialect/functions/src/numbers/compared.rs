@@ -12,7 +12,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, LogicalPlanB
 use super::lengths::{are_lengths, length, order_by_length};
 use super::literals::{leveled_choice, results_mut};
 use super::{is_comparison, is_decimal, type_of};
-use crate::far_times::{becomes_time, in_microseconds, one_time};
+use crate::far_times::{becomes_time, element_of, in_microseconds, one_element, one_result, one_time};
 
 /// A part of an expression whose types are not settled yet. Its parts have been rewritten before.
 pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -27,6 +27,10 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
         Expr::InSubquery(_) => return of_subquery(part, schema),
         // A frame over intervals has no plan, so it must not wait until types are settled.
         Expr::WindowFunction(call) => {
+        Expr::ScalarFunction(call) if OF_LISTS.contains(&call.func.name()) => {
+            let changed = leveled_elements(&mut call.args, schema);
+            return Ok(Transformed::new_transformed(part, changed));
+        }
             let changed = order_by_length(&mut call.params.order_by, schema);
             return Ok(Transformed::new_transformed(part, changed));
         }
@@ -43,10 +47,6 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
                 *side = length(std::mem::take(side), &found);
             }
         }
-        return Ok(Transformed::yes(part));
-    }
-    if let Some(time) = one_time(&types) {
-        cast_those(sides, types, &time, becomes_time);
         return Ok(Transformed::yes(part));
     }
     let Some(common) = common(&types) else { return Ok(Transformed::no(part)) };
@@ -69,20 +69,70 @@ fn cast_those<'a>(
     changed
 }
 
-/// Makes dates times where the result of an expression may be either.
+/// Makes dates and texts times where the result of an expression may be either, and what CASE compares one type.
 fn leveled_times(part: &mut Expr, schema: &DFSchema) -> bool {
-    let results: Vec<&mut Expr> = match part {
-        Expr::Case(case) => results_mut(case).collect(),
-        Expr::ScalarFunction(call) => call.args.iter_mut().collect(),
-        _ => return false,
-    };
-    let types: Vec<DataType> = results.iter().map(|result| type_of(result, schema)).collect();
-    one_time(&types).is_some_and(|time| cast_those(results, types, &time, |found| *found == DataType::Date32))
+    match part {
+        Expr::Case(case) => {
+            let compared = case.expr.is_some() && {
+                let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+                leveled(whens.chain(case.expr.as_deref_mut()).collect(), schema)
+            };
+            leveled(results_mut(case).collect(), schema) || compared
+        }
+        // The first argument of this one is no result.
+        Expr::ScalarFunction(call) if call.func.name() == "nvl2" => leveled(call.args.iter_mut().skip(1).collect(), schema),
+        Expr::ScalarFunction(call) => leveled(call.args.iter_mut().collect(), schema),
+        _ => false,
+    }
+}
+
+fn leveled(values: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+    let types: Vec<DataType> = values.iter().map(|value| type_of(value, schema)).collect();
+    one_result(&types).is_some_and(|common| cast_those(values, types, &common, |found| becomes_time(found) && *found != common))
+}
+
+/// Functions that want lists and elements of one type.
+const OF_LISTS: [&str; 15] = [
+    "make_array",
+    "array_append",
+    "array_prepend",
+    "array_concat",
+    "array_has",
+    "array_has_all",
+    "array_has_any",
+    "array_position",
+    "array_positions",
+    "array_remove",
+    "array_remove_all",
+    "array_replace",
+    "array_except",
+    "array_intersect",
+    "array_union",
+];
+
+/// Makes dates and texts times where they are elements of a list, or come together with one.
+fn leveled_elements(args: &mut [Expr], schema: &DFSchema) -> bool {
+    let types: Vec<DataType> = args.iter().map(|arg| type_of(arg, schema)).collect();
+    let Some(common) = one_element(&types) else { return false };
+    let mut changed = false;
+    for (arg, found) in args.iter_mut().zip(types) {
+        let element = element_of(&found);
+        if becomes_time(element.unwrap_or(&found)) && element.unwrap_or(&found) != &common {
+            let target = match element {
+                Some(_) => DataType::new_list(common.clone(), true),
+                None => common.clone(),
+            };
+            *arg = cast(std::mem::take(arg), target);
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// Whether a side is cast to the common type; DataFusion casts the others to it itself.
 fn is_cast(found: &DataType, common: &DataType) -> bool {
-    is_decimal(found) || (found.is_integer() && is_decimal(common))
+    let is_time = matches!(common, DataType::Timestamp(..)) && becomes_time(found);
+    is_time || is_decimal(found) || (found.is_integer() && is_decimal(common))
 }
 
 /// `x IN (SELECT …)` with both sides in the type that holds them.
@@ -136,6 +186,9 @@ pub(super) fn joined(mut join: Join) -> Transformed<LogicalPlan> {
 pub fn common(types: &[DataType]) -> Option<DataType> {
     if !types.iter().any(is_decimal) {
         return None;
+    if let Some(time) = one_time(types) {
+        return Some(time);
+    }
     }
     if types.iter().any(DataType::is_floating) {
         return Some(DataType::Float64);

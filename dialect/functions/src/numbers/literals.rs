@@ -13,29 +13,32 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, Between, Case, Cast, InList, ScalarFunction, WindowFunction};
-use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Union, cast};
+use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Union, Values, cast};
 
 use super::{is_comparison, is_decimal, rewritten, type_of};
-use crate::far_times::one_time;
+use crate::far_times::{becomes_time, element_of, one_element, one_time};
 
 /// Functions of which the result is one of the arguments.
 const CHOICES: [&str; 7] = ["coalesce", "nullif", "nvl", "ifnull", "nvl2", "greatest", "least"];
 
 /// Settles which literals of a plan are doubles. It must be as it came from the text.
 pub fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
-    if !has_soft_literals(&plan)? {
+    if !is_unsettled(&plan)? {
         return Ok(plan);
     }
     Ok(plan.transform_up_with_subqueries(|node| settled_node(node)?.map_data(with_types_of_inputs))?.data)
 }
 
-fn has_soft_literals(plan: &LogicalPlan) -> Result<bool> {
+fn is_unsettled(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Values(values) = node {
+            found = found || values.schema.fields().iter().any(|field| is_nanoseconds(field.data_type()));
+        }
         node.apply_expressions(|expr| {
             found = found || expr.exists(|part| Ok(is_soft_literal(part)))?;
             Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
@@ -58,7 +61,7 @@ fn with_types_of_inputs(node: LogicalPlan) -> Result<LogicalPlan> {
 fn settled_node(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     match node {
         LogicalPlan::Union(union) => united(union),
-        LogicalPlan::Values(_) => Ok(Transformed::no(node)),
+        LogicalPlan::Values(values) => with_one_time(values),
         other => rewritten(other, settle_expr),
     }
 }
@@ -224,13 +227,52 @@ fn settled_part(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
     Ok(Transformed::new_transformed(part, changed))
 }
 
-/// Columns that are decimals in one part of a union and doubles in another become doubles, and dates beside times become times.
+/// What DataFusion makes of dates beside times.
+fn is_nanoseconds(found: &DataType) -> bool {
+    matches!(element_of(found).unwrap_or(found), DataType::Timestamp(TimeUnit::Nanosecond, None))
+}
+
+/// `VALUES (DATE '2024-01-01'), (TIMESTAMP '2024-01-01 10:00')` as times of the kind that the others are of: nanoseconds end in 2262.
+fn with_one_time(values: Values) -> Result<Transformed<LogicalPlan>> {
+    let Values { schema, values: mut rows } = values;
+    let mut changed = false;
+    for (place, field) in schema.fields().iter().enumerate() {
+        if !is_nanoseconds(field.data_type()) {
+            continue;
+        }
+        // As they were written, without the casts to the type that was chosen.
+        let written = |value: &Expr| match value {
+            Expr::Cast(cast) if cast.field.data_type() == field.data_type() => cast.expr.as_ref().clone(),
+            Expr::Literal(value, metadata) if value.is_null() => Expr::Literal(ScalarValue::Null, metadata.clone()),
+            other => other.clone(),
+        };
+        let column: Vec<Expr> = rows.iter().filter_map(|row| row.get(place)).map(written).collect();
+        let types: Vec<DataType> = column.iter().map(|value| type_of(value, &DFSchema::empty())).collect();
+        let Some(time) = one_element(&types) else { continue };
+        for ((row, value), found) in rows.iter_mut().zip(column).zip(types) {
+            row[place] = match element_of(&found) {
+                _ if found.is_null() => value,
+                Some(element) if *element == time => value,
+                Some(_) => cast(value, DataType::new_list(time.clone(), true)),
+                None if found == time => value,
+                None => cast(value, time.clone()),
+            };
+        }
+        changed = true;
+    }
+    if !changed {
+        return Ok(Transformed::no(LogicalPlan::Values(Values { schema, values: rows })));
+    }
+    Ok(Transformed::yes(LogicalPlanBuilder::values(rows)?.build()?))
+}
+
+/// Columns that are decimals in one part of a union and doubles in another become doubles, and dates and texts beside times become times.
 pub(super) fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
     let types: Vec<Vec<DataType>> = (0..union.schema.fields().len())
         .map(|place| union.inputs.iter().flat_map(|input| types_of_column(input, place)).collect())
         .collect();
     let may_differ = |found: &DataType| found.is_floating() || is_decimal(found) || *found == DataType::Date32;
-    if !types.iter().flatten().any(may_differ) {
+    if !types.iter().flatten().any(may_differ) && !types.iter().any(|types| one_time(types).is_some()) {
         return Ok(Transformed::no(LogicalPlan::Union(union)));
     }
     let common: Vec<Option<DataType>> = types.iter().map(|types| common_of_parts(types)).collect();
@@ -240,7 +282,9 @@ pub(super) fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
         let cast_to: Vec<Option<&DataType>> = common
             .iter()
             .enumerate()
-            .map(|(place, common)| common.as_ref().filter(|_| types_of_column(input, place).iter().any(is_cast_in_union)))
+            .map(|(place, common)| {
+                common.as_ref().filter(|common| types_of_column(input, place).iter().any(|found| is_cast_in_union(found, common)))
+            })
             .collect();
         inputs.push(if cast_to.iter().any(Option::is_some) {
             let columns = columns.into_iter().zip(cast_to).map(|(column, cast_to)| {
@@ -266,12 +310,12 @@ fn common_of_parts(types: &[DataType]) -> Option<DataType> {
     if types.iter().any(DataType::is_floating) && types.iter().any(is_decimal) {
         return Some(DataType::Float64);
     }
-    one_time(types).filter(|_| !types.iter().any(DataType::is_string))
+    one_time(types)
 }
 
 /// Whether a part is cast to that type.
-fn is_cast_in_union(found: &DataType) -> bool {
-    is_decimal(found) || *found == DataType::Date32
+fn is_cast_in_union(found: &DataType, common: &DataType) -> bool {
+    if common.is_floating() { is_decimal(found) } else { becomes_time(found) }
 }
 
 /// The types of the rows that a column comes from: those of all parts where it is a union, whose own type is not settled yet.
