@@ -134,11 +134,22 @@ impl VisitorMut for Forms {
                     *escape_char = None;
                 }
             }
-            Expr::AnyOp { .. } | Expr::AllOp { .. } => shorthand::compare_with_list(expr),
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+                walk::flow(row_values::of_value(expr))?;
+                shorthand::compare_with_list(expr);
+            }
             Expr::CompoundFieldAccess { .. } => shorthand::index_by_field(expr),
             Expr::Function(Function { args: FunctionArguments::Subquery(_), .. }) => shorthand::list_of_query(expr),
             Expr::Array(array) if !array.elem.is_empty() => *expr = list_of(std::mem::take(&mut array.elem)),
-            Expr::InSubquery { .. } | Expr::InList { .. } | Expr::BinaryOp { .. } => walk::flow(row_values::of_value(expr))?,
+            Expr::InSubquery { .. }
+            | Expr::InList { .. }
+            | Expr::BinaryOp { .. }
+            | Expr::Between { .. }
+            | Expr::Case { .. }
+            | Expr::IsDistinctFrom(..)
+            | Expr::IsNotDistinctFrom(..)
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_) => walk::flow(row_values::of_value(expr))?,
             Expr::Function(Function { over: Some(WindowType::WindowSpec(spec)), .. }) => without_endless_bounds(spec),
             _ => {}
         }

@@ -1,6 +1,10 @@
 //! Short ways of writing, and what would be planned wrongly.
 
+use datafusion::prelude::SessionContext;
+use watershed_dialect::plan_text;
+
 use crate::shared::{lines, rows, session};
+use crate::small_tables::tables;
 
 #[tokio::test]
 async fn short_ways_are_written_out() {
@@ -53,6 +57,27 @@ async fn rows_are_compared_by_their_parts() {
         ("((1, 2), 3) = ((1, 2), 3)", "true"),
         ("((1, NULL), 3) = ((1, 2), 3)", "unknown"),
         ("((1, NULL), 3) = ((1, 2), 4)", "false"),
+        ("((1, 2), 3) < ((1, 2), 4)", "true"),
+        ("((1, NULL), 3) < ((2, 2), 1)", "true"),
+        ("((1, NULL), 3) < ((1, 2), 4)", "unknown"),
+        ("((1, 2), NULL) >= ((1, 1), 3)", "true"),
+        ("(1, 5) BETWEEN (1, 2) AND (2, 0)", "true"),
+        ("(1, NULL) BETWEEN (1, 2) AND (2, 0)", "unknown"),
+        ("(1, 1) NOT BETWEEN (1, 2) AND (2, 0)", "true"),
+        ("(1, NULL) IS DISTINCT FROM (1, NULL)", "false"),
+        ("(1, NULL) IS DISTINCT FROM (1, 2)", "true"),
+        ("(1, NULL) IS NOT DISTINCT FROM (1, NULL)", "true"),
+        ("((1, NULL), 2) IS NOT DISTINCT FROM ((1, NULL), 3)", "false"),
+        ("(1, NULL) IS NULL", "false"),
+        ("(NULL, NULL) IS NULL", "true"),
+        ("(1, NULL) IS NOT NULL", "false"),
+        ("(1, 2) IS NOT NULL", "true"),
+        ("ROW(1, NULL) = ROW(1, NULL)", "unknown"),
+        ("ROW(1, 2) < (1, 3)", "true"),
+        ("CASE (1, 2) WHEN (1, 3) THEN false WHEN (1, 2) THEN true END", "true"),
+        ("CASE (1, NULL) WHEN (1, NULL) THEN true ELSE false END", "false"),
+        ("(1, 2) = ANY (SELECT 1, n FROM (VALUES (2), (3)) t(n))", "true"),
+        ("(1, 4) <> ALL (SELECT 1, n FROM (VALUES (2), (NULL)) t(n))", "unknown"),
     ] {
         let query = format!("SELECT coalesce(CAST({compared} AS VARCHAR), 'unknown')");
         assert_eq!(lines(&ctx, &query).await, [right], "{query}");
@@ -73,6 +98,59 @@ async fn rows_are_compared_by_their_parts() {
         let told = format!("SELECT count((x, y) IN ({list})), count(*) FILTER (WHERE (x, y) IN ({list})) FROM {from}");
         assert_eq!(lines(&ctx, &told).await, ["3 1"], "{many}");
     }
+}
+
+/// The types of each pair decide, whatever the types of others are.
+#[tokio::test]
+async fn long_lists_of_rows_have_no_types_of_their_own() {
+    let ctx = session();
+    let list = |first: &str| (2..12).fold(format!("({first}, 1)"), |list, n| format!("{list}, ({n}, 1)"));
+    for (from, first, right) in [
+        ("(VALUES (1), (13))", "1.0", vec!["1"]),
+        ("(VALUES (CAST('0.12345678901234567891' AS DECIMAL(38, 20))), (13))", "1", vec![]),
+        ("(VALUES (CAST('5.00000000000000000001' AS DECIMAL(38, 20))), (11))", "1", vec!["11.00000000000000000000"]),
+        ("(VALUES (1.5e0), (7e0))", "1.5", vec!["1.5", "7.0"]),
+        ("(VALUES (CAST('-0.0' AS DOUBLE)))", "0", vec!["-0.0"]),
+        ("(VALUES ('3'), ('13'))", "1", vec!["3"]),
+    ] {
+        let query = format!("SELECT x FROM {from} t(x) WHERE (x, 1) IN ({}) ORDER BY x", list(first));
+        assert_eq!(lines(&ctx, &query).await, right, "{query}");
+    }
+    let times = (1..12).fold("('9999-01-01', 1)".to_owned(), |list, n| format!("{list}, ('2024-01-{n:02} 10:00', 1)"));
+    let from = "(VALUES (TIMESTAMP '9999-01-01 00:00:00'), (TIMESTAMP '2024-01-03 10:00:00'), (TIMESTAMP '2024-01-03 11:00:00')) t(x)";
+    let query = format!("SELECT x FROM {from} WHERE (x, 1) IN ({times}) ORDER BY x");
+    assert_eq!(lines(&ctx, &query).await, ["2024-01-03T10:00:00Z", "9999-01-01T00:00:00Z"]);
+    let many: Vec<String> = (0..2_500).map(|n| format!("({n}, 1)")).collect();
+    let wide = format!("SELECT x FROM (VALUES (CAST(1 AS DECIMAL(9, 2)))) t(x) WHERE (x, 1) IN ({})", many.join(", "));
+    let error = run(&ctx, &wide).await.expect_err("too many");
+    assert!(error.contains("2000 are the limit; cast the parts of the row"), "{error}");
+    let whole = format!("SELECT x FROM (VALUES (2499)) t(x) WHERE (x, 1) IN ({})", many.join(", "));
+    assert_eq!(lines(&ctx, &whole).await, ["2499"]);
+}
+
+#[tokio::test]
+async fn rows_that_do_not_fit_each_other_are_refused_by_name() {
+    let ctx = tables().await;
+    for (compared, said) in [
+        ("(1, 2) = (1, 2, 3)", "a row of 2 parts is compared with one of 3"),
+        ("(1, 2) IN ((1, 2), (1, 2, 3))", "a row of 2 parts is compared with one of 3"),
+        ("((1, 2), 3) < (1, 2)", "a row is compared with what is none"),
+        ("CASE (1, 2) WHEN 1 THEN 2 END", "a row is compared with what is none"),
+        ("(1, 2) < ALL (SELECT k, x FROM s.a)", "a row before < ALL of a query is not supported"),
+        ("(1, 2) IN (SELECT k FROM s.a)", "a row of 2 parts is compared with the rows of a query of 1 column"),
+        ("(1, 2) NOT IN (SELECT k, x, 3 FROM s.a)", "a row of 2 parts is compared with the rows of a query of 3 columns"),
+    ] {
+        let query = format!("SELECT {compared}");
+        let error = plan_text(&ctx, &query).await.expect_err(&query);
+        assert!(error.message == said && error.hint.is_some(), "{query}: {error}");
+    }
+}
+
+/// Why a query fails, when it is planned or run.
+async fn run(ctx: &SessionContext, query: &str) -> Result<(), String> {
+    let plan = plan_text(ctx, query).await.map_err(|error| error.to_string())?;
+    let run = async { ctx.execute_logical_plan(plan).await?.collect().await };
+    run.await.map(drop).map_err(|error| error.strip_backtrace())
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, LogicalPlanB
 
 use super::lengths::{are_lengths, length, order_by_length};
 use super::literals::{leveled_choice, results_mut};
+use super::rows::{is_row, rows_in_list};
 use super::{is_comparison, is_decimal, type_of};
 use crate::far_times::{becomes_time, element_of, in_microseconds, one_element, one_result, one_time};
 
@@ -23,14 +24,15 @@ pub(super) fn compared(mut part: Expr, schema: &DFSchema) -> Result<Transformed<
     let sides: Vec<&mut Expr> = match &mut part {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => vec![left.as_mut(), right.as_mut()],
         Expr::Between(Between { expr, low, high, .. }) => vec![expr.as_mut(), low.as_mut(), high.as_mut()],
+        Expr::InList(list) if is_row(&list.expr) => return rows_in_list(part, schema),
         Expr::InList(InList { expr, list, .. }) => std::iter::once(expr.as_mut()).chain(list).collect(),
         Expr::InSubquery(_) => return of_subquery(part, schema),
-        // A frame over intervals has no plan, so it must not wait until types are settled.
-        Expr::WindowFunction(call) => {
         Expr::ScalarFunction(call) if OF_LISTS.contains(&call.func.name()) => {
             let changed = leveled_elements(&mut call.args, schema);
             return Ok(Transformed::new_transformed(part, changed));
         }
+        // A frame over intervals has no plan, so it must not wait until types are settled.
+        Expr::WindowFunction(call) => {
             let changed = order_by_length(&mut call.params.order_by, schema);
             return Ok(Transformed::new_transformed(part, changed));
         }
@@ -184,11 +186,11 @@ pub(super) fn joined(mut join: Join) -> Transformed<LogicalPlan> {
 
 /// The type to compare in, where DataFusion's choice would not do.
 pub fn common(types: &[DataType]) -> Option<DataType> {
-    if !types.iter().any(is_decimal) {
-        return None;
     if let Some(time) = one_time(types) {
         return Some(time);
     }
+    if !types.iter().any(is_decimal) {
+        return None;
     }
     if types.iter().any(DataType::is_floating) {
         return Some(DataType::Float64);

@@ -9,6 +9,7 @@
 //! | sums, averages and spreads over frames that move | `frames.rs`, `exact.rs` |
 //! | comparisons of intervals | `lengths.rs` |
 //! | comparisons of doubles with decimals, and of long decimals | `compared.rs` |
+//! | lists of rows in IN | `rows.rs` |
 //! | `0.1` is a decimal beside decimals, and a double elsewhere | `literals.rs` |
 //! | `percentile_cont` between two values | `percentile.rs` |
 //! | results of aggregates have one NaN | `nan.rs` |
@@ -26,6 +27,7 @@ mod lengths;
 pub mod literals;
 mod nan;
 mod percentile;
+mod rows;
 mod sum;
 mod zero;
 
@@ -59,6 +61,7 @@ use self::percentile::Percentile;
 
 pub use self::compared::common;
 pub(crate) use self::lengths::interval_lengths;
+pub use self::rows::{ROW_PART, ROWS_MAX};
 pub use self::zero::{ONE_KEY_NAME, one_key};
 pub use self::zero::{has_variants, physical_key};
 
