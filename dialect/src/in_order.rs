@@ -17,26 +17,38 @@ use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, TryCastExpr};
-use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr, ScalarFunctionExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::sorts::sort::SortExec;
 
-/// The rule for conditions of filters. It runs after all others, which take such conditions apart.
+/// The rule for conditions of filters and joins. It runs after all others, which take such conditions apart.
 #[derive(Debug)]
 pub(crate) struct FiltersInOrder;
 
 impl PhysicalOptimizerRule for FiltersInOrder {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let ordered = |node: Arc<dyn ExecutionPlan>| {
-            let Some(filter) = node.downcast_ref::<FilterExec>() else { return Ok(Transformed::no(node)) };
-            let predicate = in_order(Arc::clone(filter.predicate()))?;
-            if !predicate.transformed {
-                return Ok(Transformed::no(node));
-            }
-            Ok(Transformed::yes(Arc::new(FilterExecBuilder::from(filter).with_predicate(predicate.data).build()?) as _))
+            let changed: Option<Arc<dyn ExecutionPlan>> = if let Some(filter) = node.downcast_ref::<FilterExec>() {
+                let predicate = in_order(Arc::clone(filter.predicate()))?;
+                let changed = predicate.transformed.then(|| FilterExecBuilder::from(filter).with_predicate(predicate.data).build());
+                changed.transpose()?.map(|filter| Arc::new(filter) as _)
+            } else if let Some(join) = node.downcast_ref::<HashJoinExec>() {
+                let changed = joined_on(join.filter())?.map(|filter| join.builder().with_filter(Some(filter)).build());
+                changed.transpose()?.map(|join| Arc::new(join) as _)
+            } else if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
+                let changed =
+                    joined_on(join.filter())?.map(|filter| NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter)).build());
+                changed.transpose()?.map(|join| Arc::new(join) as _)
+            } else {
+                None
+            };
+            Ok(changed.map_or_else(|| Transformed::no(node), Transformed::yes))
         };
         Ok(plan.transform_up(ordered)?.data)
     }
@@ -57,10 +69,14 @@ pub(crate) struct ColumnsInOrder;
 impl PhysicalOptimizerRule for ColumnsInOrder {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let ordered = |node: Arc<dyn ExecutionPlan>| {
-            let changed = match (node.downcast_ref::<ProjectionExec>(), node.downcast_ref::<AggregateExec>()) {
-                (Some(projection), _) => projected(projection)?,
-                (_, Some(aggregate)) => aggregated(aggregate)?,
-                _ => None,
+            let changed = if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
+                projected(projection)?
+            } else if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
+                aggregated(aggregate)?
+            } else if let Some(sort) = node.downcast_ref::<SortExec>() {
+                sorted(sort)?
+            } else {
+                None
             };
             Ok(changed.map_or_else(|| Transformed::no(node), Transformed::yes))
         };
@@ -87,6 +103,27 @@ fn projected(projection: &ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan
     Ok(if changed { Some(Arc::new(ProjectionExec::try_new(columns, Arc::clone(projection.input()))?)) } else { None })
 }
 
+/// The condition of a join.
+fn joined_on(filter: Option<&JoinFilter>) -> Result<Option<JoinFilter>> {
+    let Some(filter) = filter else { return Ok(None) };
+    let condition = in_order(Arc::clone(filter.expression()))?;
+    let indices = || filter.column_indices().to_vec();
+    Ok(condition.transformed.then(|| JoinFilter::new(condition.data, indices(), Arc::clone(filter.schema()))))
+}
+
+fn sorted(sort: &SortExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let mut changed = false;
+    let keys = sort.expr().iter().map(|key| -> Result<PhysicalSortExpr> {
+        let expr = in_order(Arc::clone(&key.expr))?;
+        changed |= expr.transformed;
+        Ok(PhysicalSortExpr::new(expr.data, key.options))
+    });
+    let keys = keys.collect::<Result<Vec<_>>>()?;
+    let Some(keys) = LexOrdering::new(keys).filter(|_| changed) else { return Ok(None) };
+    let sorted = SortExec::new(keys, Arc::clone(sort.input())).with_preserve_partitioning(sort.preserve_partitioning());
+    Ok(Some(Arc::new(sorted.with_fetch(sort.fetch()))))
+}
+
 fn aggregated(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let mut changed = false;
     let mut all = |exprs: Vec<Arc<dyn PhysicalExpr>>| -> Result<Vec<Arc<dyn PhysicalExpr>>> {
@@ -110,10 +147,14 @@ fn aggregated(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>
             None => None,
         });
     }
+    let groups = aggregate.group_expr();
+    let (keys, names): (Vec<_>, Vec<String>) = groups.expr().iter().cloned().unzip();
+    let keys = all(keys)?.into_iter().zip(names).collect();
+    let groups = PhysicalGroupBy::new(keys, groups.null_expr().to_vec(), groups.groups().to_vec(), groups.has_grouping_set());
     if !changed {
         return Ok(None);
     }
-    let (mode, groups, limit) = (*aggregate.mode(), aggregate.group_expr().clone(), aggregate.limit_options());
+    let (mode, limit) = (*aggregate.mode(), aggregate.limit_options());
     let input = Arc::clone(aggregate.input());
     let changed = AggregateExec::try_new(mode, groups, functions, filters, input, aggregate.input_schema())?;
     Ok(Some(Arc::new(changed.with_limit_options(limit))))

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, plan_err};
-use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::common::{DFSchema, NullEquality, Result, plan_err};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{BinaryExpr, Expr, JoinType, LogicalPlan, Operator, when};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 
@@ -78,6 +78,66 @@ fn keeps_its_place(plan: &LogicalPlan) -> bool {
     has_row && split_conjunction(&filter.predicate).into_iter().any(|condition| condition.column_refs().is_empty())
 }
 
+/// `ON a.n <> 0 AND 10 / a.n = b.m`, where the rows of `a` for which it is false stay: what is to become a key of the join is NULL for those, and not
+/// computed. A key that is NULL is equal to none.
+fn with_keys_guarded(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Join(mut join) = plan else { return Ok(plan) };
+    let (left, right) = match join.join_type {
+        JoinType::Left | JoinType::LeftAnti | JoinType::LeftMark => (true, false),
+        JoinType::Right | JoinType::RightAnti | JoinType::RightMark => (false, true),
+        JoinType::Full => (true, true),
+        // Conditions of one side alone are moved below the join.
+        JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi => (false, false),
+    };
+    let conditions = join.filter.as_ref().map(split_conjunction).unwrap_or_default();
+    let may_be_key = |condition: &Expr| matches!(condition, Expr::BinaryExpr(sides) if sides.op == Operator::Eq && (may_fail(&sides.left) || may_fail(&sides.right)));
+    if !(left || right) || join.null_equality == NullEquality::NullEqualsNull || !conditions.iter().any(|condition| may_be_key(condition)) {
+        return Ok(LogicalPlan::Join(join));
+    }
+    let sides: Vec<&DFSchema> = [(left, &join.left), (right, &join.right)]
+        .into_iter()
+        .filter(|(stays, _)| *stays)
+        .map(|(_, side)| side.schema().as_ref())
+        .collect();
+    let is_of = |expr: &Expr, side: &DFSchema| {
+        let columns = expr.column_refs();
+        !columns.is_empty() && columns.into_iter().all(|column| side.has_column(column))
+    };
+    let mut guarded: Vec<Expr> = Vec::with_capacity(conditions.len());
+    for (at, condition) in conditions.iter().enumerate() {
+        let mut condition = (*condition).clone();
+        if may_be_key(&condition)
+            && let Expr::BinaryExpr(BinaryExpr { left, right, .. }) = &mut condition
+        {
+            for part in [left, right] {
+                if matches!(part.as_ref(), Expr::Case(_)) || !may_fail(part) {
+                    continue;
+                }
+                let Some(side) = sides.iter().find(|side| is_of(part, side)) else { continue };
+                let before = conditions[..at].iter().filter(|condition| is_of(condition, side)).map(|condition| (*condition).clone());
+                if let Some(guard) = conjunction(before) {
+                    **part = when(guard, std::mem::take(part.as_mut())).end()?;
+                }
+            }
+        }
+        guarded.push(condition);
+    }
+    join.filter = conjunction(guarded);
+    Ok(LogicalPlan::Join(join))
+}
+
+/// Whether an expression computes something that may fail.
+fn may_fail(expr: &Expr) -> bool {
+    let found = expr.exists(|part| {
+        Ok(match part {
+            Expr::BinaryExpr(sides) => sides.op.is_numerical_operators(),
+            Expr::Cast(_) | Expr::ScalarFunction(_) => true,
+            _ => false,
+        })
+    });
+    found.unwrap_or(true)
+}
+
 #[derive(Debug)]
 struct Timed(Arc<dyn OptimizerRule + Send + Sync>);
 
@@ -107,6 +167,7 @@ impl OptimizerRule for Timed {
             let before = plan.clone();
             return Ok(self.0.rewrite(plan, config).unwrap_or_else(|_| Transformed::no(before)));
         }
+        let plan = if self.0.name() == "extract_equijoin_predicate" { with_keys_guarded(plan)? } else { plan };
         self.0.rewrite(plan, config)
     }
 }

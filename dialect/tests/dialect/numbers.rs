@@ -250,6 +250,41 @@ async fn a_condition_guards_what_comes_after_it() {
     }
 }
 
+/// Also where rows are joined, grouped and ordered.
+#[tokio::test]
+async fn a_condition_guards_keys_and_joins() {
+    let ctx = session();
+    let (a, b) = ("(VALUES (0, 1), (5, 2)) a(n, k)", "(VALUES (1, 1), (2, 2)) b(m, k)");
+    let rows = "(VALUES (0), (1), (9)) t(n)";
+    for (query, right) in [
+        (format!("SELECT a.k, b.k FROM {a} LEFT JOIN {b} ON a.n <> 0 AND 10 / a.n > b.m ORDER BY 1"), vec!["1", "2 1"]),
+        (format!("SELECT a.k, b.k FROM {a} LEFT JOIN {b} ON a.n <> 0 AND 10 / a.n = b.m ORDER BY 1"), vec!["1", "2 2"]),
+        (format!("SELECT a.k, b.k FROM {a} FULL JOIN {b} ON a.n <> 0 AND 10 / a.n = b.m ORDER BY 2"), vec!["1", "2 2", "1"]),
+        (format!("SELECT a.k, b.k FROM {b} RIGHT JOIN {a} ON a.n <> 0 AND b.m = 10 / a.n ORDER BY 1"), vec!["1", "2 2"]),
+        (format!("SELECT a.k, b.k FROM {a} JOIN {b} ON a.n <> 0 AND 10 / a.n = b.m ORDER BY 1"), vec!["2 2"]),
+        (
+            format!("SELECT a.k, b.k FROM {a} FULL JOIN {b} ON a.k = b.k AND a.n <> 0 AND 10 / a.n >= b.m ORDER BY 2, 1"),
+            vec!["1", "2 2", "1"],
+        ),
+        (
+            format!("SELECT n <> 0 AND 10 / n > 2 AS v, count(*) FROM {rows} GROUP BY n <> 0 AND 10 / n > 2 ORDER BY 1"),
+            vec!["false 2", "true 1"],
+        ),
+        (format!("SELECT count(*) FROM {rows} GROUP BY ROLLUP (n = 0 OR 10 / n > 2) ORDER BY 1"), vec!["1", "2", "3"]),
+        (format!("SELECT n FROM {rows} ORDER BY n <> 0 AND 10 / n > 2 DESC, n"), vec!["1", "0", "9"]),
+        (format!("SELECT n FROM {rows} ORDER BY n <> 0 AND 10 / n > 2 DESC LIMIT 1"), vec!["1"]),
+        (format!("SELECT a.n FROM {a} WHERE NOT EXISTS (SELECT 1 FROM {b} WHERE a.n <> 0 AND 10 / a.n = b.m)"), vec!["0"]),
+    ] {
+        let mut found = lines(&ctx, &query).await;
+        let mut right: Vec<String> = right.into_iter().map(str::to_owned).collect();
+        if query.contains("FULL") {
+            found.sort();
+            right.sort();
+        }
+        assert_eq!(found, right, "{query}");
+    }
+}
+
 #[tokio::test]
 async fn percentiles_between_two_values_are_exact() {
     let ctx = session();
