@@ -219,6 +219,7 @@ fn order_by_names(query: &mut Query) {
         if !is_over(expr) {
             continue;
         }
+        without_brackets(&mut key.expr);
         let alias = match item {
             SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
             SelectItem::UnnamedExpr(expr) => {
@@ -240,6 +241,17 @@ fn is_over(expr: &Expr) -> bool {
 
         fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
             match expr {
+/// `ORDER BY (2)` is `ORDER BY 2`.
+fn without_brackets(key: &mut Expr) {
+    let mut innermost = &*key;
+    while let Expr::Nested(inner) = innermost {
+        innermost = inner;
+    }
+    if matches!(innermost, Expr::Value(value) if matches!(value.value, Value::Number(..))) {
+        *key = innermost.clone();
+    }
+}
+
                 Expr::Function(function) if function.over.is_some() => ControlFlow::Break(End::Found),
                 _ => ControlFlow::Continue(()),
             }

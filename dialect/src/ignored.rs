@@ -11,7 +11,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Cte, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
     FunctionArguments, GroupByExpr, Join, NamedWindowExpr, OrderByKind, PipeOperator, Query, Select, SelectItem, TableAlias, TableFactor,
-    TableFunctionArgs, TableWithJoins, Value, Visit, Visitor, WildcardAdditionalOptions, WindowSpec, WindowType,
+    TableFunctionArgs, TableWithJoins, UnaryOperator, Value, Visit, Visitor, WildcardAdditionalOptions, WindowSpec, WindowType,
 };
 
 use crate::SqlError;
@@ -30,8 +30,44 @@ pub(crate) fn check_tree(tree: &impl Visit, state: &SessionState) -> Result<(), 
 
 const COLUMN: &str = "a name stands in double quotes, or in none: \"column\", column";
 
-fn is_text(expr: &Expr) -> bool {
-    matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)))
+/// What a key of ORDER BY or GROUP BY is that is the same for all rows, and what is to be written instead.
+pub(crate) fn constant_key(key: &Expr) -> Option<(&'static str, &'static str)> {
+    const POSITION: &str = "a position is a whole number from 1: ORDER BY 2 DESC";
+    const NAME: &str = "write the name of the column into the statement: a parameter is a value, the same for all rows";
+    match key {
+        Expr::Nested(inner) => constant_key(inner),
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } if is_number(expr) => {
+            Some(("a constant number with a sign", POSITION))
+        }
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(_)
+            | Value::EscapedStringLiteral(_)
+            | Value::UnicodeStringLiteral(_)
+            | Value::NationalStringLiteral(_)
+            | Value::DollarQuotedString(_) => Some(("a constant text", COLUMN)),
+            Value::Placeholder(_) => Some(("a parameter", NAME)),
+            Value::Number(digits, _) if !digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+                Some(("a constant number that is not whole", POSITION))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn is_number(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_number(inner),
+        Expr::Value(value) => matches!(value.value, Value::Number(..)),
+        _ => false,
+    }
+}
+
+fn refuse_constant_key(key: &Expr, clause: &str) -> Flow {
+    match constant_key(key) {
+        Some((what, instead)) => refuse_if(true, &format!("{clause} of {what}"), instead),
+        None => ControlFlow::Continue(()),
+    }
 }
 
 fn refuse_if(there: bool, what: &str, instead: &str) -> Flow {
@@ -62,11 +98,13 @@ impl Visitor for Ignored<'_> {
         refuse_if(format_clause.is_some(), "FORMAT of a query", "leave it out: the client chooses the form of the answer")?;
         if let Some(OrderByKind::Expressions(keys)) = order_by.as_ref().map(|order_by| &order_by.kind) {
             keys.iter().try_for_each(|key| refuse_named_window(&key.expr, "ORDER BY"))?;
-            refuse_if(keys.iter().any(|key| is_text(&key.expr)), "ORDER BY of a constant text", COLUMN)?;
+            keys.iter().try_for_each(|key| refuse_constant_key(&key.expr, "ORDER BY"))?;
         }
         for operator in pipe_operators {
-            if let PipeOperator::Select { exprs } | PipeOperator::Extend { exprs } = operator {
-                exprs.iter().try_for_each(check_item)?;
+            match operator {
+                PipeOperator::Select { exprs } | PipeOperator::Extend { exprs } => exprs.iter().try_for_each(check_item)?,
+                PipeOperator::OrderBy { exprs } => exprs.iter().try_for_each(|key| refuse_constant_key(&key.expr, "ORDER BY"))?,
+                _ => {}
             }
         }
         ControlFlow::Continue(())
@@ -117,7 +155,7 @@ impl Visitor for Ignored<'_> {
                     .iter()
                     .any(|item| matches!(item, SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } if expr == key))
             };
-            refuse_if(keys.iter().any(|key| is_text(key) && !is_selected(key)), "GROUP BY of a constant text", COLUMN)?;
+            keys.iter().filter(|key| !is_selected(key)).try_for_each(|key| refuse_constant_key(key, "GROUP BY"))?;
         }
         refuse_if(!cluster_by.is_empty(), "CLUSTER BY", "write ORDER BY")?;
         refuse_if(!sort_by.is_empty(), "SORT BY", "write ORDER BY")?;
@@ -272,6 +310,8 @@ fn check_function(function: &Function, state: &SessionState) -> Flow {
         }
         let of = |wanted: fn(&FunctionArgExpr) -> bool| args.iter().any(|arg| matches!(arg, FunctionArg::Unnamed(arg) if wanted(arg)));
         let is_distinct = *duplicate_treatment == Some(DuplicateTreatment::Distinct);
+        let instead = "write the columns as a row: count(DISTINCT (a, b))";
+        refuse_if(name == "count" && is_distinct && args.len() > 1, "count(DISTINCT …) of several columns", instead)?;
         let rows = "count the rows of a query: SELECT count(*) FROM (SELECT DISTINCT * FROM t)";
         refuse_if(is_distinct && of(|arg| matches!(arg, FunctionArgExpr::Wildcard)), "DISTINCT * in a function", rows)?;
         let columns = "write count(*), or count a column that is never NULL where the table has a row: count(e.id)";

@@ -5,9 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{Expr, Statement as SqlStatement, Value, ValueWithSpan, Visitor, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, GroupByExpr, OrderByKind, Query, Select, Statement as SqlStatement, Value, ValueWithSpan, Visitor, VisitorMut,
+};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use crate::ignored::constant_key;
 use crate::walk::{self, End, Flow};
 use crate::{SqlError, Statement, StatementKind};
 
@@ -77,8 +80,30 @@ fn explained(statement: &mut DfStatement) -> Option<&mut SqlStatement> {
 
 struct Put<'a>(&'a HashMap<String, Expr>);
 
+impl Put<'_> {
+    /// A key of ORDER BY or GROUP BY that is a parameter would become the position that its value is.
+    fn check_key(&self, key: &Expr, clause: &str) -> Flow {
+        let Some(("a parameter", instead)) = constant_key(key) else { return ControlFlow::Continue(()) };
+        walk::flow(Err(SqlError::new(format!("{clause} of a parameter is not supported")).hint(instead)))
+    }
+}
+
 impl VisitorMut for Put<'_> {
     type Break = End;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        match query.order_by.as_ref().map(|order| &order.kind) {
+            Some(OrderByKind::Expressions(keys)) => keys.iter().try_for_each(|key| self.check_key(&key.expr, "ORDER BY")),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
+        match &select.group_by {
+            GroupByExpr::Expressions(keys, _) => keys.iter().try_for_each(|key| self.check_key(key, "GROUP BY")),
+            GroupByExpr::All(_) => ControlFlow::Continue(()),
+        }
+    }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
         if let Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) = expr

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{AggregateFunction, Sort, WindowFunction};
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Filter, LogicalPlan, Window, WindowFrameBound, WindowFrameUnits};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Window, WindowFrameBound, WindowFrameUnits};
 use watershed_functions::sql_type;
 
 use crate::SqlError;
@@ -18,8 +18,12 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<(), SqlError> {
     let mut refused = None;
     let walked = plan.apply_with_subqueries(|node| {
         let checked = match node {
-            LogicalPlan::Aggregate(aggregate) => check_distinct_orders(aggregate),
-            LogicalPlan::Filter(filter) => check_condition(filter),
+            LogicalPlan::Aggregate(aggregate) => {
+                check_parts(Clause::GroupBy, &aggregate.group_expr).and_then(|()| check_distinct_orders(aggregate))
+            }
+            LogicalPlan::Filter(filter) => check_parts(Clause::Condition, [&filter.predicate]),
+            LogicalPlan::Join(join) => check_parts(Clause::On, join.on.iter().flat_map(|(left, right)| [left, right]).chain(&join.filter)),
+            LogicalPlan::Sort(sort) => check_parts(Clause::OrderBy, sort.expr.iter().map(|key| &key.expr)),
             LogicalPlan::Window(window) => window.window_expr.iter().try_for_each(|expr| check_range(expr, window)),
             _ => Ok(()),
         };
@@ -48,27 +52,57 @@ fn check_distinct_orders(aggregate: &Aggregate) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// A condition is true or not of one row by itself.
-fn check_condition(filter: &Filter) -> Result<(), SqlError> {
-    let mut refused = None;
-    let walked = filter.predicate.apply(|part| {
-        refused = match part {
-            Expr::WindowFunction(call) => Some(
-                SqlError::new(format!("{}() OVER in a condition", call.fun.name()))
-                    .detail("WHERE and HAVING say which rows OVER sees")
-                    .hint("write QUALIFY instead, or compute it in a query in FROM"),
-            ),
-            Expr::Unnest(_) => Some(
-                SqlError::new("unnest() in a condition")
-                    .detail("it makes several rows of one")
-                    .hint("array_has(list, x) looks into a list; or write CROSS JOIN UNNEST(list) AS u (x) in FROM"),
-            ),
-            _ => None,
-        };
-        Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    });
-    walked.map_err(|error| SqlError::new(error.message().into_owned()))?;
-    refused.map_or(Ok(()), Err)
+/// A clause in which nothing is computed that looks at other rows, or makes some.
+#[derive(Clone, Copy, PartialEq)]
+enum Clause {
+    Condition,
+    On,
+    GroupBy,
+    OrderBy,
+}
+
+/// A condition is true or not of one row by itself, and so is what rows are joined, grouped and ordered by.
+fn check_parts<'a>(clause: Clause, exprs: impl IntoIterator<Item = &'a Expr>) -> Result<(), SqlError> {
+    for expr in exprs {
+        let mut refused = None;
+        let walked = expr.apply(|part| {
+            refused = match part {
+                Expr::WindowFunction(call) => Some(window_in(clause, call)),
+                Expr::Unnest(_) => Some(unnest_in(clause)),
+                _ => None,
+            };
+            Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        });
+        walked.map_err(|error| SqlError::new(error.message().into_owned()))?;
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+    }
+    Ok(())
+}
+
+fn window_in(clause: Clause, call: &WindowFunction) -> SqlError {
+    const FIRST: &str = "compute it in a query in FROM, and use the name of its column";
+    let (place, why, instead) = match clause {
+        Clause::Condition => {
+            ("a condition", "WHERE and HAVING say which rows OVER sees", "write QUALIFY instead, or compute it in a query in FROM")
+        }
+        Clause::On => ("ON", "ON says which rows there are for OVER to see", FIRST),
+        Clause::GroupBy => ("GROUP BY", "OVER sees the groups, which are not made yet", FIRST),
+        Clause::OrderBy => ("ORDER BY", "the rows are those of all parts together", FIRST),
+    };
+    SqlError::new(format!("{}() OVER in {place}", call.fun.name())).detail(why).hint(instead)
+}
+
+fn unnest_in(clause: Clause) -> SqlError {
+    const JOINED: &str = "write CROSS JOIN UNNEST(list) AS u (x) in FROM, and use x";
+    let (place, instead) = match clause {
+        Clause::Condition => ("a condition", "array_has(list, x) looks into a list; or write CROSS JOIN UNNEST(list) AS u (x) in FROM"),
+        Clause::On => ("ON", JOINED),
+        Clause::GroupBy => ("GROUP BY", JOINED),
+        Clause::OrderBy => ("ORDER BY", JOINED),
+    };
+    SqlError::new(format!("unnest() in {place}")).detail("it makes several rows of one").hint(instead)
 }
 
 /// The offsets of RANGE are numbers or lengths of time from the key's value, which it must be able to hold.
