@@ -11,15 +11,18 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::SqlError;
+use crate::order_keys;
 use crate::row_values;
 use crate::shorthand;
 use crate::syntax::{WatershedDialect, normalised};
 use crate::using;
 use crate::walk::{self, End, Flow};
 
-/// Rewrites every query of a statement.
-pub(crate) fn rewrite(statement: &mut DfStatement) -> Result<(), SqlError> {
-    walk::change_statement(statement, &mut Forms)
+/// Rewrites every query of a statement. Says whether one of them orders its rows by [names that two columns have](order_keys).
+pub(crate) fn rewrite(statement: &mut DfStatement) -> Result<bool, SqlError> {
+    let mut forms = Forms { has_ordered_names: false };
+    walk::change_statement(statement, &mut forms)?;
+    Ok(forms.has_ordered_names)
 }
 
 /// Gives the columns of a query's answer the text that they are written as, where DataFusion's own heading would say a constant's type.
@@ -95,7 +98,9 @@ fn is_computed(expr: &Expr) -> bool {
     }
 }
 
-struct Forms;
+struct Forms {
+    has_ordered_names: bool,
+}
 
 impl VisitorMut for Forms {
     type Break = End;
@@ -107,6 +112,7 @@ impl VisitorMut for Forms {
         walk::flow(using::rewrite(query))?;
         order_by_names(query);
         ControlFlow::Continue(())
+        self.has_ordered_names |= order_keys::has_name_of_result(query);
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Flow {

@@ -27,7 +27,7 @@
 //! | which rows violate expectations | `violations.rs` |
 //! | which rows a frame of OVER reaches | `over.rs` |
 //! | how facts are joined with features as of their times | `as_of.rs` |
-//! | which forms of SQL are rewritten before they are planned | `forms.rs`, `shorthand.rs`, `using.rs`, `double_literals.rs` |
+//! | which forms of SQL are rewritten before they are planned | `forms.rs`, `shorthand.rs`, `row_values.rs`, `order_keys.rs`, `using.rs`, `double_literals.rs` |
 //! | how subqueries become joins | `subquery.rs`, `dependent.rs`, `one_value.rs` |
 //! | what may run as a stream, and what a table can hold | `streamable.rs`, `storable.rs` |
 //! | what queries and jobs are computed with: settings, memory, threads | `session.rs`, `compute.rs` |
@@ -70,6 +70,7 @@ mod multiset;
 mod nearest;
 mod one_value;
 mod options;
+mod order_keys;
 mod panics;
 mod parameter;
 mod plain;

@@ -27,6 +27,7 @@ use crate::diagnose::from_datafusion;
 use crate::forms::{self, with_headings};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::multiset::with_rows_counted;
+use crate::order_keys::with_names_of_input;
 use crate::refused;
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
@@ -218,7 +219,7 @@ pub(crate) async fn plan_parsed(state: &SessionState, statement: DfStatement, te
 /// The plan with its subqueries where the text has them: no stream has one, and says so.
 pub(crate) async fn plan_as_written(state: &SessionState, mut statement: DfStatement, text: Excerpt<'_>) -> Result<LogicalPlan, SqlError> {
     ignored::check_statement(&statement, state).map_err(|e| placed_by_message(e, text))?;
-    forms::rewrite(&mut statement)?;
+    let has_ordered_names = forms::rewrite(&mut statement)?;
     double_literals::rewrite(&mut statement)?;
     let plan = match &statement {
         // The types of its columns are settled while it is planned, before literals can be.
@@ -229,6 +230,7 @@ pub(crate) async fn plan_as_written(state: &SessionState, mut statement: DfState
         }
         _ => state.statement_to_plan(statement).await,
     };
+    let plan = if has_ordered_names { plan.and_then(with_names_of_input) } else { plan };
     plan.and_then(literals::settle).map_err(|e| from_datafusion(&e, state, text))
 }
 
