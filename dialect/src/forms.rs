@@ -106,13 +106,14 @@ impl VisitorMut for Forms {
     type Break = End;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
-        for table in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
-            shorthand::name_columns(&mut table.query, &table.alias);
+        if let Some(with) = &mut query.with {
+            shorthand::names_of_with(with);
+            with.cte_tables.iter_mut().for_each(|table| shorthand::name_columns(&mut table.query, &table.alias));
         }
         walk::flow(using::rewrite(query))?;
         order_by_names(query);
-        ControlFlow::Continue(())
         self.has_ordered_names |= order_keys::has_name_of_result(query);
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Flow {
@@ -218,6 +219,7 @@ fn order_by_names(query: &mut Query) {
     let OrderByKind::Expressions(keys) = &mut order.kind else { return };
     let SetExpr::Select(select) = query.body.as_mut() else { return };
     for key in keys {
+        without_brackets(&mut key.expr);
         let Expr::Value(value) = &key.expr else { continue };
         let Value::Number(number, _) = &value.value else { continue };
         let Some(item) = number.parse::<usize>().ok().and_then(|at| select.projection.get_mut(at.checked_sub(1)?)) else { continue };
@@ -225,7 +227,6 @@ fn order_by_names(query: &mut Query) {
         if !is_over(expr) {
             continue;
         }
-        without_brackets(&mut key.expr);
         let alias = match item {
             SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
             SelectItem::UnnamedExpr(expr) => {
@@ -240,13 +241,6 @@ fn order_by_names(query: &mut Query) {
     }
 }
 
-fn is_over(expr: &Expr) -> bool {
-    struct Over;
-    impl Visitor for Over {
-        type Break = End;
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
-            match expr {
 /// `ORDER BY (2)` is `ORDER BY 2`.
 fn without_brackets(key: &mut Expr) {
     let mut innermost = &*key;
@@ -258,6 +252,13 @@ fn without_brackets(key: &mut Expr) {
     }
 }
 
+fn is_over(expr: &Expr) -> bool {
+    struct Over;
+    impl Visitor for Over {
+        type Break = End;
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
+            match expr {
                 Expr::Function(function) if function.over.is_some() => ControlFlow::Break(End::Found),
                 _ => ControlFlow::Continue(()),
             }

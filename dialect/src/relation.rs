@@ -1,24 +1,27 @@
 //! Plans `TUMBLE(…)`, `HOP(…)`, `CUMULATE(…)` and `DEDUPLICATE(…)` in FROM to plan nodes.
 //!
 //! Arguments are given in order or by name (`DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '1 minute'`).
+//!
+//! It also gives the first columns of a relation the names that its alias has for them, where those are fewer than the columns.
 
 use std::sync::Arc;
 
 use datafusion::common::{Column, DFSchema, DataFusionError, Diagnostic, Result, Span};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Spanned, TableFactor, TableFunctionArgs,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Spanned, TableAlias, TableFactor, TableFunctionArgs,
 };
 use watershed_functions::deduplicate::Deduplicate;
 use watershed_functions::window::{Us, WindowAssign, WindowKind};
 
 use crate::interval::{NoLength, interval_us};
 use crate::nearest::did_you_mean;
+use crate::row_values::TUPLE;
 use crate::syntax::as_table_argument;
 use crate::table_function::TableFunction;
 
-/// Knows the window table functions.
+/// Knows the window table functions, and aliases that name columns.
 #[derive(Debug)]
 pub(crate) struct WindowFunctionPlanner;
 
@@ -32,14 +35,63 @@ impl RelationPlanner for WindowFunctionPlanner {
             (Some(function), TableFactor::Table { name, alias, args: Some(args), .. }) => {
                 (Call { function, place: place(&name) }, alias, args)
             }
-            (_, other) => {
+            (_, mut other) => {
                 refuse_near_miss(&other)?;
-                return Ok(RelationPlanning::Original(Box::new(other)));
+                return match column_names(&mut other) {
+                    Some(alias) => aliased(context.plan(other)?, alias, context),
+                    None => Ok(RelationPlanning::Original(Box::new(other))),
+                };
             }
         };
         let plan = call.plan(args, context)?;
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+        match alias {
+            Some(alias) if !alias.columns.is_empty() => aliased(plan, alias, context),
+            alias => Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias)))),
+        }
     }
+}
+
+/// The alias of a relation, which then has none, if it names columns.
+fn column_names(relation: &mut TableFactor) -> Option<TableAlias> {
+    let alias = match relation {
+        TableFactor::Table { alias, .. }
+        | TableFactor::Derived { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::UNNEST { alias, .. }
+        | TableFactor::NestedJoin { alias, .. } => alias,
+        _ => return None,
+    };
+    alias.take_if(|alias| !alias.columns.is_empty())
+}
+
+/// `t AS a (x, y)`: where the relation has more columns, the rest keep their names.
+fn aliased(plan: LogicalPlan, mut alias: TableAlias, context: &dyn RelationPlannerContext) -> Result<RelationPlanning> {
+    let columns = plan.schema().columns();
+    let (given, found) = (alias.columns.len(), columns.len());
+    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let refused = |message: String, help: &str| {
+        let diagnostic = Diagnostic::new_error(message.clone(), Span::try_from_sqlparser_span(alias.name.span)).with_help(help, None);
+        Err(DataFusionError::Plan(message).with_diagnostic(diagnostic))
+    };
+    if alias.name.value == TUPLE && given != found {
+        let message = format!("a row of {} is compared with the rows of a query of {}", counted(given, "part"), counted(found, "column"));
+        return refused(message, "select as many columns as the row has parts");
+    }
+    if given > found {
+        let message = format!("'{}' has {}, and {given} names are given", alias.name.value, counted(found, "column"));
+        return refused(message, "leave out the names that are too many");
+    }
+    let mut plan = plan;
+    if given < found {
+        let names: Vec<String> = alias.columns.drain(..).map(|column| context.normalize_ident(column.name)).collect();
+        let mut names = names.into_iter();
+        let columns = columns.into_iter().map(|column| match names.next() {
+            Some(name) => Expr::Column(column).alias(name),
+            None => Expr::Column(column),
+        });
+        plan = LogicalPlanBuilder::from(plan).project(columns.collect::<Vec<_>>())?.build()?;
+    }
+    Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, Some(alias)))))
 }
 
 /// A function that is not ours but takes DESCRIPTOR was meant to be.

@@ -2,11 +2,12 @@
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, OrderBy, OrderByKind, Query,
-    Select, SelectFlavor, SelectItem, SetExpr, Subscript, TableAlias, TableFactor, Value, WildcardAdditionalOptions, WindowType,
+    Select, SelectFlavor, SelectItem, SetExpr, Subscript, TableAlias, TableFactor, Value, WildcardAdditionalOptions, WindowType, With,
 };
+use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::forms::{both, parsed};
-use crate::syntax::normalised;
+use crate::syntax::{WatershedDialect, normalised};
 
 /// `FROM t` is `SELECT * FROM t`.
 pub(crate) fn star_of_from(select: &mut Select) {
@@ -110,7 +111,7 @@ fn places_added(query: &mut Query) -> Option<bool> {
     select.distinct.is_none().then_some(true)
 }
 
-/// `(SELECT 1, 1) AS t (a, b)`: two columns of one text get their names where they are made, as DataFusion wants a name of its own for each.
+/// `(SELECT 1, 1) AS t (a, b)`: columns of one name get their names where they are made, as DataFusion wants a name of its own for each.
 pub(crate) fn name_columns(query: &mut Query, alias: &TableAlias) {
     let mut body = query.body.as_mut();
     let select = loop {
@@ -121,18 +122,64 @@ pub(crate) fn name_columns(query: &mut Query, alias: &TableAlias) {
             _ => return,
         }
     };
-    let texts: Vec<String> = select.projection.iter().map(ToString::to_string).collect();
-    let is_repeated = |at: usize| texts[..at].contains(&texts[at]);
-    let unnamed = select.projection.iter().all(|item| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }));
-    if !unnamed || texts.len() != alias.columns.len() {
+    let name = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) => Some(expr.to_string()),
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.to_string()),
+        _ => None,
+    };
+    let Some(names) = select.projection.iter().map(name).collect::<Option<Vec<_>>>() else { return };
+    let named = alias.columns.len();
+    if names.len() < named {
         return;
     }
-    for (at, item) in select.projection.iter_mut().enumerate() {
-        if let SelectItem::UnnamedExpr(expr) = item
-            && is_repeated(at)
-        {
-            let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
-            *item = SelectItem::ExprWithAlias { expr, alias: alias.columns[at].name.clone() };
+    let is_repeated = |at: usize| names.iter().enumerate().any(|(other, name)| (other < at || other >= named) && *name == names[at]);
+    for (at, (item, column)) in select.projection.iter_mut().zip(&alias.columns).enumerate() {
+        if !is_repeated(at) {
+            continue;
         }
+        match item {
+            SelectItem::UnnamedExpr(expr) => {
+                let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+                *item = SelectItem::ExprWithAlias { expr, alias: column.name.clone() };
+            }
+            SelectItem::ExprWithAlias { alias, .. } => *alias = column.name.clone(),
+            _ => {}
+        }
+    }
+}
+
+/// `WITH w (a) AS (SELECT 1, 2)`: names for the first columns only are given where a query is in FROM (`relation.rs`).
+pub(crate) fn names_of_with(with: &mut With) {
+    if with.recursive {
+        return;
+    }
+    for table in &mut with.cte_tables {
+        if table.alias.columns.is_empty() || width(&table.query.body) == Some(table.alias.columns.len()) {
+            continue;
+        }
+        let outer = Parser::new(&WatershedDialect::default()).try_with_sql("SELECT * FROM t").and_then(|mut parser| parser.parse_query());
+        let Ok(outer) = outer else { continue };
+        let alias = table.alias.clone();
+        let subquery = std::mem::replace(&mut table.query, outer);
+        if let SetExpr::Select(select) = table.query.body.as_mut()
+            && let Some(from) = select.from.first_mut()
+        {
+            from.relation = TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None };
+            table.alias.columns.clear();
+        }
+    }
+}
+
+/// How many columns a query has, if its text tells.
+fn width(body: &SetExpr) -> Option<usize> {
+    match body {
+        SetExpr::Select(select) => {
+            let is_one = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+            select.projection.iter().all(is_one).then_some(select.projection.len())
+        }
+        SetExpr::SetOperation { left, .. } => width(left),
+        SetExpr::Query(query) => width(&query.body),
+        SetExpr::Values(values) => values.rows.first().map(|row| row.content.len()),
+        _ => None,
     }
 }

@@ -7,6 +7,7 @@ mod forms;
 mod functions;
 mod grown;
 mod intervals;
+mod keys;
 mod numbers;
 mod operators;
 mod panels;
