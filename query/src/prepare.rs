@@ -9,15 +9,18 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Execute, Expr, LogicalPlan, Prepare};
+use datafusion::logical_expr::{Execute, Expr, LogicalPlan, Prepare, Statement as PlanStatement};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use watershed_dialect::Statement;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use watershed_dialect::{Statement, StatementKind};
 
 use crate::QueryError;
 use crate::session::refused;
 
 /// How many statements a session keeps.
 const KEPT_MAX: usize = 100;
+const PARAMETERS_MAX: usize = 1_000;
 
 /// The prepared statements of a session.
 #[derive(Debug, Default)]
@@ -31,6 +34,7 @@ impl Prepared {
         if matches!(prepare.input.as_ref(), LogicalPlan::Statement(_) | LogicalPlan::Copy(_) | LogicalPlan::Dml(_) | LogicalPlan::Ddl(_)) {
             return Err(refused("PREPARE takes a query", "write PREPARE name AS SELECT …, and any other statement by itself"));
         }
+        parameters(statement, prepare)?;
         let mut kept = self.lock();
         if kept.len() >= KEPT_MAX && !kept.contains_key(&prepare.name) {
             return Err(refused(&format!("a session keeps {KEPT_MAX} prepared statements at most"), "let one go: DEALLOCATE name"));
@@ -54,36 +58,89 @@ impl Prepared {
     }
 }
 
+/// The types of the parameters of a `PREPARE` statement, as far as they are known: those that it names, or those of what is beside them.
+/// `EXECUTE` gives values in order, so parameters are numbered.
+fn parameters(statement: &Statement, prepare: &Prepare) -> Result<Vec<Option<DataType>>, QueryError> {
+    let declared = match &statement.kind {
+        StatementKind::Other(DfStatement::Statement(inner)) => match inner.as_ref() {
+            SqlStatement::Prepare { data_types, .. } => data_types.len(),
+            _ => 0,
+        },
+        _ => 0,
+    };
+    let found = prepare.input.get_parameter_fields()?;
+    let number = |name: &String| name.trim_start_matches('$').parse::<usize>().ok().filter(|number| *number > 0);
+    if let Some(name) = found.keys().filter(|name| number(name).is_none()).min() {
+        let what = format!("PREPARE takes the parameters $1, $2, …, and not {name}");
+        return Err(refused(&what, "number them: EXECUTE gives values in that order"));
+    }
+    let last = found.keys().filter_map(number).max().unwrap_or(0);
+    if last > PARAMETERS_MAX {
+        return Err(refused(&format!("a statement has {PARAMETERS_MAX} parameters at most"), "number them without a gap: $1, $2, …"));
+    }
+    if declared > 0 {
+        if last > declared {
+            let what = format!("the statement has ${last}, and PREPARE names {declared} types");
+            return Err(refused(&what, "name one for each parameter"));
+        }
+        return Ok(prepare.fields.iter().map(|field| Some(field.data_type().clone())).collect());
+    }
+    let types = (1..=last).map(|wanted| match found.get(&format!("${wanted}")) {
+        Some(field) => Ok(field.as_ref().map(|field| field.data_type().clone())),
+        None => {
+            let next = format!("number them without a gap, or name the types of all: PREPARE {} (BIGINT, …) AS …", prepare.name);
+            Err(refused(&format!("the statement has the parameter ${last} and no ${wanted}"), &next))
+        }
+    });
+    types.collect()
+}
+
 fn unknown(name: &str) -> QueryError {
     refused(&format!("there is no prepared statement '{name}' in this session"), &format!("make it: PREPARE {name} AS SELECT …"))
 }
 
-/// The query of `prepare` with the values of `execute` in it.
-pub(crate) fn with_values(prepare: Prepare, execute: Execute, state: &SessionState) -> Result<LogicalPlan, QueryError> {
-    let Prepare { name, fields, input } = prepare;
+/// The query of `prepare`, which is the plan of `statement`, with the values of `execute` in it.
+pub(crate) fn with_values(
+    statement: &Statement,
+    prepare: Prepare,
+    execute: Execute,
+    state: &SessionState,
+) -> Result<LogicalPlan, QueryError> {
+    let types = parameters(statement, &prepare)?;
+    let Prepare { name, input, .. } = prepare;
     let mut values = constants(execute.parameters, state)?;
-    let wanted = if fields.is_empty() { input.get_parameter_names()?.len() } else { fields.len() };
-    if values.len() != wanted {
-        let given = values.len();
+    if values.len() != types.len() {
+        let (wanted, given) = (types.len(), values.len());
         return Err(refused(
             &format!("'{name}' takes {wanted} values, and {given} are given"),
             "write EXECUTE name (value, …), one for each",
         ));
     }
-    for (number, (value, field)) in values.iter_mut().zip(&fields).enumerate() {
+    for (number, (value, wanted)) in values.iter_mut().zip(&types).enumerate() {
+        let Some(wanted) = wanted else { continue };
         // Another value than the one that was given would be an answer to another question.
         let is_text = value.data_type().is_string();
         let keeps = |cast: &ScalarValue| is_text || value.is_null() || cast.cast_to(&value.data_type()).is_ok_and(|back| back == *value);
-        let fits = value.cast_to(field.data_type()).ok().filter(keeps);
+        let fits = value.cast_to(wanted).ok().filter(keeps);
         let Some(cast) = fits else {
             let shown = value.cast_to(&DataType::Utf8).unwrap_or_else(|_| value.clone());
-            let kind = watershed_functions::sql_type(field.data_type());
+            let kind = watershed_functions::sql_type(wanted);
             let what = format!("value {} of '{name}' does not fit: {shown} cannot be {kind}", number + 1);
             return Err(refused(&what, "give one of that type, or prepare the statement with another"));
         };
         *value = cast;
     }
     Ok(input.as_ref().clone().with_param_values(ParamValues::from(values))?)
+}
+
+/// The statement that a plan runs, or explains.
+pub(crate) fn executed_in(plan: &LogicalPlan) -> Option<&Execute> {
+    match plan {
+        LogicalPlan::Statement(PlanStatement::Execute(execute)) => Some(execute),
+        LogicalPlan::Explain(explain) => executed_in(&explain.plan),
+        LogicalPlan::Analyze(analyze) => executed_in(&analyze.input),
+        _ => None,
+    }
 }
 
 fn constants(expressions: Vec<Expr>, state: &SessionState) -> Result<Vec<ScalarValue>, QueryError> {

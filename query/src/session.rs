@@ -19,7 +19,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Execute, LogicalPlan, LogicalPlanBuilder, Statement as PlanStatement};
+use datafusion::logical_expr::{
+    Analyze, Execute, Explain, LogicalPlan, LogicalPlanBuilder, PlanType, Statement as PlanStatement, ToStringifiedPlan as _,
+};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{DataFrame, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
@@ -189,10 +191,7 @@ impl Session {
                 Some(text) => self.plan_text(&text).await?,
                 None => named(watershed_dialect::plan(&self.context, statement)).await?,
             };
-            match planned {
-                LogicalPlan::Statement(PlanStatement::Execute(execute)) => self.executed(execute).await?,
-                planned => planned,
-            }
+            self.with_executed(planned).await?
         };
         if let LogicalPlan::Statement(PlanStatement::Prepare(prepare)) = &planned {
             self.prepared.keep(prepare, statement)?;
@@ -206,11 +205,27 @@ impl Session {
         Ok(planned)
     }
 
+    /// The plan with that of the prepared statement which it runs or explains.
+    async fn with_executed(&self, plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
+        let Some(execute) = prepare::executed_in(&plan).cloned() else { return Ok(plan) };
+        let executed = self.executed(execute).await?;
+        Ok(match plan {
+            LogicalPlan::Explain(explain) => {
+                let stringified_plans = vec![executed.to_stringified(PlanType::InitialLogicalPlan)];
+                LogicalPlan::Explain(Explain { plan: Arc::new(executed), stringified_plans, ..explain })
+            }
+            LogicalPlan::Analyze(analyze) => LogicalPlan::Analyze(Analyze { input: Arc::new(executed), ..analyze }),
+            _ => executed,
+        })
+    }
+
     /// The plan of a prepared statement with values in it.
     async fn executed(&self, execute: Execute) -> Result<LogicalPlan, QueryError> {
         let statement = self.prepared.get(&execute.name)?;
         match named(watershed_dialect::plan(&self.context, &statement)).await? {
-            LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => prepare::with_values(prepare, execute, &self.context.state()),
+            LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => {
+                prepare::with_values(&statement, prepare, execute, &self.context.state())
+            }
             other => Ok(other),
         }
     }

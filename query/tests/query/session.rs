@@ -408,6 +408,36 @@ async fn a_prepared_statement_gives_its_rows_from_the_newest_version() {
 }
 
 #[tokio::test]
+async fn prepared_statements_are_explained_and_number_their_parameters() {
+    let warehouse = warehouse().await;
+    append(&warehouse, "silver.rides", 1, rows(0, 3)).await;
+    let session = Session::new(warehouse).unwrap();
+    session.query("PREPARE q AS SELECT n FROM silver.rides WHERE n >= $1 ORDER BY n").await.unwrap();
+    let plan = explained(&session, "EXPLAIN EXECUTE q(1 + 1)").await;
+    assert_eq!(kinds(&plan), kinds(&explained(&session, "EXPLAIN SELECT n FROM silver.rides WHERE n >= 2 ORDER BY n").await));
+    assert!(plan.iter().any(|(_, text)| text.contains("n@0 >= 2")), "{plan:?}");
+    let analyzed = explained(&session, "EXPLAIN ANALYZE EXECUTE q(1)").await;
+    assert!(analyzed.iter().any(|(_, text)| text.contains("output_rows=2")), "{analyzed:?}");
+    // Nothing tells the type of the first.
+    session.query("PREPARE s AS SELECT $1 AS v FROM silver.rides WHERE n = $2").await.unwrap();
+    assert_eq!(texts(&session, "EXECUTE s(7, 2)").await, [7]);
+    for (text, says) in [
+        ("EXECUTE s(7)", "'s' takes 2 values, and 1 are given"),
+        ("EXECUTE s(7, 'x')", "value 2 of 's' does not fit: x cannot be BIGINT"),
+        ("EXPLAIN EXECUTE nothing(1)", "there is no prepared statement 'nothing'"),
+        ("EXPLAIN EXECUTE q", "'q' takes 1 values, and 0 are given"),
+        ("PREPARE r AS SELECT n + $2 FROM silver.rides", "the statement has the parameter $2 and no $1; number them without a gap"),
+        ("PREPARE r AS SELECT n FROM silver.rides WHERE n > $low", "PREPARE takes the parameters $1, $2, …, and not $low; number them"),
+        ("PREPARE r(BIGINT) AS SELECT n + $1 + $2 FROM silver.rides", "the statement has $2, and PREPARE names 1 types"),
+    ] {
+        let said = refusal(&session, text).await.to_string();
+        assert!(said.contains(says), "{text}: {said}");
+    }
+    session.query("PREPARE r(BIGINT, BIGINT) AS SELECT n FROM silver.rides WHERE n = $2").await.unwrap();
+    assert_eq!(texts(&session, "EXECUTE r(1, 2)").await, [2]);
+}
+
+#[tokio::test]
 async fn joins_find_both_zeros_and_nan() {
     let warehouse = warehouse().await;
     let doubles = |ids: Vec<i64>, values: Vec<f64>| {
