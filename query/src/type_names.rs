@@ -2,9 +2,10 @@
 //!
 //! DataFusion fills them with Arrow's names: `Utf8View`, `Timestamp(µs, "UTC")`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, StringArray};
+use arrow::array::{Array, AsArray, StringArray, StringBuilder};
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{Column, Result};
@@ -63,6 +64,19 @@ fn sql_type_name(arrow: &str) -> String {
     arrow.parse().map_or_else(|_| plain_message(arrow).what, |data_type: DataType| sql_type(&data_type))
 }
 
+/// A warehouse has many columns and few types, and reading one takes long.
+fn sql_type_names(types: &StringArray) -> StringArray {
+    let mut known: HashMap<&str, String> = HashMap::new();
+    let mut names = StringBuilder::with_capacity(types.len(), 0);
+    for arrow in types {
+        match arrow {
+            Some(arrow) => names.append_value(known.entry(arrow).or_insert_with(|| sql_type_name(arrow))),
+            None => names.append_null(),
+        }
+    }
+    names.finish()
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct SqlTypeName {
     signature: Signature,
@@ -83,8 +97,18 @@ impl ScalarUDFImpl for SqlTypeName {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let texts = arrays[0].as_string::<i32>();
-        let named: StringArray = (0..texts.len()).map(|row| texts.is_valid(row).then(|| sql_type_name(texts.value(row)))).collect();
-        Ok(ColumnarValue::Array(Arc::new(named)))
+        Ok(ColumnarValue::Array(Arc::new(sql_type_names(arrays[0].as_string::<i32>()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_has_its_name_wherever_it_is() {
+        let types = StringArray::from(vec![Some("Int64"), Some("Timestamp(µs, \"UTC\")"), None, Some("Utf8View"), Some("Int64")]);
+        let right = StringArray::from(vec![Some("BIGINT"), Some("TIMESTAMP"), None, Some("VARCHAR"), Some("BIGINT")]);
+        assert_eq!(sql_type_names(&types), right);
     }
 }
