@@ -2,8 +2,10 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
-use crate::SqlError;
+use watershed_message::Message;
+
 use crate::syntax::WatershedDialect;
+use crate::{SqlError, Statement};
 
 /// A piece of a text, and where in the whole it begins. Places in a syntax tree count from the start of the whole.
 #[derive(Clone, Copy)]
@@ -64,6 +66,16 @@ pub(crate) fn placed_by_message(error: SqlError, text: Excerpt) -> SqlError {
         Some((line, column)) => error.at(line, column),
         None => error,
     }
+}
+
+/// What cannot be computed of the constants of a statement, at the place of the text that the message quotes; `None` if the statement has no such text.
+pub fn placed_in(statement: &Statement, message: &Message) -> Option<SqlError> {
+    let text = Excerpt { text: &statement.text, line: statement.line, column: statement.column };
+    let said = std::iter::once(&message.what).chain(&message.why);
+    let mut quoted = said.flat_map(|said| said.split('\'').skip(1).step_by(2)).filter(|quoted| !quoted.is_empty());
+    let (line, column) =
+        quoted.find_map(|quoted| find(text, |token| matches!(token, Token::SingleQuotedString(text) if text == quoted)))?;
+    Some(SqlError::from(message.clone()).at(line, column))
 }
 
 fn place_in(message: &str, text: Excerpt) -> Option<Place> {

@@ -5,7 +5,7 @@ use std::fmt;
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use watershed_dialect::compute::out_of_memory;
-use watershed_dialect::{ProgramFault, SqlError, is_of_statement, plain_message};
+use watershed_dialect::{ProgramFault, SqlError, Statement, is_of_statement, placed_in, plain_message};
 use watershed_lake::LakeError;
 use watershed_message::Message;
 
@@ -70,6 +70,16 @@ impl QueryError {
                 let hint = message.next.as_ref().map(|next| format!("\n  hint: {next}"));
                 format!("error: {}{}", message.said(), hint.unwrap_or_default())
             }
+        }
+    }
+}
+
+impl QueryError {
+    /// The error with its place in the statement, if that has the value that it tells of.
+    pub(crate) fn placed_in(self, statement: &Statement) -> Self {
+        match self {
+            Self::Value(message) => placed_in(statement, &message).map_or(Self::Value(message), Self::Sql),
+            other => other,
         }
     }
 }

@@ -140,7 +140,7 @@ impl Session {
     pub async fn run(&self, statement: &Statement) -> Result<QueryResult, QueryError> {
         let plan = self.plan(statement).await?;
         refuse_parameters(&plan)?;
-        self.ready(plan).await?.start(|stream| stream)
+        self.ready(plan).await.map_err(|error| error.placed_in(statement))?.start(|stream| stream)
     }
 
     /// Plans a statement against the newest version of every table it names; the plan keeps these versions.
