@@ -30,7 +30,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let name = &args.table;
     let Planned { blueprints, mut refused } = project::applied(&warehouse.definitions().await?).plan_each().await;
     if let Some(error) = refused.remove(name) {
-        return Err(StreamError::CannotPlan { pipeline: name.to_string(), reason: Box::new(error) }.into());
+        return Err(StreamError::cannot_plan(name, error).into());
     }
     let Some(blueprint) = blueprints.get(name) else {
         let known: Vec<String> = blueprints.keys().map(ToString::to_string).collect();

@@ -5,7 +5,7 @@ use watershed_batch::{JobStatus, RunStatus, Runs, Views, statuses};
 use watershed_lake::clock::now_ms;
 use watershed_lake::{Definitions, Warehouse, kind};
 use watershed_query::shell::{Format, Shell, ShellOptions};
-use watershed_stream::{Held, PipelineReport, reports};
+use watershed_stream::{Held, PipelineReport, reports, with_refused};
 
 use crate::say::span;
 use crate::system::{jobs, pipelines};
@@ -16,9 +16,9 @@ use crate::{Context, batch, project, warehouse};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Reads the newest epoch record of each pipeline and the records of jobs from the warehouse; nothing needs to run here.
-A pipeline is running, failing (it tries again and again), failed (it gave up), stopped, or silent: whoever ran it last
-was not heard of for a while. Exit code 1 if one is failing, failed or silent, if a job's last run failed, or if nothing
-is applied; standard error says why.
+A pipeline is running, failing (it tries again and again), failed (it gave up, or this version cannot run it as it was
+applied), stopped, or silent: whoever ran it last was not heard of for a while. Exit code 1 if one is failing, failed or
+silent, if a job's last run failed, or if nothing is applied; standard error says why.
 
 Examples:
   watershed status
@@ -89,13 +89,17 @@ async fn troubles(warehouse: &Warehouse, definitions: &Definitions, views: &View
         return Ok(vec![NOTHING_APPLIED.to_owned()]);
     }
     let now_ms = now_ms();
-    let mut troubles: Vec<String> = reports(warehouse).await?.iter().filter_map(|report| of_pipeline(report, now_ms)).collect();
+    let reports = with_refused(reports(warehouse).await?, pipelines::Refused::default().of(definitions.clone()).await);
+    let mut troubles: Vec<String> = reports.iter().filter_map(|report| of_pipeline(report, now_ms)).collect();
     let runs = if views.is_empty() { Vec::new() } else { Runs::new(warehouse.clone()).all().await? };
     troubles.extend(statuses(views, &runs).iter().filter_map(of_job));
     Ok(troubles)
 }
 
 fn of_pipeline(report: &PipelineReport, now_ms: u64) -> Option<String> {
+    if let Some(refused) = &report.refused {
+        return Some(refused.clone());
+    }
     let (name, vitals) = (&report.pipeline, report.vitals.as_ref());
     let failure = vitals.and_then(|vitals| vitals.failure.as_ref());
     let since = failure.map_or_else(String::new, |failure| format!(" for {}", span(now_ms.saturating_sub(failure.since_ms) as i64)));

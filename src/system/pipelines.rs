@@ -1,5 +1,5 @@
-//! `system.pipelines`: what the newest epoch record of each pipeline says, and the process that runs it. `watershed status` and
-//! `SHOW PIPELINES` read it.
+//! `system.pipelines`: what the newest epoch record of each pipeline says, and the process that runs it; why this version cannot run others.
+//! `watershed status` and `SHOW PIPELINES` read it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,28 +8,50 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::exec_err;
-use watershed_lake::Warehouse;
+use tokio::sync::Mutex;
 use watershed_lake::clock::now_ms;
+use watershed_lake::{Definitions, TableName, Warehouse};
 use watershed_message::Message;
 use watershed_query::{SystemTable, shell};
-use watershed_stream::{Counters, Held, PipelineReport, reports};
+use watershed_stream::{Counters, Held, PipelineReport, StreamError, reports, with_refused};
 
 use super::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
+use crate::project;
 use crate::say::span;
 
 /// The columns that fit a terminal.
 pub const SHOWN: &str = "pipeline, state, epoch, age, behind, lag_records AS lag, rows_in, rows_out, late, quarantined, deduplicated";
 
+/// The pipelines that this version cannot run, and why.
+#[derive(Debug, Default)]
+pub struct Refused {
+    definitions: Definitions,
+    why: BTreeMap<TableName, String>,
+}
+
+impl Refused {
+    /// Those of `definitions`, which are planned only if they are not those of the last call.
+    pub async fn of(&mut self, definitions: Definitions) -> &BTreeMap<TableName, String> {
+        if self.definitions != definitions {
+            let refused = project::applied(&definitions).plan_each().await.refused.into_iter();
+            let why = refused.map(|(name, error)| (name.clone(), StreamError::cannot_plan(&name, error).to_string())).collect();
+            *self = Self { definitions, why };
+        }
+        &self.why
+    }
+}
+
 /// The table; reads the warehouse again each time.
 #[derive(Debug)]
 pub struct Pipelines {
     warehouse: Warehouse,
+    refused: Mutex<Refused>,
 }
 
 impl Pipelines {
     /// Of this warehouse.
     pub fn new(warehouse: Warehouse) -> Self {
-        Self { warehouse }
+        Self { warehouse, refused: Mutex::default() }
     }
 }
 
@@ -46,7 +68,7 @@ impl SystemTable for Pipelines {
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(vec![
             text("pipeline"),
-            // running, failing (it tries again), failed (it gave up), stopped, or silent: who ran it last was not heard of for a while
+            // running, failing (it tries again), failed (it gave up, or this version cannot run it), stopped, or silent: who ran it last was not heard of for a while
             text("state"),
             // The newest epoch, when it was committed, and the counts until then; none before the first.
             maybe(count("epoch")),
@@ -78,7 +100,9 @@ impl SystemTable for Pipelines {
     }
 
     async fn rows(&self) -> Result<RecordBatch, Message> {
+        let definitions = self.warehouse.definitions().await.map_err(|error| error.message())?;
         let reports = reports(&self.warehouse).await.map_err(|error| error.message())?;
+        let reports = with_refused(reports, self.refused.lock().await.of(definitions).await);
         batch(self.schema(), &reports, now_ms()).map_err(|error| error.to_string().into())
     }
 }
@@ -122,7 +146,7 @@ fn batch(schema: SchemaRef, reports: &[PipelineReport], now_ms: u64) -> Result<R
         counts(reports, |report| Some(report.vitals.as_ref()?.lag_ms)),
         counts(reports, |report| Some(report.vitals.as_ref()?.commit_ms)),
         counts(reports, |report| Some(report.vitals.as_ref()?.restarts)),
-        texts(reports, |report| failure(report).map(|failure| failure.error)),
+        texts(reports, |report| report.refused.clone().or_else(|| failure(report).map(|failure| failure.error))),
         times_ms(reports, |report| failure(report).map(|failure| failure.since_ms)),
         counts(reports, |report| Some(report.record.as_ref().map_or(0, |record| record.state_bytes()))),
         texts(reports, |report| Some(offsets(&report.record.as_ref()?.offsets))),
@@ -137,4 +161,41 @@ fn batch(schema: SchemaRef, reports: &[PipelineReport], now_ms: u64) -> Result<R
 fn offsets(offsets: &BTreeMap<i32, i64>) -> String {
     let pairs: Vec<String> = offsets.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
     pairs.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use arrow::array::AsArray;
+    use watershed_lake::Definition;
+    use watershed_lake::kind::{SOURCE, TABLE};
+
+    use super::*;
+
+    /// After an upgrade, say: nobody has run it yet.
+    #[tokio::test]
+    async fn what_this_version_refuses_has_failed_before_it_runs() {
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        let item = |kind: &str, name: &str, sql: &str| Definition { kind: kind.to_owned(), name: name.to_owned(), sql: sql.to_owned() };
+        let source = "CREATE SOURCE s (c INT) WITH (connector = 'kafka', topic = 's', format = 'json')";
+        let good = item(TABLE, "silver.good", "CREATE STREAMING TABLE silver.good AS SELECT c FROM s");
+        let odd = item(TABLE, "silver.odd", "CREATE STREAMING TABLE silver.odd WITH (gone = 'x') AS SELECT c FROM s");
+        let first = warehouse.save_definitions(&Definitions::default(), vec![item(SOURCE, "s", source), good.clone(), odd]).await.unwrap();
+        let table = Pipelines::new(warehouse.clone());
+        let said = async || {
+            let rows = table.rows().await.unwrap();
+            let text = |name: &str| rows.column_by_name(name).unwrap().as_string::<i32>().clone();
+            let (names, states, errors) = (text("pipeline"), text("state"), text("last_error"));
+            (0..rows.num_rows()).map(|row| [&names, &states, &errors].map(|of| of.value(row).to_owned())).collect::<Vec<_>>()
+        };
+        let rows = said().await;
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert_eq!(rows[0][..2], ["silver.odd", "failed"]);
+        assert!(rows[0][2].starts_with("this version of Watershed cannot run silver.odd as it was applied: "), "{rows:?}");
+        assert!(rows[0][2].contains("no option 'gone'") && rows[0][2].contains("correct its definition"), "{rows:?}");
+
+        warehouse.save_definitions(&first, vec![item(SOURCE, "s", source), good]).await.unwrap();
+        assert!(said().await.is_empty(), "nothing is refused any more");
+    }
 }

@@ -36,10 +36,7 @@ impl Plans {
             (name.to_string(), blueprint.explain(&holds), Some(blueprint.fingerprint()))
         };
         let mut rows: Vec<_> = blueprints.iter().map(explained).collect();
-        rows.extend(refused.into_iter().map(|(name, error)| {
-            let pipeline = name.to_string();
-            (pipeline.clone(), StreamError::CannotPlan { pipeline, reason: Box::new(error) }.to_string(), None)
-        }));
+        rows.extend(refused.into_iter().map(|(name, error)| (name.to_string(), StreamError::cannot_plan(&name, error).to_string(), None)));
         let columns = vec![
             texts(&rows, |(pipeline, ..)| Some(pipeline.clone())),
             texts(&rows, |(_, plan, _)| Some(plan.clone())),

@@ -5,7 +5,7 @@ use std::fmt;
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use watershed_dialect::SqlError;
 use watershed_ingest::IngestError;
-use watershed_lake::LakeError;
+use watershed_lake::{LakeError, TableName};
 use watershed_message::Message;
 
 use crate::fault::RowFault;
@@ -165,6 +165,11 @@ pub enum StreamError {
 }
 
 impl StreamError {
+    /// The applied definition of `pipeline` cannot be planned, because of `reason`.
+    pub fn cannot_plan(pipeline: &TableName, reason: Self) -> Self {
+        Self::CannotPlan { pipeline: pipeline.to_string(), reason: Box::new(reason) }
+    }
+
     /// What happened, why, and what to do next.
     pub fn message(&self) -> Message {
         match self {

@@ -49,7 +49,7 @@ pub use error::StreamError;
 pub use history::{EpochHistory, EpochSummary};
 pub use holder::{Failure, Held, Vitals};
 pub use metrics::{COMMIT_BUCKETS_MS, CommitTimes, Metrics, Phase, PipelineMetrics};
-pub use pipelines::{PipelineReport, check_free, newest_epochs, prepare, rebuild, remove, reports, started};
+pub use pipelines::{PipelineReport, check_free, newest_epochs, prepare, rebuild, remove, reports, started, with_refused};
 pub use plan::Blueprint;
 pub use project::{Planned, Project};
 pub use runner::{Observer, RunOptions, Runner};

@@ -77,6 +77,8 @@ pub struct PipelineReport {
     pub held: Held,
     /// What they last said of it.
     pub vitals: Option<Vitals>,
+    /// Why this version cannot run it, unless a process runs it.
+    pub refused: Option<String>,
 }
 
 /// All pipelines of the warehouse that somebody has run, in name order.
@@ -85,10 +87,30 @@ pub async fn reports(warehouse: &Warehouse) -> Result<Vec<PipelineReport>, Strea
         let (newest, (held, vitals)) = tokio::join!(epoch::newest(warehouse, &shard), holder::look(warehouse, &shard));
         let record = newest?;
         let known = record.is_some() || vitals.is_some();
-        Ok::<_, StreamError>(known.then_some(PipelineReport { pipeline: shard.pipeline, record, held, vitals }))
+        Ok::<_, StreamError>(known.then_some(PipelineReport { pipeline: shard.pipeline, record, held, vitals, refused: None }))
     });
     let reports: Vec<Option<PipelineReport>> = FuturesOrdered::from_iter(read).try_collect().await?;
     Ok(reports.into_iter().flatten().collect())
+}
+
+/// These reports, and of each pipeline in `refused` why this version cannot run it, also of those that nobody has run yet. One that a process
+/// runs is left as it is: that process may be of another version.
+pub fn with_refused(mut reports: Vec<PipelineReport>, refused: &BTreeMap<TableName, String>) -> Vec<PipelineReport> {
+    for (pipeline, why) in refused {
+        let mut known = false;
+        for report in reports.iter_mut().filter(|report| report.pipeline == *pipeline) {
+            known = true;
+            if !matches!(report.held, Held::Running | Held::Failing) {
+                (report.held, report.refused) = (Held::Failed, Some(why.clone()));
+            }
+        }
+        if !known {
+            let pipeline = pipeline.clone();
+            reports.push(PipelineReport { pipeline, record: None, held: Held::Failed, vitals: None, refused: Some(why.clone()) });
+        }
+    }
+    reports.sort_by(|one, other| one.pipeline.cmp(&other.pipeline));
+    reports
 }
 
 /// The newest epoch record of each pipeline of the warehouse, in name order.

@@ -79,7 +79,7 @@ impl Runner {
         for (pipeline, error) in refused {
             // What it would read is told by its plan.
             let metrics = Arc::new(Metrics::new(pipeline.clone(), String::new()));
-            let error = StreamError::CannotPlan { pipeline: pipeline.to_string(), reason: Box::new(error) };
+            let error = StreamError::cannot_plan(&pipeline, error);
             metrics.phase(Phase::Failed { error: error.message() });
             let (warehouse, identity, shard) = (warehouse.clone(), identity.clone(), ShardId { pipeline, shard: 0 });
             let vitals = Vitals::of(&metrics.read());

@@ -81,6 +81,24 @@ fn a_pipeline_that_fails_is_failing_until_it_is_stopped() {
     assert_eq!(stopped.matches(" stopped ").count(), 2, "{stopped}");
 }
 
+/// As another version may have applied it.
+#[test]
+fn what_this_version_refuses_is_not_well_before_it_runs() {
+    let home = folder("refused-");
+    let project = Project::bare("127.0.0.1:1".to_owned(), home.path().join("warehouse"));
+    project.apply("never", &format!("{}\n{TWINS}", source()));
+    let applied = project.files.join("_watershed/definitions/00000000000000000001.json");
+    let text = std::fs::read_to_string(&applied).expect("definitions");
+    let older = text.replacen("bronze.b WITH (", "bronze.b WITH (gone = 'x', ", 1);
+    assert_ne!(older, text);
+    std::fs::write(&applied, older).expect("written");
+    let status = project.watershed(["status"]).run();
+    assert_eq!(status.status.code(), Some(1), "{}", status.output());
+    assert!(status.stderr.contains("warning: this version of Watershed cannot run bronze.b as it was applied: "), "{}", status.output());
+    assert!(status.stderr.contains("no option 'gone'") && !status.stderr.contains("bronze.a "), "{}", status.output());
+    assert_eq!(project.ask("SELECT pipeline, state FROM system.pipelines"), ["bronze.b,failed"]);
+}
+
 #[test]
 fn a_dry_run_changes_nothing() {
     let home = folder("dry-");
