@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use watershed_lake::{TableName, Warehouse};
+use watershed_lake::{Definitions, TableName, Warehouse};
 use watershed_message::Message;
 
 use crate::changes::{self, Change, InForce};
@@ -41,9 +41,11 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let folder = args.folder.clone().unwrap_or_else(|| PathBuf::from(context.config.text("project")));
     // It may not be there yet.
     let there = warehouse::open_to_read(&context.config)?;
-    let checked = project::check_over(&project::read(Path::new(&folder))?, Some(&there)).await?;
-    let warehouse = if args.dry_run { warehouse::open_to_read(&context.config)? } else { warehouse::make(&context.config).await? };
-    let difference = Difference::find(&warehouse, checked).await?;
+    let files = project::read(Path::new(&folder))?;
+    let in_force = there.definitions().await?;
+    let checked = project::check_over(&files, Some((&there, &in_force))).await?;
+    let warehouse = if args.dry_run { there } else { warehouse::make(&context.config).await? };
+    let difference = Difference::find(&warehouse, in_force, checked).await?;
     if difference.changes.is_empty() {
         let only_text = !changes::same_text(&difference.old, &difference.new);
         if !args.dry_run {
@@ -76,16 +78,15 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
 
 /// New definitions beside those in force.
 pub struct Difference {
-    old: watershed_lake::Definitions,
+    old: Definitions,
     new: Checked,
     /// What differs.
     pub changes: Vec<Change>,
 }
 
 impl Difference {
-    /// Compares `new` with what is in force.
-    pub async fn find(warehouse: &Warehouse, new: Checked) -> Result<Self> {
-        let old = warehouse.definitions().await?;
+    /// Compares `new` with what is in force, `old`.
+    pub async fn find(warehouse: &Warehouse, old: Definitions, new: Checked) -> Result<Self> {
         let project = project::applied(&old);
         let plans = changes::plans(&project).await;
         let started = watershed_stream::started(warehouse).await?;

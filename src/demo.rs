@@ -195,7 +195,8 @@ impl Stage {
         let checked = project::check(&files).await?;
         let (project, views) = (checked.project.clone(), checked.views.clone());
         let warehouse = warehouse::make(&context.config).await?;
-        let difference = Difference::find(&warehouse, checked).await?;
+        let in_force = warehouse.definitions().await?;
+        let difference = Difference::find(&warehouse, in_force, checked).await?;
         difference.allowed(false).map_err(|_| {
             anyhow!(
                 Message::new(format!("the definitions changed since {} was made", dir.display()))

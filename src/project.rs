@@ -91,8 +91,8 @@ pub async fn check(files: &[SqlFile]) -> Result<Checked> {
     check_over(files, None).await
 }
 
-/// The same for a warehouse, whose tables views may read.
-pub async fn check_over(files: &[SqlFile], warehouse: Option<&Warehouse>) -> Result<Checked> {
+/// The same for a warehouse and the definitions in force there: views may read tables that others write.
+pub async fn check_over(files: &[SqlFile], warehouse: Option<(&Warehouse, &Definitions)>) -> Result<Checked> {
     let mut problems = Vec::new();
     let mut project = Project::default();
     let mut definitions = Vec::new();
@@ -203,8 +203,8 @@ pub async fn check_over(files: &[SqlFile], warehouse: Option<&Warehouse>) -> Res
         let mut known = declared(&project, &blueprints);
         let reads = ordered.iter().flat_map(|view| &view.reads);
         let unknown = reads.filter(|name| !known.contains_key(*name) && ordered.get(name).is_none()).cloned().collect();
-        if let Some(warehouse) = warehouse {
-            foreign = foreign::find(warehouse, &unknown).await?;
+        if let Some((warehouse, in_force)) = warehouse {
+            foreign = foreign::find(warehouse, in_force, &unknown).await?;
         }
         known.extend(foreign.clone());
         (view_schemas, wrong) = ordered.plan(project.sources.values(), &known).await;
