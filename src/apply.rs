@@ -7,7 +7,7 @@ use watershed_lake::{Definitions, TableName, Warehouse};
 use watershed_message::Message;
 
 use crate::changes::{self, Change, InForce};
-use crate::project::{self, Checked};
+use crate::project::{self, Checked, Home};
 use crate::{Context, left, warehouse};
 
 /// Check a project's .sql files, show what they change, and make it so
@@ -43,7 +43,8 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let there = warehouse::open_to_read(&context.config)?;
     let files = project::read(Path::new(&folder))?;
     let in_force = there.definitions().await?;
-    let checked = project::check_over(&files, Some((&there, &in_force))).await?;
+    let home = Home { warehouse: &there, in_force: &in_force, kafka: &warehouse::kafka(&context.config) };
+    let checked = project::check_at(&files, Some(home)).await?;
     let warehouse = if args.dry_run { there } else { warehouse::make(&context.config).await? };
     let difference = Difference::find(&warehouse, in_force, checked).await?;
     if difference.changes.is_empty() {

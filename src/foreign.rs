@@ -37,7 +37,8 @@ mod tests {
 
     use arrow::datatypes::{DataType, Field, Schema};
 
-    use crate::project::{SqlFile, check, check_over};
+    use crate::project::{Checked, Home, SqlFile, check, check_at};
+    use watershed_ingest::kafka::KafkaSettings;
     use watershed_lake::{Definitions, TableName, Warehouse};
 
     #[tokio::test]
@@ -51,21 +52,24 @@ mod tests {
             [SqlFile { name: "v.sql".to_owned(), text }]
         };
         let good = view("SELECT count(id) AS orders FROM others.orders");
+        let over = async |files: &[SqlFile], in_force: &Definitions| -> anyhow::Result<Checked> {
+            check_at(files, Some(Home { warehouse: &warehouse, in_force, kafka: &KafkaSettings::default() })).await
+        };
         let nothing = Definitions::default();
-        let checked = check_over(&good, Some((&warehouse, &nothing))).await.unwrap_or_else(|error| panic!("{error}"));
+        let checked = over(&good, &nothing).await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(checked.foreign[&theirs], schema);
         assert!(check(&good).await.is_err(), "without a warehouse there is no such table");
         let wrong = view("SELECT idd FROM others.orders");
-        let error = check_over(&wrong, Some((&warehouse, &nothing))).await.err().expect("no such column").to_string();
+        let error = over(&wrong, &nothing).await.err().expect("no such column").to_string();
         assert!(error.contains("v.sql:1:") && error.contains("did you mean 'id'?"), "{error}");
-        assert!(check_over(&view("SELECT 1 AS one FROM others.order"), Some((&warehouse, &nothing))).await.is_err());
+        assert!(over(&view("SELECT 1 AS one FROM others.order"), &nothing).await.is_err());
 
         // What was defined here and is no longer, nobody renews.
         let in_force = Definitions { revision: 1, items: checked.definitions };
         assert_eq!(in_force.items.len(), 1);
         warehouse.create_table(&"gold.v".parse().unwrap(), schema, &[]).await.unwrap();
-        let over = [SqlFile { name: "w.sql".to_owned(), text: "CREATE MATERIALIZED VIEW gold.w AS SELECT id FROM gold.v;".to_owned() }];
-        assert!(check_over(&over, Some((&warehouse, &nothing))).await.is_ok());
-        assert!(check_over(&over, Some((&warehouse, &in_force))).await.is_err());
+        let of_own = [SqlFile { name: "w.sql".to_owned(), text: "CREATE MATERIALIZED VIEW gold.w AS SELECT id FROM gold.v;".to_owned() }];
+        assert!(over(&of_own, &nothing).await.is_ok());
+        assert!(over(&of_own, &in_force).await.is_err());
     }
 }

@@ -9,13 +9,14 @@ use arrow::datatypes::SchemaRef;
 use watershed_batch::{View, Views};
 use watershed_dialect::{Connector, SqlError, Statement, StatementKind, clear_secret};
 use watershed_ingest::IngestError;
+use watershed_ingest::kafka::KafkaSettings;
 use watershed_lake::kind::{PANEL, SINK, SOURCE, TABLE, VIEW};
 use watershed_lake::{Definition, Definitions, TableName, Warehouse};
 use watershed_message::Message;
 use watershed_stream::{Blueprint, Project, StreamError, tables as pipeline_tables};
 
 use crate::foreign;
-use crate::loops;
+use crate::loops::{self, ClusterIds};
 use crate::panels;
 use crate::report::Rendered;
 
@@ -88,11 +89,21 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Parses and plans everything. The error shows every mistake, not only the first.
 pub async fn check(files: &[SqlFile]) -> Result<Checked> {
-    check_over(files, None).await
+    check_at(files, None).await
 }
 
-/// The same for a warehouse and the definitions in force there: views may read tables that others write.
-pub async fn check_over(files: &[SqlFile], warehouse: Option<(&Warehouse, &Definitions)>) -> Result<Checked> {
+/// Where a project is to run.
+pub struct Home<'a> {
+    /// Views may read tables that others write there.
+    pub warehouse: &'a Warehouse,
+    /// What is defined there.
+    pub in_force: &'a Definitions,
+    /// How to reach Kafka.
+    pub kafka: &'a KafkaSettings,
+}
+
+/// The same with what its home says: of tables that others write, and of Kafka's clusters.
+pub async fn check_at(files: &[SqlFile], home: Option<Home<'_>>) -> Result<Checked> {
     let mut problems = Vec::new();
     let mut project = Project::default();
     let mut definitions = Vec::new();
@@ -189,7 +200,11 @@ pub async fn check_over(files: &[SqlFile], warehouse: Option<(&Warehouse, &Defin
             }
         }
     }
-    for (sink, error) in if problems.is_empty() { loops::find(&blueprints) } else { Vec::new() } {
+    let clusters = match &home {
+        Some(home) if problems.is_empty() => loops::clusters(&blueprints, home.kafka).await,
+        _ => ClusterIds::default(),
+    };
+    for (sink, error) in if problems.is_empty() { loops::find(&blueprints, &clusters) } else { Vec::new() } {
         let defines = |statement: &Statement| matches!(&statement.kind, StatementKind::CreateSink(known) if known.name == sink.name);
         let Some((file, statement)) = sinks.iter().find(|(_, statement)| defines(statement)) else { continue };
         problems.push(shown(&error.at(statement.line, statement.column), file));
@@ -203,8 +218,8 @@ pub async fn check_over(files: &[SqlFile], warehouse: Option<(&Warehouse, &Defin
         let mut known = declared(&project, &blueprints);
         let reads = ordered.iter().flat_map(|view| &view.reads);
         let unknown = reads.filter(|name| !known.contains_key(*name) && ordered.get(name).is_none()).cloned().collect();
-        if let Some((warehouse, in_force)) = warehouse {
-            foreign = foreign::find(warehouse, in_force, &unknown).await?;
+        if let Some(home) = &home {
+            foreign = foreign::find(home.warehouse, home.in_force, &unknown).await?;
         }
         known.extend(foreign.clone());
         (view_schemas, wrong) = ordered.plan(project.sources.values(), &known).await;

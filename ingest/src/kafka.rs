@@ -21,6 +21,8 @@ use crate::source::{Fetch, FetchLimits, PartitionProgress, PartitionRange, Posit
 
 /// How long look-ups (partitions, watermarks) may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a cluster may take to say which one it is: people wait for it.
+const CLUSTER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Records taken from librdkafka in one go: amortises its lock, small enough that the first of them is still in the CPU's cache.
 const CHUNK_RECORDS: usize = 4096;
@@ -54,6 +56,16 @@ pub fn topic_id(settings: &KafkaSettings, topic: &str) -> Result<Option<String>>
     let client = client::open(settings, &CONSUMER)?;
     let name = CString::new(topic).map_err(|_| IngestError::UnknownTopic { topic: topic.into() })?;
     Ok(consume::topic_id(&client, &name, LOOKUP_TIMEOUT))
+}
+
+/// The id of the cluster, the same under all of its addresses. `None` from brokers that give none. `topic` need not be there. Blocks up to five
+/// seconds.
+pub fn cluster_id(settings: &KafkaSettings, topic: &str) -> Result<Option<String>> {
+    let client = client::open(settings, &CONSUMER)?;
+    let answered = client.fetch_metadata(Some(topic), CLUSTER_TIMEOUT);
+    answered.map_err(|error| client::name_request_error(&client, topic, &error))?;
+    // It came with the answer.
+    Ok(client.fetch_cluster_id(Duration::ZERO))
 }
 
 /// Reads some partitions of one topic.

@@ -1,5 +1,9 @@
 //! What a project may be, and what is said of mistakes in one.
 
+use std::collections::HashMap;
+
+use watershed_ingest::embedded::{EmbeddedBroker, EmbeddedSettings};
+
 use super::*;
 
 const SOURCE_SQL: &str = "CREATE SOURCE rides (city VARCHAR, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at - INTERVAL '1 second')\n\
@@ -238,6 +242,27 @@ async fn a_sink_to_where_its_rows_come_from_is_refused() {
     assert!(check(&of(format!("{over}\n{there}"))).await.is_ok());
     let said = mistakes(&of(format!("{over}\n{there}{}", sink("b", "silver.there", "topic = 'rides'")))).await;
     assert!(said.contains("silver.rides and sink 'a', then silver.there and sink 'b'") && !said.contains("2 mistakes"), "{said}");
+}
+
+/// A sink may name another listener of the cluster that its table is read from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_known_under_all_its_addresses() {
+    let start = || EmbeddedBroker::start(&EmbeddedSettings::default()).unwrap();
+    let (broker, other) = tokio::task::spawn_blocking(move || (start(), start())).await.unwrap();
+    let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+    let kafka = KafkaSettings::new(broker.bootstrap());
+    let applied = async |servers: &str| {
+        let out = format!("CREATE SINK out TO KAFKA (topic = 'rides', 'kafka.bootstrap.servers' = '{servers}')");
+        let table = "CREATE STREAMING TABLE silver.rides AS SELECT city FROM rides";
+        let files = [file("a.sql", SOURCE_SQL), file("b.sql", &format!("{table};\n{out} AS SELECT * FROM STREAM(silver.rides);"))];
+        let home = Home { warehouse: &warehouse, in_force: &Definitions::default(), kafka: &kafka };
+        check_at(&files, Some(home)).await.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let twice = format!("{0},{0}", broker.bootstrap());
+    let error = applied(&twice).await.unwrap_err();
+    assert!(error.contains("sink 'out' sends rows to where they come from") && error.contains("b.sql:2:1"), "{error}");
+    assert_eq!(applied(&other.bootstrap()).await, Ok(()));
+    assert!(applied(&broker.bootstrap()).await.is_err(), "the address that is configured");
 }
 
 #[tokio::test]
