@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::epoch::Counters;
+use crate::idle::Quiet;
 
 /// A barrier: everything before it belongs to the epoch.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +34,8 @@ pub struct PartitionState {
     pub newest_us: i64,
     /// Since when it has been read to its end; `None` if it is not.
     pub caught_up_since: Option<Instant>,
+    /// If that was so in an earlier run and no row has come since.
+    pub quiet: Option<Quiet>,
     /// The latest Kafka timestamp among the records read in this run, in milliseconds since 1970; `None` before the first.
     pub read_ms: Option<i64>,
 }
@@ -41,10 +44,6 @@ impl PartitionState {
     /// Records between here and the end.
     pub fn lag(&self) -> u64 {
         self.high_watermark.map_or(0, |high| high.saturating_sub(self.next_offset).max(0) as u64)
-    }
-
-    fn idle(&self, timeout: Duration) -> bool {
-        self.caught_up_since.is_some_and(|since| since.elapsed() >= timeout)
     }
 }
 
@@ -150,46 +149,8 @@ impl Control {
     pub fn live(&self) -> Counters {
         *lock(&self.live)
     }
-
-    /// Which partitions are idle, and the watermark they are raised to: the least of those that are not, or, if all are, the greatest
-    /// that any has reached. Empty if no partition would move.
-    pub fn idle_floors(&self, timeout: Duration) -> BTreeMap<i32, i64> {
-        let partitions = self.partitions();
-        let active = partitions.values().filter(|p| !p.idle(timeout)).map(|p| p.watermark_us).min();
-        let floor = active.or_else(|| partitions.values().map(|p| p.watermark_us).max()).unwrap_or(i64::MIN);
-        partitions.iter().filter(|(_, p)| p.idle(timeout) && p.watermark_us < floor).map(|(&partition, _)| (partition, floor)).collect()
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn partition(watermark_us: i64, idle: bool) -> PartitionState {
-        let caught_up_since = idle.then(|| Instant::now().checked_sub(Duration::from_secs(60))).flatten();
-        PartitionState { next_offset: 5, high_watermark: Some(5), watermark_us, newest_us: watermark_us, caught_up_since, read_ms: None }
-    }
-
-    #[test]
-    fn an_idle_partition_is_raised_to_the_slowest_active_one() {
-        let control = Control::default();
-        control.report(0, partition(100, false));
-        control.report(1, partition(70, false));
-        control.report(2, partition(i64::MIN, true));
-        control.report(3, partition(90, true));
-        assert_eq!(control.idle_floors(Duration::from_secs(10)), BTreeMap::from([(2, 70)]));
-    }
-
-    #[test]
-    fn when_all_are_idle_the_farthest_leads() {
-        let control = Control::default();
-        control.report(0, partition(100, true));
-        control.report(1, partition(70, true));
-        assert_eq!(control.idle_floors(Duration::from_secs(10)), BTreeMap::from([(1, 100)]));
-        assert_eq!(control.idle_floors(Duration::from_secs(100)), BTreeMap::new());
-    }
 }

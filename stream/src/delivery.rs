@@ -167,6 +167,8 @@ mod tests {
             newest_us: BTreeMap::new(),
             idle_us: BTreeMap::new(),
             caught_up_ms: BTreeMap::new(),
+            quiet: BTreeMap::new(),
+            read_ms: None,
             keyed_tasks: 1,
             state: BTreeMap::new(),
             tables: vec![TableEpoch { table: main.name().clone(), table_id: main.id().into(), previous_epoch: None, files }],

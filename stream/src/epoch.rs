@@ -14,6 +14,7 @@ use watershed_lake::{StagedFile, TableName, Warehouse};
 use crate::StreamError;
 use crate::delivery::Delivered;
 use crate::holder::Identity;
+use crate::idle::QuietSince;
 use crate::operator::Tally;
 use crate::plan::Blueprint;
 use crate::sink_plan::SinkBlueprint;
@@ -232,6 +233,12 @@ pub struct EpochRecord {
     /// never had a row, idleness goes on from it in the next run.
     #[serde(default)]
     pub caught_up_ms: BTreeMap<i32, u64>,
+    /// Those of them that have had rows: since when they have had none, over runs.
+    #[serde(default)]
+    pub quiet: BTreeMap<i32, QuietSince>,
+    /// The latest timestamp of a record that has been read of any partition, in milliseconds since 1970; `None` before the first.
+    #[serde(default)]
+    pub read_ms: Option<i64>,
     /// How many keyed tasks the state is split over.
     pub keyed_tasks: u32,
     /// All state: segment name to bytes.
@@ -368,6 +375,8 @@ mod tests {
             newest_us: [(0, 7)].into(),
             idle_us: [(1, 6)].into(),
             caught_up_ms: [(1, 8)].into(),
+            quiet: [(1, QuietSince { since_ms: 8, read_ms: 9 })].into(),
+            read_ms: Some(9),
             keyed_tasks: 2,
             state: [("k1/0/0-60".to_string(), StateRange { file: "f.arrow".into(), offset: 8, bytes: 16 })].into(),
             tables: vec![TableEpoch { table, table_id: "id".into(), previous_epoch: Some(6), files: vec![file] }],
@@ -385,7 +394,7 @@ mod tests {
         golden("epoch.json", &format!("{}\n", std::str::from_utf8(&bytes).unwrap()));
         assert_eq!(EpochRecord::from_bytes(&bytes, &path).unwrap(), record());
         let first = EpochRecord::from_bytes(FIRST.as_bytes(), &path).unwrap();
-        assert!(first.caught_up_ms.is_empty());
+        assert!(first.caught_up_ms.is_empty() && first.quiet.is_empty() && first.read_ms.is_none());
         assert_eq!((first.source_id, first.constraints, first.sinks, first.counters.rows_lost), (None, vec![], vec![], 0));
         let newer = FIRST.replace(r#""version":1"#, r#""version":99"#);
         let error = EpochRecord::from_bytes(newer.as_bytes(), &path).unwrap_err().to_string();

@@ -140,6 +140,8 @@ mod tests {
             newest_us: Default::default(),
             idle_us: Default::default(),
             caught_up_ms: Default::default(),
+            quiet: Default::default(),
+            read_ms: None,
             keyed_tasks: 1,
             state: Default::default(),
             tables: Vec::new(),

@@ -24,6 +24,7 @@ mod golden;
 pub mod hidden;
 pub mod history;
 pub mod holder;
+pub mod idle;
 pub mod limits;
 pub mod metrics;
 pub mod operator;

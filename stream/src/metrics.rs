@@ -264,6 +264,7 @@ mod tests {
             watermark_us: 0,
             newest_us: 0,
             caught_up_since: None,
+            quiet: None,
             read_ms: Some(read_ms),
         }
     }

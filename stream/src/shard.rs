@@ -23,6 +23,7 @@ use crate::control::{BarrierRequest, Control};
 use crate::delivery::{self, Delivered};
 use crate::epoch::{self, ConstraintEpoch, Counters, EpochRecord, ShardId, SinkEpoch, TableEpoch};
 use crate::holder::{self, Identity, Vitals};
+use crate::idle::{self, QuietSince};
 use crate::limits::{EPOCH_RECORDS_KEPT, EPOCH_TIMEOUT, SOURCE_REFRESH};
 use crate::metrics::{Metrics, Phase};
 use crate::operator::{Tally, add_tallies};
@@ -125,7 +126,9 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
         let mut opening = shard.next_record(&offsets);
         opening.counters.rows_lost += lost;
         if let Some(before) = &shard.record {
-            opening.caught_up_ms.retain(|partition, _| before.offsets.get(partition) == offsets.get(partition));
+            let stays = |partition: &i32| before.offsets.get(partition) == offsets.get(partition);
+            opening.caught_up_ms.retain(|partition, _| stays(partition));
+            opening.quiet.retain(|partition, _| stays(partition));
             // No task has run yet: the state is split as it was.
             opening.keyed_tasks = before.keyed_tasks;
         }
@@ -363,7 +366,7 @@ impl<'a> Shard<'a> {
                 // One that has not reported yet may be the slowest.
                 BTreeMap::new()
             } else {
-                running.control.idle_floors(self.spec.blueprint.source.idle_timeout)
+                idle::floors(&running.control.partitions(), self.spec.blueprint.source.idle_timeout)
             };
             let last = ends;
             if last || !idle_us.is_empty() || self.has_moved(&running.control) {
@@ -430,6 +433,8 @@ impl<'a> Shard<'a> {
             newest_us: before.map(|r| r.newest_us.clone()).unwrap_or_default(),
             idle_us: BTreeMap::new(),
             caught_up_ms: before.map(|r| r.caught_up_ms.clone()).unwrap_or_default(),
+            quiet: before.map(|r| r.quiet.clone()).unwrap_or_default(),
+            read_ms: before.and_then(|r| r.read_ms),
             keyed_tasks: self.keyed_tasks as u32,
             state: before.map(|r| r.state.clone()).unwrap_or_default(),
             tables,
@@ -459,8 +464,10 @@ impl<'a> Shard<'a> {
             record.newest_us.extend(passed.newest_us);
             record.idle_us.extend(passed.idle_us);
             record.caught_up_ms.extend(passed.caught_up_ms);
+            record.read_ms = record.read_ms.max(passed.read_ms);
             deltas.push(passed.delta);
         }
+        record.quiet = QuietSince::of(&record, self.record.as_ref());
         if let Some(staged) = epoch.staged {
             counted.rows_out += staged.rows_out;
             for sink in &mut record.sinks {

@@ -10,12 +10,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::mpsc;
 use watershed_ingest::PartitionRange;
 use watershed_lake::Table;
-use watershed_lake::clock::now_ms;
 
 use crate::StreamError;
 use crate::control::Control;
 use crate::epoch::EpochRecord;
 use crate::exchange::Exchange;
+use crate::idle::{self, AtEnd};
 use crate::limits::CHANNEL_BATCHES_MAX;
 use crate::outlet::Outlet;
 use crate::shard::ShardSpec;
@@ -46,25 +46,29 @@ pub type Segments = [(String, RecordBatch)];
 pub struct Positions {
     /// The next offset to be read of each.
     pub offsets: BTreeMap<i32, i64>,
-    /// Since when those that are at their end have been there.
-    pub caught_up: BTreeMap<i32, Instant>,
+    /// Which are at their end, and since when.
+    pub at_end: AtEnd,
 }
 
 impl Positions {
     /// Of partitions that were found to be `ranges`. One that has had no row yet, and of which the newest record says that it was read to its end,
     /// has been there since then: else a pipeline that never runs for long would wait for its first row for ever. No more than `idle_timeout` of
-    /// it counts. Partitions with rows count from now: a clock that jumps between two runs must not make their rows late.
+    /// it counts. Those with rows count from now, since a clock that jumps between two runs must not make their rows late; that they were there
+    /// before is another matter ([`crate::idle`]).
     pub fn new(offsets: BTreeMap<i32, i64>, ranges: &[PartitionRange], record: Option<&EpochRecord>, idle_timeout: Duration) -> Self {
         let now = Instant::now();
-        let at_end = ranges.iter().filter(|range| offsets.get(&range.partition).is_some_and(|&offset| offset >= range.high));
-        let since = |partition: i32| {
-            let is_empty = |record: &&EpochRecord| !record.newest_us.contains_key(&partition);
-            let record = record.filter(|record| record.offsets.get(&partition) == offsets.get(&partition)).filter(is_empty)?;
-            let ms = now_ms().saturating_sub(*record.caught_up_ms.get(&partition)?);
-            now.checked_sub(Duration::from_millis(ms).min(idle_timeout))
-        };
-        let caught_up = at_end.map(|range| (range.partition, since(range.partition).unwrap_or(now))).collect();
-        Self { offsets, caught_up }
+        let mut at_end = AtEnd::default();
+        for range in ranges.iter().filter(|range| offsets.get(&range.partition).is_some_and(|&offset| offset >= range.high)) {
+            let partition = range.partition;
+            let record = record.filter(|record| record.offsets.get(&partition) == offsets.get(&partition));
+            let is_empty = record.filter(|record| !record.newest_us.contains_key(&partition));
+            let known = is_empty.and_then(|record| idle::since(*record.caught_up_ms.get(&partition)?, idle_timeout));
+            at_end.caught_up.insert(partition, known.unwrap_or(now));
+            if let Some(quiet) = record.and_then(|record| record.quiet.get(&partition)?.in_run(idle_timeout)) {
+                at_end.quiet.insert(partition, quiet);
+            }
+        }
+        Self { offsets, at_end }
     }
 }
 
@@ -77,7 +81,7 @@ pub fn start(
     segments: &Segments,
     outlets: Vec<Outlet>,
 ) -> Result<Running, StreamError> {
-    let Positions { offsets, caught_up } = positions;
+    let Positions { offsets, at_end } = positions;
     let local_tasks = spec.parallelism.clamp(1, offsets.len().max(1));
     let keyed_tasks = keyed_tasks(spec, record);
     let (report, reports) = mpsc::channel(64);
@@ -87,7 +91,7 @@ pub fn start(
     let mut keyed_inputs: Vec<Vec<Receiver<Message>>> = (0..if has_keyed_stage { keyed_tasks } else { 0 }).map(|_| Vec::new()).collect();
     for index in 0..local_tasks {
         let mine = offsets.iter().filter(|(p, _)| **p as usize % local_tasks == index).map(|(&p, &offset)| (p, offset)).collect();
-        let of_these = Positions { offsets: mine, caught_up: caught_up.clone() };
+        let of_these = Positions { offsets: mine, at_end: at_end.clone() };
         starter.local(index, local_tasks, of_these, &mut keyed_inputs)?;
     }
     let task_count = local_tasks + keyed_inputs.len();
@@ -161,8 +165,8 @@ impl Starter<'_> {
                 Downstream::Keyed(exchange, senders)
             }
         };
-        let Positions { offsets, mut caught_up } = positions;
-        caught_up.retain(|partition, _| offsets.contains_key(partition));
+        let Positions { offsets, mut at_end } = positions;
+        at_end.caught_up.retain(|partition, _| offsets.contains_key(partition));
         let watermarks = offsets.keys().map(|&p| (p, self.watermark(p))).collect();
         let (sources, name) = (self.spec.sources.clone(), self.spec.id.app_id().replace('/', "-"));
         let (writer, control) = (self.writer_sender(), self.control.clone());
@@ -178,7 +182,7 @@ impl Starter<'_> {
                 tallies: Vec::new(),
                 watermarks,
                 idle_timeout: blueprint.source.idle_timeout,
-                caught_up,
+                at_end,
                 offsets,
                 downstream,
                 writer,

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::TimestampMicrosecondType;
@@ -21,7 +21,6 @@ use tokio::sync::mpsc;
 use watershed_dialect::{OnError, SourceDefinition};
 use watershed_ingest::source::FetchLimits;
 use watershed_ingest::{SourceBatch, SourceRead};
-use watershed_lake::clock::now_ms;
 
 use crate::StreamError;
 use crate::control::{BarrierRequest, Control, PartitionState, StageName};
@@ -29,6 +28,7 @@ use crate::epoch::Counters;
 use crate::exchange::Exchange;
 use crate::fault::{self, RowFault, panic_text};
 use crate::hidden;
+use crate::idle::AtEnd;
 use crate::limits::{TURN_BYTES_MAX, TURN_ROWS_MAX, TURN_WAIT};
 use crate::operator::{Chain, Output, Tally, add_tallies};
 use crate::state::{Stage, TaskDelta};
@@ -89,6 +89,8 @@ pub struct Passed {
     pub idle_us: BTreeMap<i32, i64>,
     /// Local tasks: since when those of its partitions that it has read to their end are so, in milliseconds since 1970.
     pub caught_up_ms: BTreeMap<i32, u64>,
+    /// Local tasks: the latest timestamp of a record that was read in this run, in milliseconds since 1970.
+    pub read_ms: Option<i64>,
 }
 
 /// Runs `body` on a thread of its own; an error or a panic becomes a report.
@@ -142,8 +144,8 @@ pub struct LocalTask {
     pub watermarks: BTreeMap<i32, PartitionWatermark>,
     /// How long a partition must have been read to its end to be idle.
     pub idle_timeout: Duration,
-    /// Since when those that were at their end when the run began have been there.
-    pub caught_up: BTreeMap<i32, Instant>,
+    /// How far they are; when the run begins, which of them are at their end.
+    pub at_end: AtEnd,
     /// The next offset of each of its partitions.
     pub offsets: BTreeMap<i32, i64>,
     /// Where rows go.
@@ -166,8 +168,6 @@ impl LocalTask {
         let limits = FetchLimits { rows: TURN_ROWS_MAX, bytes: TURN_BYTES_MAX };
         let mut passed_epoch = 0;
         let mut counters = Counters::default();
-        let mut caught_up = std::mem::take(&mut self.caught_up);
-        let mut read_ms: BTreeMap<i32, i64> = BTreeMap::new();
         let mut forwarded_us = i64::MIN;
         let mut decided_offsets = self.offsets.clone();
         let mut halted = false;
@@ -176,7 +176,7 @@ impl LocalTask {
                 return Ok(());
             }
             if let Some(request) = self.control.pending(passed_epoch) {
-                let Some(passed) = self.pass_barrier(&request, &caught_up, &mut counters, &mut forwarded_us)? else { return Ok(()) };
+                let Some(passed) = self.pass_barrier(&request, &mut counters, &mut forwarded_us)? else { return Ok(()) };
                 // A barrier is asked for only once the epoch before it is decided: now lag tools may know of that one.
                 self.reader.commit_offsets(&decided_offsets);
                 decided_offsets.clone_from(&self.offsets);
@@ -199,8 +199,7 @@ impl LocalTask {
             };
             let rows: usize = batches.iter().map(|b| b.records).sum();
             for batch in batches {
-                caught_up.remove(&batch.partition);
-                read_ms.insert(batch.partition, batch.append_time_ms_max);
+                self.at_end.rows(batch.partition, batch.append_time_ms_max);
                 let mut counted = Counters::default();
                 let alive = self.take(batch, &mut counted, &mut forwarded_us)?;
                 counters.add(counted);
@@ -219,7 +218,7 @@ impl LocalTask {
                 }
                 continue;
             }
-            self.report_progress(&mut caught_up, &read_ms);
+            self.report_progress();
             if (1..TURN_ROWS_MIN).contains(&rows) {
                 std::thread::sleep(TURN_PAUSE);
             }
@@ -369,14 +368,13 @@ impl LocalTask {
     fn pass_barrier(
         &mut self,
         request: &BarrierRequest,
-        caught_up: &BTreeMap<i32, Instant>,
         counters: &mut Counters,
         forwarded_us: &mut i64,
     ) -> Result<Option<Passed>, StreamError> {
         let mut idle_us = BTreeMap::new();
         for (&partition, &floor_us) in &request.idle_us {
             // Rows may have come since the coordinator looked: then the partition is not idle after all.
-            let still = request.drains || caught_up.get(&partition).is_some_and(|since| since.elapsed() >= self.idle_timeout);
+            let still = request.drains || self.at_end.still_idle(partition, self.idle_timeout);
             let Some(watermark) = self.watermarks.get_mut(&partition).filter(|w| still && w.watermark_us < floor_us) else { continue };
             watermark.raise(floor_us);
             idle_us.insert(partition, floor_us);
@@ -399,22 +397,15 @@ impl LocalTask {
             watermarks_us: self.watermarks.iter().map(|(&p, w)| (p, w.watermark_us)).filter(|(_, w)| *w > i64::MIN).collect(),
             newest_us: self.watermarks.iter().map(|(&p, w)| (p, w.newest_us)).filter(|(_, newest)| *newest > i64::MIN).collect(),
             idle_us,
-            caught_up_ms: caught_up.iter().map(|(&p, since)| (p, now_ms().saturating_sub(since.elapsed().as_millis() as u64))).collect(),
+            caught_up_ms: self.at_end.caught_up_ms(),
+            read_ms: self.at_end.read_ms_max,
         }))
     }
 
-    fn report_progress(&mut self, caught_up: &mut BTreeMap<i32, Instant>, read_ms: &BTreeMap<i32, i64>) {
+    fn report_progress(&mut self) {
         for progress in self.reader.progress() {
             let partition = progress.partition;
-            let caught_up_since = match progress.high_watermark {
-                // The client does not know yet: what was found before it was opened holds until a row comes.
-                None => caught_up.get(&partition).copied(),
-                Some(_) if progress.is_caught_up() => Some(*caught_up.entry(partition).or_insert_with(Instant::now)),
-                Some(_) => {
-                    caught_up.remove(&partition);
-                    None
-                }
-            };
+            let caught_up_since = self.at_end.progress(&progress);
             let (watermark_us, newest_us) = self.watermarks.get(&partition).map_or((i64::MIN, i64::MIN), |w| (w.watermark_us, w.newest_us));
             let next_offset = self.offsets.entry(partition).or_insert(progress.next_offset);
             // All records that were handed out are through. What a transport keeps to itself, such as the marker at the end of a transaction,
@@ -422,9 +413,9 @@ impl LocalTask {
             *next_offset = progress.next_offset.max(*next_offset);
             let next_offset = *next_offset;
             let high_watermark = progress.high_watermark;
-            let read_ms = read_ms.get(&partition).copied().filter(|&ms| ms >= 0);
-            self.control
-                .report(partition, PartitionState { next_offset, high_watermark, watermark_us, newest_us, caught_up_since, read_ms });
+            let (quiet, read_ms) = (self.at_end.quiet.get(&partition).copied(), self.at_end.read_ms.get(&partition).copied());
+            let state = PartitionState { next_offset, high_watermark, watermark_us, newest_us, caught_up_since, quiet, read_ms };
+            self.control.report(partition, state);
         }
     }
 }
@@ -506,6 +497,7 @@ impl KeyedTask {
                         newest_us: BTreeMap::new(),
                         idle_us: BTreeMap::new(),
                         caught_up_ms: BTreeMap::new(),
+                        read_ms: None,
                     };
                     if reports.blocking_send(Report::Passed(Box::new(passed))).is_err() || last {
                         return Ok(());

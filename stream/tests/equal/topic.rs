@@ -11,7 +11,7 @@ use watershed_ingest::{EmbeddedBroker, EmbeddedSettings, KafkaSettings, Producer
 use watershed_lake::{LakeError, Patience, TableName, Warehouse};
 use watershed_stream::{Project, RunOptions, Runner, StreamError, Until};
 
-/// The Kafka timestamp of all messages: 2024-06-01T10:00:00Z.
+/// The Kafka timestamp of messages: 2024-06-01T10:00:00Z.
 const SENT_MS: i64 = 1_717_236_000_000;
 
 /// A broker with one topic, `t`, and a warehouse.
@@ -39,9 +39,15 @@ impl Topic {
 
     /// Sends messages to partition 0.
     pub fn send<T: AsRef<[u8]>>(&self, messages: &[T]) {
+        self.send_later(0, messages, Duration::ZERO);
+    }
+
+    /// Sends messages to a partition, with a Kafka timestamp that is later than that of others.
+    pub fn send_later<T: AsRef<[u8]>>(&self, partition: i32, messages: &[T], later: Duration) {
         let mut producer = Producer::new(&self.kafka).expect("a producer");
         for message in messages {
-            producer.send("t", Some(0), None, Some(message.as_ref()), SENT_MS).expect("sent");
+            let sent_ms = SENT_MS + later.as_millis() as i64;
+            producer.send("t", Some(partition), None, Some(message.as_ref()), sent_ms).expect("sent");
         }
         producer.flush(Duration::from_secs(30)).expect("acknowledged");
     }
