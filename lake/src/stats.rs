@@ -47,12 +47,20 @@ impl Collector {
         Self { has_nan: vec![false; tracked.len()], nulls: vec![Some(0); tracked.len()], tracked }
     }
 
-    /// Looks at rows on their way into the file.
-    pub(crate) fn observe(&mut self, batch: &RecordBatch) {
+    /// Looks at rows on their way into the file, and gives them as they are written: a column of floats has one NaN only. Readers compare bits, and a
+    /// division leaves its NaN with a sign on some machines.
+    pub(crate) fn take(&mut self, batch: &RecordBatch) -> RecordBatch {
+        let mut changed: Option<Vec<ArrayRef>> = None;
         for (index, column) in self.tracked.iter().enumerate() {
+            let whole = batch.schema_ref().index_of(&column.path[0]).ok().filter(|_| column.path.len() == 1);
             match (&column.data_type, column.leaf) {
-                (DataType::Float32 | DataType::Float64, _) if !self.has_nan[index] => {
-                    self.has_nan[index] = descend(batch, &column.path).is_none_or(|array| any_nan(&array));
+                (DataType::Float32 | DataType::Float64, _) if whole.is_some() || !self.has_nan[index] => {
+                    let array = descend(batch, &column.path);
+                    let has_nan = array.as_ref().is_none_or(any_nan);
+                    self.has_nan[index] |= has_nan;
+                    if let (true, Some(place), Some(array)) = (has_nan, whole, array) {
+                        changed.get_or_insert_with(|| batch.columns().to_vec())[place] = one_nan(array);
+                    }
                 }
                 (_, None) if column.path.len() == 1 => {
                     let nulls = descend(batch, &column.path).map(|array| array.null_count() as u64);
@@ -63,6 +71,8 @@ impl Collector {
                 _ => {}
             }
         }
+        // Types and lengths are those of before.
+        changed.and_then(|columns| RecordBatch::try_new(batch.schema(), columns).ok()).unwrap_or_else(|| batch.clone())
     }
 
     /// Columns with a NaN, for which Parquet's own bounds do not hold either.
@@ -153,11 +163,8 @@ fn any_nan(array: &ArrayRef) -> bool {
     }
 }
 
-/// Floats of which all NaN are the same: readers compare bits, and a division leaves its NaN with a sign on some machines.
-pub(crate) fn one_nan(array: ArrayRef) -> ArrayRef {
-    if !any_nan(&array) {
-        return array;
-    }
+/// Floats of which all NaN are the same.
+fn one_nan(array: ArrayRef) -> ArrayRef {
     match array.data_type() {
         DataType::Float32 => {
             let one = |value: f32| if value.is_nan() { f32::NAN } else { value };
@@ -357,6 +364,8 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{Float32Array, Float64Array};
+
     use super::*;
 
     #[test]
@@ -372,6 +381,27 @@ mod tests {
         assert_eq!(shorten_up(&almost).unwrap(), "b");
         let gap = "\u{D7FF}".repeat(40);
         assert!(shorten_up(&gap).unwrap() > gap);
+    }
+
+    #[test]
+    fn floats_are_written_with_one_nan_and_without_bounds() {
+        let signed = f64::from_bits(f64::NAN.to_bits() | 1 << 63);
+        let batch = |values: Vec<f64>| {
+            let others: ArrayRef = Arc::new(Float32Array::from(vec![1.0; values.len()]));
+            let values: ArrayRef = Arc::new(Float64Array::from(values));
+            RecordBatch::try_from_iter([("x", values), ("y", others)]).unwrap()
+        };
+        let first = batch(vec![1.0, -0.0]);
+        let mut collector = Collector::new(first.schema_ref());
+        assert_eq!(collector.take(&first), first);
+        assert!(collector.unbounded().is_empty());
+        // In every batch, not only in the first that has one.
+        for _ in 0..2 {
+            let taken = collector.take(&batch(vec![signed, 2.0, f64::NAN]));
+            let bits: Vec<u64> = taken.column(0).as_primitive::<Float64Type>().values().iter().map(|value| value.to_bits()).collect();
+            assert_eq!(bits, [f64::NAN, 2.0, f64::NAN].map(f64::to_bits));
+            assert_eq!(collector.unbounded(), [ColumnPath::new(vec!["x".to_owned()])]);
+        }
     }
 
     #[test]

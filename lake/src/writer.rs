@@ -30,7 +30,7 @@ use crate::files::Layout;
 use crate::limits;
 use crate::log::ENGINE;
 use crate::partition::{self, Values, refused_partition_value};
-use crate::stats::{Collector, one_nan};
+use crate::stats::Collector;
 
 const OWN_ENDING: &str = ".zstd.parquet";
 const UUID_CHARS: usize = 36;
@@ -151,8 +151,7 @@ impl TableWriter {
                 self.open.entry(values.clone()).or_insert(file)
             }
         };
-        file.collector.observe(rows);
-        file.writer.write(rows).map_err(|source| self.target.encode(source))?;
+        file.writer.write(&file.collector.take(rows)).map_err(|source| self.target.encode(source))?;
         file.bytes = file.writer.memory_size() + file.writer.inner().len();
         if file.writer.inner().len() + file.writer.in_progress_size() >= self.limits.file_bytes {
             self.close(&values).await?;
@@ -241,7 +240,7 @@ impl Target {
             if !field.is_nullable() && array.null_count() > 0 {
                 return Err(self.bad_rows(format!("column '{name}' is NOT NULL, but {} rows have no value", array.null_count())));
             }
-            Ok(one_nan(array))
+            Ok(array)
         };
         let stored = self.layout.file_schema.fields().iter().map(|field| column(field.name())).collect::<Result<Vec<_>>>()?;
         let partition = self.layout.partition_fields.iter().map(|field| column(field.name())).collect::<Result<Vec<_>>>()?;
