@@ -7,10 +7,11 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Fields};
+use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
 use watershed_dialect::definition::Metadata;
 
+use crate::event_time::TIMES_US;
 use crate::files::row_number;
 use crate::source::RawBatch;
 
@@ -52,7 +53,17 @@ impl Coordinate {
                 }
                 key.is_none()
             }
-            Metadata::Timestamp => raw.timestamps_ms[index] < 0,
+            Metadata::Timestamp => {
+                let ms = raw.timestamps_ms[index];
+                let us = ms.saturating_mul(1_000);
+                if ms >= 0 && !TIMES_US.contains(&us) {
+                    return Err("not in the years 1 to 9999");
+                }
+                if matches!(self.field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _)) && us.checked_mul(1_000).is_none() {
+                    return Err("does not fit a TIMESTAMP in nanoseconds (years 1678 to 2261)");
+                }
+                ms < 0
+            }
             Metadata::Topic | Metadata::Partition | Metadata::Offset | Metadata::Headers | Metadata::File | Metadata::Row => false,
         };
         if missing && !self.field.is_nullable() { Err("the message has none, yet it is NOT NULL") } else { Ok(()) }

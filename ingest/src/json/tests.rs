@@ -357,6 +357,44 @@ fn a_timestamp_of_a_clock_that_is_ahead_is_set_aside() {
     assert_eq!(reasons[0], "event time is 3601 s ahead of when it was read, more than max_skew (3600 s)");
 }
 
+/// No function of time goes beyond them: wherever a time comes from.
+#[test]
+fn years_beyond_9999_are_set_aside_within_structs_and_lists_and_of_messages() {
+    let fields: Vec<FieldRef> = vec![Arc::new(Field::new("at", utc(), true)), Arc::new(Field::new("day", DataType::Date32, true))];
+    let columns = vec![column("s", DataType::Struct(fields.into()), true), column("l", list_of(utc()), true)];
+    let messages = [
+        r#"{"s":{"at":253402300799999,"day":2932896},"l":[-62135596800000]}"#,
+        r#"{"s":{"at":253402300800000}}"#,
+        r#"{"s":{"day":2932897}}"#,
+        r#"{"s":{"at":"0000-12-31T23:59:59Z"}}"#,
+        r#"{"l":[0,null,-62135596800001]}"#,
+    ];
+    let decoded = decode_all(columns, &messages);
+    assert_eq!(decoded.offsets.values(), &[100]);
+    let expected = [
+        "column 's.at': not in the years 1 to 9999",
+        "column 's.day': 2932897 does not fit DATE (days since 1970, years 1 to 9999)",
+        "column 's.at': not in the years 1 to 9999",
+        "column 'l': not in the years 1 to 9999",
+    ];
+    assert_eq!(reasons(&decoded.quarantined.unwrap()), expected);
+
+    let nanoseconds = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+    let reason_of = |data_type: DataType, ms: i64| {
+        let mut batch = RawBatch::new(0);
+        batch.push(0, ms, None, Some(b"{}"));
+        let definition = definition(vec![metadata("sent", data_type, Metadata::Timestamp)]);
+        JsonDecode::new(&definition, &[0]).unwrap().decode(&batch).unwrap().quarantined.map(|bad| reasons(&bad)[0].clone())
+    };
+    assert_eq!(reason_of(utc(), 253_402_300_799_999), None);
+    for ms in [253_402_300_800_000, i64::MAX] {
+        assert_eq!(reason_of(utc(), ms).as_deref(), Some("column 'sent': not in the years 1 to 9999"));
+    }
+    assert_eq!(reason_of(nanoseconds.clone(), 4_102_444_800_000), None);
+    let reason = reason_of(nanoseconds, 253_402_300_799_999).unwrap();
+    assert!(reason.contains("does not fit a TIMESTAMP in nanoseconds"), "{reason}");
+}
+
 #[test]
 fn columns_come_in_the_order_asked_for_with_their_coordinates() {
     let header = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Binary, true)];
