@@ -105,6 +105,39 @@ fn crates_know_only_those_below_them() {
     none(&faults);
 }
 
+/// Cargo compiles a crate once more to look for examples, unless its manifest says that there are none.
+#[test]
+fn crates_with_examples_in_their_docs_run_them_and_others_do_not_look() {
+    let mut faults = Vec::new();
+    for (folder, _) in MAY_USE {
+        let says_none = text(&Path::new(folder).join("Cargo.toml")).contains("doctest = false");
+        let sources = files(&[".rs"]).into_iter().filter(|path| path.starts_with(Path::new(folder).join("src")));
+        let with_example: Vec<PathBuf> = sources.filter(|path| has_example(&text(path))).collect();
+        match (with_example.first(), says_none) {
+            (Some(path), true) => {
+                faults.push(format!("{folder}/Cargo.toml: 'doctest = false' keeps the example in {} from running", path.display()))
+            }
+            (None, false) => faults.push(format!("{folder}/Cargo.toml: no docs hold an example: say 'doctest = false' under [lib]")),
+            _ => {}
+        }
+    }
+    none(&faults);
+}
+
+/// Whether docs of a file hold Rust code.
+fn has_example(text: &str) -> bool {
+    let docs = text.lines().map(str::trim_start).filter(|line| line.starts_with("//!") || line.starts_with("///"));
+    let mut fences = docs.filter_map(|line| line[3..].trim_start().strip_prefix("```"));
+    // Each second one closes a block.
+    while let Some(language) = fences.next() {
+        if matches!(language.trim(), "" | "rust" | "no_run" | "should_panic") {
+            return true;
+        }
+        fences.next();
+    }
+    false
+}
+
 #[test]
 fn words_stay_at_home() {
     let mut faults = Vec::new();
