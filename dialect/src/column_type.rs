@@ -16,10 +16,10 @@ const DEPTH_MAX: usize = 32;
 
 /// All types, one name each.
 const ALL: &str =
-    "VARCHAR, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), DATE, TIMESTAMP, BINARY, STRUCT<…>, LIST<…>";
+    "VARCHAR, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), DATE, TIMESTAMP, BINARY, JSON, STRUCT<…>, LIST<…>";
 
 /// What a mistyped type may have been meant to be.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "VARCHAR",
     "STRING",
     "TEXT",
@@ -40,18 +40,39 @@ const NAMES: [&str; 23] = [
     "BINARY",
     "VARBINARY",
     "BYTEA",
+    "JSON",
     "STRUCT",
     "LIST",
     "ARRAY",
 ];
 
-/// Parses a type.
-pub(crate) fn parse_type(cursor: &mut Cursor) -> Result<DataType, SqlError> {
-    parse_nested(cursor, 0)
+/// Parses a type. Gives with it the places of JSON in it: see [`crate::SourceColumn::json`].
+pub(crate) fn parse_type(cursor: &mut Cursor) -> Result<(DataType, Vec<Vec<usize>>), SqlError> {
+    let mut places = Places::default();
+    let parsed = parse_nested(cursor, &mut places)?;
+    Ok((parsed, places.json))
 }
 
-fn parse_nested(cursor: &mut Cursor, depth: usize) -> Result<DataType, SqlError> {
-    if depth > DEPTH_MAX {
+/// Where in a type the parser is, and where it has found JSON.
+#[derive(Default)]
+struct Places {
+    here: Vec<usize>,
+    json: Vec<Vec<usize>>,
+}
+
+impl Places {
+    /// Parses the type of field `index` of the one being parsed.
+    fn within(&mut self, index: usize, cursor: &mut Cursor) -> Result<DataType, SqlError> {
+        self.here.push(index);
+        let parsed = parse_nested(cursor, self)?;
+        self.here.pop();
+        Ok(parsed)
+    }
+}
+
+fn parse_nested(cursor: &mut Cursor, places: &mut Places) -> Result<DataType, SqlError> {
+    let found_before = places.json.len();
+    if places.here.len() > DEPTH_MAX {
         return Err(cursor.error(format!("types may nest {DEPTH_MAX} deep at most")));
     }
     let (name, place) = cursor.name("a type")?;
@@ -79,17 +100,21 @@ fn parse_nested(cursor: &mut Cursor, depth: usize) -> Result<DataType, SqlError>
         "DATE" => DataType::Date32,
         "TIMESTAMP" | "TIMESTAMPTZ" => parse_timestamp(cursor)?,
         "BINARY" | "VARBINARY" | "BYTEA" | "BYTES" => DataType::Binary,
-        "STRUCT" | "ROW" => DataType::Struct(parse_struct(cursor, depth)?),
+        "STRUCT" | "ROW" => DataType::Struct(parse_struct(cursor, places)?),
         "LIST" | "ARRAY" => {
             cursor.expect_token(&Token::Lt)?;
-            let item = parse_nested(cursor, depth + 1)?;
+            let item = places.within(0, cursor)?;
             cursor.close_angle()?;
             list_of(item)
         }
         "DATETIME" => return Err(error_at(place, "type DATETIME is not supported").hint("use TIMESTAMP: microseconds in UTC")),
         "JSON" => {
-            return Err(error_at(place, "type JSON is not supported in sources")
-                .hint("name the keys you need: STRUCT<key VARCHAR, …>, LIST<…> for an array; a VARCHAR takes text only, no object"));
+            places.json.push(places.here.clone());
+            DataType::Utf8
+        }
+        "JSONB" | "VARIANT" | "OBJECT" | "SUPER" => {
+            return Err(error_at(place, format!("type {} is not supported in sources", name.to_uppercase()))
+                .hint("JSON keeps any value as text; STRUCT<key VARCHAR, …> and LIST<…> read it"));
         }
         "UUID" | "TIME" | "INTERVAL" => {
             return Err(error_at(place, format!("type {} is not supported in sources", name.to_uppercase()))
@@ -97,7 +122,7 @@ fn parse_nested(cursor: &mut Cursor, depth: usize) -> Result<DataType, SqlError>
         }
         "MAP" => {
             return Err(error_at(place, "type MAP is not supported yet")
-                .hint("name the keys you need: STRUCT<key VARCHAR, …>; others are passed over"));
+                .hint("name the keys you need: STRUCT<key VARCHAR, …>; or keep the object as text: JSON"));
         }
         _ => {
             let error = error_at(place, format!("'{name}' is not a type"));
@@ -107,6 +132,9 @@ fn parse_nested(cursor: &mut Cursor, depth: usize) -> Result<DataType, SqlError>
     while !cursor.is_half_closed() && cursor.take_token(&Token::LBracket) {
         cursor.expect_token(&Token::RBracket)?;
         parsed = list_of(parsed);
+        // What was found is a step deeper than it seemed.
+        let depth = places.here.len();
+        places.json[found_before..].iter_mut().for_each(|place| place.insert(depth, 0));
     }
     Ok(parsed)
 }
@@ -148,7 +176,7 @@ fn parse_timestamp(cursor: &mut Cursor) -> Result<DataType, SqlError> {
 }
 
 /// `<name type [NOT NULL], …>` or the same in parentheses; a colon may come between name and type.
-fn parse_struct(cursor: &mut Cursor, depth: usize) -> Result<Fields, SqlError> {
+fn parse_struct(cursor: &mut Cursor, places: &mut Places) -> Result<Fields, SqlError> {
     let angled = cursor.take_token(&Token::Lt);
     if !angled {
         cursor.expect_token(&Token::LParen).map_err(|_| cursor.expected("'<' after STRUCT"))?;
@@ -161,7 +189,7 @@ fn parse_struct(cursor: &mut Cursor, depth: usize) -> Result<Fields, SqlError> {
         if !names.insert(name.clone()) {
             return Err(error_at(place, format!("field '{name}' stands twice in the STRUCT")));
         }
-        let field_type = parse_nested(cursor, depth + 1)?;
+        let field_type = places.within(fields.len(), cursor)?;
         let nullable = cursor.is_half_closed() || !cursor.take(&["NOT", "NULL"]);
         fields.push(Field::new(name, field_type, nullable));
         if cursor.is_half_closed() || !cursor.take_token(&Token::Comma) {
@@ -184,7 +212,7 @@ mod tests {
     use crate::syntax::WatershedDialect;
     use watershed_functions::sql_type;
 
-    fn parsed(text: &str) -> DataType {
+    fn parsed(text: &str) -> (DataType, Vec<Vec<usize>>) {
         let dialect = WatershedDialect::default();
         let mut parser = Parser::new(&dialect).try_with_sql(text).unwrap();
         let mut cursor = Cursor::new(&mut parser);
@@ -214,9 +242,23 @@ mod tests {
             ("ROW(lat DOUBLE, stops: LIST<STRUCT<at TIMESTAMP>>)", "STRUCT<lat DOUBLE, stops STRUCT<at TIMESTAMP>[]>"),
             ("STRUCT<a STRUCT<b STRUCT<c DATE>>>", "STRUCT<a STRUCT<b STRUCT<c DATE>>>"),
         ] {
-            let data_type = parsed(text);
+            let (data_type, json) = parsed(text);
             assert_eq!(sql_type(&data_type), name, "{text}");
-            assert_eq!(parsed(name), data_type, "{name}");
+            assert_eq!(parsed(name), (data_type, json), "{name}");
+        }
+    }
+
+    #[test]
+    fn json_is_text_whose_places_are_known() {
+        for (text, name, places) in [
+            ("JSON", "VARCHAR", vec![vec![]]),
+            ("LIST<JSON>", "VARCHAR[]", vec![vec![0]]),
+            ("json[][]", "VARCHAR[][]", vec![vec![0, 0]]),
+            ("STRUCT<a INT, b JSON, c JSON>", "STRUCT<a INT, b VARCHAR, c VARCHAR>", vec![vec![1], vec![2]]),
+            ("STRUCT<a STRUCT<b INT, c JSON[]>[], d VARCHAR>", "STRUCT<a STRUCT<b INT, c VARCHAR[]>[], d VARCHAR>", vec![vec![0, 0, 1, 0]]),
+        ] {
+            let (data_type, json) = parsed(text);
+            assert_eq!((sql_type(&data_type).as_str(), json), (name, places), "{text}");
         }
     }
 }

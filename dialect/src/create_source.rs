@@ -4,7 +4,7 @@
 //! CREATE SOURCE rides (
 //!     ride_id VARCHAR NOT NULL,
 //!     event_time TIMESTAMP NOT NULL,
-//!     trip STRUCT<id VARCHAR, fare DECIMAL(10, 2)>,
+//!     trip STRUCT<id VARCHAR, fare DECIMAL(10, 2), extra JSON>,
 //!     fare AS trip.fare,
 //!     kafka_offset BIGINT METADATA FROM 'offset',
 //!     WATERMARK FOR event_time AS event_time - INTERVAL '10 seconds'
@@ -32,8 +32,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-const METADATA: [(&str, Metadata); 8] = [
+const METADATA: [(&str, Metadata); 9] = [
     ("key", Metadata::Key),
+    ("value", Metadata::Value),
     ("topic", Metadata::Topic),
     ("partition", Metadata::Partition),
     ("offset", Metadata::Offset),
@@ -156,13 +157,13 @@ fn parse_files(options: &mut Options, name: &str, place: Location) -> Result<(Co
 fn check_metadata_connector(column: &SourceColumn, place: Location, files: bool) -> Result<(), SqlError> {
     let (of_files, what) = match column.metadata {
         Some(Metadata::File | Metadata::Row) => (true, "a file"),
-        Some(Metadata::Key | Metadata::Topic | Metadata::Headers) => (false, "a Kafka message"),
+        Some(Metadata::Key | Metadata::Value | Metadata::Topic | Metadata::Headers) => (false, "a Kafka message"),
         Some(Metadata::Partition | Metadata::Offset | Metadata::Timestamp) | None => return Ok(()),
     };
     if of_files == files {
         return Ok(());
     }
-    let there = if files { "file, row, timestamp, partition, offset" } else { "key, topic, partition, offset, timestamp, headers" };
+    let there = if files { "file, row, timestamp, partition, offset" } else { "key, value, topic, partition, offset, timestamp, headers" };
     Err(error_at(place, format!("column '{}' takes what only {what} has", column.field.name())).hint(format!("metadata here: {there}")))
 }
 
@@ -170,7 +171,7 @@ fn parse_column(cursor: &mut Cursor, before: &[SourceColumn]) -> Result<(SourceC
     let (name, place) = cursor.name("a column's name")?;
     let type_place = cursor.here();
     let is_within = cursor.take(&["AS"]);
-    let (data_type, mut nullable, path) = if is_within { parse_path(cursor, before)? } else { (parse_type(cursor)?, true, Vec::new()) };
+    let Typed { data_type, mut nullable, path, json } = if is_within { parse_path(cursor, before)? } else { Typed::parse(cursor)? };
     let (mut metadata, mut epoch) = (None, None);
     loop {
         if is_within && (cursor.peeks("NOT") || cursor.peeks("METADATA")) {
@@ -204,13 +205,16 @@ fn parse_column(cursor: &mut Cursor, before: &[SourceColumn]) -> Result<(SourceC
             let found = METADATA.into_iter().find(|(known, _)| key.eq_ignore_ascii_case(known));
             let (_, what) = found.ok_or_else(|| {
                 error_at(key_place, format!("a message has no metadata '{key}'"))
-                    .detail("a message has 'key', 'topic', 'partition', 'offset', 'timestamp', 'headers'; a row of a file 'file', 'row', 'timestamp'")
+                    .detail("a message has 'key', 'value', 'topic', 'partition', 'offset', 'timestamp', 'headers'; a row of a file 'file', 'row', 'timestamp'")
                     .maybe_hint(did_you_mean(&key, METADATA.map(|(known, _)| known)))
             })?;
             check_metadata_type(what, &data_type).map_err(|wanted| {
                 error_at(type_place, format!("metadata '{key}' is {wanted}, not {}", sql_type(&data_type)))
                     .hint(format!("write {name} {wanted}"))
             })?;
+            if !json.is_empty() {
+                return Err(error_at(type_place, format!("metadata '{key}' is no JSON")).hint(format!("write {name} VARCHAR")));
+            }
             metadata = Some(what);
         } else {
             break;
@@ -226,11 +230,27 @@ fn parse_column(cursor: &mut Cursor, before: &[SourceColumn]) -> Result<(SourceC
         };
         return Err(cursor.expected("NOT NULL, METADATA FROM '…', ',' or ')'").maybe_hint(hint));
     }
-    Ok((SourceColumn { field: Arc::new(Field::new(name, data_type, nullable)), metadata, epoch, path }, place))
+    Ok((SourceColumn { field: Arc::new(Field::new(name, data_type, nullable)), metadata, epoch, path, json }, place))
 }
 
-/// `p.at`: a field of one of the columns `before`. Gives its type, whether it may be NULL, and the names.
-fn parse_path(cursor: &mut Cursor, before: &[SourceColumn]) -> Result<(DataType, bool, Vec<String>), SqlError> {
+/// What a column holds: see [`SourceColumn`].
+struct Typed {
+    data_type: DataType,
+    nullable: bool,
+    path: Vec<String>,
+    json: Vec<Vec<usize>>,
+}
+
+impl Typed {
+    /// The type of a column that has a value of its own.
+    fn parse(cursor: &mut Cursor) -> Result<Self, SqlError> {
+        let (data_type, json) = parse_type(cursor)?;
+        Ok(Self { data_type, nullable: true, path: Vec::new(), json })
+    }
+}
+
+/// `p.at`: a field of one of the columns `before`.
+fn parse_path(cursor: &mut Cursor, before: &[SourceColumn]) -> Result<Typed, SqlError> {
     let (root, place) = cursor.name("a column of type STRUCT")?;
     let plain = || before.iter().filter(|column| column.is_value());
     let Some(column) = plain().find(|column| *column.field.name() == root) else {
@@ -238,24 +258,27 @@ fn parse_path(cursor: &mut Cursor, before: &[SourceColumn]) -> Result<(DataType,
             .detail("AS names a field of a STRUCT column that is declared before: at AS payload.at")
             .maybe_hint(did_you_mean(&root, plain().map(|column| column.field.name().as_str()))));
     };
-    let (mut field, mut path) = (&column.field, vec![root]);
+    let (mut field, mut path, mut places) = (&column.field, vec![root], Vec::new());
     let mut nullable = field.is_nullable();
     while cursor.take_token(&Token::Period) {
         let (name, place) = cursor.name("a field's name")?;
         let DataType::Struct(fields) = field.data_type() else {
             return Err(error_at(place, format!("'{}' is {} and has no fields", path.join("."), sql_type(field.data_type()))));
         };
-        field = fields.iter().find(|field| *field.name() == name).ok_or_else(|| {
+        let index = fields.iter().position(|field| *field.name() == name).ok_or_else(|| {
             error_at(place, format!("'{}' has no field '{name}'", path.join(".")))
                 .maybe_hint(did_you_mean(&name, fields.iter().map(|field| field.name().as_str())))
         })?;
+        field = &fields[index];
+        places.push(index);
         nullable |= field.is_nullable();
         path.push(name);
     }
     if path.len() == 1 {
         return Err(error_at(place, format!("'{}' is a column already", path[0])).hint("name a field of it: column.field"));
     }
-    Ok((field.data_type().clone(), nullable, path))
+    let json = column.json.iter().filter_map(|at| at.strip_prefix(places.as_slice())).map(<[usize]>::to_vec).collect();
+    Ok(Typed { data_type: field.data_type().clone(), nullable, path, json })
 }
 
 /// Fails with the type that the metadata has.
@@ -265,7 +288,7 @@ fn check_metadata_type(what: Metadata, data_type: &DataType) -> Result<(), &'sta
             && f[0].name() == "key" && f[0].data_type() == &DataType::Utf8 && f[1].name() == "value" && f[1].data_type() == &DataType::Binary)
     };
     let (fits, wanted) = match what {
-        Metadata::Key => (matches!(data_type, DataType::Utf8 | DataType::Binary), "VARCHAR or BINARY"),
+        Metadata::Key | Metadata::Value => (matches!(data_type, DataType::Utf8 | DataType::Binary), "VARCHAR or BINARY"),
         Metadata::Topic | Metadata::File => (data_type == &DataType::Utf8, "VARCHAR"),
         Metadata::Partition => (data_type == &DataType::Int32, "INT"),
         Metadata::Offset | Metadata::Row => (data_type == &DataType::Int64, "BIGINT"),

@@ -40,6 +40,9 @@ pub struct SourceColumn {
     pub epoch: Option<Epoch>,
     /// Set if the column is a field within another one: that column's name, then the names of the fields down to it.
     pub path: Vec<String>,
+    /// Where type JSON was written: for each place the numbers of the fields that lead to it (0 for the elements of a list), none for the column
+    /// itself. The Arrow type there is VARCHAR, and its text is that of the value in the message, whatever that is.
+    pub json: Vec<Vec<usize>>,
 }
 
 impl SourceColumn {
@@ -77,6 +80,8 @@ impl Epoch {
 pub enum Metadata {
     /// `'key'`: the message key; VARCHAR or BINARY.
     Key,
+    /// `'value'`: the whole message as it came; VARCHAR or BINARY.
+    Value,
     /// `'topic'`: VARCHAR.
     Topic,
     /// `'partition'`: INT.

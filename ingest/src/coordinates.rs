@@ -28,6 +28,7 @@ impl Coordinate {
         let data_type = field.data_type();
         let (fits, hint) = match metadata {
             Metadata::Key => (matches!(data_type, DataType::Utf8 | DataType::Binary), "declare 'key' as VARCHAR or BINARY"),
+            Metadata::Value => (matches!(data_type, DataType::Utf8 | DataType::Binary), "declare 'value' as VARCHAR or BINARY"),
             Metadata::Topic => (*data_type == DataType::Utf8, "declare 'topic' as VARCHAR"),
             Metadata::File => (*data_type == DataType::Utf8, "declare 'file' as VARCHAR"),
             Metadata::Row => (*data_type == DataType::Int64, "declare 'row' as BIGINT"),
@@ -64,6 +65,8 @@ impl Coordinate {
                 }
                 ms < 0
             }
+            // A message without a value is no row, and the decoder has looked at its bytes.
+            Metadata::Value => false,
             Metadata::Topic | Metadata::Partition | Metadata::Offset | Metadata::Headers | Metadata::File | Metadata::Row => false,
         };
         if missing && !self.field.is_nullable() { Err("the message has none, yet it is NOT NULL") } else { Ok(()) }
@@ -76,6 +79,10 @@ impl Coordinate {
             Metadata::Key => {
                 let keys: BinaryArray = accepted.iter().map(|&index| raw.keys.get(index)).collect();
                 Arc::new(keys)
+            }
+            Metadata::Value => {
+                let values: BinaryArray = accepted.iter().map(|&index| raw.values.get(index)).collect();
+                Arc::new(values)
             }
             Metadata::Topic | Metadata::File => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(topic, count))),
             Metadata::Partition => Arc::new(Int32Array::from_value(raw.partition, count)),

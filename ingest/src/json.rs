@@ -10,6 +10,7 @@
 //! | integers, DECIMAL | numbers, also in quotes; exactly, or the row is refused (`1.0` and `1e3` are whole) |
 //! | FLOAT, DOUBLE | numbers, also in quotes, there also `"NaN"`, `"Infinity"`, `"-Infinity"` |
 //! | VARCHAR | strings |
+//! | JSON | any value, as the text it is written in; `null` is NULL |
 //! | BINARY | strings of base64, standard or URL alphabet, padded or not |
 //! | DATE | `"2026-11-21"`, or days since 1970 |
 //! | TIMESTAMP | ISO-8601 / RFC 3339 with `T` or a space; without a zone it is UTC; or milliseconds since 1970, or what EPOCH says |
@@ -25,6 +26,7 @@
 
 mod column;
 mod cursor;
+mod kept;
 mod number;
 mod record;
 #[cfg(test)]
@@ -84,13 +86,15 @@ impl JsonDecode {
             Connector::Kafka { topic, .. } => topic.clone(),
             Connector::Files { .. } => String::new(),
         };
-        let (mut fields, mut epochs) = (Vec::new(), Vec::new());
+        let (mut fields, mut epochs, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         let mut position_of = HashMap::new();
         // Where the record has a column's values; reads the column that holds them.
         let mut read = |index: usize| -> Place {
             let Place { column: holder, fields: within } = place_of(definition, index);
             let column = *position_of.entry(holder).or_insert_with(|| {
-                fields.push(definition.columns[holder].field.clone());
+                let column = &definition.columns[holder];
+                kept.extend(column.json.iter().map(|within| Place { column: fields.len(), fields: within.clone() }));
+                fields.push(column.field.clone());
                 fields.len() - 1
             });
             let place = Place { column, fields: within };
@@ -141,6 +145,9 @@ impl JsonDecode {
         }
         for (place, epoch) in epochs {
             record.count(place.column, &place.fields, Some(epoch), false);
+        }
+        for place in kept {
+            record.keep(place.column, &place.fields);
         }
         Ok(Self {
             source_name,

@@ -50,6 +50,7 @@ fn bids() -> SourceDefinition {
         metadata: None,
         epoch: None,
         path: Vec::new(),
+        json: Vec::new(),
     };
     SourceDefinition {
         name: "bids".into(),

@@ -172,6 +172,7 @@ mod tests {
             metadata,
             epoch: None,
             path: Vec::new(),
+            json: Vec::new(),
         };
         SourceDefinition {
             name: "numbers".into(),

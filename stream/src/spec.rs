@@ -73,12 +73,15 @@ pub struct ColumnSpec {
     /// Which field of another column it is, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<String>,
+    /// Where its values are kept as the text they are written in: see [`SourceColumn::json`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub json: Vec<Vec<usize>>,
 }
 
 impl ColumnSpec {
     /// A column of a table.
     pub(crate) fn of(field: &FieldRef) -> Self {
-        Self { name: field.name().clone(), data_type: of_field(field), metadata: None, epoch: None, within: None }
+        Self { name: field.name().clone(), data_type: of_field(field), metadata: None, epoch: None, within: None, json: Vec::new() }
     }
 
     /// A column of a source.
@@ -88,6 +91,7 @@ impl ColumnSpec {
             metadata: column.metadata.map(|from| metadata_name(from).to_owned()),
             epoch: column.epoch.and_then(unit),
             within: (!column.path.is_empty()).then(|| column.path.join(".")),
+            json: column.json.clone(),
             ..Self::of(&column.field)
         }
     }
@@ -304,6 +308,7 @@ fn fnv(bytes: &[u8]) -> u64 {
 pub(crate) fn metadata_name(metadata: Metadata) -> &'static str {
     match metadata {
         Metadata::Key => "key",
+        Metadata::Value => "value",
         Metadata::Topic => "topic",
         Metadata::Partition => "partition",
         Metadata::Offset => "offset",

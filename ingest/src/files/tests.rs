@@ -75,6 +75,7 @@ fn definition(format: Format) -> SourceDefinition {
         metadata,
         epoch: None,
         path: Vec::new(),
+        json: Vec::new(),
     };
     let suffix = match format {
         Format::Csv { .. } => ".csv",

@@ -19,6 +19,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use watershed_dialect::Epoch;
 
 use super::cursor::{Cursor, Reject, check_depth, unescape};
+use super::kept::value_as_text;
 use super::record::Record;
 use super::{number, time};
 use crate::event_time::TIMES_US;
@@ -50,6 +51,8 @@ enum Values {
     Float64(Vec<f64>),
     Decimal(Vec<i128>, u8, i8),
     Text(ByteStrings),
+    /// Values as the text they are written in.
+    Json(ByteStrings),
     Binary(ByteStrings),
     /// Days since 1970.
     Date(Vec<i32>),
@@ -149,6 +152,17 @@ impl Column {
         }
     }
 
+    /// Says that values are kept as the text they are written in, if this is a column of text. `fields` lead to the column that is meant, if it
+    /// is within this one; the elements of a list are field 0.
+    pub(super) fn keep(&mut self, fields: &[usize]) {
+        match (fields, &mut self.values) {
+            ([field, within @ ..], Values::Struct(record)) => record.keep(*field, within),
+            ([_, within @ ..], Values::List(_, element)) => element.keep(within),
+            ([], values @ Values::Text(_)) => *values = Values::Json(ByteStrings::new()),
+            _ => {}
+        }
+    }
+
     /// The columns of an object, if this is one.
     pub(super) fn record(&self) -> Option<&Record> {
         match &self.values {
@@ -213,6 +227,10 @@ impl Column {
             Values::Float64(values) => values.push(number::float(cursor)?),
             Values::Decimal(values, precision, scale) => values.push(number::decimal(cursor, *precision, *scale)?),
             Values::Text(strings) => text(strings, cursor)?,
+            Values::Json(strings) => {
+                strings.bytes.extend_from_slice(value_as_text(cursor, depth)?);
+                strings.close()?;
+            }
             Values::Binary(strings) => binary(strings, cursor)?,
             Values::Date(values) => values.push(date(cursor)?),
             Values::Timestamp(values, unit, count) => values.push(timestamp(cursor, *unit, *count)?),
@@ -255,7 +273,7 @@ impl Column {
             Values::Float32(values) => values.push(0.0),
             Values::Float64(values) => values.push(0.0),
             Values::Decimal(values, ..) => values.push(0),
-            Values::Text(strings) | Values::Binary(strings) => strings.ends.push(strings.ends[strings.ends.len() - 1]),
+            Values::Text(strings) | Values::Json(strings) | Values::Binary(strings) => strings.ends.push(strings.ends[strings.ends.len() - 1]),
             Values::Struct(record) => record.append_null(),
             Values::List(ends, _) => ends.push(ends[ends.len() - 1]),
         }
@@ -277,7 +295,7 @@ impl Column {
             Values::Float32(values) => values.truncate(len),
             Values::Float64(values) => values.truncate(len),
             Values::Decimal(values, ..) => values.truncate(len),
-            Values::Text(strings) | Values::Binary(strings) => strings.truncate(len),
+            Values::Text(strings) | Values::Json(strings) | Values::Binary(strings) => strings.truncate(len),
             Values::Struct(record) => record.truncate(len),
             Values::List(ends, element) => {
                 ends.truncate(len + 1);
@@ -307,7 +325,7 @@ impl Column {
                 let values = take(values);
                 Arc::new(Decimal128Array::try_new(values, nulls)?.with_precision_and_scale(*precision, *scale)?)
             }
-            Values::Text(strings) => {
+            Values::Text(strings) | Values::Json(strings) => {
                 let (ends, bytes) = strings.finish();
                 Arc::new(StringArray::try_new(ends, bytes, nulls)?)
             }
@@ -370,7 +388,9 @@ fn push_integer<T: TryFrom<i128>>(values: &mut Vec<T>, cursor: &mut Cursor<'_>, 
 
 fn text(strings: &mut ByteStrings, cursor: &mut Cursor<'_>) -> Result<(), Reject> {
     if cursor.peek() != Some(b'"') {
-        return Err(cursor.mismatch("a string"));
+        let reject = cursor.mismatch("a string");
+        let nested = matches!(cursor.peek(), Some(b'{' | b'['));
+        return Err(if nested { reject.more("; declare the column as JSON to keep its text") } else { reject });
     }
     let (raw, escaped) = cursor.raw_string()?;
     if escaped {

@@ -22,6 +22,12 @@ impl Reject {
         self
     }
 
+    /// Adds to the reason.
+    pub(super) fn more(mut self, text: &str) -> Self {
+        self.0.1.push_str(text);
+        self
+    }
+
     /// The reason as it is written in the quarantine.
     pub(super) fn into_reason(self) -> String {
         let (mut path, reason) = *self.0;

@@ -85,6 +85,11 @@ impl Record {
         self.columns[index].count(fields, epoch, is_event_time);
     }
 
+    /// Says that values of the column at `index`, or of one of its `fields`, are kept as text: see [`Column::keep`].
+    pub(super) fn keep(&mut self, index: usize, fields: &[usize]) {
+        self.columns[index].keep(fields);
+    }
+
     /// Appends one object to all columns. On error some may have grown already: the caller truncates.
     ///
     /// Of a key that comes twice the last counts. Columns whose key is missing become NULL.

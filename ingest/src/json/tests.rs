@@ -20,12 +20,13 @@ fn utc() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-fn column(name: &str, data_type: DataType, nullable: bool) -> SourceColumn {
-    SourceColumn { field: Arc::new(Field::new(name, data_type, nullable)), metadata: None, epoch: None, path: Vec::new() }
+pub(super) fn column(name: &str, data_type: DataType, nullable: bool) -> SourceColumn {
+    let field = Arc::new(Field::new(name, data_type, nullable));
+    SourceColumn { field, metadata: None, epoch: None, path: Vec::new(), json: Vec::new() }
 }
 
-fn metadata(name: &str, data_type: DataType, metadata: Metadata) -> SourceColumn {
-    SourceColumn { field: Arc::new(Field::new(name, data_type, true)), metadata: Some(metadata), epoch: None, path: Vec::new() }
+pub(super) fn metadata(name: &str, data_type: DataType, metadata: Metadata) -> SourceColumn {
+    SourceColumn { metadata: Some(metadata), ..column(name, data_type, true) }
 }
 
 fn definition(columns: Vec<SourceColumn>) -> SourceDefinition {
@@ -51,7 +52,7 @@ fn raw<T: AsRef<[u8]>>(values: &[T]) -> RawBatch {
     raw
 }
 
-fn decode_all<T: AsRef<[u8]>>(columns: Vec<SourceColumn>, values: &[T]) -> Decoded {
+pub(super) fn decode_all<T: AsRef<[u8]>>(columns: Vec<SourceColumn>, values: &[T]) -> Decoded {
     let wanted: Vec<usize> = (0..columns.len()).collect();
     JsonDecode::new(&definition(columns), &wanted).unwrap().decode(&raw(values)).unwrap()
 }
@@ -65,7 +66,7 @@ fn decode_value(data_type: DataType, text: &str) -> Result<Value, String> {
     }
 }
 
-fn reasons(quarantined: &RecordBatch) -> Vec<String> {
+pub(super) fn reasons(quarantined: &RecordBatch) -> Vec<String> {
     let column = quarantined.column_by_name("reason").unwrap().as_string::<i32>();
     column.iter().map(|reason| reason.unwrap().to_string()).collect()
 }

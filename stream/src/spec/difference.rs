@@ -32,6 +32,16 @@ fn of_source(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
             let said = |unit: &Option<String>| unit.clone().unwrap_or_else(|| "no unit of its own".to_owned());
             return Some(format!("numbers of column {} count {}, and counted {}", column.name, said(&column.epoch), said(&known.epoch)));
         }
+        if known.json != column.json {
+            let said = if known.json.is_empty() {
+                "keeps JSON as text, and did not"
+            } else if column.json.is_empty() {
+                "no longer keeps JSON as text"
+            } else {
+                "keeps JSON as text in other places than it did"
+            };
+            return Some(format!("column {} of {} {said}", column.name, after.name));
+        }
         if known.within != column.within {
             let said = |from: &Option<String>| from.clone().unwrap_or_else(|| "a value of its own".to_owned());
             return Some(format!("column {} is {}, and was {}", column.name, said(&column.within), said(&known.within)));

@@ -248,16 +248,17 @@ async fn every_edit_of_a_meaning_is_seen() {
 
 #[tokio::test]
 async fn every_edit_of_a_source_that_a_query_reads_is_seen() {
-    let table = "CREATE STREAMING TABLE gold.x AS SELECT id, amount, a_key FROM
+    let table = "CREATE STREAMING TABLE gold.x AS SELECT id, amount, note, a_key FROM
                  DEDUPLICATE(TABLE pay PARTITION BY id, DESCRIPTOR(at), INTERVAL '10 minutes')";
     let source =
-        "CREATE SOURCE pay (id BIGINT NOT NULL, at TIMESTAMP NOT NULL, amount BIGINT, unread VARCHAR, a_key VARCHAR METADATA FROM 'key',
+        "CREATE SOURCE pay (id BIGINT NOT NULL, at TIMESTAMP NOT NULL, amount BIGINT, note VARCHAR, unread VARCHAR, a_key VARCHAR METADATA FROM 'key',
                   WATERMARK FOR at AS at - INTERVAL '1 second') WITH (connector = 'kafka', topic = 'pay', format = 'json');";
     let old = super::plan_of(source, table).await;
     let cases = [
         ("1 second", "2 seconds", "the watermark of pay is 2 s late, and was 1 s late"),
         ("amount BIGINT", "amount INT", "column amount of pay is INT, and was BIGINT"),
         ("amount BIGINT", "amount BIGINT NOT NULL", "column amount of pay is BIGINT NOT NULL, and was BIGINT"),
+        ("note VARCHAR", "note JSON", "column note of pay keeps JSON as text, and did not"),
         ("FROM 'key'", "FROM 'topic'", "column a_key comes from METADATA 'topic', and came from METADATA 'key'"),
     ];
     for (was, is, said) in cases {
