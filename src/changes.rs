@@ -65,6 +65,9 @@ pub fn between(old: &InForce, new: &Checked) -> Vec<Change> {
             }
             None => changes.push(change(Action::Create, SOURCE, name, "")),
             Some(same) if same == source => {}
+            Some(known) if *source == (SourceDefinition { start: source.start, ..known.clone() }) => {
+                changes.push(change(Action::Change, SOURCE, name, "where pipelines begin that have never run"));
+            }
             Some(_) => changes.push(change(Action::Change, SOURCE, name, "")),
         }
     }
@@ -140,7 +143,7 @@ pub fn of_another_kind(changes: &mut Vec<Change>, old: &InForce, views: &Views, 
 }
 
 fn made_anew(why: &str) -> String {
-    format!("rebuilds: {why}; rows and state are dropped, the source is read from its beginning")
+    format!("rebuilds: {why}; rows and state are dropped, the source is read again from its start")
 }
 
 /// What happens to a table that stays defined; `None` if nothing does. It is rebuilt if rows or state of the old one are not what the new
@@ -369,6 +372,16 @@ mod tests {
         assert!(changes[0].remark.starts_with("rebuilds: column city is lower(city), was upper(city); "), "{}", changes[0].remark);
         let moved = "CREATE STREAMING TABLE silver.a AS SELECT upper(r.city) AS city FROM rides AS r;";
         assert_eq!(actions(old, moved).await, []);
+    }
+
+    #[tokio::test]
+    async fn another_start_concerns_pipelines_that_have_never_run() {
+        let text = format!("{}\n{A}", SOURCE_SQL.replace("topic = 'rides'", "topic = 'rides', start = 'latest'"));
+        let new = check(&[SqlFile { name: "x.sql".to_owned(), text }]).await.unwrap();
+        let found = changes(A, &new).await;
+        assert_eq!(found.len(), 1, "rows and state stay: {found:?}");
+        assert_eq!((&found[0].action, found[0].kind), (&Action::Change, SOURCE));
+        assert_eq!(found[0].remark, "where pipelines begin that have never run");
     }
 
     /// Offsets of one topic mean nothing in another.

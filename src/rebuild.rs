@@ -7,11 +7,12 @@ use watershed_stream::{Planned, StreamError};
 
 use crate::{Context, project, warehouse};
 
-/// Drop a streaming table's rows and its pipeline's state; the next run reads its source from the beginning
+/// Drop a streaming table's rows and its pipeline's state; the next run reads its source from its start
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The way out when a table or its state was damaged, deleted or restored from another time, or when its topic was made anew. \
-Rows that the topic no longer holds do not come back. Stop `watershed stream` before. The definition stays as it is.
+Rows that the topic no longer holds do not come back. Where the source \
+says `start = 'latest'` or a time, it is read from there. Stop `watershed stream` before. The definition stays as it is.
 
 Examples:
   watershed rebuild gold.city_demand
@@ -45,6 +46,6 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         return Ok(0);
     }
     watershed_stream::rebuild(&warehouse, blueprint).await?;
-    say!("{name} is empty; the next `watershed stream` reads its source from the beginning");
+    say!("{name} is empty; the next `watershed stream` reads its source from its start");
     Ok(0)
 }

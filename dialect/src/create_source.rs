@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use arrow::datatypes::{DataType, Field};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 use watershed_functions::event_time_type;
@@ -23,7 +24,7 @@ use watershed_functions::sql_type;
 use crate::SqlError;
 use crate::column_type::parse_type;
 use crate::cursor::{Cursor, error_at};
-use crate::definition::{Connector, Epoch, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
+use crate::definition::{Connector, Epoch, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, Start, WatermarkDefinition};
 use crate::nearest::did_you_mean;
 use crate::options::{Options, parse_interval_us};
 
@@ -98,6 +99,7 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
     let on_error = options.take_word("on_error", &[("quarantine", OnError::Quarantine), ("fail", OnError::Fail)], OnError::Quarantine)?;
     let on_gap =
         if files { OnGap::Fail } else { options.take_word("on_gap", &[("fail", OnGap::Fail), ("skip", OnGap::Skip)], OnGap::Fail)? };
+    let start = if files { Start::Earliest } else { parse_start(&mut options)? };
     let max_skew = options.take_duration("max_skew", MAX_SKEW)?;
     let idle_timeout = options.take_duration("idle_timeout", IDLE_TIMEOUT)?;
     let also: &[&str] = if files { &[] } else { &["kafka.bootstrap.servers", "kafka.<any client setting>"] };
@@ -109,7 +111,24 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
                 .hint("leave EPOCH out"));
         }
     }
-    Ok(SourceDefinition { name, columns, watermark, connector, format, on_error, on_gap, max_skew, idle_timeout })
+    Ok(SourceDefinition { name, columns, watermark, connector, format, start, on_error, on_gap, max_skew, idle_timeout })
+}
+
+/// `start = …`.
+fn parse_start(options: &mut Options) -> Result<Start, SqlError> {
+    let Some(given) = options.take("start") else { return Ok(Start::Earliest) };
+    if given.text.eq_ignore_ascii_case("earliest") {
+        return Ok(Start::Earliest);
+    }
+    if given.text.eq_ignore_ascii_case("latest") {
+        return Ok(Start::Latest);
+    }
+    match string_to_timestamp_nanos(&given.text) {
+        Ok(ns) if ns >= 0 => Ok(Start::At { ms: ns / 1_000_000 }),
+        _ => Err(error_at(given.place, format!("start cannot be '{}'", given.text))
+            .detail("it is 'earliest', 'latest' or a time since 1970 such as '2026-01-01T00:00:00Z'; without a zone it is UTC")
+            .maybe_hint(did_you_mean(&given.text, ["earliest", "latest"]))),
+    }
 }
 
 /// The options of a Kafka topic.

@@ -19,6 +19,8 @@ pub struct SourceDefinition {
     pub connector: Connector,
     /// How a message becomes a row.
     pub format: Format,
+    /// Where a pipeline begins that has no record yet.
+    pub start: Start,
     /// What becomes of rows that cannot be decoded, cast or accepted.
     pub on_error: OnError,
     /// What becomes of a pipeline whose next records were deleted before it could read them.
@@ -210,6 +212,21 @@ pub enum Format {
     },
     /// Parquet files; columns are found by name.
     Parquet,
+}
+
+/// `start = 'earliest' | 'latest' | '2026-01-01T00:00:00Z'`: where a pipeline begins in each partition that is there when it first runs. Partitions
+/// that are added later are read from their beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest record (the default).
+    Earliest,
+    /// After the newest record.
+    Latest,
+    /// With the first record whose Kafka timestamp is this or later, in milliseconds since 1970.
+    At {
+        /// The time.
+        ms: i64,
+    },
 }
 
 /// `on_error = 'quarantine' | 'fail'`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rdkafka::bindings as native;
 use rdkafka::client::Client;
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use tracing::debug;
 
@@ -186,6 +187,23 @@ impl PartitionList {
         let code = unsafe { native::rd_kafka_commit(client.native_ptr(), self.0.as_ptr(), 1) };
         if code != NO_ERROR {
             debug!("offsets for lag tools were not committed: {}", RDKafkaErrorCode::from(code));
+        }
+    }
+
+    /// Takes the numbers given for times in milliseconds since 1970, and asks for the offset of the first record of each partition that is not
+    /// older: in the order given, negative where there is none.
+    pub(crate) fn at_times(&self, client: &Client<Context>, timeout: Duration) -> std::result::Result<Vec<i64>, KafkaError> {
+        let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: both are alive; the call replaces the offsets of the list's `cnt` elements, and says of each whether it could.
+        unsafe {
+            let code = native::rd_kafka_offsets_for_times(client.native_ptr(), self.0.as_ptr(), timeout_ms);
+            let list = self.0.as_ref();
+            let elements = std::slice::from_raw_parts(list.elems, list.cnt as usize);
+            let failed = std::iter::once(code).chain(elements.iter().map(|element| element.err)).find(|&code| code != NO_ERROR);
+            match failed {
+                Some(code) => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::from(code))),
+                None => Ok(elements.iter().map(|element| element.offset).collect()),
+            }
         }
     }
 

@@ -68,6 +68,19 @@ pub fn cluster_id(settings: &KafkaSettings, topic: &str) -> Result<Option<String
     Ok(client.fetch_cluster_id(Duration::ZERO))
 }
 
+/// Where in each partition the first record is whose timestamp is `ms` or later; the end where there is none. Blocks up to ten seconds.
+pub fn positions_at(settings: &KafkaSettings, topic: &str, ms: i64, ranges: &[PartitionRange]) -> Result<Positions> {
+    let client = client::open(settings, &CONSUMER)?;
+    let name = CString::new(topic).map_err(|_| IngestError::UnknownTopic { topic: topic.into() })?;
+    let list = PartitionList::new(&name, ranges.iter().map(|range| (range.partition, ms)));
+    let found = list.at_times(&client, LOOKUP_TIMEOUT).map_err(|failure| client::name_request_error(&client, topic, &failure))?;
+    let of = |(range, offset): (&PartitionRange, i64)| {
+        let offset = if offset < 0 { range.high } else { offset.clamp(range.low, range.high) };
+        (range.partition, offset)
+    };
+    Ok(ranges.iter().zip(found).map(of).collect())
+}
+
 /// Reads some partitions of one topic.
 pub struct KafkaFetch {
     // The queue is dropped before the client it belongs to.

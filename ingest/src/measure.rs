@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use watershed_dialect::definition::{Connector, Format, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
+use watershed_dialect::definition::{Connector, Format, OnError, OnGap, SourceColumn, SourceDefinition, Start, WatermarkDefinition};
 
 use crate::embedded::{EmbeddedBroker, EmbeddedSettings};
 use crate::json::JsonDecode;
@@ -58,6 +58,7 @@ fn bids() -> SourceDefinition {
         watermark: Some(WatermarkDefinition { column: "date_time".into(), delay_us: 0 }),
         connector: Connector::Kafka { topic: "bids".into(), properties: BTreeMap::new() },
         format: Format::Json,
+        start: Start::Earliest,
         on_error: OnError::Quarantine,
         on_gap: OnGap::Fail,
         max_skew: Duration::from_secs(86_400 * 365),

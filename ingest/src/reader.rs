@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::{Int64Type, SchemaRef};
-use watershed_dialect::definition::{ClientSetting, Connector, Format, Metadata, OnError, SourceDefinition};
+use watershed_dialect::definition::{ClientSetting, Connector, Format, Metadata, OnError, SourceDefinition, Start};
 
 use crate::error::{IngestError, Result};
 use crate::json::JsonDecode;
@@ -142,6 +142,16 @@ impl OpenSource for KafkaSettings {
         crate::kafka::topic_id(&self.overlaid(properties)?, topic)
     }
 
+    fn starts(&self, definition: &SourceDefinition, ranges: &[PartitionRange]) -> Result<Positions> {
+        let (topic, properties) = kafka_of(definition)?;
+        let of = |begin: fn(&PartitionRange) -> i64| ranges.iter().map(|range| (range.partition, begin(range))).collect();
+        match definition.start {
+            Start::Earliest => Ok(of(|range| range.low)),
+            Start::Latest => Ok(of(|range| range.high)),
+            Start::At { ms } => crate::kafka::positions_at(&self.overlaid(properties)?, topic, ms, ranges),
+        }
+    }
+
     fn open(&self, definition: &SourceDefinition, wanted: &[usize], positions: &Positions, reader: &str) -> Result<Box<dyn SourceRead>> {
         let mut settings = self.clone();
         settings.properties.entry("group.id".into()).or_insert(format!("watershed-{reader}"));
@@ -180,6 +190,7 @@ mod tests {
             watermark: None,
             connector: Connector::Kafka { topic: "numbers".into(), properties: BTreeMap::new() },
             format: Format::Json,
+            start: Start::Earliest,
             on_error,
             on_gap: OnGap::Fail,
             max_skew: Duration::from_secs(1),
@@ -217,6 +228,30 @@ mod tests {
         assert!(kafka.open(&source, &[0], &Positions::from([(0, 0), (1, 0)]), "test").is_ok());
         let error = kafka.partitions(&named("KAFKAA")).unwrap_err().to_string();
         assert!(error.contains("'bootstrap.servers' cannot be used: there is no secret('KAFKAA')"), "{error}");
+        broker.stop();
+    }
+
+    #[test]
+    fn a_source_says_where_to_begin() {
+        let broker = EmbeddedBroker::start(&EmbeddedSettings::default()).unwrap();
+        let kafka = KafkaSettings::new(broker.bootstrap());
+        ensure_topics(&kafka, &[("numbers", 3)]).unwrap();
+        let mut producer = Producer::new(&kafka).unwrap();
+        // A message of each time by itself: some brokers find batches, not messages.
+        for (partition, ms) in [(0, 1_000), (0, 2_000), (0, 3_000), (1, 500), (1, 600)] {
+            producer.send("numbers", Some(partition), None, Some(b"{\"n\":1}"), ms).unwrap();
+            producer.flush(Duration::from_secs(30)).unwrap();
+        }
+        let starts = |start| {
+            let source = SourceDefinition { start, ..definition(OnError::Fail) };
+            let ranges = kafka.partitions(&source).unwrap();
+            kafka.starts(&source, &ranges).unwrap().into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(starts(Start::Earliest), [(0, 0), (1, 0), (2, 0)]);
+        assert_eq!(starts(Start::Latest), [(0, 3), (1, 2), (2, 0)]);
+        assert_eq!(starts(Start::At { ms: 2_000 }), [(0, 1), (1, 2), (2, 0)], "where nothing is so young, at the end");
+        assert_eq!(starts(Start::At { ms: 550 }), [(0, 0), (1, 1), (2, 0)]);
+        assert_eq!(starts(Start::At { ms: 3_001 }), [(0, 3), (1, 2), (2, 0)]);
         broker.stop();
     }
 

@@ -217,6 +217,11 @@ pub trait OpenSource: Send + Sync + std::fmt::Debug {
         Ok(None)
     }
 
+    /// Where a pipeline that has read nothing yet begins in each of these partitions, as the definition says: its `start`.
+    fn starts(&self, _definition: &SourceDefinition, ranges: &[PartitionRange]) -> Result<Positions, IngestError> {
+        Ok(ranges.iter().map(|range| (range.partition, range.low)).collect())
+    }
+
     /// Reads the partitions in `positions`, each from the position given there. `wanted` are indices into the definition's columns;
     /// rows come out in that order. `reader` is the name under which lag tools see who reads.
     fn open(

@@ -53,6 +53,10 @@ impl OpenSource for Sources {
         self.of(definition).identity(definition)
     }
 
+    fn starts(&self, definition: &SourceDefinition, ranges: &[PartitionRange]) -> Result<Positions> {
+        self.of(definition).starts(definition, ranges)
+    }
+
     fn open(&self, definition: &SourceDefinition, wanted: &[usize], positions: &Positions, reader: &str) -> Result<Box<dyn SourceRead>> {
         self.of(definition).open(definition, wanted, positions, reader)
     }

@@ -116,11 +116,15 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
         None => Vec::new(),
     };
     let targets: BTreeMap<i32, i64> = ranges.iter().map(|r| (r.partition, r.high)).collect();
-    // A partition that no record names starts at its oldest record; the next epoch record says so.
-    let mut offsets: BTreeMap<i32, i64> = ranges.iter().map(|r| (r.partition, r.low)).collect();
-    if let Some(record) = &shard.record {
-        offsets.extend(record.offsets.clone());
-    }
+    let mut offsets = match &shard.record {
+        None => first_offsets(spec, &ranges).await?,
+        Some(record) => {
+            // A partition that no record names was added later and starts at its oldest record; the next epoch record says so.
+            let mut offsets: BTreeMap<i32, i64> = ranges.iter().map(|r| (r.partition, r.low)).collect();
+            offsets.extend(record.offsets.clone());
+            offsets
+        }
+    };
     let lost = skip_gaps(spec, &ranges, &mut offsets);
     if shard.record.is_none() || lost > 0 {
         let mut opening = shard.next_record(&offsets);
@@ -165,6 +169,13 @@ async fn look_at_source(spec: &ShardSpec) -> Result<Origin, StreamError> {
     let (source, sources) = (spec.blueprint.source.clone(), spec.sources.clone());
     let look = move || Ok::<_, IngestError>(Origin { ranges: sources.partitions(&source)?, source_id: sources.identity(&source)? });
     let found = tokio::task::spawn_blocking(look).await;
+    Ok(found.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
+}
+
+/// Where a pipeline without any record begins. The record that is written next says so: another start goes on from there, whatever `start` is then.
+async fn first_offsets(spec: &ShardSpec, ranges: &[PartitionRange]) -> Result<BTreeMap<i32, i64>, StreamError> {
+    let (source, sources, ranges) = (spec.blueprint.source.clone(), spec.sources.clone(), ranges.to_vec());
+    let found = tokio::task::spawn_blocking(move || sources.starts(&source, &ranges)).await;
     Ok(found.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
 }
 

@@ -177,6 +177,26 @@ fn records_deleted_before_they_were_read_stop_the_pipeline_unless_the_source_say
     assert_eq!(project.ask("SELECT pipeline, rows_in, lost FROM system.pipelines ORDER BY 1"), ["bronze.a,115,45", "bronze.b,115,45"]);
 }
 
+/// All that is in a new partition came after the pipeline began.
+#[test]
+fn a_pipeline_that_began_at_the_latest_reads_added_partitions_whole() {
+    let (kafka, topic) = (Kafka::shared(), "growing-latest");
+    kafka.create_topic(topic, 1);
+    produce(kafka, topic, 0..20, 1);
+    let latest = source().replace("idle_timeout", "start = 'latest', idle_timeout");
+    let project = Project::of(kafka.bootstrap(), topic, TWINS);
+    project.apply(topic, &format!("{latest}\n{TWINS}"));
+    project.stream_to_end(false).succeeds();
+    assert!(project.places("bronze.a").is_empty(), "what was there before is not read");
+    kafka.add_partitions(topic, 3);
+    produce(kafka, topic, 20..80, 3);
+    project.stream_to_end(false).succeeds();
+    let expected: BTreeSet<_> = all(kafka, topic).into_iter().filter(|place| *place >= (0, 20)).collect();
+    assert_eq!(expected.len(), 60);
+    assert_eq!(project.places("bronze.a"), expected);
+    assert_eq!(project.ask("SELECT pipeline, rows_in, lost FROM system.pipelines ORDER BY 1"), ["bronze.a,60,0", "bronze.b,60,0"]);
+}
+
 #[test]
 fn partitions_added_to_a_topic_are_read_from_their_beginning_once() {
     let (kafka, topic) = (Kafka::shared(), "growing");

@@ -445,7 +445,7 @@ fn a_changed_query_over_old_state_is_refused_before_anything_changes() {
     let refused = project.applying("changed", &changed, &[]).run();
     assert_eq!(refused.status.code(), Some(1), "{}", refused.output());
     assert!(refused.stdout.contains("~ streaming table bronze.a"), "{}", refused.output());
-    assert!(refused.stdout.contains("rows and state are dropped, the source is read from its beginning"), "{}", refused.output());
+    assert!(refused.stdout.contains("rows and state are dropped, the source is read again from its start"), "{}", refused.output());
     says(&refused, &["the query of bronze.a changed", "nothing was changed", "--rebuild"]);
     goes_on(&project, 30);
     // What could not be rebuilt is not dropped either.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use watershed_dialect::{
     ClientSetting, Connector, Format, LateRows, MaterializedViewDefinition, Metadata, OnError, OnViolation, Schedule, StatementKind,
-    StreamingTableDefinition, WatermarkDefinition, clear_secret, parse,
+    Start, StreamingTableDefinition, WatermarkDefinition, clear_secret, parse,
 };
 
 use crate::shared::source;
@@ -75,6 +75,18 @@ fn a_source_with_defaults() {
     let source = source("CREATE SOURCE s (a INT, watermark BIGINT) WITH (topic = 't')");
     assert_eq!((source.on_error, source.watermark, source.columns.len()), (OnError::Quarantine, None, 2));
     assert_eq!((source.max_skew, source.idle_timeout), (Duration::from_secs(86400), Duration::from_secs(10)));
+    assert_eq!(source.start, Start::Earliest);
+}
+
+#[test]
+fn a_source_says_where_its_pipelines_begin() {
+    let start = |text: &str| source(&format!("CREATE SOURCE s (a INT) WITH (topic = 't', start = '{text}')")).start;
+    assert_eq!([start("earliest"), start("LATEST")], [Start::Earliest, Start::Latest]);
+    let second = Start::At { ms: 1_767_225_600_000 };
+    for text in ["2026-01-01T00:00:00Z", "2026-01-01", "2026-01-01 00:00:00", "2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00.0004Z"] {
+        assert_eq!(start(text), second, "{text}");
+    }
+    assert_eq!(start("2026-01-01T00:00:00.25Z"), Start::At { ms: 1_767_225_600_250 });
 }
 
 #[test]

@@ -16,7 +16,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use tokio::runtime::Runtime;
-use watershed_dialect::definition::{Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
+use watershed_dialect::definition::{Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, Start, WatermarkDefinition};
 
 use super::{FileSources, OpenedFolder, PARTITION};
 use crate::error::IngestError;
@@ -94,6 +94,7 @@ fn definition(format: Format) -> SourceDefinition {
         watermark: Some(WatermarkDefinition { column: "at".into(), delay_us: 0 }),
         connector: Connector::Files { path: "things".into(), suffix: suffix.into(), poll_interval: Duration::ZERO },
         format,
+        start: Start::Earliest,
         on_error: OnError::Quarantine,
         on_gap: OnGap::Fail,
         max_skew: Duration::from_secs(86_400),

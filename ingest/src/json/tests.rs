@@ -8,7 +8,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit, TimestampMicrosecondType};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use watershed_dialect::definition::{Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, WatermarkDefinition};
+use watershed_dialect::definition::{Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, Start, WatermarkDefinition};
 
 use super::JsonDecode;
 use crate::error::IngestError;
@@ -37,6 +37,7 @@ fn definition(columns: Vec<SourceColumn>) -> SourceDefinition {
         watermark: event_time.then(|| WatermarkDefinition { column: "event_time".into(), delay_us: 0 }),
         connector: Connector::Kafka { topic: "events-topic".into(), properties: BTreeMap::new() },
         format: Format::Json,
+        start: Start::Earliest,
         on_error: OnError::Quarantine,
         on_gap: OnGap::Fail,
         max_skew: Duration::from_secs(3600),

@@ -11,6 +11,7 @@
 //! | `event_time.rs` | event times that are no time in the payload |
 //! | `refused.rs` | rows that an expression fails on |
 //! | `property.rs` | random rows, order, cuts, tasks, crashes for every operator |
+//! | `start.rs` | where pipelines begin |
 //! | `slt.rs` | the cases in `stream/tests/slt/`: text with rows, verbs, queries and what they give |
 
 mod batch;
@@ -21,5 +22,6 @@ mod idle;
 mod property;
 mod refused;
 mod slt;
+mod start;
 mod storm;
 mod topic;

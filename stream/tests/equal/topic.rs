@@ -52,6 +52,13 @@ impl Topic {
         producer.flush(Duration::from_secs(30)).expect("acknowledged");
     }
 
+    /// Sends one message, or one without a value, to a partition, with a Kafka timestamp.
+    pub fn send_one(&self, partition: i32, message: Option<&str>, ms: i64) {
+        let mut producer = Producer::new(&self.kafka).expect("a producer");
+        producer.send("t", Some(partition), Some(b"k"), message.map(str::as_bytes), ms).expect("sent");
+        producer.flush(Duration::from_secs(30)).expect("acknowledged");
+    }
+
     /// Runs all pipelines to the end of the topic; gives the error of the first that could not go on.
     pub async fn run(&self, definitions: &str, drain: bool) -> Result<(), StreamError> {
         let project = Project::parse([definitions]).unwrap_or_else(|error| panic!("{error}\n{definitions}"));
