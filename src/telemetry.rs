@@ -116,6 +116,7 @@ const PIPELINE: &[Metric<PipelineMetrics>] = &[
     counter("pipeline_rows_deduplicated", "Rows left out as duplicates", |p| whole(p.counted.rows_deduplicated)),
     counter("pipeline_rows_dropped", "Rows left out because they violate an expectation", |p| whole(p.counted.rows_dropped)),
     counter("pipeline_rows_lost", "Records deleted from the topic before they were read, and skipped", |p| whole(p.counted.rows_lost)),
+    counter("pipeline_tombstones", "Messages without a value that were passed over", |p| whole(p.counted.tombstones)),
     counter("pipeline_rows_violating", "Rows set aside because they violate an expectation", |p| whole(p.counted.rows_violating)),
     counter("pipeline_commits", "Epochs committed", |p| whole(p.commits)),
     counter("pipeline_restarts", "Times the pipeline started again after an error", |p| whole(p.restarts)),

@@ -24,7 +24,9 @@ use watershed_functions::sql_type;
 use crate::SqlError;
 use crate::column_type::parse_type;
 use crate::cursor::{Cursor, error_at};
-use crate::definition::{Connector, Epoch, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, Start, WatermarkDefinition};
+use crate::definition::{
+    Connector, Epoch, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, Start, Tombstones, WatermarkDefinition,
+};
 use crate::nearest::did_you_mean;
 use crate::options::{Options, parse_interval_us};
 
@@ -100,6 +102,10 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
     let on_gap =
         if files { OnGap::Fail } else { options.take_word("on_gap", &[("fail", OnGap::Fail), ("skip", OnGap::Skip)], OnGap::Fail)? };
     let start = if files { Start::Earliest } else { parse_start(&mut options)? };
+    let tombstones = match files {
+        true => Tombstones::Error,
+        false => options.take_word("tombstones", &[("error", Tombstones::Error), ("skip", Tombstones::Skip)], Tombstones::Error)?,
+    };
     let max_skew = options.take_duration("max_skew", MAX_SKEW)?;
     let idle_timeout = options.take_duration("idle_timeout", IDLE_TIMEOUT)?;
     let also: &[&str] = if files { &[] } else { &["kafka.bootstrap.servers", "kafka.<any client setting>"] };
@@ -111,7 +117,7 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
                 .hint("leave EPOCH out"));
         }
     }
-    Ok(SourceDefinition { name, columns, watermark, connector, format, start, on_error, on_gap, max_skew, idle_timeout })
+    Ok(SourceDefinition { name, columns, watermark, connector, format, start, on_error, tombstones, on_gap, max_skew, idle_timeout })
 }
 
 /// `start = …`.

@@ -23,6 +23,8 @@ pub struct SourceDefinition {
     pub start: Start,
     /// What becomes of rows that cannot be decoded, cast or accepted.
     pub on_error: OnError,
+    /// What becomes of messages without a value.
+    pub tombstones: Tombstones,
     /// What becomes of a pipeline whose next records were deleted before it could read them.
     pub on_gap: OnGap,
     /// An event time further ahead of Kafka's append timestamp, or the time at which the file was written, than this is not accepted (default one day).
@@ -236,6 +238,15 @@ pub enum OnError {
     Quarantine,
     /// The pipeline stops with a named error.
     Fail,
+}
+
+/// `tombstones = 'error' | 'skip'`: messages with a key and no value, by which a compacted topic says that the key is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tombstones {
+    /// They cannot be decoded, and `on_error` says what becomes of them (the default).
+    Error,
+    /// They are counted and passed over.
+    Skip,
 }
 
 /// `on_gap = 'fail' | 'skip'`.

@@ -38,7 +38,7 @@ use std::collections::HashMap;
 use arrow::array::RecordBatchOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use watershed_dialect::definition::{Connector, SourceDefinition};
+use watershed_dialect::definition::{Connector, SourceDefinition, Tombstones};
 
 use self::column::Column;
 use self::cursor::{Cursor, Reject};
@@ -65,6 +65,7 @@ pub struct JsonDecode {
     event_time: Option<EventTime>,
     quarantine: Quarantine,
     accepted: Vec<usize>,
+    skips_tombstones: bool,
 }
 
 /// Where an output column comes from.
@@ -158,6 +159,7 @@ impl JsonDecode {
             event_time,
             quarantine: Quarantine::default(),
             accepted: Vec::new(),
+            skips_tombstones: definition.tombstones == Tombstones::Skip,
         })
     }
 
@@ -174,7 +176,10 @@ impl JsonDecode {
 
     /// Appends the record at `index`, or says why not; then some columns may have grown.
     fn append(&mut self, raw: &RawBatch, index: usize, ascii: bool) -> Result<(), Reject> {
-        let value = raw.values.get(index).ok_or_else(|| Reject::new("no value (a tombstone)"))?;
+        let value = raw
+            .values
+            .get(index)
+            .ok_or_else(|| Reject::new("no value (a tombstone; the source's option tombstones = 'skip' passes over them)"))?;
         if let [0, id @ ..] = value
             && let Some(id) = id.first_chunk()
         {
@@ -226,6 +231,9 @@ impl Decode for JsonDecode {
         let ascii = raw.values.bytes().is_ascii();
         self.accepted.clear();
         for index in 0..raw.len() {
+            if self.skips_tombstones && raw.values.get(index).is_none() {
+                continue;
+            }
             match self.append(raw, index, ascii) {
                 Ok(()) => self.accepted.push(index),
                 Err(reject) => {

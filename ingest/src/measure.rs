@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use watershed_dialect::definition::{Connector, Format, OnError, OnGap, SourceColumn, SourceDefinition, Start, WatermarkDefinition};
+use watershed_dialect::definition::{
+    Connector, Format, OnError, OnGap, SourceColumn, SourceDefinition, Start, Tombstones, WatermarkDefinition,
+};
 
 use crate::embedded::{EmbeddedBroker, EmbeddedSettings};
 use crate::json::JsonDecode;
@@ -60,6 +62,7 @@ fn bids() -> SourceDefinition {
         format: Format::Json,
         start: Start::Earliest,
         on_error: OnError::Quarantine,
+        tombstones: Tombstones::Error,
         on_gap: OnGap::Fail,
         max_skew: Duration::from_secs(86_400 * 365),
         idle_timeout: Duration::from_secs(10),

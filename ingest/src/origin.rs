@@ -43,6 +43,11 @@ impl Origin {
         self.raw.offsets.partition_point(|&known| known < offset)
     }
 
+    /// How many of the records before `offset` have no value.
+    pub fn tombstones_before(&self, offset: i64) -> usize {
+        self.raw.tombstones(self.records_before(offset))
+    }
+
     /// Where a record is, as people call it.
     pub fn place(&self, offset: i64) -> String {
         if self.is_file {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::{Int64Type, SchemaRef};
-use watershed_dialect::definition::{ClientSetting, Connector, Format, Metadata, OnError, SourceDefinition, Start};
+use watershed_dialect::definition::{ClientSetting, Connector, Format, Metadata, OnError, SourceDefinition, Start, Tombstones};
 
 use crate::error::{IngestError, Result};
 use crate::json::JsonDecode;
@@ -22,6 +22,7 @@ pub struct KafkaReader {
     source_name: String,
     topic: String,
     on_error: OnError,
+    tombstones: Tombstones,
     fetch: KafkaFetch,
     decode: JsonDecode,
     /// Records that must not be passed, once they were met: offset and reason, by partition.
@@ -48,6 +49,7 @@ impl KafkaReader {
             source_name: definition.name.clone(),
             topic: topic.into(),
             on_error: definition.on_error,
+            tombstones: definition.tombstones,
             fetch,
             decode,
             barred: BTreeMap::new(),
@@ -74,6 +76,7 @@ impl KafkaReader {
             decoded,
             append_time_ms_max: raw.timestamps_ms.iter().copied().max().unwrap_or(-1),
             records,
+            tombstones: if self.tombstones == Tombstones::Skip { raw.tombstones(records) } else { 0 },
             bytes: raw.byte_len(),
             origin: Origin::of_topic(&self.source_name, &self.topic, raw),
         })
@@ -192,6 +195,7 @@ mod tests {
             format: Format::Json,
             start: Start::Earliest,
             on_error,
+            tombstones: Tombstones::Error,
             on_gap: OnGap::Fail,
             max_skew: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),

@@ -104,6 +104,11 @@ impl RawBatch {
         self.offsets.len()
     }
 
+    /// How many of the first `records` have no value.
+    pub fn tombstones(&self, records: usize) -> usize {
+        (0..records.min(self.len())).filter(|&index| self.values.get(index).is_none()).count()
+    }
+
     /// True if there is no record.
     pub fn is_empty(&self) -> bool {
         self.offsets.is_empty()
@@ -159,7 +164,7 @@ pub trait Fetch: Send {
 pub struct Decoded {
     /// The accepted rows, in offset order: the wanted columns in the order asked for.
     pub rows: RecordBatch,
-    /// The offset of each accepted row.
+    /// The offset of each accepted row. Records that are in neither had no value and were passed over.
     pub offsets: Int64Array,
     /// The rows that were not accepted, in [`crate::quarantine::schema`]; `None` if there are none.
     pub quarantined: Option<RecordBatch>,
@@ -189,6 +194,8 @@ pub struct SourceBatch {
     pub append_time_ms_max: i64,
     /// Records taken from Kafka (accepted and not).
     pub records: usize,
+    /// Those of them that were passed over because they have no value.
+    pub tombstones: usize,
     /// Bytes of their keys and values.
     pub bytes: usize,
 }

@@ -84,6 +84,7 @@ fn added(records: Vec<EpochSummary>) -> Vec<(EpochSummary, Counters)> {
             rows_dropped: less(now.rows_dropped, earlier.rows_dropped),
             rows_violating: less(now.rows_violating, earlier.rows_violating),
             rows_lost: less(now.rows_lost, earlier.rows_lost),
+            tombstones: less(now.tombstones, earlier.tombstones),
         };
         all.push((record, added));
     }

@@ -86,6 +86,7 @@ impl SystemTable for Pipelines {
             count("violating"),
             count("dropped"),
             count("lost"),
+            count("tombstones"),
             // What the process that runs it said last; none if it never ran.
             maybe(count("lag_records")),
             maybe(count("lag_ms")),
@@ -142,6 +143,7 @@ fn batch(schema: SchemaRef, reports: &[PipelineReport], now_ms: u64) -> Result<R
         counted(|counters| counters.rows_violating),
         counted(|counters| counters.rows_dropped),
         counted(|counters| counters.rows_lost),
+        counted(|counters| counters.tombstones),
         counts(reports, |report| Some(report.vitals.as_ref()?.lag_records)),
         counts(reports, |report| Some(report.vitals.as_ref()?.lag_ms)),
         counts(reports, |report| Some(report.vitals.as_ref()?.commit_ms)),

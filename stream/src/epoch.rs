@@ -187,6 +187,8 @@ pub struct Counters {
     pub rows_violating: u64,
     /// Records that Kafka had deleted before they were read, skipped because the source says `on_gap = 'skip'`. Not among `rows_in`.
     pub rows_lost: u64,
+    /// Messages without a value that were passed over because the source says `tombstones = 'skip'`. Among `rows_in`.
+    pub tombstones: u64,
 }
 
 impl Counters {
@@ -200,6 +202,7 @@ impl Counters {
         self.rows_dropped += other.rows_dropped;
         self.rows_violating += other.rows_violating;
         self.rows_lost += other.rows_lost;
+        self.tombstones += other.tombstones;
     }
 }
 

@@ -227,7 +227,7 @@ impl LocalTask {
 
     /// One batch of one partition through the chain. False if nobody listens any more.
     fn take(&mut self, batch: SourceBatch, counters: &mut Counters, forwarded_us: &mut i64) -> Result<bool, StreamError> {
-        let SourceBatch { partition, mut next_offset, decoded, mut records, origin, .. } = batch;
+        let SourceBatch { partition, mut next_offset, decoded, mut records, mut tombstones, origin, .. } = batch;
         if let Some(quarantined) = decoded.quarantined
             && !self.quarantine(quarantined, counters)
         {
@@ -253,7 +253,7 @@ impl LocalTask {
                 Some((row, fault)) if self.on_error == OnError::Fail => {
                     // The partition ends before this record, as if no later one had come.
                     next_offset = offsets.value(*row);
-                    records = origin.records_before(next_offset);
+                    (records, tombstones) = (origin.records_before(next_offset), tombstones.min(origin.tombstones_before(next_offset)));
                     if let (Some(times), Some(started)) = (&times, started) {
                         self.watermarks.insert(partition, started);
                         self.fold(partition, &times.slice(0, *row));
@@ -278,6 +278,7 @@ impl LocalTask {
         }
         self.offsets.insert(partition, next_offset);
         counters.rows_in += records as u64;
+        counters.tombstones += tombstones as u64;
         self.control.passed(StageName::Local, records, 0);
         match moved {
             Some(input_us) => self.advance(partition, input_us, counters, forwarded_us),

@@ -87,7 +87,7 @@ fn bad() -> Vec<(Option<Vec<u8>>, &'static str)> {
         // Nothing.
         (Some(Vec::new()), "empty message"),
         (text(" \n "), "empty message"),
-        (None, "no value (a tombstone)"),
+        (None, "no value (a tombstone; the source's option tombstones = 'skip' passes over them)"),
         // Another type.
         (text(r#"{"id":7,"at":"2024-06-01T10:00:00Z"}"#), "column 'id': expected a string, found a number"),
         (Some(with(r#""n":"seven""#)), "column 'n': expected a number, found the string 'seven'"),

@@ -68,7 +68,12 @@ fn statements_that_do_not_parse() {
         ("CREATE SOURCE s (j JSONB) WITH (topic = 't')", "JSONB", "JSON keeps any value as text"),
         ("CREATE SOURCE s (j JSON METADATA FROM 'value') WITH (topic = 't')", "JSON", "write j VARCHAR"),
         ("CREATE SOURCE s (v INT METADATA FROM 'value') WITH (topic = 't')", "INT", "write v VARCHAR or BINARY"),
-        ("CREATE SOURCE s (v VARCHAR METADATA FROM 'value') WITH (connector = 'files', path = '/', format = 'csv')", "v", "a Kafka message"),
+        (
+            "CREATE SOURCE s (v VARCHAR METADATA FROM 'value') WITH (connector = 'files', path = '/', format = 'csv')",
+            "v",
+            "a Kafka message",
+        ),
+        ("CREATE SOURCE s (c INT) WITH (topic = 't', tombstones = 'drop')", "'drop'", "it is 'error' or 'skip'"),
         ("CREATE SOURCE s (c INT) WITH (topic = 't', start = 'lates')", "'lates'", "did you mean 'latest'?"),
         ("CREATE SOURCE s (c INT) WITH (topic = 't', start = '2026-13-01')", "'2026-13-01'", "a time since 1970 such as"),
         ("CREATE SOURCE s (c INT) WITH (connector = 'files', path = '/', format = 'csv', start = 'latest')", "start", "no option 'start'"),

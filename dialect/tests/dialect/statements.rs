@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use watershed_dialect::{
-    ClientSetting, Connector, Format, LateRows, MaterializedViewDefinition, Metadata, OnError, OnViolation, Schedule, StatementKind,
-    Start, StreamingTableDefinition, WatermarkDefinition, clear_secret, parse,
+    ClientSetting, Connector, Format, LateRows, MaterializedViewDefinition, Metadata, OnError, OnViolation, Schedule, Start, StatementKind,
+    StreamingTableDefinition, Tombstones, WatermarkDefinition, clear_secret, parse,
 };
 
 use crate::shared::source;
@@ -75,7 +75,7 @@ fn a_source_with_defaults() {
     let source = source("CREATE SOURCE s (a INT, watermark BIGINT) WITH (topic = 't')");
     assert_eq!((source.on_error, source.watermark, source.columns.len()), (OnError::Quarantine, None, 2));
     assert_eq!((source.max_skew, source.idle_timeout), (Duration::from_secs(86400), Duration::from_secs(10)));
-    assert_eq!(source.start, Start::Earliest);
+    assert_eq!((source.start, source.tombstones), (Start::Earliest, Tombstones::Error));
 }
 
 #[test]

@@ -212,6 +212,7 @@ impl FileReader {
             decoded: batch.decoded,
             append_time_ms_max: file.entry.modified_ms,
             records,
+            tombstones: 0,
             bytes: batch.bytes,
             origin: Origin::of_file(&self.definition.name, &file.entry.path, batch.raw, batch.columns),
         })

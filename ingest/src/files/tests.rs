@@ -16,7 +16,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use tokio::runtime::Runtime;
-use watershed_dialect::definition::{Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, Start, WatermarkDefinition};
+use watershed_dialect::definition::{
+    Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, Start, Tombstones, WatermarkDefinition,
+};
 
 use super::{FileSources, OpenedFolder, PARTITION};
 use crate::error::IngestError;
@@ -96,6 +98,7 @@ fn definition(format: Format) -> SourceDefinition {
         format,
         start: Start::Earliest,
         on_error: OnError::Quarantine,
+        tombstones: Tombstones::Error,
         on_gap: OnGap::Fail,
         max_skew: Duration::from_secs(86_400),
         idle_timeout: Duration::from_secs(1),

@@ -273,7 +273,9 @@ impl Column {
             Values::Float32(values) => values.push(0.0),
             Values::Float64(values) => values.push(0.0),
             Values::Decimal(values, ..) => values.push(0),
-            Values::Text(strings) | Values::Json(strings) | Values::Binary(strings) => strings.ends.push(strings.ends[strings.ends.len() - 1]),
+            Values::Text(strings) | Values::Json(strings) | Values::Binary(strings) => {
+                strings.ends.push(strings.ends[strings.ends.len() - 1])
+            }
             Values::Struct(record) => record.append_null(),
             Values::List(ends, _) => ends.push(ends[ends.len() - 1]),
         }

@@ -8,7 +8,9 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit, TimestampMicrosecondType};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use watershed_dialect::definition::{Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, Start, WatermarkDefinition};
+use watershed_dialect::definition::{
+    Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, Start, Tombstones, WatermarkDefinition,
+};
 
 use super::JsonDecode;
 use crate::error::IngestError;
@@ -39,6 +41,7 @@ fn definition(columns: Vec<SourceColumn>) -> SourceDefinition {
         format: Format::Json,
         start: Start::Earliest,
         on_error: OnError::Quarantine,
+        tombstones: Tombstones::Error,
         on_gap: OnGap::Fail,
         max_skew: Duration::from_secs(3600),
         idle_timeout: Duration::from_secs(10),
@@ -263,7 +266,7 @@ fn tombstones_and_bytes_that_are_no_text_are_set_aside() {
     let decoded = decode.decode(&raw).unwrap();
     assert_eq!(decoded.rows.column(0).as_primitive::<Int64Type>().values(), &[2]);
     let bad = decoded.quarantined.unwrap();
-    assert_eq!(reasons(&bad), ["not UTF-8 at byte 13", "no value (a tombstone)"]);
+    assert_eq!(reasons(&bad), ["not UTF-8 at byte 13", "no value (a tombstone; the source's option tombstones = 'skip' passes over them)"]);
     assert!(bad.column_by_name("value").unwrap().is_null(1));
     assert!(bad.column_by_name("append_time").unwrap().is_null(1));
 }

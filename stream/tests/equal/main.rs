@@ -12,6 +12,7 @@
 //! | `refused.rs` | rows that an expression fails on |
 //! | `property.rs` | random rows, order, cuts, tasks, crashes for every operator |
 //! | `start.rs` | where pipelines begin |
+//! | `tombstones.rs` | messages without a value |
 //! | `slt.rs` | the cases in `stream/tests/slt/`: text with rows, verbs, queries and what they give |
 
 mod batch;
@@ -24,4 +25,5 @@ mod refused;
 mod slt;
 mod start;
 mod storm;
+mod tombstones;
 mod topic;

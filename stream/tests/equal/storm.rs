@@ -103,6 +103,7 @@ impl SourceRead for Reader {
                 origin: Origin::default(),
                 append_time_ms_max: 1_717_236_000_000,
                 records: offsets.len(),
+                tombstones: 0,
                 bytes: 0,
             });
         }
