@@ -142,3 +142,52 @@ impl Difference {
         Ok(saved.revision)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::{SqlFile, check};
+    use crate::trial::Trial;
+
+    /// Sums of what the inner query makes of `c`, by hour. The schema of the table of late rows has its type.
+    async fn summing(expression: &str) -> Checked {
+        let text = format!(
+            "CREATE SOURCE s (c INT, t TIMESTAMP NOT NULL, WATERMARK FOR t AS t) WITH (connector = 'kafka', topic = 't', format = 'json');
+             CREATE STREAMING TABLE gold.x WITH (commit_interval = '20 milliseconds') AS
+             SELECT window_start, CAST(sum(x) AS BIGINT) AS x
+             FROM TUMBLE(TABLE (SELECT t, {expression} AS x FROM s), DESCRIPTOR(t), INTERVAL '1 hour')
+             GROUP BY window_start, window_end;"
+        );
+        check(&[SqlFile { name: "x.sql".to_owned(), text }]).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_inner_type_that_changes_means_a_new_table_with_its_side_tables() {
+        let trial = Trial::new().await;
+        let late = r#"{"c":4,"t":"2024-06-01T08:59:00Z"}"#;
+        trial.send(&[r#"{"c":1,"t":"2024-06-01T08:10:00Z"}"#, r#"{"c":2,"t":"2024-06-01T09:10:00Z"}"#, late]);
+        let old = summing("c").await;
+        let project = old.project.clone();
+        Difference::find(&trial.warehouse, old).await.unwrap().carry_out(&trial.warehouse).await.unwrap();
+        trial.run(&project, true).await;
+        let sums = "SELECT x FROM t ORDER BY window_start";
+        assert_eq!(trial.rows("gold.x", sums).await, ["1", "2"]);
+        assert_eq!(trial.rows("gold.x$late", "SELECT x, arrow_typeof(x) FROM t").await, ["4|Int32"]);
+
+        let difference = Difference::find(&trial.warehouse, summing("c * 100").await).await.unwrap();
+        let changes: Vec<_> = difference.changes.iter().map(|change| (&change.action, change.name.as_str())).collect();
+        assert_eq!(changes, [(&changes::Action::Rebuild, "gold.x")]);
+        assert!(difference.changes[0].remark.starts_with("rebuilds: "), "{:?}", difference.changes);
+        let refused = difference.allowed(false).unwrap_err().to_string();
+        assert!(refused.contains("the query of gold.x changed") && refused.contains("--rebuild"), "{refused}");
+        let as_it_is = watershed_stream::prepare(&trial.warehouse, &difference.new.project).await.err().unwrap().to_string();
+        assert!(as_it_is.contains("gold.x$late"), "the side table does not fit as it is: {as_it_is}");
+
+        difference.allowed(true).unwrap();
+        let project = difference.new.project.clone();
+        difference.carry_out(&trial.warehouse).await.unwrap();
+        trial.run(&project, true).await;
+        assert_eq!(trial.rows("gold.x", sums).await, ["100", "200"]);
+        assert_eq!(trial.rows("gold.x$late", "SELECT x, arrow_typeof(x) FROM t").await, ["400|Int64"]);
+    }
+}

@@ -54,6 +54,8 @@ mod system;
 mod telemetry;
 mod terminal;
 mod training_set;
+#[cfg(test)]
+mod trial;
 mod upkeep;
 mod vacuum;
 mod warehouse;

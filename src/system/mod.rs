@@ -18,6 +18,8 @@ pub mod pipelines;
 mod plans;
 mod quality;
 mod sinks;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -97,7 +97,7 @@ pub struct PipelineMetrics {
     pub lag_records: u64,
     /// How old the newest record is that was read of the partition that lags most, in milliseconds; 0 when there is nothing left to read.
     pub lag_ms: u64,
-    /// The least watermark of its partitions in microseconds since 1970; `None` before every partition has one, and after a drain.
+    /// The least watermark of its partitions in microseconds since 1970; `None` before every partition has one.
     pub watermark_us: Option<i64>,
     /// How far the watermark lags the wall clock; `None` without a watermark.
     pub watermark_lag_ms: Option<i64>,
