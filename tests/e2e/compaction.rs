@@ -171,6 +171,56 @@ fn by_hand_all_readers_read_the_same_before_and_after() {
     assert!(!wrong.status.success() && wrong.stderr.contains("did you mean 'bronze.events'?"), "{}", wrong.output());
 }
 
+/// Somebody else's table, or a damaged one: the others are looked after all the same, and the exit code says that not all was done.
+#[test]
+fn by_hand_the_others_are_merged_beside_a_table_that_cannot_be_read() {
+    let folder = crate::tools::folder("unreadable-");
+    let (sql, files, warehouse) = (folder.path().join("sql"), folder.path().join("in"), folder.path().join("warehouse"));
+    for made in [&sql, &files] {
+        std::fs::create_dir(made).expect("a folder");
+    }
+    let definitions = format!(
+        "CREATE SOURCE numbers (n BIGINT) WITH (connector = 'files', path = '{}', format = 'json');
+         CREATE STREAMING TABLE bronze.numbers WITH (commit_interval = '20 milliseconds') AS SELECT n FROM numbers;",
+        files.display()
+    );
+    std::fs::write(sql.join("numbers.sql"), definitions).expect("definitions");
+    let url = warehouse.display().to_string();
+    let watershed = |arguments: &[&str]| Watershed::new(arguments.iter().copied().chain(["--warehouse", &url]));
+    watershed(&["apply", &sql.display().to_string(), "--yes"]).succeeds();
+    for n in 0..3 {
+        std::fs::write(files.join(format!("{n}.json")), format!("{{\"n\":{n}}}\n")).expect("a file");
+        left_alone(watershed(&["stream", "--until-caught-up"])).succeeds();
+    }
+    // Before and after it in the order of names.
+    let vector = r#"{"storageType":"u","pathOrInlineDv":"ab^-aqEH.-t@S}K{vb[*k^","offset":4,"sizeInBytes":40,"cardinality":1}"#;
+    let add = format!(
+        r#"{{"add":{{"path":"part-0.parquet","partitionValues":{{}},"size":1,"modificationTime":1,"dataChange":true,"deletionVector":{vector}}}}}"#
+    );
+    let schema = r#"{\"type\":\"struct\",\"fields\":[{\"name\":\"n\",\"type\":\"long\",\"nullable\":true,\"metadata\":{}}]}"#;
+    let meta = format!(
+        r#"{{"metaData":{{"id":"1","format":{{"provider":"parquet","options":{{}}}},"schemaString":"{schema}","partitionColumns":[],"configuration":{{}}}}}}"#
+    );
+    let protocol = r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],"writerFeatures":["deletionVectors"]}}"#;
+    for (name, log) in [("a_damaged", "{\"protocol\": 7".to_owned()), ("vectors", format!("{protocol}\n{meta}\n{add}\n"))] {
+        let folder = warehouse.join("bronze").join(name).join("_delta_log");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("00000000000000000000.json"), log).expect("a log");
+    }
+    // The newest epoch names the third file.
+    let damaged = "bronze/a_damaged/_delta_log/00000000000000000000.json' is damaged";
+    for (command, said) in
+        [(&["compact"][..], "bronze.numbers: 3 files"), (&["vacuum", "--retention", "0s"], "bronze.numbers: deleted 2 replaced")]
+    {
+        let ended = watershed(command).run();
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.output());
+        assert!(ended.stdout.contains(said) && ended.stderr.contains(damaged), "{}", ended.output());
+        assert!(ended.output().contains("bronze.vectors: left as it is: it uses deletion vectors"), "{}", ended.output());
+    }
+    let rows = watershed(&["shell", "--output", "csv", "-c", "SELECT sum(n), count(*) FROM bronze.numbers"]).succeeds();
+    assert_eq!(rows.lines().last(), Some("3,3"));
+}
+
 /// The record was decided, its tables were not committed, and then the pipeline was not started for days: its files look forgotten.
 #[test]
 fn a_vacuum_spares_what_a_decided_epoch_will_commit() {

@@ -113,6 +113,26 @@ async fn what_will_not_pass_fails_at_once_and_leaves_the_view() {
 }
 
 #[tokio::test]
+async fn a_sum_that_does_not_fit_fails_and_leaves_the_view() {
+    let runner = memory().await;
+    append(runner.warehouse(), 1, &[("A", 2), ("B", i64::MAX)]).await;
+    runner.run(&view(SUMS), Trigger::Manual, never()).await.unwrap();
+    let kept = [("A".to_owned(), 2), ("B".to_owned(), i64::MAX)];
+    assert_eq!(totals(runner.warehouse(), "gold.sums").await, kept);
+    append(runner.warehouse(), 2, &[("A", 3), ("B", 1)]).await;
+    let error = runner.run(&view(SUMS), Trigger::Update, never()).await.unwrap_err().to_string();
+    assert!(error.contains("does not fit BIGINT: it is 9223372036854775808"), "{error}");
+    let record = runner.runs().all().await.unwrap().remove(0);
+    assert_eq!((record.status, record.attempts, record.written), (RunStatus::Failed, 1, None), "trying again would not help");
+    assert_eq!(record.error.as_deref(), Some(error.as_str()));
+    assert_eq!(totals(runner.warehouse(), "gold.sums").await, kept);
+    // What the error advises goes through.
+    let wide = SUMS.replace("gold.sums", "gold.wide").replace("sum(copies)", "CAST(sum(CAST(copies AS DECIMAL(38, 0))) / 4 AS BIGINT)");
+    runner.run(&view(&wide), Trigger::Manual, never()).await.unwrap();
+    assert_eq!(totals(runner.warehouse(), "gold.wide").await[1], ("B".to_owned(), 2_305_843_009_213_693_952));
+}
+
+#[tokio::test]
 async fn rows_are_held_to_expectations_and_counted() {
     let runner = memory().await;
     append(runner.warehouse(), 1, &[("A", 2), ("B", -8), ("C", 900), ("D", -1)]).await;

@@ -430,10 +430,13 @@ async fn what_cannot_be_read_says_its_own_way_out() {
         let table = warehouse.table(&name("s.t")).await?;
         table.provider().await.map(drop)
     };
-    let mapped = json!({"delta.columnMapping.mode": "name"});
+    let mapped = |mode: &str| json!({"delta.columnMapping.mode": mode, "delta.columnMapping.maxColumnId": "2"});
+    let allows_mapping = || json!({"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}});
     let cases = [
         (read(json!({}), protocol("deletionVectors"), true).await, "deletion vectors", "REORG TABLE"),
-        (read(mapped, json!({"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}), false).await, "column mapping", "CREATE TABLE"),
+        (read(mapped("name"), allows_mapping(), false).await, "column mapping", "CREATE TABLE"),
+        (read(mapped("id"), allows_mapping(), false).await, "column mapping", "CREATE TABLE"),
+        (read(mapped("id"), protocol("columnMapping"), false).await, "column mapping", "CREATE TABLE"),
         (read(json!({}), protocol("typeWidening"), false).await, "typeWidening", "DROP FEATURE"),
         (read(json!({}), protocol("variantType"), false).await, "variantType", "to_json"),
     ];
@@ -443,7 +446,7 @@ async fn what_cannot_be_read_says_its_own_way_out() {
         assert_eq!(feature == "deletion vectors", error.contains("REORG"), "{error}");
     }
     // Allowed and not used.
-    read(json!({}), json!({"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}), false).await.unwrap();
+    read(json!({}), allows_mapping(), false).await.unwrap();
     read(json!({"delta.columnMapping.mode": "none"}), protocol("columnMapping"), false).await.unwrap();
     read(json!({}), protocol("deletionVectors"), false).await.unwrap();
 }

@@ -7,7 +7,7 @@ use arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use futures::{StreamExt, TryStreamExt};
 use watershed_lake::faults::{Fault, FaultStore, Operation, Outcome};
-use watershed_lake::{Commit, TableName, Warehouse};
+use watershed_lake::{Commit, Definition, Definitions, TableName, Warehouse, kind};
 use watershed_message::Message;
 use watershed_query::{QueryError, Session, SessionOptions, SystemTable};
 
@@ -337,6 +337,16 @@ async fn a_table_that_cannot_be_read_leaves_listings_of_the_others_alone() {
     for listing in ["SHOW COLUMNS FROM gold.good", "SHOW TABLES", "DESCRIBE gold.good", "SELECT * FROM gold.good"] {
         let rows = session.query(listing).await.unwrap().stream;
         rows.try_collect::<Vec<_>>().await.unwrap_or_else(|error| panic!("{listing}: {error}"));
+    }
+    // What defines a table can be shown whatever became of it.
+    let defining = |name: &str| format!("CREATE MATERIALIZED VIEW {name} AS SELECT 1 AS n");
+    let item = |name: &str| Definition { kind: kind::VIEW.to_owned(), name: name.to_owned(), sql: defining(name) };
+    lake.save_definitions(&Definitions::default(), vec![item("gold.good"), item("gold.bad")]).await.unwrap();
+    for name in ["gold.good", "good", "gold.bad"] {
+        let shown: Vec<RecordBatch> =
+            session.query(&format!("SHOW CREATE TABLE {name}")).await.unwrap().stream.try_collect().await.unwrap();
+        let full = if name == "good" { "gold.good" } else { name };
+        assert_eq!(shown[0].column(1).as_string::<i32>().value(0), defining(full));
     }
     for naming in ["SELECT n FROM gold.bad", "SELECT * FROM good, bad", "DESCRIBE gold.bad", "SHOW COLUMNS FROM gold.bad"] {
         let error = refusal(&session, naming).await.to_string();
