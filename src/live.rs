@@ -208,6 +208,18 @@ mod tests {
         assert_eq!(cut_to(text, Some(1)).lines().count(), 2);
     }
 
+    /// Not `watermark -10 s` here and `behind 13 s` there.
+    #[test]
+    fn the_distance_of_the_watermark_to_now_has_one_word() {
+        let metrics = watershed_stream::Metrics::new("gold.a".parse().unwrap(), "s".to_owned());
+        let shown = PipelineMetrics { watermark_us: Some(1), watermark_lag_ms: Some(13_000), ..metrics.read() };
+        let mut live = Live::new(Terminal::look(ColorChoice::Never));
+        assert!(live.line(std::slice::from_ref(&shown)).contains(", behind 13.00 s, "));
+        let table = live.table(&[shown]);
+        assert!(table.contains("behind") && table.contains("13.00 s"), "{table}");
+        assert!(crate::system::pipelines::SHOWN.split(", ").any(|column| column == "behind"), "the same in SHOW PIPELINES");
+    }
+
     /// Values may hold what the parts are shown with.
     #[test]
     fn a_failure_is_shown_whole_and_once() {

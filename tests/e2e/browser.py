@@ -31,6 +31,7 @@ JSON.stringify({
   overflow: document.documentElement.scrollWidth - window.innerWidth,
   background: getComputedStyle(document.body).backgroundColor,
   health: document.getElementById("pipelines").textContent,
+  health_words: [...document.querySelectorAll("#health dt")].map((word) => word.textContent),
   health_class: document.getElementById("health").className,
   down: document.getElementById("down-text")?.textContent,
   marked_up: document.querySelectorAll("main a, main b, main i").length,
@@ -45,6 +46,9 @@ JSON.stringify({
     age: card.querySelector(".age")?.hidden ? "" : card.querySelector(".age")?.textContent,
     lines: Object.fromEntries([...card.querySelectorAll(".traces")].map((trace) => [
       trace.querySelector(".legendtext")?.textContent, trace.querySelector(".legendlines path")?.style.stroke])),
+    caption: card.querySelector(".rows caption")?.textContent,
+    labels: [...card.querySelectorAll(".ytick text")].map((label) => label.textContent),
+    scrolls: card.querySelector(".scrolls") !== null,
     bars: [...card.querySelectorAll(".point path")].map((bar) => bar.style.fill),
     said: card.querySelector(".say").hidden ? "" : card.querySelector(".say").textContent,
     drawn: card.querySelectorAll(".js-line, .point path, .points .point, tbody tr").length,

@@ -1,15 +1,16 @@
 //! The dashboard: every panel of `sql/` answered over HTTP and drawn by a real browser, in both colour schemes, on a desk and on a phone.
 
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::http::{get, sql, try_get};
 use crate::simulated::over_the_embedded_broker;
-use crate::tools::{folder, tool, wait_for};
+use crate::tools::{folder, free_port, tool, wait_for};
 use crate::watershed::{Running, Watershed};
 
 /// Panels whose tables this test does not fill: they must say so, not fail.
@@ -143,6 +144,13 @@ fn data_is_shown_as_it_is_whatever_it_says() {
          CREATE PANEL newest WITH (title = 'Newest', chart = 'line', x = 'at', y = 'value', wide = true) AS
          SELECT value, to_timestamp_seconds(value) AS at FROM generate_series(1, 12000) ORDER BY at;",
     );
+    // Marks that turn what follows round, in a name, a title and a cell; more bars than a picture has room for.
+    definitions.push_str(
+        "CREATE PANEL turned WITH (title = 'Title \u{202e}eltiT', chart = 'table') AS SELECT 'gpj\u{202e}exe.pic' AS name, 1 AS n;
+         CREATE PANEL turned_bar WITH (title = 'Turned', chart = 'bar', x = 'name', y = 'n') AS SELECT 'gpj\u{202e}exe' AS name, 1 AS n;
+         CREATE PANEL forty WITH (title = 'Forty', chart = 'bar', x = 'name', y = 'n') AS
+         SELECT concat('bar ', value) AS name, value AS n FROM generate_series(1, 40) ORDER BY value;",
+    );
     let mut server = panels(folder.path(), &definitions);
     let address = address_said(&mut server);
 
@@ -170,6 +178,25 @@ fn data_is_shown_as_it_is_whatever_it_says() {
         }
         assert!(view["overflow"].as_i64().is_some_and(|px| px <= 0), "{name}: wider than the screen");
         assert_eq!(view["panels"]["bar_panel"]["button"], "Table: bar");
+        let panel = |panel: &str, what: &str| &view["panels"][panel][what];
+        assert_eq!(panel("numbers", "caption"), "Numbers", "{name}: a table says what it is");
+        assert_eq!(
+            (panel("turned", "title"), panel("turned", "caption")),
+            (&json!("Title \\u{202e}eltiT"), &json!("Title \\u{202e}eltiT")),
+            "{name}"
+        );
+        assert_eq!(panel("turned", "button"), "Table: Title \\u{202e}eltiT", "{name}");
+        for (turned, shown) in [("turned", "gpj\\u{202e}exe.pic"), ("turned_bar", "gpj\\u{202e}exe")] {
+            let text = text(turned);
+            assert!(text.contains(shown) && !text.contains('\u{202e}'), "{name}: {turned} is {text:?}");
+        }
+        // A bar chart that is too high for its card scrolls, and leaves no label out.
+        let labels = panel("forty", "labels").as_array().expect("labels").iter();
+        let labels: Vec<String> = labels.map(|label| label.as_str().expect("text").replace('\u{a0}', " ")).collect();
+        assert_eq!(labels, (1..=40).map(|n| format!("bar {n}")).collect::<Vec<_>>(), "{name}");
+        assert_eq!((panel("forty", "scrolls"), panel("turned_bar", "scrolls")), (&json!(true), &json!(false)), "{name}");
+        // The word of `watershed status` and SHOW PIPELINES.
+        assert_eq!(view["health_words"], json!(["Pipelines", "Behind", "Lag", "Set aside"]), "{name}");
     }
     // The server has gone: nothing may look as if it were there.
     let outage = &views["outage"];
@@ -229,12 +256,15 @@ fn metric(address: SocketAddr, name: &str) -> Option<f64> {
 }
 
 #[test]
-fn the_demo_has_a_dashboard_and_its_pipelines_can_be_scraped() {
+fn the_demo_has_servers_which_take_nothing_from_its_pipelines() {
     let folder = folder("demo-http-");
     let warehouse = folder.path().join("warehouse").display().to_string();
-    let demo = ["demo", "--no-prompt", "--warehouse", &warehouse, "--http-address", "127.0.0.1:0"];
-    let mut demo = Watershed::new(demo).env("HOME", folder.path().display().to_string()).start();
+    let flight = format!("127.0.0.1:{}", free_port());
+    let demo = ["demo", "--no-prompt", "--warehouse", &warehouse, "--http-address", "127.0.0.1:0", "--flight", &flight];
+    // What `ulimit -n` is on most machines.
+    let mut demo = Watershed::new(demo).env("HOME", folder.path().display().to_string()).with_open_files(1024).start();
     let address = address_said(&mut demo);
+    assert!(demo.output().contains(&format!("Flight SQL grpc://{flight}\n")), "{}", demo.output());
     assert_eq!(get(address, "/healthz").status, 200);
     let details = || String::new();
     let limit = Duration::from_secs(60);
@@ -248,7 +278,34 @@ fn the_demo_has_a_dashboard_and_its_pipelines_can_be_scraped() {
     assert!(metric(address, "watershed_stage_rows_in_total") > Some(0.0));
     wait_for("jobs run", limit, details, || metric(address, "watershed_job_runs_total").filter(|&runs| runs >= 1.0));
     let states = sql(address, "SELECT DISTINCT state FROM system.pipelines").json();
-    assert_eq!(states, serde_json::json!([{"state": "running"}]));
+    assert_eq!(states, json!([{"state": "running"}]));
+    let asked = ["shell", "--url", &format!("grpc://{flight}"), "--output", "csv", "-c", "SELECT count(*) > 0 FROM bronze.ride_events"];
+    assert_eq!(Watershed::new(asked).succeeds().lines().last(), Some("true"));
+
+    // More connections that say nothing, or half of a request, than the process may have files.
+    let restarts = || metric(address, "watershed_pipeline_restarts_total");
+    let before = restarts();
+    crate::watershed::may_open(4096);
+    let doors = [address, address, flight.parse().expect("an address")];
+    let (mut silent, mut refused) = (Vec::new(), 0);
+    for (n, door) in doors.into_iter().cycle().enumerate().take(1400) {
+        match TcpStream::connect_timeout(&door, Duration::from_secs(1)) {
+            Ok(mut connection) => {
+                if n % 2 == 0 {
+                    let _ = connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: ");
+                }
+                silent.push(connection);
+            }
+            Err(_) => refused += 1,
+        }
+        assert!(refused < 20, "doors that nobody opens: {} connections were made", silent.len());
+    }
+    assert!(silent.len() >= 1100, "only {} connections were made", silent.len());
+    let rows = wait_for("metrics beside them", limit, details, || metric(address, "watershed_pipeline_rows_out_total"));
+    wait_for("more rows beside them", limit, details, || metric(address, "watershed_pipeline_rows_out_total").filter(|&more| more > rows));
+    wait_for("all pipelines run", limit, details, || try_get(address, "/readyz").filter(|answer| answer.status == 200));
+    assert_eq!(Some(wait_for("metrics beside them", limit, details, restarts)), before, "a pipeline failed and began again");
+    drop(silent);
     demo.signal(libc::SIGINT);
     let finished = demo.wait(Duration::from_secs(90));
     assert!(finished.status.success(), "{}", finished.output());

@@ -74,6 +74,19 @@ impl Watershed {
         self.env("FAILPOINTS", format!("{name}={action}"))
     }
 
+    /// It may have so many files open, connections among them.
+    pub fn with_open_files(mut self, most: u64) -> Self {
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: between fork and exec only `setrlimit` is called, which is async-signal-safe.
+        unsafe {
+            self.command.pre_exec(move || {
+                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+                Ok(())
+            });
+        }
+        self
+    }
+
     /// Root, too, then heeds the permissions of files.
     #[cfg(target_os = "linux")]
     pub fn heeding_permissions(mut self) -> Self {
@@ -138,6 +151,17 @@ impl Watershed {
         let finished = running.wait(LIMIT);
         assert!(finished.status.success(), "{line}: {}\n{}", finished.status, finished.output());
         finished.stdout
+    }
+}
+
+/// Lets this process, with all its tests, have so many files open, if it may.
+pub fn may_open(least: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the first call fills the structure in, the second reads it.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_cur.max(least).min(limit.rlim_max);
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
     }
 }
 

@@ -66,7 +66,7 @@
     card.classList.add(panel.chart, "loading");
     card.classList.toggle("wide", panel.wide);
     card.dataset.state = "loading";
-    card.setAttribute("aria-label", panel.title);
+    card.setAttribute("aria-label", visible(panel.title));
     card.querySelector("h2").textContent = visible(panel.title);
     card.querySelector(".about").textContent = [panel.about, panel.unit && `in ${panel.unit}`].filter(Boolean).map(visible).join(" · ");
     const it = {
@@ -76,8 +76,8 @@
     };
     it.plot.hidden = it.table;
     it.rows.hidden = !it.table;
-    it.rows.setAttribute("aria-label", `${panel.title}, as a table`);
-    it.button.setAttribute("aria-label", `Table: ${panel.title}`);
+    it.rows.setAttribute("aria-label", `${visible(panel.title)}, as a table`);
+    it.button.setAttribute("aria-label", `Table: ${visible(panel.title)}`);
     it.button.addEventListener("click", () => {
       it.table = !it.table;
       it.button.setAttribute("aria-pressed", String(it.table));
@@ -121,7 +121,7 @@
   const tabulate = (it) => {
     const { columns, rows } = it.data;
     const table = document.createElement("table");
-    table.createCaption().textContent = it.panel.title;
+    table.createCaption().textContent = visible(it.panel.title);
     const head = table.createTHead().insertRow();
     const names = Charts.labels(columns.map((column) => column.name));
     for (const column of columns) {
@@ -150,7 +150,7 @@
     if (it.table) tabulate(it);
     else {
       Charts.draw(it.plot, it.panel, rows, columns);
-      it.plot.setAttribute("aria-label", `${it.panel.title}: ${it.panel.chart} chart of ${rows.length} rows; the button beside the title shows them as a table`);
+      it.plot.setAttribute("aria-label", `${visible(it.panel.title)}: ${it.panel.chart} chart of ${rows.length} rows; the button beside the title shows them as a table`);
     }
     if (it.data.truncated) say(it, "over", "Too many rows", `the ${timeline(it.panel) ? "newest" : "first"} ${rows.length.toLocaleString("en")} are shown`);
   };
