@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh demo     a C compiler, Perl (vendored OpenSSL) and Rust
 #   scripts/setup.sh test     that, and Java, Maven, Python, Go, Chromium; then Kafka, Spark, the JDBC driver, the Python packages
-#                             and the S3 server the tests use, cargo-deny and cargo-machete
+#                             and the S3 server and the Go client the tests use, cargo-deny and cargo-machete
 #
 # Debian and Ubuntu through apt, macOS through Homebrew; elsewhere it names what to install. Asks nothing:
 # sudo is used without a prompt unless a person sits at the terminal. System packages and rustup go where they
@@ -12,7 +12,7 @@ set -eu
 
 RUST_MINOR=95 # Rust 1.95: `rust-version` in Cargo.toml
 JAVA_MIN=17   # Kafka 4
-GO_TOOLCHAIN=1.25.0 # what versitygw asks for
+GO_TOOLCHAIN=1.25.0 # what versitygw and arrow-go ask for
 VERSITYGW=v1.8.0
 MAVEN_DEPENDENCY_PLUGIN=3.8.1
 CARGO_DENY=0.20.2
@@ -180,7 +180,7 @@ install_python_packages() {
     link "$venv" python
 }
 
-# The Go that builds versitygw: the one installed if it is new enough, else the official toolchain, which the Go module
+# The Go that builds versitygw and the Go client: the one installed if it is new enough, else the official toolchain, which the Go module
 # mirror serves as a module that even the oldest `go` can download.
 go_command() {
     minor=$(GOTOOLCHAIN=local go version | sed -n 's/.* go1\.\([0-9]*\).*/\1/p')
@@ -211,6 +211,23 @@ install_s3_server() {
     fi
     link "$server" versitygw
 }
+
+# The program of tests/go, named by the checksum of its files.
+install_go_client() {
+    client=$tools/go-$(go_client_sum)
+    if [ ! -x "$client" ]; then
+        say "building the Go client of the tests (arrow-go, 1 minute)"
+        build=$(mktemp -d "$tools/build.XXXXXX")
+        go=$(go_command)
+        (cd "$root/tests/go" && GOTOOLCHAIN=local GOROOT='' GOPATH=$build/go GOCACHE=$build/cache CGO_ENABLED=0 \
+            GOFLAGS='-buildvcs=false -modcacherw -mod=readonly' "$go" build -ldflags='-s -w' -o "$build/client" .) \
+            >"$build/log" 2>&1 || { cat "$build/log" >&2; fail "the Go client could not be built"; }
+        mv "$build/client" "$client"
+        chmod -R u+w "$build" && rm -rf "$build"
+    fi
+    link "$client" go
+}
+go_client_sum() { cat "$root/tests/go/go.mod" "$root/tests/go/go.sum" "$root/tests/go/main.go" | cksum | cut -d ' ' -f 1; }
 
 # Tests find each tool under a name without a version.
 link() { ln -sfn "$1" "$tools/$2"; }
@@ -243,7 +260,7 @@ if [ "$what" = test ]; then
     has_java || missing="$missing java"
     have mvn || missing="$missing maven"
     has_venv || missing="$missing python"
-    [ -x "$tools/versitygw-$VERSITYGW" ] || have go || missing="$missing go"
+    { [ -x "$tools/versitygw-$VERSITYGW" ] && [ -x "$tools/go-$(go_client_sum)" ]; } || have go || missing="$missing go"
     chromium_path >/dev/null || missing="$missing chromium"
 fi
 # shellcheck disable=SC2086
@@ -258,6 +275,7 @@ if [ "$what" = test ]; then
     install_jars jdbc "the Flight SQL JDBC driver (45 MB)"
     install_python_packages
     install_s3_server
+    install_go_client
     chromium=$(chromium_path) || fail "Chromium was installed but is not found; put it on PATH as chromium or google-chrome"
     link "$chromium" chromium
     install_cargo_tool cargo-deny "$CARGO_DENY"
