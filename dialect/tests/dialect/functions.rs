@@ -13,6 +13,7 @@ use watershed_dialect::{deep, plan_streaming, plan_text};
 use watershed_functions::is_guarded;
 
 use crate::shared::{lines, rows, session};
+use crate::small_tables::cells;
 
 #[tokio::test]
 async fn cells_and_distances_of_columns_and_constants() {
@@ -198,4 +199,22 @@ async fn computed(ctx: &SessionContext, query: &str) -> Result<Vec<RecordBatch>,
 
 fn size(batches: &[RecordBatch]) -> usize {
     batches.iter().flat_map(RecordBatch::columns).map(|column| column.to_data().get_slice_memory_size().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_list_has_what_it_has_however_it_is_written() {
+    let ctx = session();
+    let rows = "(VALUES (1, [1, NULL]), (NULL, [NULL, 2])) t(n, l)";
+    for (query, right) in [
+        (
+            format!("SELECT array_has([n, 2], 7), array_has([1, NULL], 7), array_has(l, 7) FROM {rows} ORDER BY n"),
+            vec!["false false false"; 2],
+        ),
+        (
+            format!("SELECT array_has([n, 2], 2), array_has([1, NULL], 1), array_has([NULL, 2], n) FROM {rows} ORDER BY n"),
+            vec!["true true false", "true true NULL"],
+        ),
+    ] {
+        assert_eq!(cells(&ctx, &query).await, right, "{query}");
+    }
 }

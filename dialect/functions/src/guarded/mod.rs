@@ -52,6 +52,8 @@ pub fn guarded(function: &ScalarUDF) -> Option<ScalarUDF> {
         "regexp_count" | "regexp_instr" => (Growth::None, Work::Search),
         "levenshtein" => (Growth::None, Work::CharacterPairs),
         "array_has_all" | "array_has_any" => (Growth::None, Work::ElementPairs),
+        // Of a list that is written out it would make IN, which is NULL where NULL is in it.
+        "array_has" => (Growth::None, Work::None),
         _ => return None,
     };
     if is_guarded(function) {
@@ -72,18 +74,7 @@ fn as_guarded(function: &ScalarUDF) -> Option<&Guarded> {
 
 /// The call of a function that a planner of DataFusion's has put into a plan, such as `array_concat` for `a || b`.
 pub(super) fn call(call: ScalarFunction) -> (Expr, bool) {
-    let ScalarFunction { func, mut args } = call;
-    // Its rule knows DataFusion's own list, which it takes apart.
-    if func.name() == "array_has" {
-        for arg in &mut args {
-            if let Expr::ScalarFunction(list) = arg
-                && let Some(Guarded { inner, .. }) = as_guarded(&list.func)
-                && inner.name() == "make_array"
-            {
-                list.func = std::sync::Arc::new(inner.clone());
-            }
-        }
-    }
+    let ScalarFunction { func, args } = call;
     match guarded(&func) {
         Some(guarded) => (Expr::ScalarFunction(ScalarFunction { func: std::sync::Arc::new(guarded), args }), true),
         None => (Expr::ScalarFunction(ScalarFunction { func, args }), false),
