@@ -59,6 +59,7 @@ mod diagnose;
 mod double_literals;
 mod error;
 mod expectation;
+mod fenced;
 mod forms;
 mod ignored;
 mod in_order;

@@ -26,6 +26,7 @@ use watershed_functions::numbers::{self, RightNumbers, WideComparisons};
 use watershed_functions::window::{WindowAssign, WindowAssignExec};
 use watershed_functions::{self as functions, BoundedTexts, Series};
 
+use crate::fenced::fenced;
 use crate::in_order::{ColumnsInOrder, FiltersInOrder};
 use crate::planning_time::timed_rules;
 use crate::relation::WindowFunctionPlanner;
@@ -53,7 +54,7 @@ pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) ->
     // It looks at types, which stand firm only when DataFusion's rules have run.
     analysis.push(Arc::new(RightNumbers));
     analysis.push(Arc::new(BoundedTexts));
-    let mut physical = PhysicalOptimizer::new().rules;
+    let mut physical = fenced(PhysicalOptimizer::new().rules);
     physical.insert(0, Arc::new(ColumnsInOrder));
     physical.push(Arc::new(FiltersInOrder));
     let mut builder = SessionStateBuilder::new_with_default_features()

@@ -3,6 +3,7 @@
 mod batch;
 mod bounds;
 mod errors;
+mod fenced;
 mod forms;
 mod functions;
 mod grown;
