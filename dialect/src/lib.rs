@@ -92,7 +92,9 @@ mod subquery;
 mod syntax;
 mod table_function;
 mod time_zone;
+mod unique;
 mod using;
+mod value_sets;
 mod violations;
 
 pub use as_of::{AsOfJoin, as_of_columns, as_of_join, check_side};

@@ -33,6 +33,7 @@ use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
 use crate::subquery::with_subqueries_joined;
 use crate::time_zone;
+use crate::value_sets::ValueSets;
 use crate::{
     MaterializedViewDefinition, SourceTable, SqlError, Statement, StatementKind, StreamingTableDefinition, double_literals, ignored, parse,
 };
@@ -190,6 +191,7 @@ fn query_of(query: &str, what: &str) -> Result<DfStatement, SqlError> {
 
 pub(crate) fn streaming_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
+        Arc::new(ValueSets),
         Arc::new(SimplifyExpressions::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(PushDownFilter::new()),

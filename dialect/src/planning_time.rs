@@ -14,6 +14,9 @@ use datafusion::logical_expr::{BinaryExpr, Expr, JoinType, LogicalPlan, Operator
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 
+use crate::unique::{self, BELIEVERS, Unique};
+use crate::value_sets::ValueSets;
+
 /// Some ten times what the largest statements need on a busy machine.
 const PLANNING_MAX: Duration = Duration::from_secs(30);
 
@@ -64,9 +67,18 @@ pub(crate) fn counted<R>(spent: &mut Duration, part: impl FnOnce() -> R) -> R {
     result
 }
 
-/// DataFusion's rules, each of which ends when planning has taken too long.
+/// DataFusion's rules, each of which ends when planning has taken too long, and ours before those that would make mistakes.
 pub(crate) fn timed_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    Optimizer::new().rules.into_iter().map(|rule| Arc::new(Timed(rule)) as _).collect()
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Vec::new();
+    for rule in Optimizer::new().rules {
+        match rule.name() {
+            "simplify_expressions" => rules.push(Arc::new(ValueSets)),
+            name if BELIEVERS.contains(&name) => rules.push(Arc::new(Unique)),
+            _ => {}
+        }
+        rules.push(Arc::new(Timed(rule)));
+    }
+    rules
 }
 
 /// True for a condition that names no column, over an aggregate that has a row even of no rows: moved below it, it would take away what is
@@ -159,6 +171,11 @@ impl OptimizerRule for Timed {
         }
         if self.0.name() == "push_down_filter" && keeps_its_place(&plan) {
             return Ok(Transformed::no(plan));
+        }
+        if self.0.name() == "replace_distinct_aggregate"
+            && let Some(input) = unique::is_distinct(&plan)
+        {
+            return Ok(Transformed::yes(unique::distinct(input)?));
         }
         if FORGONE.contains(&self.0.name()) {
             if plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_))))? {

@@ -4,6 +4,7 @@
 //!
 //! It also gives the first columns of a relation the names that its alias has for them, where those are fewer than the columns.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use datafusion::common::{Column, DFSchema, DataFusionError, Diagnostic, Result, Span};
@@ -20,6 +21,7 @@ use crate::nearest::did_you_mean;
 use crate::row_values::TUPLE;
 use crate::syntax::as_table_argument;
 use crate::table_function::TableFunction;
+use crate::unique::without_wrong_notes;
 
 /// Knows the window table functions, and aliases that name columns.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl RelationPlanner for WindowFunctionPlanner {
                 refuse_near_miss(&other)?;
                 return match column_names(&mut other) {
                     Some(alias) => aliased(context.plan(other)?, alias, context),
-                    None => Ok(RelationPlanning::Original(Box::new(other))),
+                    None => planned_by_others(other, context),
                 };
             }
         };
@@ -92,6 +94,23 @@ fn aliased(plan: LogicalPlan, mut alias: TableAlias, context: &dyn RelationPlann
         plan = LogicalPlanBuilder::from(plan).project(columns.collect::<Vec<_>>())?.build()?;
     }
     Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, Some(alias)))))
+}
+
+thread_local! {
+    /// Set while the planner is asked for a relation that it has seen and left to others.
+    static SEEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A relation as DataFusion plans it, without wrong notes on which columns determine others.
+fn planned_by_others(relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+    let may_aggregate = matches!(relation, TableFactor::Derived { .. } | TableFactor::Table { args: None, .. });
+    if !may_aggregate || SEEN.replace(false) {
+        return Ok(RelationPlanning::Original(Box::new(relation)));
+    }
+    SEEN.set(true);
+    let plan = context.plan(relation);
+    SEEN.set(false);
+    Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(without_wrong_notes(plan?)?, None))))
 }
 
 /// A function that is not ours but takes DESCRIPTOR was meant to be.

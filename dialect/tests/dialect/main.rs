@@ -20,5 +20,7 @@ mod statements;
 mod streaming;
 mod subqueries;
 mod times;
+mod unique;
 mod upstream;
+mod value_sets;
 mod views;
