@@ -168,13 +168,17 @@ mod tests {
         trial.send(&[r#"{"c":1,"t":"2024-06-01T08:10:00Z"}"#, r#"{"c":2,"t":"2024-06-01T09:10:00Z"}"#, late]);
         let old = summing("c").await;
         let project = old.project.clone();
-        Difference::find(&trial.warehouse, old).await.unwrap().carry_out(&trial.warehouse).await.unwrap();
+        let difference = async |new: Checked| {
+            let in_force = trial.warehouse.definitions().await.unwrap();
+            Difference::find(&trial.warehouse, in_force, new).await.unwrap()
+        };
+        difference(old).await.carry_out(&trial.warehouse).await.unwrap();
         trial.run(&project, true).await;
         let sums = "SELECT x FROM t ORDER BY window_start";
         assert_eq!(trial.rows("gold.x", sums).await, ["1", "2"]);
         assert_eq!(trial.rows("gold.x$late", "SELECT x, arrow_typeof(x) FROM t").await, ["4|Int32"]);
 
-        let difference = Difference::find(&trial.warehouse, summing("c * 100").await).await.unwrap();
+        let difference = difference(summing("c * 100").await).await;
         let changes: Vec<_> = difference.changes.iter().map(|change| (&change.action, change.name.as_str())).collect();
         assert_eq!(changes, [(&changes::Action::Rebuild, "gold.x")]);
         assert!(difference.changes[0].remark.starts_with("rebuilds: "), "{:?}", difference.changes);
