@@ -50,7 +50,7 @@ fn has_two_sets(plan: &LogicalPlan) -> Result<bool> {
             expr.apply(|part| {
                 let is_set = match part {
                     Expr::InList(_) => true,
-                    Expr::BinaryExpr(either) => either.op == Operator::Or && (one_value(&either.left) || one_value(&either.right)),
+                    Expr::BinaryExpr(either) => either.op == Operator::Or,
                     _ => false,
                 };
                 sets += usize::from(is_set);
@@ -59,10 +59,6 @@ fn has_two_sets(plan: &LogicalPlan) -> Result<bool> {
         })
     })?;
     Ok(sets > 1)
-}
-
-fn one_value(expr: &Expr) -> bool {
-    matches!(expr, Expr::BinaryExpr(BinaryExpr { op: Operator::Eq, .. }))
 }
 
 /// Puts the lists of an expression together.
@@ -85,7 +81,10 @@ fn together(expr: Expr, constants: &ExprSimplifier) -> Result<Transformed<Expr>>
             let (left, right) = (constant(*left, constants)?, constant(*right, constants)?);
             let changed = left.transformed || right.transformed;
             let equal = BinaryExpr::new(Box::new(left.data), Operator::Eq, Box::new(right.data));
-            Ok(Transformed::new_transformed(Expr::BinaryExpr(equal), changed))
+            Ok(match either_zero(&equal) {
+                Some(zeros) => Transformed::new(zeros, true, TreeNodeRecursion::Jump),
+                None => Transformed::new_transformed(Expr::BinaryExpr(equal), changed),
+            })
         }
         other => Ok(Transformed::no(other)),
     })
@@ -217,6 +216,20 @@ impl Sets {
         }
         terms
     }
+}
+
+/// `x = 0.0` is true of -0.0, and a list with 0.0 in it, which DataFusion would make of many of them, is not.
+fn either_zero(equal: &BinaryExpr) -> Option<Expr> {
+    let (value, zero) = match (equal.left.as_ref(), equal.right.as_ref()) {
+        (value, Expr::Literal(zero, _)) | (Expr::Literal(zero, _), value) => (value, zero),
+        _ => return None,
+    };
+    let (low, high) = match zero {
+        ScalarValue::Float64(Some(zero)) if *zero == 0.0 => (lit(-0.0_f64), lit(0.0_f64)),
+        ScalarValue::Float32(Some(zero)) if *zero == 0.0 => (lit(-0.0_f32), lit(0.0_f32)),
+        _ => return None,
+    };
+    Some(value.clone().between(low, high))
 }
 
 /// Puts those terms together that ask for lists of one value. True if there were any.

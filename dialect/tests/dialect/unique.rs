@@ -29,7 +29,9 @@ async fn rows_are_distinct_over_joins_of_distinct_rows() {
             vec!["1 2", "2 2", "NULL 2"],
         ),
         (
-            format!("SELECT x.i, y.j FROM (SELECT DISTINCT i FROM {pairs}) x JOIN {B} AS y(i, j) ON x.i = y.i ORDER BY x.i"),
+            format!(
+                "SELECT x.i, y.j FROM (SELECT DISTINCT i FROM {pairs}) x JOIN (VALUES (1, 10), (2, 20)) y(i, j) ON x.i = y.i ORDER BY x.i"
+            ),
             vec!["1 10", "2 20"],
         ),
         (format!("SELECT DISTINCT i FROM {A} WHERE i IN (SELECT i FROM {A} GROUP BY i) ORDER BY i"), vec!["1", "2"]),

@@ -105,6 +105,7 @@ async fn lists_of_two_queries_and_of_other_types_are_put_together_by_their_value
         (format!("SELECT d FROM {rows} WHERE d IN (1, 2, 3.5) AND d NOT IN (1.00, 3) ORDER BY d"), vec!["2.0", "3.5"]),
         (format!("SELECT s FROM {rows} WHERE s IN ('a', 'b', 'x') AND s NOT IN ('b', 'y') AND n IN (1, 2)"), vec!["a"]),
         (format!("SELECT n FROM {rows} WHERE f IN (0e0, 5e0) AND f IN (-0e0, 7e0) ORDER BY n"), vec!["1", "2"]),
+        (format!("SELECT n FROM {rows} WHERE f = 0e0 OR f = 5e0 OR f = 6e0 OR f = 7e0 OR f = 8e0 ORDER BY n"), vec!["1", "2"]),
         (format!("SELECT n FROM {rows} WHERE f IN (0e0, 1e0) AND f NOT IN (-0e0, 7e0) ORDER BY n"), vec!["3"]),
         (
             format!("SELECT n, CASE WHEN n IN (1, 3, 1) AND n NOT IN (NULL, 1, 1) THEN 'y' ELSE 'n' END FROM {rows} ORDER BY n"),
