@@ -362,7 +362,6 @@ fn a_timestamp_of_a_clock_that_is_ahead_is_set_aside() {
     assert_eq!(reasons[0], "event time is 3601 s ahead of when it was read, more than max_skew (3600 s)");
 }
 
-/// No function of time goes beyond them: wherever a time comes from.
 #[test]
 fn years_beyond_9999_are_set_aside_within_structs_and_lists_and_of_messages() {
     let fields: Vec<FieldRef> = vec![Arc::new(Field::new("at", utc(), true)), Arc::new(Field::new("day", DataType::Date32, true))];
@@ -375,9 +374,8 @@ fn years_beyond_9999_are_set_aside_within_structs_and_lists_and_of_messages() {
         r#"{"l":[0,null,-62135596800001]}"#,
     ];
     let decoded = decode_all(columns, &messages);
-    assert_eq!(decoded.offsets.values(), &[100]);
     let expected = [
-        "column 's.at': not in the years 1 to 9999",
+        "column 's.at': 253402300800000 is taken for milliseconds since 1970 and evidently counts microseconds: declare the column as TIMESTAMP EPOCH 'microseconds'",
         "column 's.day': 2932897 does not fit DATE (days since 1970, years 1 to 9999)",
         "column 's.at': not in the years 1 to 9999",
         "column 'l': not in the years 1 to 9999",
