@@ -20,9 +20,6 @@ import java.util.TimeZone;
  *
  * <p>A query may be followed by values of its parameters, each after a tab: a kind and a colon, then the value ({@code text:Lima},
  * {@code long:7}, {@code double:0.5}, {@code decimal:1.50}, {@code instant:2024-06-01T00:00:00Z}, {@code boolean:true}, {@code null:}).
- *
- * <p>{@code setSchema}, a tab, a schema, a tab and a query asks the query after {@link Connection#setSchema}, and answers the schema that the
- * driver then has and the error.
  */
 final class JdbcClient {
     public static void main(String[] arguments) throws SQLException {
@@ -31,10 +28,6 @@ final class JdbcClient {
             for (int at = 1; at < arguments.length; at++) {
                 // A plain Statement lists the columns of an empty result twice: https://github.com/apache/arrow-java/issues/44
                 String[] parts = arguments[at].split("\t");
-                if (parts[0].equals("setSchema")) {
-                    answers.add(afterSetSchema(connection, parts[1], parts[2]));
-                    continue;
-                }
                 try (PreparedStatement statement = connection.prepareStatement(parts[0])) {
                     for (int parameter = 1; parameter < parts.length; parameter++) {
                         bind(statement, parameter, parts[parameter]);
@@ -46,17 +39,6 @@ final class JdbcClient {
             }
         }
         System.out.println(answers);
-    }
-
-    private static String afterSetSchema(Connection connection, String schema, String query) throws SQLException {
-        connection.setSchema(schema);
-        String error = null;
-        try (PreparedStatement statement = connection.prepareStatement(query); ResultSet result = statement.executeQuery()) {
-            result.next();
-        } catch (SQLException refused) {
-            error = refused.getMessage();
-        }
-        return "{\"columns\": [\"schema\", \"error\"], \"rows\": [[" + json(connection.getSchema()) + ", " + json(error) + "]]}";
     }
 
     private static void bind(PreparedStatement statement, int parameter, String described) throws SQLException {

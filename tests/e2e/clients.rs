@@ -158,7 +158,6 @@ fn clients_and_readers_agree_on_a_table_with_everything_in_it() {
         rest.split_once("/\n")?.0.parse().ok()
     });
     jdbc_parameters(&flight);
-    jdbc_schema(&flight);
     go_parameters(&flight);
     let texts: Vec<&str> = QUERIES.iter().map(|(_, sql)| *sql).collect();
     let adbc: Vec<Answer> = serde_json::from_str(&python("clients.py", &[&[flight.as_str()], texts.as_slice()].concat())).expect("JSON");
@@ -263,14 +262,6 @@ fn without_null_fields(value: &Value) -> Value {
         }
         other => other.clone(),
     }
-}
-
-/// The driver keeps `setSchema` to itself, no server hears of it: a name that lacks its schema is an error that gives the whole name.
-fn jdbc_schema(flight: &str) {
-    let [answer] = &with_jdbc(flight, &["setSchema\tbronze\tSELECT count(*) FROM visits"])[..] else { panic!("one answer") };
-    let (schema, error) = (&answer.rows[0][0], answer.rows[0][1].as_str().unwrap_or_default());
-    assert_eq!(schema, "bronze");
-    assert!(error.contains("table 'visits' does not exist") && error.contains("did you mean 'bronze.visits'?"), "{error}");
 }
 
 /// The answers of the JDBC driver, far from UTC.
