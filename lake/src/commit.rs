@@ -112,7 +112,7 @@ impl Table {
 
     /// After version + 1 was written: does it follow the version that we saw? If the table was dropped in between, our log
     /// file is in a gap, where the next table of that name would run into it one day, so it is taken away again.
-    async fn check_predecessor(&self, version: i64, tag: Option<String>) -> Result<()> {
+    pub(crate) async fn check_predecessor(&self, version: i64, tag: Option<String>) -> Result<()> {
         let shared = &self.shared;
         let standing = match shared.access.head(&version_path(&shared.identity.folder, version)).await {
             Ok(standing) => standing,

@@ -69,6 +69,7 @@ pub(crate) fn first_version(schema: &Schema, partitioned_by: &[String], retentio
     let metadata = MetaData {
         id: Uuid::new_v4().to_string(),
         name: None,
+        description: None,
         format: Format::default(),
         schema_string,
         partition_columns: partitioned_by.to_vec(),

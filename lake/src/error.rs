@@ -48,6 +48,9 @@ pub enum LakeError {
     /// The schema, partitioning or protocol of the table changed under this handle.
     TableChanged { table: TableName, what: &'static str, version: i64 },
 
+    /// The table under this handle was given columns that rows of older definitions need not have: a new handle goes on.
+    TableGrown { table: TableName, version: i64 },
+
     /// The table uses Delta features that are not supported.
     Unsupported { table: TableName, action: &'static str, feature: String, hint: &'static str },
 
@@ -148,6 +151,9 @@ impl LakeError {
                      writes it)",
                 )
             }
+            Self::TableGrown { table, version } => Message::new(format!("table {table} was given more columns at version {version}"))
+                .why("definitions that have them were applied")
+                .next("nothing need be done: it is opened again, and a pipeline that runs by the old definition goes on without them"),
             Self::Unsupported { table, action, feature, hint } => {
                 Message::new(format!("table {table} cannot be {action}")).why(format!("it uses {feature}")).next(*hint)
             }
@@ -228,6 +234,7 @@ impl LakeError {
                 | Self::Unclear { .. }
                 | Self::TooBusy { .. }
                 | Self::Overtaken { .. }
+                | Self::TableGrown { .. }
                 | Self::StagedTooLong { .. }
                 | Self::DataFileGone { .. }
         )

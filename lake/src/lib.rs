@@ -20,6 +20,7 @@ mod access;
 mod bounds;
 mod checkpoint;
 pub mod clock;
+mod columns;
 mod commit;
 mod compact;
 mod create;

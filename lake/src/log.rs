@@ -74,6 +74,8 @@ pub(crate) struct MetaData {
     pub(crate) id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) description: Option<String>,
     #[serde(default)]
     pub(crate) format: Format,
     pub(crate) schema_string: String,

@@ -1,6 +1,6 @@
 //! Reads the rows of a data file back, as a commit named it: in the order in which they were written, whatever became of the table since.
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use datafusion::common::ScalarValue;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
@@ -65,7 +65,12 @@ impl StagedRows {
                 return Ok(column.clone());
             }
             let place = layout.partition_fields.iter().position(|field| field.name() == name);
-            let value = place.and_then(|place| self.partition.get(place)).ok_or_else(|| format!("it has no column '{name}'"))?;
+            let field = layout.schema.field_with_name(name).map_err(|error| error.to_string())?;
+            let Some(value) = place.and_then(|place| self.partition.get(place)) else {
+                // The table got it after the file was written.
+                let fits = field.is_nullable().then(|| new_null_array(field.data_type(), stored.num_rows()));
+                return fits.ok_or_else(|| format!("it has no column '{name}'"));
+            };
             value.to_array_of_size(stored.num_rows()).map_err(|error| error.to_string())
         };
         let columns = layout.schema.fields().iter().map(|field| column(field.name())).collect::<Result<Vec<_>, _>>()?;

@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::TableName;
 use crate::access::{Access, Found};
+use crate::columns;
 use crate::encoding;
 use crate::error::{LakeError, Result};
 use crate::files::{FileSet, Layout};
@@ -135,6 +136,9 @@ impl State {
                 let schema =
                     schema::from_delta(&metadata.schema_string).map_err(|reason| LakeError::Damaged { path: path.to_string(), reason })?;
                 let what = if schema != identity.layout.schema {
+                    if columns::takes(&schema, &columns::added(&metadata.configuration), &identity.layout.schema) {
+                        return Err(LakeError::TableGrown { table: identity.name.clone(), version });
+                    }
                     Some("schema")
                 } else if metadata.partition_columns != identity.partition_columns {
                     Some("partitioning")
@@ -182,6 +186,9 @@ impl State {
             return Err(LakeError::TableReplaced { table: identity.name.clone(), made_anew: true });
         }
         let same_schema = found.layout.schema == identity.layout.schema;
+        if !same_schema && columns::takes(&found.layout.schema, &columns::added(&state.properties), &identity.layout.schema) {
+            return Err(LakeError::TableGrown { table: identity.name.clone(), version: state.version });
+        }
         if !same_schema || found.partition_columns != identity.partition_columns {
             let what = if same_schema { "partitioning" } else { "schema" };
             return Err(LakeError::TableChanged { table: identity.name.clone(), what, version: state.version });

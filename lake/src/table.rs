@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::TableName;
 use crate::access::Access;
 use crate::checkpoint::Checkpointer;
+use crate::columns;
 use crate::commit::StagedFile;
 use crate::error::{LakeError, Result};
 use crate::provider::{Snapshot, Texts};
@@ -71,6 +72,11 @@ impl Table {
     /// Its columns as scans return them, unless asked for views: `Utf8` strings, µs times in UTC, lists of `element`.
     pub fn schema(&self) -> SchemaRef {
         self.shared.identity.layout.schema.clone()
+    }
+
+    /// The columns that it got after it was made, as of the newest version seen so far.
+    pub(crate) async fn added(&self) -> Vec<String> {
+        columns::added(&self.shared.state.lock().await.properties)
     }
 
     /// The columns its files are partitioned by.

@@ -288,7 +288,7 @@ impl Work {
     }
 
     fn failed(&self, table: &Table, action: &str, error: &LakeError) {
-        if matches!(error, LakeError::TableReplaced { .. } | LakeError::TableChanged { .. }) {
+        if matches!(error, LakeError::TableReplaced { .. } | LakeError::TableChanged { .. } | LakeError::TableGrown { .. }) {
             // Whoever writes it on has another handle, and leaves word again.
             self.upkeep.tables().remove(table.name());
             return;

@@ -19,6 +19,7 @@ use url::Url;
 
 use crate::TableName;
 use crate::access::{Access, Patience, PutOutcome};
+use crate::columns;
 use crate::create::{self, Retention};
 use crate::error::{LakeError, Result};
 use crate::limits;
@@ -147,7 +148,7 @@ impl Warehouse {
             match table.refresh().await {
                 Ok(_) => return Ok(table),
                 // The old handle says so to those who hold it; here a new one is opened.
-                Err(LakeError::TableReplaced { .. } | LakeError::TableChanged { .. }) => {
+                Err(LakeError::TableReplaced { .. } | LakeError::TableChanged { .. } | LakeError::TableGrown { .. }) => {
                     self.cache().remove(name);
                 }
                 Err(error) => return Err(error),
@@ -158,7 +159,8 @@ impl Warehouse {
         Ok(table)
     }
 
-    /// Makes a table, or finds it there with the same columns and partitioning.
+    /// Makes a table, or finds it there with the same columns and partitioning; columns that [`Warehouse::add_columns`] added may be there besides,
+    /// and one that is to have a value in each row may be one that the table holds NULL in.
     ///
     /// Errors: [`LakeError::TableDiffers`], [`LakeError::BadType`], [`LakeError::BadPartition`]; [`LakeError::Damaged`] where a log has lost
     /// its beginning: the rows may still be there.
@@ -176,7 +178,7 @@ impl Warehouse {
         let table = self.table(name).await?;
         let wanted = schema::to_delta(&schema)?.1;
         let differs = |what, existing, wanted| LakeError::TableDiffers { table: name.clone(), what, existing, wanted };
-        if table.schema() != wanted {
+        if !columns::takes(&table.schema(), &table.added().await, &wanted) {
             return Err(differs("schema", schema::describe(&table.schema()), schema::describe(&wanted)));
         }
         if table.partitioned_by() != partitioned_by {

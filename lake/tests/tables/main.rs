@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "files are given times of the machine's clock")]
 
 mod any_table;
+mod columns;
 mod commits;
 mod compactions;
 mod faults;
