@@ -339,6 +339,31 @@ mod tests {
         assert_eq!(statuses().await, []);
     }
 
+    /// Warehouses hold this: a later version must read it.
+    #[tokio::test]
+    async fn records_of_runs_are_written_as_ever() {
+        let (runs, view) = runs().await;
+        let mut record = begin(&view, 1_764_288_000_000);
+        runs.started(&mut record).await.unwrap();
+        let constraint = ConstraintRun { name: "c".into(), predicate: "one > 0".into(), action: "DROP ROW".into(), passed: 3, failed: 1 };
+        let read = [("silver.a".parse().unwrap(), 7)].into();
+        let done =
+            RunRecord { run_id: record.run_id.clone(), dropped: 1, constraints: vec![constraint], read, attempts: 1, ..ended(&record) };
+        runs.ended(&done).await.unwrap();
+        let path = Path::from(format!("_watershed/jobs/gold.v/{}.json", record.run_id));
+        let bytes = runs.warehouse.read(&path).await.unwrap().expect("a record");
+        let text: String = std::str::from_utf8(&bytes).unwrap().replace(&record.run_id, "ID");
+        let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let expected = concat!(
+            r#"{"layout":1,"run_id":"ID","job":"gold.v","trigger":"manual","status":"succeeded","started_ms":1764288000000,"#,
+            r#""ended_ms":1764288000005,"rows":3,"bytes":0,"dropped":1,"#,
+            r#""constraints":[{"name":"c","predicate":"one > 0","action":"DROP ROW","passed":3,"failed":1}],"#,
+            r#""read":{"silver.a":7},"written":1,"attempts":1,"error":null,"definition":"f11ceafecb3b26c8","process":"me"}"#
+        );
+        assert_eq!(text, expected);
+        assert_eq!(Runs::new(runs.warehouse.clone()).all().await.unwrap(), [done]);
+    }
+
     #[tokio::test]
     async fn only_so_many_are_kept() {
         let (runs, view) = runs().await;

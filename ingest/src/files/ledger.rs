@@ -169,3 +169,39 @@ impl Ledger {
         IngestError::FolderUnreachable { source_name: self.source_name.clone(), what, reason: Box::new(error.to_string().into()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    /// Warehouses hold this: a later version must read it, and read the same rows at the offsets that epoch records name.
+    #[tokio::test]
+    async fn ledgers_are_written_as_ever() {
+        let store = Arc::new(InMemory::new());
+        let ledger = |folder: &str, others: &[&str]| {
+            let others = others.iter().map(|other| (*other).to_owned()).collect();
+            Ledger::new("pay", store.clone(), folder.to_owned(), others)
+        };
+        let file = |path: &str, size: u64| FileEntry {
+            path: path.to_owned(),
+            size,
+            tag: format!("tag-{size}"),
+            modified_ms: 1_764_288_000_000,
+            modified: "2025-11-28T00:00:00Z".to_owned(),
+        };
+        let mut first = ledger("_watershed/sources/pay-855b556730a34a05", &[]);
+        first.catch_up().await.unwrap();
+        first.append(vec![file("a/1.json", 10)]).await.unwrap();
+        first.append(vec![file("2.json", 20)]).await.unwrap();
+        let path = Path::from("_watershed/sources/pay-855b556730a34a05/00000000000000000000.json");
+        let bytes = store.get(&path).await.unwrap().bytes().await.unwrap();
+        let expected = r#"{"version":1,"files":[{"path":"a/1.json","size":10,"tag":"tag-10","modified_ms":1764288000000,"modified":"2025-11-28T00:00:00Z"}]}"#;
+        assert_eq!(std::str::from_utf8(&bytes).unwrap(), expected);
+        let mut read = ledger("_watershed/sources/pay-0", &["_watershed/sources/pay-855b556730a34a05"]);
+        read.catch_up().await.unwrap();
+        assert_eq!(read.files(), [file("a/1.json", 10), file("2.json", 20)]);
+        assert_eq!(Position { file: 1, row: 2 }.offset(), 1_099_511_627_778);
+    }
+}
