@@ -1,20 +1,22 @@
 //! `watershed apply`: makes a project's definitions those of the warehouse.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use watershed_lake::{Definitions, TableName, Warehouse};
 use watershed_message::Message;
+use watershed_stream::tables;
 
 use crate::changes::{self, Change, InForce};
 use crate::project::{self, Checked, Home};
-use crate::{Context, left, warehouse};
+use crate::{Context, left, stored, warehouse};
 
 /// Check a project's .sql files, show what they change, and make it so
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Everything is parsed and planned first; with any mistake nothing is changed. A table whose query changed keeps rows that \
-the new query would not have written, so it is refused unless --rebuild drops it and reads the topic anew.
+Everything is parsed and planned first; with any mistake nothing is changed. Of each table that changes it is said whether it \
+carries on from its rows and state, or why it cannot: then it is refused unless --rebuild drops them and reads the source anew.
 
 Examples:
   watershed apply sql/                 show what changes, ask, do it
@@ -61,7 +63,8 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         return Ok(0);
     }
     say!("{}:", warehouse.url());
-    say!("{}", changes::render(&difference.changes, context.terminal.color_output()).trim_end());
+    let held = if args.rebuild { difference.held(&warehouse).await } else { BTreeMap::new() };
+    say!("{}", changes::render(&difference.changes, args.rebuild, &held, context.terminal.color_output()).trim_end());
     difference.allowed(args.rebuild)?;
     if args.dry_run {
         say!("a dry run: nothing was changed");
@@ -93,16 +96,29 @@ impl Difference {
         let started = watershed_stream::started(warehouse).await?;
         let back = new.project.tables.keys().filter(|name| started.contains(*name) && !project.tables.contains_key(*name));
         let left = left::find(warehouse, old.revision, &back.cloned().collect()).await?;
-        let in_force = InForce { project: &project, plans: &plans, started: &started, left: &left };
+        let unfit = watershed_stream::unfit(warehouse, new.blueprints.iter().filter(|(name, _)| started.contains(*name))).await?;
+        let in_force = InForce { project: &project, plans: &plans, started: &started, left: &left, unfit: &unfit };
         let mut changes = changes::between(&in_force, &new);
         let views = project::applied_views(&old)?;
         let mut known = project::declared(&project, &plans);
         known.extend(new.foreign.clone());
+        stored::loosen(warehouse, &mut known).await?;
         let (before, _) = views.plan(project.sources.values(), &known).await;
         changes.extend(changes::between_views(&views, &before, &new));
         changes::of_another_kind(&mut changes, &in_force, &views, &new);
         changes.extend(changes::of_panels(&old, &new));
         Ok(Self { old, new, changes })
+    }
+
+    /// What is in the way of rebuilding tables, by name.
+    async fn held(&self, warehouse: &Warehouse) -> BTreeMap<String, String> {
+        let mut held = BTreeMap::new();
+        for table in changes::rebuilt(&self.changes) {
+            if let Err(error) = watershed_stream::check_free(warehouse, &table).await {
+                held.insert(table.to_string(), error.message().what);
+            }
+        }
+        held
     }
 
     /// An error if a table would be rebuilt and `rebuild` does not allow that.
@@ -117,13 +133,18 @@ impl Difference {
         bail!(Message::new(format!("the query of {} {what}", names.join(", "))).next(next));
     }
 
-    /// Makes it so: tables first, then the definitions, so that a failure leaves the old ones in force. Returns the revision.
+    /// Makes it so: tables first, then the definitions, so that a failure leaves the old ones in force, which go on over tables with columns more.
+    /// Returns the revision.
     pub async fn carry_out(self, warehouse: &Warehouse) -> Result<u64> {
         let rebuilt = changes::rebuilt(&self.changes);
         let cannot = |table: &TableName| format!("cannot drop {table} to make it anew");
         // All before the first is dropped: none or all.
         for table in &rebuilt {
             watershed_stream::check_free(warehouse, table).await.with_context(|| cannot(table))?;
+        }
+        for table in changes::grown(&self.changes) {
+            let Some(blueprint) = self.new.blueprints.get(&table) else { continue };
+            tables::widen(warehouse, blueprint).await.with_context(|| format!("cannot give {table} its new columns"))?;
         }
         for table in &rebuilt {
             warehouse::forget_table(warehouse, table).await.with_context(|| cannot(table))?;
@@ -181,7 +202,8 @@ mod tests {
         let difference = difference(summing("c * 100").await).await;
         let changes: Vec<_> = difference.changes.iter().map(|change| (&change.action, change.name.as_str())).collect();
         assert_eq!(changes, [(&changes::Action::Rebuild, "gold.x")]);
-        assert!(difference.changes[0].remark.starts_with("rebuilds: "), "{:?}", difference.changes);
+        let said = changes::render(&difference.changes, true, &BTreeMap::new(), false);
+        assert!(said.contains("rebuilds: "), "{said}");
         let refused = difference.allowed(false).unwrap_err().to_string();
         assert!(refused.contains("the query of gold.x changed") && refused.contains("--rebuild"), "{refused}");
         let as_it_is = watershed_stream::prepare(&trial.warehouse, &difference.new.project).await.err().unwrap().to_string();

@@ -2,16 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use watershed_batch::Views;
-use watershed_dialect::{
-    Connector, Expectation, Format, MaterializedViewDefinition, SinkDefinition, SourceDefinition, StreamingTableDefinition, same_sql,
-};
-use watershed_ingest::folder_of;
+use watershed_dialect::{MaterializedViewDefinition, SinkDefinition, SourceDefinition, StreamingTableDefinition, same_sql};
 use watershed_lake::kind::{PANEL, SINK, SOURCE, TABLE, VIEW};
 use watershed_lake::{Definitions, TableName};
-use watershed_stream::{Blueprint, Project, difference};
+use watershed_stream::{Blueprint, Project};
 
+use crate::fate::{self, Fate, same_expectations};
 use crate::left::Left;
 use crate::project::Checked;
 use crate::terminal::paint;
@@ -21,9 +19,9 @@ use crate::terminal::paint;
 pub enum Action {
     /// It is new.
     Create,
-    /// Its settings change; rows and state stay.
+    /// It changes; rows and state stay.
     Change,
-    /// Its query or columns change, and its state does not fit them: the table must be rebuilt.
+    /// It changes, and rows or state do not fit it: they are dropped, or it is refused.
     Rebuild,
     /// It is no longer defined.
     Drop,
@@ -40,6 +38,37 @@ pub struct Change {
     pub name: String,
     /// Why, or with what consequence.
     pub remark: String,
+    /// The columns that its tables get.
+    pub columns: Vec<String>,
+    /// What drops of it with [`Action::Rebuild`], if the remark does not say it.
+    loss: &'static str,
+}
+
+impl Change {
+    fn new(action: Action, kind: &'static str, name: impl ToString, remark: impl Into<String>) -> Self {
+        Self { action, kind, name: name.to_string(), remark: remark.into(), columns: Vec::new(), loss: "" }
+    }
+
+    /// One that drops rows and state of a streaming table.
+    fn rebuilds(name: &TableName, why: impl Into<String>) -> Self {
+        let loss = "rows and state are dropped, the source is read again from its start";
+        Self { loss, ..Self::new(Action::Rebuild, TABLE, name, why) }
+    }
+
+    /// What it comes to, in one sentence. `held` says who keeps it from being rebuilt, if `rebuild` allows that.
+    fn said(&self, rebuild: bool, held: &BTreeMap<String, String>) -> String {
+        if self.action != Action::Rebuild {
+            return self.remark.clone();
+        }
+        let (why, loss) = (&self.remark, self.loss);
+        match (rebuild, held.get(&self.name)) {
+            (true, Some(by)) => format!("refused: {by}; to be rebuilt since {why}"),
+            (true, None) if loss.is_empty() => format!("rebuilds: {why}"),
+            (true, None) => format!("rebuilds: {why}; {loss}"),
+            (false, _) if loss.is_empty() => format!("refused without --rebuild: {why}"),
+            (false, _) => format!("refused: {why}; with --rebuild {loss}"),
+        }
+    }
 }
 
 /// The definitions in force.
@@ -52,69 +81,110 @@ pub struct InForce<'a> {
     pub started: &'a BTreeSet<TableName>,
     /// Those of them that are no longer defined, as they last were.
     pub left: &'a BTreeMap<TableName, Left>,
+    /// The tables whose newest state the new plans do not take as it is recorded.
+    pub unfit: &'a BTreeSet<TableName>,
 }
 
 /// The differences, in the order: sources, tables, sinks; by name.
 pub fn between(old: &InForce, new: &Checked) -> Vec<Change> {
+    let tables = of_tables(old, new);
     let mut changes = Vec::new();
-    let change = |action, kind, name: &str, remark: &str| Change { action, kind, name: name.to_owned(), remark: remark.to_owned() };
     for (name, source) in &new.project.sources {
+        // Those whose rows and state it changes say so themselves.
+        let carries_on = || {
+            let reads = |table: &&TableName| old.project.tables.contains_key(*table) && new.blueprints[*table].source.name == *name;
+            let changed = |table: &TableName| tables.iter().any(|change| change.name == table.to_string());
+            let names = new.blueprints.keys().filter(reads).filter(|table| !changed(table)).map(ToString::to_string).collect::<Vec<_>>();
+            if names.is_empty() { String::new() } else { format!("carries on: {}", names.join(", ")) }
+        };
         match old.project.sources.get(name) {
             None if old.project.unreadable.contains_key(name) => {
-                changes.push(change(Action::Change, SOURCE, name, "this version could not read what was applied"));
+                changes.push(Change::new(Action::Change, SOURCE, name, "this version could not read what was applied"));
             }
-            None => changes.push(change(Action::Create, SOURCE, name, "")),
+            None => changes.push(Change::new(Action::Create, SOURCE, name, "")),
             Some(same) if same == source => {}
             Some(known) if *source == (SourceDefinition { start: source.start, ..known.clone() }) => {
-                changes.push(change(Action::Change, SOURCE, name, "where pipelines begin that have never run"));
+                changes.push(Change::new(Action::Change, SOURCE, name, "where pipelines begin that have never run"));
             }
-            Some(_) => changes.push(change(Action::Change, SOURCE, name, "")),
+            Some(_) => changes.push(Change::new(Action::Change, SOURCE, name, carries_on())),
         }
     }
     for name in old.project.sources.keys().filter(|name| !new.project.sources.contains_key(*name)) {
-        changes.push(change(Action::Drop, SOURCE, name, "quarantined rows stay"));
+        changes.push(Change::new(Action::Drop, SOURCE, name, "quarantined rows stay"));
     }
+    changes.extend(tables);
+    changes.extend(of_sinks(old, new));
+    changes
+}
+
+fn of_tables(old: &InForce, new: &Checked) -> Vec<Change> {
+    let mut changes = Vec::new();
     for (name, table) in &new.project.tables {
-        let found = match old.project.tables.get(name) {
-            Some(known) => of_table(name, known, old.plans.get(name), table, old, new),
+        match old.project.tables.get(name) {
+            Some(known) => match fate::of(name, known, old.plans.get(name), table, old, new) {
+                Fate::Same => {}
+                Fate::CarriesOn { what, columns } => {
+                    let remark = format!("carries on: {what}; rows and state stay");
+                    changes.push(Change { columns, ..Change::new(Action::Change, TABLE, name, remark) });
+                }
+                Fate::Rebuilds(why) => changes.push(Change::rebuilds(name, why)),
+            },
             None if old.project.unreadable.contains_key(&name.to_string()) => {
-                Some((Action::Rebuild, made_anew("this version cannot read its old definition")))
+                changes.push(Change::rebuilds(name, "this version cannot read its old definition"));
             }
-            None if old.started.contains(name) => Some(of_returning(name, table, old, new)),
-            None => Some((Action::Create, String::new())),
-        };
-        if let Some((action, remark)) = found {
-            changes.push(change(action, TABLE, &name.to_string(), &remark));
+            None if old.started.contains(name) => changes.push(of_returning(name, table, old, new)),
+            None => changes.push(Change::new(Action::Create, TABLE, name, "")),
         }
     }
     let unreadable = old.project.unreadable.keys().filter_map(|name| name.parse().ok());
     let tables: BTreeSet<TableName> = old.project.tables.keys().cloned().chain(unreadable).collect();
     for name in tables.iter().filter(|name| !new.project.tables.contains_key(*name)) {
-        let text = name.to_string();
-        changes.push(change(Action::Drop, TABLE, &text, &format!("its pipeline ends; rows stay until `watershed drop {text}`")));
+        changes.push(Change::new(Action::Drop, TABLE, name, format!("its pipeline ends; rows stay until `watershed drop {name}`")));
     }
+    changes
+}
+
+fn of_sinks(old: &InForce, new: &Checked) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let columns = |plans: &BTreeMap<TableName, Blueprint>, name: &str| -> Option<Vec<String>> {
+        let sink = plans.values().flat_map(|plan| &plan.sinks).find(|sink| sink.definition.name == name)?;
+        Some(sink.schema.fields().iter().map(|field| field.name().clone()).collect())
+    };
     for (name, sink) in &new.project.sinks {
+        let from_now_on = format!("for rows emitted from now on; {}.{} carries on", sink.schema, sink.table);
         match old.project.sinks.get(name) {
-            None => changes.push(change(Action::Create, SINK, name, "rows emitted from now on")),
-            Some(known) if same_sink(known, sink) => {}
-            Some(_) => changes.push(change(Action::Change, SINK, name, "for rows emitted from now on")),
+            None => changes.push(Change::new(Action::Create, SINK, name, from_now_on)),
+            Some(known) if same_sink(known, sink) => {
+                // `SELECT *` of a table that has got columns.
+                if let Some((before, after)) = columns(old.plans, name).zip(columns(&new.blueprints, name))
+                    && before != after
+                {
+                    let added: Vec<String> = after.into_iter().filter(|column| !before.contains(column)).collect();
+                    changes.push(Change::new(Action::Change, SINK, name, format!("its messages get {}, {from_now_on}", added.join(", "))));
+                }
+            }
+            Some(_) => changes.push(Change::new(Action::Change, SINK, name, from_now_on)),
         }
     }
     for name in old.project.sinks.keys().filter(|name| !new.project.sinks.contains_key(*name)) {
-        changes.push(change(Action::Drop, SINK, name, "what it has sent stays in the topic"));
+        changes.push(Change::new(Action::Drop, SINK, name, "what it has sent stays in the topic"));
     }
     changes
 }
 
 /// What happens to a table that is defined again while rows and state of its last definition are there: its pipeline takes them up, so they
 /// must be what the new one would have made.
-fn of_returning(name: &TableName, table: &StreamingTableDefinition, old: &InForce, new: &Checked) -> (Action, String) {
+fn of_returning(name: &TableName, table: &StreamingTableDefinition, old: &InForce, new: &Checked) -> Change {
     let Some(left) = old.left.get(name) else {
-        return (Action::Rebuild, made_anew("what its rows and state were made by is no longer known"));
+        return Change::rebuilds(name, "what its rows and state were made by is no longer known");
     };
-    match of_table(name, &left.definition, Some(&left.plan), table, old, new) {
-        Some((Action::Rebuild, remark)) => (Action::Rebuild, format!("is back with the rows and state it left: {remark}")),
-        _ => (Action::Create, "is back with the rows and state it left, and goes on after them".to_owned()),
+    let back = "is back with the rows and state it left";
+    match fate::of(name, &left.definition, Some(&left.plan), table, old, new) {
+        Fate::Rebuilds(why) => Change::rebuilds(name, format!("it {back}, and {why}")),
+        Fate::Same => Change::new(Action::Create, TABLE, name, format!("{back}, and goes on after them")),
+        Fate::CarriesOn { what, columns } => {
+            Change { columns, ..Change::new(Action::Create, TABLE, name, format!("{back}, and goes on after them: {what}")) }
+        }
     }
 }
 
@@ -129,7 +199,7 @@ pub fn of_another_kind(changes: &mut Vec<Change>, old: &InForce, views: &Views, 
             TABLE if views.get(&name).is_some() => "a materialized view was, whose rows are dropped",
             _ => continue,
         };
-        (change.action, change.remark) = (Action::Rebuild, format!("takes a name where {was}"));
+        *change = Change::new(Action::Rebuild, change.kind, &change.name, format!("takes a name where {was}"));
     }
     changes.retain(|change| {
         let Ok(name) = change.name.parse::<TableName>() else { return true };
@@ -142,70 +212,6 @@ pub fn of_another_kind(changes: &mut Vec<Change>, old: &InForce, views: &Views, 
     });
 }
 
-fn made_anew(why: &str) -> String {
-    format!("rebuilds: {why}; rows and state are dropped, the source is read again from its start")
-}
-
-/// What happens to a table that stays defined; `None` if nothing does. It is rebuilt if rows or state of the old one are not what the new
-/// definition would have made.
-fn of_table(
-    name: &TableName,
-    known: &StreamingTableDefinition,
-    before: Option<&Blueprint>,
-    table: &StreamingTableDefinition,
-    old: &InForce,
-    new: &Checked,
-) -> Option<(Action, String)> {
-    let made_anew = |why: String| Some((Action::Rebuild, made_anew(&why)));
-    let carries_on = |what: &str| Some((Action::Change, format!("carries on: {what}; rows and state stay")));
-    match before.zip(new.blueprints.get(name)) {
-        None => return made_anew("this version cannot plan its old query".to_owned()),
-        Some((before, after)) => {
-            if let Some(what) = difference(&before.spec, &after.spec) {
-                return made_anew(what);
-            }
-            let (was, is) = (place_of(&before.source), place_of(&after.source));
-            if was != is && old.started.contains(name) {
-                return made_anew(format!("its source reads {is}, and what it has was read from {was}"));
-            }
-        }
-    }
-    if known.partitioned_by != table.partitioned_by {
-        return made_anew("its partitioning changes".to_owned());
-    }
-    if known.commit_interval != table.commit_interval || known.late_rows != table.late_rows {
-        return carries_on("settings only");
-    }
-    if !same_expectations(&known.expectations, &table.expectations) {
-        return carries_on("constraints only, new rows are held to them");
-    }
-    None
-}
-
-/// What positions in a source mean, in words: where its rows are, and of files how they are told apart.
-fn place_of(source: &SourceDefinition) -> String {
-    let (path, suffix) = match &source.connector {
-        Connector::Kafka { topic, .. } => return format!("topic '{topic}'"),
-        Connector::Files { path, suffix, .. } => (path, suffix),
-    };
-    let format = match &source.format {
-        Format::Json => "JSON".to_owned(),
-        Format::Parquet => "Parquet".to_owned(),
-        Format::Csv { delimiter, header } => {
-            let header = if *header { "with" } else { "without" };
-            format!("CSV {header} a header, '{}' between fields", delimiter.escape_ascii())
-        }
-    };
-    format!("the files '*{suffix}' of '{}' ({format})", folder_of(path))
-}
-
-fn same_expectations(one: &[Expectation], other: &[Expectation]) -> bool {
-    let same = |(one, other): (&Expectation, &Expectation)| {
-        one.name == other.name && one.action == other.action && same_sql(&one.predicate, &other.predicate)
-    };
-    one.len() == other.len() && one.iter().zip(other).all(same)
-}
-
 fn same_sink(one: &SinkDefinition, other: &SinkDefinition) -> bool {
     same_sql(&one.query, &other.query) && *one == SinkDefinition { query: one.query.clone(), ..other.clone() }
 }
@@ -213,17 +219,18 @@ fn same_sink(one: &SinkDefinition, other: &SinkDefinition) -> bool {
 /// The differences in materialized views, in the order in which they are refreshed. `before` are the columns of the views in force, as far as they
 /// still plan.
 pub fn between_views(old: &Views, before: &BTreeMap<TableName, SchemaRef>, new: &Checked) -> Vec<Change> {
-    let change = |action, name: &TableName, remark: &str| Change { action, kind: VIEW, name: name.to_string(), remark: remark.to_owned() };
+    let change = |action, name: &TableName, remark: &str| Change::new(action, VIEW, name, remark);
     let mut changes = Vec::new();
     for view in new.views.iter() {
         let Some(known) = old.get(&view.name) else {
             changes.push(change(Action::Create, &view.name, ""));
             continue;
         };
-        let same_columns = before.get(&view.name) == new.view_schemas.get(&view.name);
+        let same_columns = before.get(&view.name).zip(new.view_schemas.get(&view.name)).is_some_and(|(before, after)| takes(before, after));
         if !same_columns || known.definition.partitioned_by != view.definition.partitioned_by {
             let what = if same_columns { "its partitioning changes" } else { "its columns change" };
-            changes.push(change(Action::Rebuild, &view.name, &format!("{what}: its rows are dropped until the next refresh")));
+            let loss = "its rows are dropped until the next refresh";
+            changes.push(Change { loss, ..change(Action::Rebuild, &view.name, what) });
         } else if !same_sql(&known.definition.query, &view.definition.query) {
             changes.push(change(Action::Change, &view.name, "its query: the old rows stay until the next refresh"));
         } else if !same_expectations(&known.definition.expectations, &view.definition.expectations) {
@@ -239,6 +246,14 @@ pub fn between_views(old: &Views, before: &BTreeMap<TableName, SchemaRef>, new: 
     changes
 }
 
+/// Whether a table with the columns `held` takes rows with those of `wanted`.
+fn takes(held: &SchemaRef, wanted: &SchemaRef) -> bool {
+    let fits = |(held, wanted): (&FieldRef, &FieldRef)| {
+        held.name() == wanted.name() && held.data_type() == wanted.data_type() && (held.is_nullable() || !wanted.is_nullable())
+    };
+    held.fields().len() == wanted.fields().len() && held.fields().iter().zip(wanted.fields()).all(fits)
+}
+
 /// Whether all but queries and constraints, which were looked at, is the same.
 fn same_settings(one: &MaterializedViewDefinition, other: &MaterializedViewDefinition) -> bool {
     let (query, expectations) = (one.query.clone(), one.expectations.clone());
@@ -251,7 +266,7 @@ pub fn of_panels(old: &Definitions, new: &Checked) -> Vec<Change> {
         items.iter().filter(|item| item.kind == PANEL).map(|item| (item.name.clone(), item.sql.clone())).collect()
     };
     let (before, after) = (panels(&old.items), panels(&new.definitions));
-    let change = |action, name: &String| Change { action, kind: PANEL, name: name.clone(), remark: String::new() };
+    let change = |action, name: &String| Change::new(action, PANEL, name, "");
     let kept_or_new = after.iter().filter_map(|(name, sql)| match before.get(name) {
         None => Some(change(Action::Create, name)),
         Some(same) if same_sql(same, sql) => None,
@@ -261,8 +276,8 @@ pub fn of_panels(old: &Definitions, new: &Checked) -> Vec<Change> {
     kept_or_new.chain(gone).collect()
 }
 
-/// The differences as lines with + ~ -.
-pub fn render(changes: &[Change], color: bool) -> String {
+/// The differences as lines with + ~ -. `rebuild` allows that rows and state are dropped; `held` says by name what is in the way of it.
+pub fn render(changes: &[Change], rebuild: bool, held: &BTreeMap<String, String>, color: bool) -> String {
     let mut out = String::new();
     for change in changes {
         let (sign, style) = match change.action {
@@ -271,7 +286,8 @@ pub fn render(changes: &[Change], color: bool) -> String {
             Action::Rebuild => ("~", "1;33"),
             Action::Drop => ("-", "31"),
         };
-        let remark = if change.remark.is_empty() { String::new() } else { format!("  ({})", change.remark) };
+        let said = change.said(rebuild, held);
+        let remark = if said.is_empty() { String::new() } else { format!("  ({said})") };
         out.push_str(&format!("{}{remark}\n", paint(&format!("  {sign} {} {}", change.kind, change.name), style, color)));
     }
     out
@@ -283,7 +299,7 @@ pub fn summary(changes: &[Change]) -> String {
     let parts = [
         (count(&[Action::Create]), "created"),
         (count(&[Action::Change]), "changed"),
-        (count(&[Action::Rebuild]), "made anew"),
+        (count(&[Action::Rebuild]), "rebuilt"),
         (count(&[Action::Drop]), "dropped"),
     ];
     let said: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
@@ -295,6 +311,11 @@ pub fn rebuilt(changes: &[Change]) -> Vec<TableName> {
     changes.iter().filter(|change| change.action == Action::Rebuild).filter_map(|change| change.name.parse().ok()).collect()
 }
 
+/// The streaming tables that get columns.
+pub fn grown(changes: &[Change]) -> Vec<TableName> {
+    changes.iter().filter(|change| !change.columns.is_empty()).filter_map(|change| change.name.parse().ok()).collect()
+}
+
 /// The plans of the definitions in force. What this version can no longer plan is left out and so counts as changed.
 pub async fn plans(project: &Project) -> BTreeMap<TableName, Blueprint> {
     let mut plans = BTreeMap::new();
@@ -302,6 +323,10 @@ pub async fn plans(project: &Project) -> BTreeMap<TableName, Blueprint> {
         if let Ok(blueprint) = project.plan(table).await {
             plans.insert(name.clone(), blueprint);
         }
+    }
+    for sink in project.sinks.values() {
+        // One that this version cannot plan has no columns to compare.
+        let _ = project.plan_sink(sink, &mut plans).await;
     }
     plans
 }
@@ -326,7 +351,16 @@ mod tests {
     async fn changes(old: &str, new: &Checked) -> Vec<Change> {
         let project = checked(old).await.project;
         let started = project.tables.keys().cloned().collect();
-        between(&InForce { project: &project, plans: &plans(&project).await, started: &started, left: &BTreeMap::new() }, new)
+        between(
+            &InForce {
+                project: &project,
+                plans: &plans(&project).await,
+                started: &started,
+                left: &BTreeMap::new(),
+                unfit: &BTreeSet::new(),
+            },
+            new,
+        )
     }
 
     async fn actions(old: &str, new: &str) -> Vec<(Action, String)> {
@@ -344,7 +378,7 @@ mod tests {
     async fn settings_change_in_place_but_a_query_means_a_new_table() {
         let interval = "CREATE STREAMING TABLE silver.a WITH (commit_interval = '1 second') AS SELECT city FROM rides;";
         assert_eq!(actions(A, interval).await, [(Action::Change, "silver.a".to_owned())]);
-        let query = "CREATE STREAMING TABLE silver.a AS SELECT city, at FROM rides;";
+        let query = "CREATE STREAMING TABLE silver.a AS SELECT at, city FROM rides;";
         assert_eq!(actions(A, query).await, [(Action::Rebuild, "silver.a".to_owned())]);
         let whole = "CREATE STREAMING TABLE silver.a AS SELECT city, at FROM rides;";
         let partitioned = "CREATE STREAMING TABLE silver.a PARTITIONED BY (city) AS SELECT city, at FROM rides;";
@@ -358,7 +392,10 @@ mod tests {
             project.unreadable.insert(name.to_owned(), watershed_dialect::SqlError::new("no option 'gone'"));
         }
         let (plans, started, left) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        let found = between(&InForce { project: &project, plans: &plans, started: &started, left: &left }, &checked(A).await);
+        let found = between(
+            &InForce { project: &project, plans: &plans, started: &started, left: &left, unfit: &BTreeSet::new() },
+            &checked(A).await,
+        );
         let found: Vec<_> = found.into_iter().map(|change| (change.action, change.name)).collect();
         assert_eq!(found, [(Action::Rebuild, "silver.a".to_owned()), (Action::Drop, "silver.b".to_owned())]);
     }
@@ -369,9 +406,9 @@ mod tests {
         let changes = changes(old, &checked(&old.replace("upper", "lower")).await).await;
         assert_eq!(changes.len(), 1);
         assert_eq!(changes[0].action, Action::Rebuild);
-        assert!(changes[0].remark.starts_with("rebuilds: column city is lower(city), was upper(city); "), "{}", changes[0].remark);
+        assert!(changes[0].remark.starts_with("column city is lower(city), was upper(city)"), "{}", changes[0].remark);
         let moved = "CREATE STREAMING TABLE silver.a AS SELECT upper(r.city) AS city FROM rides AS r;";
-        assert_eq!(actions(old, moved).await, []);
+        assert_eq!(actions(old, moved).await, [(Action::Change, "silver.a".to_owned())]);
     }
 
     #[tokio::test]
@@ -391,8 +428,9 @@ mod tests {
         let new = check(&[SqlFile { name: "x.sql".to_owned(), text }]).await.unwrap();
         let old = checked(A).await.project;
         let plans = plans(&old).await;
-        let found =
-            |started: &BTreeSet<TableName>| between(&InForce { project: &old, plans: &plans, started, left: &BTreeMap::new() }, &new);
+        let found = |started: &BTreeSet<TableName>| {
+            between(&InForce { project: &old, plans: &plans, started, left: &BTreeMap::new(), unfit: &BTreeSet::new() }, &new)
+        };
         let none = found(&BTreeSet::new());
         assert_eq!(none.iter().map(|change| &change.action).collect::<Vec<_>>(), [&Action::Change]);
         let read = found(&old.tables.keys().cloned().collect());
@@ -414,7 +452,7 @@ mod tests {
         };
         let old = source("in", "").await;
         let (started, left) = (old.project.tables.keys().cloned().collect(), BTreeMap::new());
-        let in_force = InForce { project: &old.project, plans: &old.blueprints, started: &started, left: &left };
+        let in_force = InForce { project: &old.project, plans: &old.blueprints, started: &started, left: &left, unfit: &BTreeSet::new() };
         let rebuilds = |new: &Checked| rebuilt(&between(&in_force, new)).len() == 1;
         for other in [", header = 'false'", ", delimiter = ';'", ", suffix = '.txt'"] {
             assert!(rebuilds(&source("in", other).await), "{other}");
@@ -440,7 +478,7 @@ mod tests {
         let project = crate::project::applied(&applied);
         let found = async |new: &str, started: &BTreeSet<TableName>| {
             let left = crate::left::find(&warehouse, applied.revision, started).await.unwrap();
-            let in_force = InForce { project: &project, plans: &BTreeMap::new(), started, left: &left };
+            let in_force = InForce { project: &project, plans: &BTreeMap::new(), started, left: &left, unfit: &BTreeSet::new() };
             let mut changes = between(&in_force, &checked(new).await);
             assert_eq!(changes.len(), 1);
             let change = changes.remove(0);
@@ -508,7 +546,7 @@ mod tests {
         let (none, left, plans) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
         let started: BTreeSet<TableName> = ["silver.a".parse().unwrap()].into();
         let found = |old: &Checked, started: &BTreeSet<TableName>, new: &Checked| {
-            let in_force = InForce { project: &old.project, plans: &plans, started, left: &left };
+            let in_force = InForce { project: &old.project, plans: &plans, started, left: &left, unfit: &BTreeSet::new() };
             let mut changes = between(&in_force, new);
             changes.extend(between_views(&old.views, &old.view_schemas, new));
             of_another_kind(&mut changes, &in_force, &old.views, new);
@@ -540,8 +578,8 @@ mod tests {
 
     #[test]
     fn a_summary_counts() {
-        let change = |action| Change { action, kind: TABLE, name: "a.b".to_owned(), remark: String::new() };
-        assert_eq!(summary(&[change(Action::Create), change(Action::Create), change(Action::Rebuild)]), "2 created, 1 made anew");
+        let change = |action| Change::new(action, TABLE, "a.b", "");
+        assert_eq!(summary(&[change(Action::Create), change(Action::Create), change(Action::Rebuild)]), "2 created, 1 rebuilt");
         assert_eq!(summary(&[]), "no change");
     }
 }

@@ -19,6 +19,7 @@ use crate::foreign;
 use crate::loops::{self, ClusterIds};
 use crate::panels;
 use crate::report::Rendered;
+use crate::stored;
 
 /// Schemas whose tables are not in the warehouse.
 const OTHERS: [&str; 2] = ["system", "information_schema"];
@@ -222,6 +223,9 @@ pub async fn check_at(files: &[SqlFile], home: Option<Home<'_>>) -> Result<Check
             foreign = foreign::find(home.warehouse, home.in_force, &unknown).await?;
         }
         known.extend(foreign.clone());
+        if let Some(home) = &home {
+            stored::loosen(home.warehouse, &mut known).await?;
+        }
         (view_schemas, wrong) = ordered.plan(project.sources.values(), &known).await;
     }
     for mistake in wrong {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use crate::StreamError;
 use crate::epoch::{EpochRecord, ShardId};
 use crate::hidden;
 use crate::outlet::Outlet;
+use crate::tables;
 
 /// How much of a table's Delta id is in the ids of its rows: enough to tell a table made again from the one before.
 const LIFE_CHARS: usize = 8;
@@ -39,6 +40,7 @@ pub async fn deliver(
     }
     let life: String = table.id().chars().take(LIFE_CHARS).collect();
     let origin = format!("{}/{life}/{}", table.name(), record.epoch);
+    let schema = &tables::nullable(schema);
     for (number, file) in files.iter().enumerate() {
         let rows = table.staged_rows(file).await?;
         let (origin, schema) = (origin.clone(), schema.clone());
@@ -91,12 +93,14 @@ fn send_file(rows: StagedRows, schema: &SchemaRef, file: i32, origin: &str, outl
     Ok(())
 }
 
-/// Rows of a table as the pipeline emitted them: Delta calls the elements of lists by another name.
+/// Rows of a table as the pipeline emitted them: Delta calls the elements of lists by another name, and the table may have got columns that another
+/// definition writes.
 fn as_emitted(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, StreamError> {
-    let cast = |(column, field): (&ArrayRef, &Arc<arrow::datatypes::Field>)| {
+    let column = |field: &FieldRef| {
+        let column = rows.column(rows.schema_ref().index_of(field.name())?);
         if column.data_type() == field.data_type() { Ok(column.clone()) } else { arrow::compute::cast(column, field.data_type()) }
     };
-    let columns = rows.columns().iter().zip(schema.fields()).map(cast).collect::<Result<Vec<_>, _>>()?;
+    let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
@@ -135,7 +139,6 @@ mod tests {
     use crate::epoch::{Counters, TableEpoch, VERSION};
     use crate::holder::Identity;
     use crate::outlet::tests::{Recorders, blueprint};
-    use crate::tables;
     use crate::writer::Target;
 
     #[tokio::test]
@@ -199,6 +202,20 @@ mod tests {
         let rows = Delivered::from([("out".to_string(), 3)]);
         assert_eq!(noted(&warehouse, &shard, 7).await, None);
         note(&warehouse, &shard, 7, &rows).await;
+        assert_eq!(noted(&warehouse, &shard, 7).await, Some(rows));
+        assert_eq!(noted(&warehouse, &shard, 8).await, None);
+    }
+
+    /// Warehouses hold this: a later version must read it.
+    #[tokio::test]
+    async fn notes_are_written_as_ever() {
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        let shard = ShardId { pipeline: "gold.x".parse().unwrap(), shard: 0 };
+        let rows: Delivered = [("a".to_owned(), 1), ("b".to_owned(), 20)].into();
+        note(&warehouse, &shard, 7, &rows).await;
+        let path = Path::from("_watershed/pipelines/gold.x/0/delivered.json");
+        let bytes = warehouse.read(&path).await.unwrap().expect("a note");
+        assert_eq!(std::str::from_utf8(&bytes).unwrap(), r#"{"epoch":7,"rows":{"a":1,"b":20}}"#);
         assert_eq!(noted(&warehouse, &shard, 7).await, Some(rows));
         assert_eq!(noted(&warehouse, &shard, 8).await, None);
     }

@@ -32,6 +32,26 @@ pub async fn prepare(warehouse: &Warehouse, project: &Project) -> Result<BTreeMa
     Ok(blueprints)
 }
 
+/// The pipelines among `blueprints` whose newest epoch has state that another plan, or an older version, has left, or that cannot be read: they
+/// cannot go on from it.
+pub async fn unfit<'a>(
+    warehouse: &Warehouse,
+    blueprints: impl IntoIterator<Item = (&'a TableName, &'a Blueprint)>,
+) -> Result<BTreeSet<TableName>, StreamError> {
+    let mut unfit = BTreeSet::new();
+    for (name, blueprint) in blueprints {
+        let fits = match epoch::newest(warehouse, &ShardId { pipeline: name.clone(), shard: 0 }).await {
+            Ok(newest) => newest.is_none_or(|record| record.state.is_empty() || blueprint.spec.accepts(&record.definition)),
+            Err(StreamError::Corrupt { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        if !fits {
+            unfit.insert(name.clone());
+        }
+    }
+    Ok(unfit)
+}
+
 /// Drops the rows and the state of one pipeline and makes its tables again, empty: the next run reads its source from the beginning.
 ///
 /// Errors: [`StreamError::Held`] while a process runs it.

@@ -14,6 +14,7 @@ use crate::StreamError;
 use crate::operators::expect::VIOLATED;
 use crate::plan::{Blueprint, Ends};
 use crate::sink_plan::SinkBlueprint;
+use crate::tables;
 
 /// Definitions by name.
 #[derive(Debug, Clone, Default)]
@@ -143,8 +144,9 @@ impl Project {
                 .into());
         };
         let ctx = SessionContext::new_with_state(session_state(session_config(), None));
-        let plan = plan_sink(&ctx.state(), sink, blueprint.schema.clone()).await?;
-        blueprint.sinks.push(SinkBlueprint::new(sink, &blueprint.schema, &plan, ctx.state().execution_props())?);
+        let schema = tables::nullable(&blueprint.schema);
+        let plan = plan_sink(&ctx.state(), sink, schema.clone()).await?;
+        blueprint.sinks.push(SinkBlueprint::new(sink, &schema, &plan, ctx.state().execution_props())?);
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 pub mod difference;
 pub mod explain;
 pub mod expression;
+mod flow;
 mod literal;
 #[cfg(test)]
 mod tests;
@@ -19,10 +20,14 @@ use watershed_dialect::definition::SourceColumn;
 use watershed_dialect::{Epoch, Metadata, OnViolation};
 
 pub use self::expression::Expression;
+use self::flow::Flow;
 use self::types::of_field;
+use crate::state::Stage;
 
 /// The layout of these values. A new one takes all running pipelines' records along: see [`PlanSpec::accepts`].
 pub const VERSION: u32 = 2;
+/// The layout of fingerprints. Those of layout 2 are hashes of all of a plan, so a column more was another plan.
+const FINGERPRINT: u32 = 3;
 
 /// A plan.
 #[derive(Debug, Clone, Serialize)]
@@ -277,7 +282,7 @@ impl PlanSpec {
         self.local.iter().chain(&self.keyed)
     }
 
-    /// What state depends on, as text: equal for plans that can go on from each other's state.
+    /// All of the plan, as text: equal for plans that make the same rows in the same steps.
     pub fn meaning(&self) -> String {
         // The place of a step is part of the address of state. Where there is none, a step that only gives columns other names means nothing.
         let addressed = self.steps().any(StepSpec::keeps_state);
@@ -290,12 +295,29 @@ impl PlanSpec {
 
     /// A hash of what state means, with its layout before it: what epoch records hold.
     pub fn fingerprint(&self) -> String {
-        format!("{VERSION}:{:016x}", fnv(self.meaning().as_bytes()))
+        format!("{FINGERPRINT}:{}", Flow::of(self).state())
+    }
+
+    /// The fingerprint of layout 2.
+    fn v2(&self) -> String {
+        format!("2:{:016x}", fnv(self.meaning().as_bytes()))
     }
 
     /// Whether state of a record with this fingerprint is state of this plan. Records of layout 1 hold the hash of a text.
     pub fn accepts(&self, recorded: &str) -> bool {
-        if recorded.contains(':') { recorded == self.fingerprint() } else { recorded == self.v1 }
+        match recorded.split_once(':') {
+            None => recorded == self.v1,
+            Some(("2", _)) => recorded == self.v2(),
+            Some(_) => recorded == self.fingerprint(),
+        }
+    }
+
+    /// The steps of a stage.
+    fn stage(&self, stage: Stage) -> &[StepSpec] {
+        match stage {
+            Stage::Local => &self.local,
+            Stage::Keyed => &self.keyed,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use watershed_lake::{Commit, LakeError, Table, TableName, Warehouse, side};
 
 use crate::StreamError;
 use crate::epoch::{EpochRecord, ShardId, TableEpoch};
+use crate::operators::expect;
 use crate::plan::Blueprint;
 use crate::writer::{Target, quarantine_schema};
 
@@ -108,6 +109,27 @@ pub async fn open(
         }
     }
     Ok(tables)
+}
+
+/// Gives the tables of a pipeline the columns that its definition has got at the end; rows that are there have NULL in them. Late rows have none of
+/// these: they are kept as they came to a step with state, and what comes there does not change.
+///
+/// Each table takes one commit, and one that has its columns is left alone, so whoever was cut short repeats it. Until then the definition in force goes
+/// on over tables with columns that it does not write.
+pub async fn widen(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<(), StreamError> {
+    let main = main_name(blueprint)?;
+    for (table, schema) in [(main.side(VIOLATIONS), expect::side_schema(&blueprint.schema)), (main, blueprint.schema.clone())] {
+        match warehouse.add_columns(&table, &schema).await {
+            Ok(_) | Err(LakeError::NoSuchTable(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// `schema` with columns that may all be NULL: rows that are older than a column have no value in it, whatever its query says.
+pub(crate) fn nullable(schema: &SchemaRef) -> SchemaRef {
+    Schema::new(schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()).into()
 }
 
 /// `schema` with the names of `names`; `None` unless there are as many.

@@ -33,6 +33,7 @@ mod files;
 mod fraud;
 mod fraud_chain;
 mod fraud_service;
+mod grown;
 mod guide;
 mod http;
 mod input;

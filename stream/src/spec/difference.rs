@@ -1,17 +1,75 @@
-//! Where two plans differ first, in words for whoever changed a query.
+//! What a change of a query comes to for the rows and the state that are there, and where two plans differ first, in words for whoever changed it.
 
 use watershed_dialect::{is_common_expression, plain_expression};
 
 use super::explain::{length, shortened};
+use super::flow::{Flow, Value};
 use super::{Computed, PlanSpec, StepSpec};
 
-/// What state of `old` would mean otherwise under `new`; `None` if nothing.
-pub fn difference(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
+/// What becomes of the rows and the state of a plan under another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// They are what the new plan would have made.
+    Nothing,
+    /// They are that but for these columns, which the new plan has at the end of its table and computes from what rows and groups carry already.
+    Columns(Vec<String>),
+    /// They are not, because of this.
+    Rebuild(String),
+}
+
+/// What becomes of rows and state of `old` under `new`.
+pub fn change(old: &PlanSpec, new: &PlanSpec) -> Change {
     if old.meaning() == new.meaning() {
+        return Change::Nothing;
+    }
+    let (before, after) = (Flow::of(old), Flow::of(new));
+    let same_table = old.table.iter().zip(&new.table).all(|(known, column)| known == column) && old.table.len() <= new.table.len();
+    let mut values = old.table.iter().zip(before.columns.iter().zip(&after.columns));
+    let edited = values.find(|(_, (known, value))| known.meaning != value.meaning).map(|(column, _)| column);
+    if !same_table || before.rows != after.rows {
+        return Change::Rebuild(first_difference(old, new));
+    }
+    if let Some(column) = edited {
+        let said = first_difference(old, new);
+        return Change::Rebuild(if said == OTHER_STEPS { format!("column {} is computed otherwise", column.name) } else { said });
+    }
+    if before.state() != after.state() {
+        return Change::Rebuild(of_state(&before, &after, new).unwrap_or_else(|| first_difference(old, new)));
+    }
+    if before.late != after.late {
+        return Change::Rebuild("late rows would have other columns than those that are there".to_owned());
+    }
+    let added: Vec<String> = new.table[old.table.len()..].iter().map(|column| column.name.clone()).collect();
+    if added.is_empty() { Change::Nothing } else { Change::Columns(added) }
+}
+
+/// Why state of `old` does not do for `new`, which computes the same rows and more columns.
+fn of_state(old: &Flow, new: &Flow, plan: &PlanSpec) -> Option<String> {
+    let (before, after) = old.kept.iter().zip(&new.kept).find(|(before, after)| before != after)?;
+    if (before.at, &before.by) != (after.at, &after.by) {
         return None;
     }
+    let is_new = |value: &Value| !before.values.contains(value);
+    let place = after.values.iter().position(is_new)?;
+    let (stage, step) = after.at;
+    let step = plan.stage(stage).get(step)?;
+    let said = |columns: &[Computed]| columns.get(place).map(|column| shortened(&column.expression.to_string()));
+    Some(plain_expression(&match step {
+        StepSpec::AggregatePartial { aggregates, .. } => {
+            format!("{} is new, and windows that are open have not computed it from their beginning", said(aggregates)?)
+        }
+        StepSpec::Over { functions, .. } => format!("{} is new, and what it reads of earlier rows was not kept", said(functions)?),
+        StepSpec::InOrder { .. } | StepSpec::Deduplicate { .. } => {
+            "rows that wait for the watermark were kept without what the new column is made of".to_owned()
+        }
+        _ => return None,
+    }))
+}
+
+fn first_difference(old: &PlanSpec, new: &PlanSpec) -> String {
     let found = of_source(old, new).or_else(|| of_table(old, new)).or_else(|| of_steps(old, new));
-    Some(found.map_or_else(|| "its rows are shared out to tasks otherwise".to_owned(), |found| plain_expression(&found)))
+    let found = found.or_else(|| of_more_columns(old, new));
+    found.map_or_else(|| "its rows are shared out to tasks otherwise".to_owned(), |found| plain_expression(&found))
 }
 
 fn of_source(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
@@ -55,9 +113,10 @@ fn of_source(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
 }
 
 fn of_table(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
-    for column in &new.table {
+    for (place, column) in new.table.iter().enumerate() {
         match old.table.iter().find(|known| known.name == column.name) {
-            None => return Some(format!("column {} is new", column.name)),
+            None if place < old.table.len() => return Some(format!("column {} is new and not at the end", column.name)),
+            None => {}
             Some(known) if known.data_type != column.data_type => {
                 return Some(format!("column {} is {}, and was {}", column.name, column.data_type, known.data_type));
             }
@@ -71,12 +130,27 @@ fn of_table(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
     moved.map(|(_, after)| format!("column {} has another place", after.name))
 }
 
+/// Columns that are new at the end, if nothing else is said.
+fn of_more_columns(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
+    let column = new.table.get(old.table.len())?;
+    Some(format!("column {} is new", column.name))
+}
+
 fn of_steps(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
     let steps = |plan: &PlanSpec| plan.steps().filter(|step| !step.is_aside()).cloned().collect::<Vec<_>>();
     let (before, after) = (steps(old), steps(new));
-    let differs = before.iter().zip(&after).find(|(before, after)| before != after);
-    let counts = || (before.len() != after.len()).then(|| "it has other steps than it had".to_owned());
-    differs.map(|(before, after)| of_step(before, after)).or_else(counts)
+    let differs = before.iter().zip(&after).filter(|(before, after)| before != after);
+    // A column more moves others to another place, and that is not what was changed.
+    let is_plain = |said: &str| !said.ends_with(ELSEWHERE) && said != OTHER_STEPS;
+    let (mut said, mut projected) = (Vec::new(), Vec::new());
+    for (before, after) in differs {
+        let list = if matches!(after, StepSpec::Project { .. }) { &mut projected } else { &mut said };
+        list.push(of_step(before, after));
+    }
+    said.extend(projected);
+    let plain = said.iter().find(|said| is_plain(said));
+    let counts = || (before.len() != after.len()).then(|| OTHER_STEPS.to_owned());
+    plain.or(said.first()).cloned().or_else(counts)
 }
 
 fn of_step(old: &StepSpec, new: &StepSpec) -> String {
@@ -88,7 +162,15 @@ fn of_step(old: &StepSpec, new: &StepSpec) -> String {
         (S::Project { columns: before }, S::Project { columns: after }) => of_columns(before, after),
         (S::AssignWindows { .. }, S::AssignWindows { .. }) => changed("its windows are", &window(old), &window(new)),
         (S::AggregatePartial { keys: before, aggregates: old, .. }, S::AggregatePartial { keys: after, aggregates: new, .. }) => {
-            if before == after { of_columns(old, new) } else { of_columns(before, after) }
+            let list = |keys: &[Computed]| match keys.iter().map(|key| key.expression.to_string()).collect::<Vec<_>>().join(", ") {
+                none if none.is_empty() => "the window alone".to_owned(),
+                some => some,
+            };
+            match before == after {
+                true => of_columns(old, new),
+                false if before.len() != after.len() => changed("it groups by", &list(before), &list(after)),
+                false => of_columns(before, after),
+            }
         }
         (S::Over { functions: before, .. }, S::Over { functions: after, .. }) => of_columns(before, after),
         (S::Deduplicate { keys: before, within_us: old, .. }, S::Deduplicate { keys: after, within_us: new, .. }) => {
@@ -98,7 +180,7 @@ fn of_step(old: &StepSpec, new: &StepSpec) -> String {
                 false => changed("repeats are dropped within", &length(*old), &length(*new)),
             }
         }
-        _ => "it has other steps than it had".to_owned(),
+        _ => OTHER_STEPS.to_owned(),
     }
 }
 
@@ -125,10 +207,15 @@ fn of_columns(before: &[Computed], after: &[Computed]) -> String {
     changed(&what, &was, &is)
 }
 
+/// What is said when nothing nearer is known.
+const OTHER_STEPS: &str = "it has other steps than it had";
+/// How it is said that a text stays and means something else.
+const ELSEWHERE: &str = " of other columns or types";
+
 /// `it keeps rows with a > 9, and was a > 1`
 fn changed(what: &str, before: &str, after: &str) -> String {
     if before == after {
-        format!("{what} {} of other columns or types", shortened(after))
+        format!("{what} {}{ELSEWHERE}", shortened(after))
     } else {
         format!("{what} {}, was {}", shortened(after), shortened(before))
     }

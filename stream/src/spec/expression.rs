@@ -83,14 +83,21 @@ impl Expression {
 
     /// Equal for expressions that compute the same.
     pub fn canonical(&self) -> String {
+        self.canonical_with(&|place| format!("${place}"), &|text, _| text)
+    }
+
+    /// [`Self::canonical`] with `column` for columns, by their place, and `value` for every other value in it; that is told whether it is known by
+    /// its structure.
+    pub(super) fn canonical_with(&self, column: &dyn Fn(usize) -> String, value: &dyn Fn(String, bool) -> String) -> String {
         match self {
-            Self::Column { place, .. } => format!("${place}"),
-            Self::Literal { exact, data_type, .. } => format!("{exact}:{data_type}"),
+            Self::Column { place, .. } => column(*place),
             Self::Word(word) => word.clone(),
-            Self::Unknown(text) => format!("?{text:?}"),
+            Self::Literal { exact, data_type, .. } => value(format!("{exact}:{data_type}"), true),
+            Self::Unknown(text) => value(format!("?{text:?}"), false),
             Self::Call { name, arguments, .. } => {
-                let mut parts: Vec<String> = arguments.iter().map(Self::canonical).collect();
-                match name.as_str() {
+                let mut parts: Vec<String> = arguments.iter().map(|argument| argument.canonical_with(column, value)).collect();
+                let mut name = name.as_str();
+                match name {
                     "AND" | "OR" => {
                         parts.sort();
                         parts.dedup();
@@ -103,11 +110,11 @@ impl Expression {
                     // `2 > a` is `a < 2`.
                     ">" | ">=" => {
                         parts.reverse();
-                        return format!("{}({})", if name == ">" { "<" } else { "<=" }, parts.join(", "));
+                        name = if name == ">" { "<" } else { "<=" };
                     }
                     _ => {}
                 }
-                format!("{name}({})", parts.join(", "))
+                value(format!("{name}({})", parts.join(", ")), true)
             }
         }
     }

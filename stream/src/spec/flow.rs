@@ -1,0 +1,201 @@
+//! What flows through a plan: of each column what it is made of, of the rows which they are, and of each step that keeps state what it keeps.
+//!
+//! A value is known by how it is computed from columns of the source, whatever way it takes there: at another place among more columns, through one
+//! projection or two, it is the same. So two plans can be compared that differ only in what one of them computes besides.
+//!
+//! ```text
+//! SELECT id, city FROM pay WHERE amount > 1           id: source id   city: source city   rows: pay, late by 1 s, amount > 1
+//! SELECT id, city, upper(city) AS big FROM pay …      the same, and big: upper(source city)
+//! ```
+
+use super::{Computed, Expression, LateBy, PlanSpec, StepSpec, fnv};
+use crate::state::Stage;
+
+/// Says what something is; equal for what is the same. A hash, so that a value that is made of others in many steps stays short.
+pub(super) type Meaning = String;
+
+/// A column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Value {
+    /// How it is computed.
+    pub(super) meaning: Meaning,
+    /// Its type, and whether it may be NULL.
+    pub(super) data_type: String,
+}
+
+/// What a step keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// Its address: the stage and the place among its steps.
+    pub(super) at: (Stage, usize),
+    /// Which rows reach it, and what else decides what it keeps of them.
+    pub(super) by: Meaning,
+    /// What it keeps of each row or group.
+    pub(super) values: Vec<Value>,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub(super) struct Flow {
+    /// The rows that leave.
+    pub(super) rows: Meaning,
+    /// Their columns: those of the table first.
+    pub(super) columns: Vec<Value>,
+    /// What is kept of late rows; empty if none is late.
+    pub(super) late: Vec<Value>,
+    /// State, step by step.
+    pub(super) kept: Vec<Kept>,
+    /// How keyed state is split.
+    pub(super) exchange: Meaning,
+    groups: Groups,
+}
+
+/// The two halves of the newest aggregate, between them.
+#[derive(Debug, Clone, Default)]
+struct Groups {
+    window: Vec<Value>,
+    keys: Vec<Value>,
+    results: Vec<Value>,
+}
+
+impl Flow {
+    /// What flows through `plan`.
+    pub(super) fn of(plan: &PlanSpec) -> Self {
+        let source = &plan.source;
+        let read = |column: &super::ColumnSpec| {
+            let said = serde_json::to_string(column).unwrap_or_default();
+            Value { meaning: meaning(&["source", &source.name, &said]), data_type: column.data_type.clone() }
+        };
+        let columns: Vec<Value> = source.columns.iter().map(read).collect();
+        let time = source.time.and_then(|place| columns.get(place)).map_or_else(String::new, |time| time.meaning.clone());
+        let rows = meaning(&["rows", &source.name, &time, &source.delay_us.map_or_else(String::new, |us| us.to_string())]);
+        let mut flow = Self { rows, columns, late: Vec::new(), kept: Vec::new(), exchange: String::new(), groups: Groups::default() };
+        for (place, step) in plan.local.iter().enumerate() {
+            flow.pass(step, (Stage::Local, place));
+        }
+        if let Some(exchange) = &plan.exchange {
+            // What crosses after the first half of an aggregate is laid out as its state: two bounds of the window and a slot, then keys.
+            let first_half = matches!(plan.local.last(), Some(StepSpec::AggregatePartial { .. }));
+            let key = |place: &usize| if first_half { flow.groups.keys.get(place.wrapping_sub(3)) } else { flow.columns.get(*place) };
+            let keys: Vec<&Value> = exchange.keys.iter().filter_map(key).collect();
+            flow.exchange = meaning(&["exchange", &exchange.in_parallel.to_string(), &listed(keys)]);
+        }
+        for (place, step) in plan.keyed.iter().enumerate() {
+            flow.pass(step, (Stage::Keyed, place));
+        }
+        flow
+    }
+
+    /// What state means: equal for plans that can go on from each other's.
+    pub(super) fn state(&self) -> Meaning {
+        let kept = |kept: &Kept| {
+            let stage = match kept.at.0 {
+                Stage::Local => "local",
+                Stage::Keyed => "keyed",
+            };
+            format!("{stage} {} {} {}", kept.at.1, kept.by, listed(&kept.values))
+        };
+        let all: Vec<String> = self.kept.iter().map(kept).collect();
+        meaning(&["state", &self.exchange, &all.join("\n")])
+    }
+
+    fn pass(&mut self, step: &StepSpec, at: (Stage, usize)) {
+        match step {
+            StepSpec::Filter { predicate } => self.rows = meaning(&["filter", &self.rows, &self.value(predicate)]),
+            StepSpec::Project { columns } => self.columns = self.computed(columns),
+            StepSpec::AssignWindows { function, size_us, step_us, offset_us, time } => {
+                let window = meaning(&["window", function, &format!("{size_us} {step_us} {offset_us}"), &self.value(time)]);
+                self.rows = meaning(&["windows", &self.rows, &window]);
+                self.columns.extend(["start", "end", "time"].map(|bound| of_window(&window, bound)));
+            }
+            StepSpec::Late { by, deadline } => {
+                let by = match by {
+                    LateBy::Window => "window",
+                    LateBy::Time => "time",
+                };
+                self.rows = meaning(&["late", &self.rows, by, &self.value(deadline)]);
+                self.late.clone_from(&self.columns);
+            }
+            StepSpec::AggregatePartial { window, keys, aggregates, by_partition } => {
+                let window = window.iter().map(|bound| Value { meaning: self.value(bound), data_type: String::new() }).collect::<Vec<_>>();
+                let keys = self.computed(keys);
+                let groups = meaning(&["groups", &self.rows, &listed(&window), &listed(&keys)]);
+                let of_group = |value: Value| Value { meaning: meaning(&["of group", &groups, &value.meaning]), ..value };
+                let results = self.computed(aggregates).into_iter().map(of_group).collect::<Vec<_>>();
+                let by = meaning(&["partial", &groups, &by_partition.to_string()]);
+                self.kept.push(Kept { at, by, values: results.clone() });
+                self.rows = groups;
+                self.groups = Groups { window, keys, results };
+            }
+            StepSpec::AggregateFinal { columns } => {
+                self.kept.push(Kept { at, by: meaning(&["final", &self.rows]), values: self.groups.results.clone() });
+                self.columns = columns.iter().map(|column| self.groups.column(column)).collect();
+            }
+            StepSpec::InOrder { time } => {
+                let by = meaning(&["in order", &self.rows, &self.value(time)]);
+                self.kept.push(Kept { at, by, values: self.columns.clone() });
+            }
+            StepSpec::Over { functions, .. } => {
+                let rows = &self.rows;
+                let over = |value: Value| Value { meaning: meaning(&["over", rows, &value.meaning]), ..value };
+                let results = self.computed(functions).into_iter().map(over).collect::<Vec<_>>();
+                self.kept.push(Kept { at, by: meaning(&["over", &self.rows]), values: results.clone() });
+                self.columns.extend(results);
+            }
+            StepSpec::Deduplicate { keys, time, within_us } => {
+                let keys: Vec<Meaning> = keys.iter().map(|key| self.value(key)).collect();
+                let by = meaning(&["deduplicate", &self.rows, &keys.join(" "), &self.value(time), &within_us.to_string()]);
+                self.kept.push(Kept { at, by: by.clone(), values: self.columns.clone() });
+                self.rows = by;
+            }
+            StepSpec::Expect { .. } | StepSpec::Deliver { .. } => {}
+        }
+    }
+
+    fn computed(&self, columns: &[Computed]) -> Vec<Value> {
+        columns.iter().map(|column| Value { meaning: self.value(&column.expression), data_type: column.data_type.clone() }).collect()
+    }
+
+    /// What an expression over the columns as they are now comes to.
+    fn value(&self, expression: &Expression) -> Meaning {
+        let of = |place: usize| self.columns.get(place).map_or_else(|| format!("${place}"), |column| column.meaning.clone());
+        // Each value within has a meaning of its own: it may be computed in a step before. Which columns a text that is not known is about is not
+        // known either, so all count.
+        let value = |text: String, is_known: bool| match is_known {
+            true => meaning(&["value", &text]),
+            false => meaning(&["value", &text, &listed(&self.columns)]),
+        };
+        expression.canonical_with(&of, &value)
+    }
+}
+
+impl Groups {
+    /// A column of the result, by what [`StepSpec::AggregateFinal`] calls it.
+    fn column(&self, name: &str) -> Value {
+        let place = |word: &str| name.strip_prefix(word)?.parse::<usize>().ok();
+        let known = match name {
+            "window_start" => self.window.first().cloned(),
+            "window_end" => self.window.get(1).cloned(),
+            "window_time" => self.window.get(1).map(|end| of_window(&end.meaning, "time")),
+            _ => match (place("key "), place("aggregate ")) {
+                (Some(key), _) => self.keys.get(key).cloned(),
+                (_, Some(result)) => self.results.get(result).cloned(),
+                _ => None,
+            },
+        };
+        known.unwrap_or_else(|| Value { meaning: meaning(&["unknown", name]), data_type: String::new() })
+    }
+}
+
+fn of_window(window: &str, bound: &str) -> Value {
+    Value { meaning: meaning(&["bound", window, bound]), data_type: String::new() }
+}
+
+fn listed<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
+    values.into_iter().map(|value| format!("{} {}", value.meaning, value.data_type)).collect::<Vec<_>>().join(", ")
+}
+
+/// Part of what records hold, so it must not change.
+fn meaning(parts: &[&str]) -> Meaning {
+    format!("{:016x}", fnv(parts.join("\n").as_bytes()))
+}
