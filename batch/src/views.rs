@@ -8,6 +8,7 @@ use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::SessionContext;
+use watershed_dialect::lineage::{Lineage, lineage_of_view};
 use watershed_dialect::{
     MaterializedViewDefinition, SourceDefinition, SourceTable, SqlError, StatementKind, parse, plan_expectation, plan_materialized_view,
     session_config, session_state, tables_read,
@@ -168,6 +169,27 @@ impl Views {
         let wrong: BTreeSet<TableName> = mistakes.iter().map(|mistake| mistake.view.clone()).collect();
         mistakes.retain(|mistake| !self.upstream(&mistake.view).iter().any(|view| wrong.contains(&view.name)));
         (schemas, mistakes)
+    }
+}
+
+impl Views {
+    /// What the columns of each view are made of, over the same as [`Views::plan`]; those that do not plan are absent.
+    pub async fn lineage<'a>(
+        &self,
+        sources: impl IntoIterator<Item = &'a SourceDefinition>,
+        tables: &BTreeMap<TableName, SchemaRef>,
+    ) -> BTreeMap<TableName, Lineage> {
+        let (schemas, _) = self.plan(sources, tables).await;
+        let mut known = tables.clone();
+        known.extend(schemas.clone());
+        let state = declared_context(&known).state();
+        let mut found = BTreeMap::new();
+        for view in self.ordered.iter().filter(|view| schemas.contains_key(&view.name)) {
+            if let Ok(lineage) = lineage_of_view(&state, &view.definition).await {
+                found.insert(view.name.clone(), lineage);
+            }
+        }
+        found
     }
 }
 

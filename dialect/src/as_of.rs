@@ -195,13 +195,18 @@ impl AsOfJoin {
     }
 }
 
-async fn columns_of(state: &SessionState, query: &str, text: Excerpt<'_>) -> Result<SchemaRef, SqlError> {
+/// The plan of one side's query.
+pub(crate) async fn plan_side(state: &SessionState, query: &str) -> Result<LogicalPlan, SqlError> {
     let StatementKind::Other(parsed) = one_statement(query)?.kind else { return Err(SqlError::new("a side of an ASOF JOIN is a query")) };
+    let plan = plan_parsed(state, parsed, Excerpt::whole(query)).await?;
+    let failed = |error: DataFusionError| from_datafusion(&error, state, Excerpt::whole(query));
+    state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failed)
+}
+
+async fn columns_of(state: &SessionState, query: &str, text: Excerpt<'_>) -> Result<SchemaRef, SqlError> {
     // The query is put together from pieces of the text, so its places are not those of the text.
     let unplaced = |error: SqlError| placed_by_message(SqlError { line: None, column: None, ..error }, text);
-    let plan = plan_parsed(state, parsed, Excerpt::whole(query)).await.map_err(unplaced)?;
-    let failed = |error: DataFusionError| unplaced(from_datafusion(&error, state, text));
-    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failed)?;
+    let plan = plan_side(state, query).await.map_err(unplaced)?;
     crate::plan::check_reads_tables(&plan, text)?;
     Ok(Arc::clone(plan.schema().inner()))
 }

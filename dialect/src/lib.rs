@@ -65,6 +65,7 @@ mod ignored;
 mod in_order;
 mod infix;
 mod interval;
+pub mod lineage;
 mod locate;
 mod masked;
 mod multiset;

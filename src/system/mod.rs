@@ -8,12 +8,14 @@
 //! | `system.quality` | `quality.rs` |
 //! | `system.sinks` | `sinks.rs` |
 //! | `system.jobs`, `system.job_runs` | `jobs.rs` |
+//! | `system.column_lineage` | `lineage.rs` |
 //!
 //! What their columns are made of: `columns.rs`.
 
 mod columns;
 mod epochs;
 pub mod jobs;
+mod lineage;
 pub mod pipelines;
 mod plans;
 mod quality;
@@ -36,5 +38,6 @@ pub fn tables(warehouse: &Warehouse) -> Vec<Arc<dyn SystemTable>> {
         Arc::new(sinks::Sinks::new(warehouse.clone())),
         Arc::new(jobs::Jobs::new(warehouse.clone())),
         Arc::new(jobs::JobRuns::new(warehouse.clone())),
+        Arc::new(lineage::ColumnLineage::new(warehouse.clone())),
     ]
 }

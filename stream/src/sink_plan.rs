@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use watershed_dialect::SinkDefinition;
+use watershed_dialect::lineage::{Lineage, lineage};
 
 use crate::StreamError;
 use crate::hidden;
@@ -30,6 +31,8 @@ pub struct SinkBlueprint {
     pub definition: SinkDefinition,
     /// The columns of a message.
     pub schema: SchemaRef,
+    /// What its columns are made of.
+    pub lineage: Lineage,
     /// The place of the id among them; `None` for ids made of the row's place.
     pub id: Option<usize>,
     steps: Vec<Step>,
@@ -42,7 +45,7 @@ impl SinkBlueprint {
         lower(plan, table, props, &mut steps)?;
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
         let id = definition.id.as_ref().map(|column| schema.index_of(column)).transpose()?;
-        Ok(Self { definition: definition.clone(), schema, id, steps })
+        Ok(Self { definition: definition.clone(), schema, lineage: lineage(plan), id, steps })
     }
 
     /// A fresh chain of its steps.

@@ -8,6 +8,7 @@ pub mod difference;
 pub mod explain;
 pub mod expression;
 mod flow;
+pub mod lineage;
 mod literal;
 #[cfg(test)]
 mod tests;

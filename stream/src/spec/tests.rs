@@ -5,6 +5,7 @@ mod earlier;
 mod edits;
 mod grown;
 mod grown_on;
+mod lineage;
 mod same;
 
 use super::PlanSpec;
