@@ -235,18 +235,30 @@ pub(crate) fn cached_high_watermark(client: &Client<Context>, topic: &CString, p
     (code == NO_ERROR && high >= 0).then_some(high)
 }
 
-/// The id of a topic, if the broker tells one in time.
-pub(crate) fn topic_id(client: &Client<Context>, topic: &CString, timeout: Duration) -> Option<String> {
-    let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+/// How long an answer may lag the time that librdkafka gives the request: it says itself that time is up.
+const ANSWER_LAG: Duration = Duration::from_millis(500);
+
+/// The id of a topic; `None` if the broker has none for it. The error is what the broker said of the topic, or why it said nothing.
+pub(crate) fn topic_id(
+    client: &Client<Context>,
+    topic: &CString,
+    timeout: Duration,
+) -> std::result::Result<Option<String>, RDKafkaErrorCode> {
+    let in_ms = |time: Duration| c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX);
     let mut names = [topic.as_ptr()];
-    // SAFETY: the client and the name outlive the calls. What is made here is destroyed here, the event last, since the result and all
-    // that is read of it belong to the event; each pointer is checked before it is used.
+    let mut said = [0; 256];
+    // SAFETY: the client, the name and the buffer outlive the calls. What is made here is destroyed here, the event last, since the result and
+    // all that is read of it belong to the event; each pointer is checked before it is used.
     unsafe {
         let queue = native::rd_kafka_queue_new(client.native_ptr());
+        let options = native::rd_kafka_AdminOptions_new(client.native_ptr(), native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        // Without it a request lives for a minute. It only fails for times that are out of bounds.
+        native::rd_kafka_AdminOptions_set_request_timeout(options, in_ms(timeout), said.as_mut_ptr(), said.len());
         let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-        native::rd_kafka_DescribeTopics(client.native_ptr(), topics, ptr::null(), queue);
+        native::rd_kafka_DescribeTopics(client.native_ptr(), topics, options, queue);
         native::rd_kafka_TopicCollection_destroy(topics);
-        let event = native::rd_kafka_queue_poll(queue, timeout_ms);
+        native::rd_kafka_AdminOptions_destroy(options);
+        let event = native::rd_kafka_queue_poll(queue, in_ms(timeout.saturating_add(ANSWER_LAG)));
         let found = described_id(event);
         if !event.is_null() {
             native::rd_kafka_event_destroy(event);
@@ -257,32 +269,36 @@ pub(crate) fn topic_id(client: &Client<Context>, topic: &CString, timeout: Durat
 }
 
 /// SAFETY: `event` is null or alive.
-unsafe fn described_id(event: *mut native::rd_kafka_event_t) -> Option<String> {
+unsafe fn described_id(event: *mut native::rd_kafka_event_t) -> std::result::Result<Option<String>, RDKafkaErrorCode> {
     // SAFETY: by contract; results belong to the event, a topic and its id to the result, and the text to the id.
     unsafe {
-        if event.is_null() || native::rd_kafka_event_error(event) != NO_ERROR {
-            return None;
+        if event.is_null() {
+            return Err(RDKafkaErrorCode::OperationTimedOut);
+        }
+        let failure = native::rd_kafka_event_error(event);
+        if failure != NO_ERROR {
+            return Err(failure.into());
         }
         let result = native::rd_kafka_event_DescribeTopics_result(event);
         if result.is_null() {
-            return None;
+            return Err(RDKafkaErrorCode::Fail);
         }
         let mut count = 0;
         let topics = native::rd_kafka_DescribeTopics_result_topics(result, &mut count);
         if topics.is_null() || count == 0 {
-            return None;
+            return Err(RDKafkaErrorCode::UnknownTopicOrPartition);
         }
         let error = native::rd_kafka_TopicDescription_error(*topics);
         if !error.is_null() && native::rd_kafka_error_code(error) != NO_ERROR {
-            return None;
+            return Err(native::rd_kafka_error_code(error).into());
         }
         let id = native::rd_kafka_TopicDescription_topic_id(*topics);
         let is_none =
             id.is_null() || native::rd_kafka_Uuid_most_significant_bits(id) == 0 && native::rd_kafka_Uuid_least_significant_bits(id) == 0;
         if is_none {
-            return None;
+            return Ok(None);
         }
         let text = native::rd_kafka_Uuid_base64str(id);
-        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+        Ok((!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()))
     }
 }

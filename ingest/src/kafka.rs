@@ -10,6 +10,7 @@ use std::ffi::CString;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::Client;
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::client::{self, Context};
@@ -17,7 +18,7 @@ use crate::clock::now_ms;
 use crate::consume::{self, Consumed, PartitionList, Queue};
 use crate::error::{IngestError, Result};
 pub use crate::settings::KafkaSettings;
-use crate::source::{Fetch, FetchLimits, PartitionProgress, PartitionRange, Positions, RawBatch};
+use crate::source::{Fetch, FetchLimits, Identify, PartitionProgress, PartitionRange, Positions, RawBatch};
 
 /// How long look-ups (partitions, watermarks) may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,12 +51,47 @@ pub fn partitions(settings: &KafkaSettings, topic: &str) -> Result<Vec<Partition
     client::ranges(&client::open(settings, &CONSUMER)?, topic, LOOKUP_TIMEOUT)
 }
 
-/// The id Kafka gave the topic when it was made: another one if it was deleted and made again. `None` from brokers that give none (before
-/// Kafka 2.8) or do not let us see it. Blocks up to ten seconds.
-pub fn topic_id(settings: &KafkaSettings, topic: &str) -> Result<Option<String>> {
-    let client = client::open(settings, &CONSUMER)?;
-    let name = CString::new(topic).map_err(|_| IngestError::UnknownTopic { topic: topic.into() })?;
-    Ok(consume::topic_id(&client, &name, LOOKUP_TIMEOUT))
+/// Asks for the id that Kafka gave a topic when it was made: another one if it was deleted and made again. Brokers before Kafka 2.8 give none,
+/// and some do not let us see it. State: one librdkafka client, which keeps its connections.
+pub struct KafkaIdentity {
+    client: Client<Context>,
+    topic: String,
+    name: CString,
+}
+
+impl KafkaIdentity {
+    /// Does not wait for the broker.
+    pub fn open(settings: &KafkaSettings, topic: &str) -> Result<Self> {
+        let name = CString::new(topic).map_err(|_| IngestError::UnknownTopic { topic: topic.into() })?;
+        Ok(Self { client: client::open(settings, &CONSUMER)?, topic: topic.into(), name })
+    }
+}
+
+impl Identify for KafkaIdentity {
+    fn identity(&mut self, timeout: Duration) -> Result<Option<String>> {
+        match consume::topic_id(&self.client, &self.name, timeout) {
+            Ok(id) => Ok(id),
+            Err(code) => match client::name_request_error(&self.client, &self.topic, &KafkaError::MetadataFetch(code)) {
+                // It answers, but does not tell: an old broker, or one that does not let us see the topic.
+                IngestError::BrokerUnreachable { .. } if !says_nothing(code) => Ok(None),
+                IngestError::Authorization { .. } => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+}
+
+/// Whether no broker has answered.
+fn says_nothing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::WaitingForCoordinator
+    )
 }
 
 /// The id of the cluster, the same under all of its addresses. `None` from brokers that give none. `topic` need not be there. Blocks up to five

@@ -41,5 +41,5 @@ pub use producer::Producer;
 pub use reader::KafkaReader;
 pub use settings::Secrets;
 pub use sink::{OpenSink, SinkWrite};
-pub use source::{OpenSource, PartitionRange, SourceBatch, SourceRead};
+pub use source::{Identify, OpenSource, PartitionRange, SourceBatch, SourceRead};
 pub use sources::{Sources, check_sink, check_source};

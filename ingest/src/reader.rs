@@ -9,10 +9,11 @@ use watershed_dialect::definition::{ClientSetting, Connector, Format, Metadata, 
 
 use crate::error::{IngestError, Result};
 use crate::json::JsonDecode;
-use crate::kafka::{KafkaFetch, KafkaSettings};
+use crate::kafka::{KafkaFetch, KafkaIdentity, KafkaSettings};
 use crate::origin::Origin;
 use crate::source::{
-    Decode, Decoded, Fetch, FetchLimits, OpenSource, PartitionProgress, PartitionRange, Positions, RawBatch, SourceBatch, SourceRead,
+    Decode, Decoded, Fetch, FetchLimits, Identify, OpenSource, PartitionProgress, PartitionRange, Positions, RawBatch, SourceBatch,
+    SourceRead,
 };
 
 /// Reads some partitions of a source in Kafka from given positions. Blocking; one instance for each thread.
@@ -140,9 +141,9 @@ impl OpenSource for KafkaSettings {
         crate::kafka::partitions(&self.overlaid(properties)?, topic)
     }
 
-    fn identity(&self, definition: &SourceDefinition) -> Result<Option<String>> {
+    fn identify(&self, definition: &SourceDefinition) -> Result<Option<Box<dyn Identify>>> {
         let (topic, properties) = kafka_of(definition)?;
-        crate::kafka::topic_id(&self.overlaid(properties)?, topic)
+        Ok(Some(Box::new(KafkaIdentity::open(&self.overlaid(properties)?, topic)?)))
     }
 
     fn starts(&self, definition: &SourceDefinition, ranges: &[PartitionRange]) -> Result<Positions> {
@@ -228,7 +229,8 @@ mod tests {
         };
         let source = named("KAFKA");
         assert_eq!(kafka.partitions(&source).unwrap().len(), 2);
-        assert!(kafka.identity(&source).unwrap().is_some());
+        let mut asks = kafka.identify(&source).unwrap().expect("a topic has an id");
+        assert!(asks.identity(Duration::from_secs(10)).unwrap().is_some());
         assert!(kafka.open(&source, &[0], &Positions::from([(0, 0), (1, 0)]), "test").is_ok());
         let error = kafka.partitions(&named("KAFKAA")).unwrap_err().to_string();
         assert!(error.contains("'bootstrap.servers' cannot be used: there is no secret('KAFKAA')"), "{error}");

@@ -214,13 +214,20 @@ pub trait SourceRead: Send {
     fn commit_offsets(&self, _positions: &Positions) {}
 }
 
+/// Tells a source from another one that was made under the same name, again and again over one connection.
+pub trait Identify: Send {
+    /// What the source is now, waiting up to `timeout` for an answer; `None` if whoever answers does not tell. A source that is deleted and
+    /// made again is another one, and no source is ever one that it was before.
+    fn identity(&mut self, timeout: Duration) -> Result<Option<String>, IngestError>;
+}
+
 /// Opens sources: how pipelines come to their rows. Calls block, up to ten seconds for a broker.
 pub trait OpenSource: Send + Sync + std::fmt::Debug {
     /// The partitions of a source as they are now.
     fn partitions(&self, definition: &SourceDefinition) -> Result<Vec<PartitionRange>, IngestError>;
 
-    /// Tells a source from another one that was made under the same name; `None` if that cannot be known.
-    fn identity(&self, _definition: &SourceDefinition) -> Result<Option<String>, IngestError> {
+    /// What can be asked which source of that name it is; `None` if that cannot be known.
+    fn identify(&self, _definition: &SourceDefinition) -> Result<Option<Box<dyn Identify>>, IngestError> {
         Ok(None)
     }
 

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::files::FileSources;
 use crate::json::JsonDecode;
 use crate::settings::{KafkaSettings, check_free};
-use crate::source::{OpenSource, PartitionRange, Positions, SourceRead};
+use crate::source::{Identify, OpenSource, PartitionRange, Positions, SourceRead};
 
 /// Whether a source can be read at all, as far as its definition tells: what a start of its pipelines would find wrong with it.
 pub fn check_source(definition: &SourceDefinition) -> Result<()> {
@@ -49,8 +49,8 @@ impl OpenSource for Sources {
         self.of(definition).partitions(definition)
     }
 
-    fn identity(&self, definition: &SourceDefinition) -> Result<Option<String>> {
-        self.of(definition).identity(definition)
+    fn identify(&self, definition: &SourceDefinition) -> Result<Option<Box<dyn Identify>>> {
+        self.of(definition).identify(definition)
     }
 
     fn starts(&self, definition: &SourceDefinition, ranges: &[PartitionRange]) -> Result<Positions> {

@@ -34,6 +34,7 @@ pub mod pipelines;
 pub mod plan;
 pub mod project;
 pub mod runner;
+pub mod same_source;
 pub mod shard;
 pub mod sink_plan;
 pub mod spec;

@@ -12,6 +12,9 @@ pub const TURN_WAIT: Duration = Duration::from_millis(20);
 pub const CHANNEL_BATCHES_MAX: usize = 4;
 /// How long an epoch may take from barrier to commit before the pipeline is given up as stuck.
 pub const EPOCH_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long an epoch waits for its source to say that it is still the same one, before its pipeline starts again from its newest epoch: longer
+/// than a broker's restart takes.
+pub const SOURCE_SAYS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a sink may wait for acknowledgements before its pipeline starts again from its newest epoch. Kafka's client gives up a record
 /// sooner (`message.timeout.ms`), unless the definition says otherwise.
 pub const SINK_ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);

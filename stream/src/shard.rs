@@ -1,7 +1,7 @@
 //! One shard of a pipeline: starts its tasks from the newest epoch record, ends an epoch each commit interval, and decides it.
 //!
 //! 1. A barrier passes all tasks; each says what of its state changed, the writer stages its files.
-//! 2. State files are written.
+//! 2. State files are written; the source says that it is still the one that was read (same_source.rs).
 //! 3. The epoch record is written with create-if-absent: the moment the epoch happens.
 //! 4. All tables commit their files with the epoch as Delta transaction. Rows that had to wait for this leave for sinks (delivery.rs).
 //! 5. With the next barrier the tasks commit these offsets to Kafka's consumer group, for lag tools only.
@@ -29,6 +29,7 @@ use crate::metrics::{Metrics, Phase};
 use crate::operator::{Tally, add_tallies};
 use crate::outlet::Outlet;
 use crate::plan::Blueprint;
+use crate::same_source::{self, Guard, Origin};
 use crate::start::{self, Positions, Running};
 use crate::state::{self, TaskDelta};
 use crate::tables;
@@ -98,10 +99,11 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
             tables::commit(&spec.id, record, &tables).await?;
         }
     }
-    let Origin { ranges, source_id } = look_at_source(spec).await?;
-    check_same_source(spec, newest.as_ref().and_then(|record| record.source_id.as_ref()), source_id.as_ref())?;
+    let Origin { ranges, source_id } = same_source::look(spec).await?;
+    same_source::check(spec, newest.as_ref().and_then(|record| record.source_id.as_ref()), source_id.as_ref())?;
     let mut outlets = open_outlets(spec).await?;
-    let mut shard = Shard::new(spec, metrics.clone(), tables, definition);
+    let guard = Guard::new(spec, source_id.clone())?;
+    let mut shard = Shard::new(spec, metrics.clone(), tables, definition, guard);
     shard.source_id = source_id;
     if !spec.blueprint.at_once {
         shard.outlets = std::mem::take(&mut outlets);
@@ -159,37 +161,11 @@ async fn open_outlets(spec: &ShardSpec) -> Result<Vec<Outlet>, StreamError> {
     opened.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })?
 }
 
-/// A source as it is now.
-struct Origin {
-    ranges: Vec<PartitionRange>,
-    source_id: Option<String>,
-}
-
-async fn look_at_source(spec: &ShardSpec) -> Result<Origin, StreamError> {
-    let (source, sources) = (spec.blueprint.source.clone(), spec.sources.clone());
-    let look = move || Ok::<_, IngestError>(Origin { ranges: sources.partitions(&source)?, source_id: sources.identity(&source)? });
-    let found = tokio::task::spawn_blocking(look).await;
-    Ok(found.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
-}
-
 /// Where a pipeline without any record begins. The record that is written next says so: another start goes on from there, whatever `start` is then.
 async fn first_offsets(spec: &ShardSpec, ranges: &[PartitionRange]) -> Result<BTreeMap<i32, i64>, StreamError> {
     let (source, sources, ranges) = (spec.blueprint.source.clone(), spec.sources.clone(), ranges.to_vec());
     let found = tokio::task::spawn_blocking(move || sources.starts(&source, &ranges)).await;
     Ok(found.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
-}
-
-/// Refuses to go on at old offsets in a topic that was made again: they would point to other records.
-fn check_same_source(spec: &ShardSpec, before: Option<&String>, now: Option<&String>) -> Result<(), StreamError> {
-    match (before, now) {
-        (Some(before), Some(now)) if before != now => Err(StreamError::SourceReplaced {
-            pipeline: spec.id.pipeline.to_string(),
-            source_name: spec.blueprint.source.name.clone(),
-            was: before.clone(),
-            now: now.clone(),
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// Goes on after records that are no longer there, if the source says so. Gives how many they were.
@@ -224,6 +200,8 @@ struct Shard<'a> {
     keyed_tasks: usize,
     /// Which topic of that name is read, if that can be known.
     source_id: Option<String>,
+    /// Asks whether it still is.
+    guard: Guard,
     /// The newest record.
     record: Option<EpochRecord>,
     /// Whether the newest record's state is that of tasks before a restart: then the first snapshot replaces all of it.
@@ -235,7 +213,7 @@ struct Shard<'a> {
 }
 
 impl<'a> Shard<'a> {
-    fn new(spec: &'a ShardSpec, metrics: Arc<Metrics>, tables: BTreeMap<Target, Table>, definition: String) -> Self {
+    fn new(spec: &'a ShardSpec, metrics: Arc<Metrics>, tables: BTreeMap<Target, Table>, definition: String, guard: Guard) -> Self {
         Self {
             spec,
             metrics,
@@ -243,6 +221,7 @@ impl<'a> Shard<'a> {
             definition,
             keyed_tasks: 1,
             source_id: None,
+            guard,
             record: None,
             state_is_stale: true,
             outlets: Vec::new(),
@@ -334,11 +313,11 @@ impl<'a> Shard<'a> {
                 _ = ticks.tick() => {}
                 _ = refresh.tick(), if looks.is_empty() => {
                     let spec = self.spec.clone();
-                    looks.spawn(async move { look_at_source(&spec).await });
+                    looks.spawn(async move { same_source::look(&spec).await });
                 }
                 Some(looked) = looks.join_next() => match looked {
                     Ok(Ok(origin)) => {
-                        check_same_source(self.spec, self.source_id.as_ref(), origin.source_id.as_ref())?;
+                        same_source::check(self.spec, self.source_id.as_ref(), origin.source_id.as_ref())?;
                         if origin.ranges.iter().any(|r| !targets.contains_key(&r.partition)) {
                             ending = Some(Ended::PartitionsAdded);
                         }
@@ -353,7 +332,7 @@ impl<'a> Shard<'a> {
             if let Some(epoch) = in_flight.take() {
                 if epoch.passed.len() == running.task_count && epoch.staged.is_some() {
                     let last = epoch.request.last;
-                    self.finish(epoch).await?;
+                    self.finish(epoch, &stop).await?;
                     if last {
                         return halted.map_or(Ok(ending.unwrap_or(Ended::Done)), Err);
                     }
@@ -457,7 +436,7 @@ impl<'a> Shard<'a> {
     }
 
     /// Decides an epoch whose barrier has passed everywhere.
-    async fn finish(&mut self, epoch: InFlight) -> Result<(), StreamError> {
+    async fn finish(&mut self, epoch: InFlight, stop: &watch::Receiver<bool>) -> Result<(), StreamError> {
         watershed_lake::step("barrier_passed");
         let started = Instant::now();
         let mut offsets = self.record.as_ref().map(|r| r.offsets.clone()).unwrap_or_default();
@@ -502,7 +481,10 @@ impl<'a> Shard<'a> {
         if std::mem::take(&mut self.state_is_stale) {
             record.state.clear();
         }
-        let snapshot_bytes = state::write(&self.spec.warehouse, &self.spec.id, record.epoch, deltas, &mut record.state).await?;
+        let (number, has_read) = (record.epoch, self.record.as_ref().is_none_or(|before| before.offsets != record.offsets));
+        let state = state::write(&self.spec.warehouse, &self.spec.id, number, deltas, &mut record.state);
+        let same = async { if has_read { self.guard.check(self.spec, stop).await } else { Ok(()) } };
+        let (snapshot_bytes, ()) = tokio::try_join!(state, same)?;
         watershed_lake::step("state_written");
         self.decide(record).await?;
         self.metrics.committed(self.record.as_ref(), started.elapsed(), snapshot_bytes);

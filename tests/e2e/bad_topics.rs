@@ -135,6 +135,26 @@ fn a_topic_that_is_deleted_under_a_running_pipeline_is_named_and_others_go_on() 
     assert_eq!(project.places("bronze.beside"), all(kafka, other));
 }
 
+/// Kafka's client goes on in it at the old offsets, within less than a second.
+#[test]
+fn a_topic_that_is_made_again_under_a_running_pipeline_gives_it_no_row() {
+    let (kafka, topic) = (Kafka::shared(), "made-again-running");
+    kafka.create_topic(topic, 1);
+    produce(kafka, topic, 0..25, 1);
+    let project = Project::of(kafka.bootstrap(), topic, TWINS);
+    let mut running = project.stream().start();
+    until_committed(&mut running, &project, 25);
+    let before = project.places("bronze.a");
+    kafka.delete_topic(topic);
+    kafka.create_topic(topic, 1);
+    produce(kafka, topic, 1000..1040, 1);
+    let said = ["bronze.a ended", "bronze.b ended", "was deleted and made again"];
+    running.until("it knows that the topic is another", |running| said.iter().all(|part| running.output().contains(part)).then_some(()));
+    assert_eq!(running.wait(LIMIT).status.code(), Some(1));
+    assert_eq!(project.places("bronze.a"), before, "rows of the new topic were mixed in");
+    assert_eq!(project.places("bronze.b"), before);
+}
+
 #[test]
 fn records_deleted_before_they_were_read_stop_the_pipeline_unless_the_source_says_otherwise() {
     let (kafka, topic) = (Kafka::shared(), "truncated");

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+
 use super::{EmbeddedBroker, EmbeddedSettings};
 use crate::error::IngestError;
-use crate::kafka::{self, KafkaFetch, KafkaSettings};
+use crate::kafka::{self, KafkaFetch, KafkaIdentity, KafkaSettings};
 use crate::producer::{Producer, ensure_topics};
-use crate::source::{Fetch, FetchLimits, PartitionRange, Positions, RawBatch};
+use crate::source::{Fetch, FetchLimits, Identify, PartitionRange, Positions, RawBatch};
 
 const LIMITS: FetchLimits = FetchLimits { rows: 1_000_000, bytes: 64 * 1024 * 1024 };
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,9 +60,6 @@ fn what_goes_in_comes_out_in_order_from_any_offset() {
     send(&settings, 3, 0..30_000);
     let range = |partition| PartitionRange { partition, low: 0, high: 10_000 };
     assert_eq!(kafka::partitions(&settings, "numbers").unwrap(), [range(0), range(1), range(2)]);
-    let id = kafka::topic_id(&settings, "numbers").unwrap();
-    assert!(id.is_some() && id == kafka::topic_id(&settings, "numbers").unwrap(), "{id:?}");
-    assert_eq!(kafka::topic_id(&settings, "nowhere").unwrap(), None);
     // In the middle of a batch, too: pipelines go on wherever their epoch ended.
     for start in [0, 1, 777, 9_999, 10_000] {
         let positions: Positions = (0..3).map(|partition| (partition, start)).collect();
@@ -232,6 +232,30 @@ fn what_does_not_exist_is_named() {
     broker.stop();
     let started = Instant::now();
     assert!(matches!(kafka::partitions(&settings, "numbers"), Err(IngestError::BrokerUnreachable { .. })));
+    assert!(started.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_topic_that_is_made_again_has_another_id() {
+    let (broker, settings) = start(None);
+    ensure_topics(&settings, &[("numbers", 1)]).unwrap();
+    let mut asks = KafkaIdentity::open(&settings, "numbers").unwrap();
+    let first = asks.identity(PATIENCE).unwrap().expect("an id");
+    let started = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(asks.identity(PATIENCE).unwrap().as_ref(), Some(&first));
+    }
+    eprintln!("a question takes {} µs", started.elapsed().as_micros() / 100);
+
+    let admin: AdminClient<DefaultClientContext> = settings.client(&[]).unwrap().create().unwrap();
+    futures::executor::block_on(admin.delete_topics(&["numbers"], &AdminOptions::new())).unwrap().remove(0).unwrap();
+    assert!(matches!(asks.identity(PATIENCE), Err(IngestError::UnknownTopic { topic }) if topic == "numbers"));
+    ensure_topics(&settings, &[("numbers", 1)]).unwrap();
+    let second = asks.identity(PATIENCE).unwrap().expect("an id");
+    assert_ne!(first, second);
+    broker.stop();
+    let started = Instant::now();
+    assert!(matches!(asks.identity(Duration::from_secs(1)), Err(IngestError::BrokerUnreachable { .. })));
     assert!(started.elapsed() < PATIENCE);
 }
 

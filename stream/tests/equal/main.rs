@@ -10,6 +10,7 @@
 //! | `idle.rs` | partitions that are idle over several runs |
 //! | `event_time.rs` | event times that are no time in the payload |
 //! | `refused.rs` | rows that an expression fails on |
+//! | `replaced.rs` | a topic that is deleted and made again while it is read |
 //! | `property.rs` | random rows, order, cuts, tasks, crashes for every operator |
 //! | `start.rs` | where pipelines begin |
 //! | `tombstones.rs` | messages without a value |
@@ -22,6 +23,7 @@ mod event_time;
 mod idle;
 mod property;
 mod refused;
+mod replaced;
 mod slt;
 mod start;
 mod storm;

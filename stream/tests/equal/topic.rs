@@ -79,20 +79,25 @@ impl Topic {
 
     /// The rows of a query over a table, called `t` in it, as lines in the order that the query gives; none if there is no table.
     pub async fn rows(&self, table: &str, query: &str) -> Vec<String> {
-        let table = match self.warehouse.table(&table.parse::<TableName>().expect("a name")).await {
-            Ok(table) => table,
-            Err(LakeError::NoSuchTable(_)) => return Vec::new(),
-            Err(error) => panic!("{error}"),
-        };
-        let context = SessionContext::new();
-        context.register_table("t", table.provider().await.expect("readable")).expect("registered");
-        let batches = context.sql(query).await.expect("planned").collect().await.expect("read");
-        let options = FormatOptions::default().with_null("NULL");
-        let mut lines = Vec::new();
-        for batch in &batches {
-            let columns: Vec<_> = batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).expect("shown")).collect();
-            lines.extend((0..batch.num_rows()).map(|row| columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("|")));
-        }
-        lines
+        rows_of(&self.warehouse, table, query).await
     }
+}
+
+/// See [`Topic::rows`].
+pub async fn rows_of(warehouse: &Warehouse, table: &str, query: &str) -> Vec<String> {
+    let table = match warehouse.table(&table.parse::<TableName>().expect("a name")).await {
+        Ok(table) => table,
+        Err(LakeError::NoSuchTable(_)) => return Vec::new(),
+        Err(error) => panic!("{error}"),
+    };
+    let context = SessionContext::new();
+    context.register_table("t", table.provider().await.expect("readable")).expect("registered");
+    let batches = context.sql(query).await.expect("planned").collect().await.expect("read");
+    let options = FormatOptions::default().with_null("NULL");
+    let mut lines = Vec::new();
+    for batch in &batches {
+        let columns: Vec<_> = batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).expect("shown")).collect();
+        lines.extend((0..batch.num_rows()).map(|row| columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("|")));
+    }
+    lines
 }
