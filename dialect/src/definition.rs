@@ -27,7 +27,8 @@ pub struct SourceDefinition {
     pub tombstones: Tombstones,
     /// What becomes of a pipeline whose next records were deleted before it could read them.
     pub on_gap: OnGap,
-    /// An event time further ahead of Kafka's append timestamp, or the time at which the file was written, than this is not accepted (default one day).
+    /// An event time further ahead than this of Kafka's append timestamp (or the time at which the file was written), or of when it was read, is not
+    /// accepted (default one day).
     pub max_skew: Duration,
     /// A partition that is caught up for this long no longer holds back the watermark (default 10 seconds).
     pub idle_timeout: Duration,

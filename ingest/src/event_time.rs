@@ -1,4 +1,4 @@
-//! Which event times are accepted. One that is absurd, or far ahead of when its record was written, would move a watermark to where no
+//! Which event times are accepted. One that is absurd, or far ahead of when its record was written or read, would move a watermark to where no
 //! other row follows.
 
 use std::ops::Range;
@@ -33,9 +33,6 @@ pub(crate) fn column_of(definition: &SourceDefinition, fits: impl Fn(&DataType) 
     }
 }
 
-/// When a record was taken from its transport, in reasons.
-pub(crate) const READ: &str = "when it was read";
-
 /// The check of a source's event times.
 #[derive(Debug)]
 pub(crate) struct EventTime {
@@ -49,15 +46,17 @@ impl EventTime {
         Self { place, max_skew_us: i64::try_from(definition.max_skew.as_micros()).unwrap_or(i64::MAX) }
     }
 
-    /// Why a row with this event time is not accepted. `written_ms` is when its record was written, as far as that is known, and `when` how
-    /// people call that time. Of a record's own timestamp it must be another clock's time: when the record was read.
+    /// Why a row with this event time is not accepted: it is too far ahead of when its record was written, as far as that is known (in
+    /// milliseconds since 1970, and how people call that time), or of when it was read. Nothing is written after it is read, so a clock that
+    /// says so vouches for nothing.
     #[inline]
-    pub(crate) fn check(&self, time_us: i64, written_ms: Option<i64>, when: &str) -> Result<(), String> {
+    pub(crate) fn check(&self, time_us: i64, written: Option<(i64, &str)>, read_ms: Option<i64>) -> Result<(), String> {
         if !ACCEPTED_US.contains(&time_us) {
             return Err("absurd event time (not in the years 2 to 9998)".into());
         }
-        let Some(written_ms) = written_ms else { return Ok(()) };
-        let ahead_us = time_us.saturating_sub(written_ms.saturating_mul(1000));
+        let read = read_ms.map(|ms| (ms, "when it was read"));
+        let Some((than_ms, when)) = [written, read].into_iter().flatten().min_by_key(|(ms, _)| *ms) else { return Ok(()) };
+        let ahead_us = time_us.saturating_sub(than_ms.saturating_mul(1000));
         if ahead_us <= self.max_skew_us {
             return Ok(());
         }

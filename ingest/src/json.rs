@@ -46,7 +46,7 @@ use self::record::Record;
 pub(crate) use self::time::days_from_civil;
 use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};
-use crate::event_time::{self, EventTime, READ};
+use crate::event_time::{self, EventTime};
 use crate::place::{Place, place_of};
 use crate::quarantine::Quarantine;
 use crate::source::{Decode, Decoded, RawBatch};
@@ -213,7 +213,7 @@ impl JsonDecode {
         let written_ms = Some(raw.timestamps_ms[index]).filter(|&ms| ms >= 0);
         let Some(column) = event_time.place.as_ref().map(|place| self.record.column(place)) else {
             let written_ms = written_ms.ok_or_else(|| Reject::new("the message has no timestamp, which is its event time"))?;
-            return event_time.check(written_ms.saturating_mul(1_000), raw.taken_ms, READ).map_err(Reject::new);
+            return event_time.check(written_ms.saturating_mul(1_000), None, raw.taken_ms).map_err(Reject::new);
         };
         let time_us = match column.last_timestamp_us() {
             Some(time_us) => time_us,
@@ -221,7 +221,8 @@ impl JsonDecode {
             // A time that 64 bits cannot hold is as absurd as the first one they can.
             None => i64::MIN,
         };
-        event_time.check(time_us, written_ms, "the Kafka timestamp").map_err(|reason| Reject::new(reason).within(column.name()))
+        let written = written_ms.map(|ms| (ms, "the Kafka timestamp"));
+        event_time.check(time_us, written, raw.taken_ms).map_err(|reason| Reject::new(reason).within(column.name()))
     }
 }
 

@@ -15,7 +15,7 @@ use watershed_dialect::definition::SourceDefinition;
 
 use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};
-use crate::event_time::{self, EventTime, READ};
+use crate::event_time::{self, EventTime};
 use crate::files::within;
 use crate::place::{Place, place_of};
 use crate::quarantine::Quarantine;
@@ -127,7 +127,7 @@ impl Shape {
             checked.columns.push(cast);
         }
         if let Some(event_time) = self.event_time.as_ref().filter(|time| time.place.is_none())
-            && let Err(reason) = event_time.check(modified_ms.saturating_mul(1_000), taken_ms, READ)
+            && let Err(reason) = event_time.check(modified_ms.saturating_mul(1_000), None, taken_ms)
         {
             for row in 0..rows {
                 checked.bad.entry(row).or_insert_with(|| format!("of the file: {reason}"));
@@ -144,7 +144,7 @@ impl Shape {
                 let checked = match time_us {
                     // A row without event time belongs nowhere, whatever the column allows.
                     None => Err("no value, yet it is the event time".to_owned()),
-                    Some(time_us) => event_time.check(time_us, Some(modified_ms), "when the file was written"),
+                    Some(time_us) => event_time.check(time_us, Some((modified_ms, "when the file was written")), taken_ms),
                 };
                 if let Err(reason) = checked {
                     bad.entry(row).or_insert_with(|| format!("column '{name}': {reason}"));
