@@ -32,6 +32,8 @@ const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, BASE
 #[derive(Debug)]
 pub(super) struct Column {
     field: FieldRef,
+    /// Then it is not NULL, whatever it is declared to be.
+    is_event_time: bool,
     nulls: NullBufferBuilder,
     values: Values,
 }
@@ -133,7 +135,7 @@ impl Column {
             DataType::List(element) => Values::List(vec![0], Box::new(Self::new(element.clone()).map_err(within)?)),
             other => return Err((field.name().clone(), other.clone())),
         };
-        Ok(Self { field, nulls: NullBufferBuilder::new(0), values })
+        Ok(Self { field, is_event_time: false, nulls: NullBufferBuilder::new(0), values })
     }
 
     /// Says what numbers count, if this is a column of timestamps. Of event times, those that evidently count something else are refused.
@@ -142,6 +144,7 @@ impl Column {
         match (fields, &mut self.values) {
             ([field, within @ ..], Values::Struct(record)) => record.count(*field, within, epoch, is_event_time),
             (_, Values::Timestamp(_, _, count)) => {
+                self.is_event_time |= is_event_time;
                 *count = match epoch {
                     Some(epoch) => Count::Declared(epoch),
                     None if is_event_time => Count::AssumedOfEvents,
@@ -208,7 +211,8 @@ impl Column {
         if cursor.peek() == Some(b'n') {
             cursor.expect_word("null")?;
             if !self.field.is_nullable() {
-                return Err(Reject::new("null, yet it is NOT NULL"));
+                let reason = if self.is_event_time { "NULL, yet it is the event time" } else { "null, yet it is NOT NULL" };
+                return Err(Reject::new(reason));
             }
             self.append_null();
             return Ok(());

@@ -24,7 +24,7 @@ fn an_event_time_that_would_wreck_the_watermark_is_set_aside() {
             "column 'event_time': event time is 3601 s ahead of the Kafka timestamp, more than max_skew (3600 s)",
             "column 'event_time': absurd event time (not in the years 2 to 9998)",
             "column 'event_time': absurd event time (not in the years 2 to 9998)",
-            "column 'event_time': null, yet it is NOT NULL",
+            "column 'event_time': NULL, yet it is the event time",
             "column 'event_time': missing",
         ];
         assert_eq!(reasons(&decoded.quarantined.unwrap()), expected);
