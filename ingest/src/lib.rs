@@ -19,6 +19,7 @@ pub mod embedded;
 pub mod error;
 mod event_time;
 pub mod files;
+mod folded;
 pub mod json;
 pub mod kafka;
 #[cfg(test)]

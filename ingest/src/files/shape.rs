@@ -17,6 +17,7 @@ use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};
 use crate::event_time::{self, EventTime};
 use crate::files::within;
+use crate::folded::folded;
 use crate::place::{Place, place_of};
 use crate::quarantine::Quarantine;
 use crate::source::{Decoded, RawBatch};
@@ -88,7 +89,8 @@ impl Shape {
         let mut places = Vec::with_capacity(self.values.len());
         for value in &self.values {
             let exactly = columns.iter().position(|(name, _)| name == value.name());
-            let place = exactly.or_else(|| columns.iter().position(|(name, _)| name.eq_ignore_ascii_case(value.name())));
+            let wanted = folded(value.name());
+            let place = exactly.or_else(|| columns.iter().position(|(name, _)| folded(name) == wanted));
             if let Some((name, data_type)) = place.map(|place| &columns[place])
                 && !can_cast_types(data_type, &without_zone(value.data_type()))
             {

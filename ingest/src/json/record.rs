@@ -13,6 +13,7 @@ use watershed_dialect::{Epoch, nearest};
 
 use super::column::Column;
 use super::cursor::{Cursor, Reject, check_depth};
+use crate::folded::{folded, folded_bytes};
 use crate::place::Place;
 
 /// Keys whose place is remembered: more than a wide object has, small enough to be kept for each object type.
@@ -65,7 +66,7 @@ impl Record {
         let by_name = columns.iter().enumerate().map(|(index, column)| (column.name().as_bytes().into(), index)).collect();
         let mut by_folded_name = HashMap::new();
         for (index, column) in columns.iter().enumerate() {
-            by_folded_name.entry(column.name().to_ascii_lowercase().into_bytes().into_boxed_slice()).or_insert(index);
+            by_folded_name.entry(folded(column.name()).into_bytes().into_boxed_slice()).or_insert(index);
         }
         let (seen_in, folded_in) = (vec![0; columns.len()], vec![0; columns.len()]);
         let (remembered, refused) = (Vec::new(), Vec::new());
@@ -181,7 +182,7 @@ impl Record {
         if let Some(&index) = self.by_name.get(name) {
             return Target::Exact(index);
         }
-        match self.by_folded_name.get(name.to_ascii_lowercase().as_slice()) {
+        match self.by_folded_name.get(&*folded_bytes(name)) {
             Some(&index) => {
                 self.folds = true;
                 Target::Folded(index)
@@ -227,7 +228,7 @@ impl Record {
     }
 
     fn is_column(&self, key: &str) -> bool {
-        self.by_folded_name.contains_key(key.to_ascii_lowercase().as_bytes())
+        self.by_folded_name.contains_key(folded(key).as_bytes())
     }
 
     /// Appends a value to a column; true if it is the first of this object.

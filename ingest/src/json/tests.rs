@@ -388,6 +388,8 @@ fn a_key_of_another_case_fills_a_column_unless_the_exact_one_is_there() {
         let expected: Vec<Vec<_>> = expected.iter().chain(&expected[..repeat * 4]).map(|value| vec![*value]).collect();
         assert_eq!(numbers(&["deviceid"], &again), expected);
     }
+    let abroad = [r#"{"größe":1,"É":2}"#, r#"{"GRÖSSE":3,"é":4}"#, "{\"grÖsse\":5,\"\\u00c9\":6}"];
+    assert_eq!(numbers(&["grÖsse", "é"], &abroad), [[Some(1), Some(2)], [Some(3), Some(4)], [Some(5), Some(6)]]);
     // Two columns that differ in case: each its own; what is neither goes to the first.
     assert_eq!(numbers(&["Id", "id"], &[r#"{"id":1,"Id":2}"#, r#"{"ID":3}"#]), [[Some(2), Some(1)], [Some(3), None]]);
 }
