@@ -112,9 +112,12 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
     options.finish("a source", also)?;
     for (column, place) in columns.iter().zip(places) {
         check_metadata_connector(column, place, files)?;
-        if column.epoch.is_some() && (format != Format::Json || column.metadata.is_some()) {
-            return Err(error_at(place, format!("column '{}' is not read from JSON, so EPOCH says nothing", column.field.name()))
-                .hint("leave EPOCH out"));
+        if column.epoch.is_some() && column.metadata.is_some() {
+            return Err(error_at(
+                place,
+                format!("column '{}' is METADATA, which has a unit of its own, so EPOCH says nothing", column.field.name()),
+            )
+            .hint("leave EPOCH out"));
         }
     }
     Ok(SourceDefinition { name, columns, watermark, connector, format, start, on_error, tombstones, on_gap, max_skew, idle_timeout })

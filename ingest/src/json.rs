@@ -41,7 +41,9 @@ use arrow::record_batch::RecordBatch;
 use watershed_dialect::definition::{Connector, SourceDefinition, Tombstones};
 
 use self::column::Column;
+pub(crate) use self::column::counted_us;
 use self::cursor::{Cursor, Reject};
+pub(crate) use self::number::is_decimal;
 use self::record::Record;
 pub(crate) use self::time::days_from_civil;
 use crate::coordinates::Coordinate;

@@ -23,6 +23,7 @@ mod reader;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod times;
 mod within;
 
 use std::collections::BTreeMap;

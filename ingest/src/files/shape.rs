@@ -1,7 +1,7 @@
 //! Brings batches as a file has them into the shape that a source declares: columns of the declared types, and rows that do not fit set
 //! aside one by one.
 //!
-//! A value that cannot be cast, a NULL in a NOT NULL column, and an event time that cannot be make a row bad. Times without a zone are UTC.
+//! A value that cannot be cast or that a cast changes, a NULL in a NOT NULL column, and an event time that cannot be make a row bad. Times without a zone are UTC.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use watershed_dialect::definition::SourceDefinition;
 use crate::coordinates::Coordinate;
 use crate::error::{IngestError, Result};
 use crate::event_time::{self, EventTime};
+use crate::files::times::{self, Units};
 use crate::files::within;
 use crate::folded::folded;
 use crate::place::{Place, place_of};
@@ -29,6 +30,8 @@ pub(crate) struct Shape {
     outputs: Vec<Output>,
     /// What is taken from the file: columns that are wanted, and the event time.
     values: Vec<FieldRef>,
+    /// What numbers count in each of them.
+    units: Vec<Units>,
     event_time: Option<EventTime>,
 }
 
@@ -47,14 +50,18 @@ impl Shape {
     /// `wanted` are indices into the definition's columns; rows come out in that order.
     pub(crate) fn new(definition: &SourceDefinition, wanted: &[usize]) -> Result<Self> {
         let source_name = definition.name.clone();
-        let mut values: Vec<FieldRef> = Vec::new();
+        let (mut values, mut units): (Vec<FieldRef>, Vec<Units>) = (Vec::new(), Vec::new());
         let mut value_of = |index: usize| {
             let Place { column, fields } = place_of(definition, index);
             let field = &definition.columns[column].field;
             let column = values.iter().position(|known| known.name() == field.name()).unwrap_or_else(|| {
                 values.push(field.clone());
+                units.push(Units::default());
                 values.len() - 1
             });
+            if let Some(epoch) = definition.columns[index].epoch {
+                units[column].epochs.push((fields.clone(), epoch));
+            }
             Place { column, fields }
         };
         let (mut outputs, mut fields) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
@@ -70,12 +77,14 @@ impl Shape {
                 })?),
             });
         }
-        let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _));
         let event_time = event_time::column_of(definition, is_time, "the files")?.map(|index| {
             let is_value = definition.columns[index].metadata.is_none();
             EventTime::new(definition, is_value.then(|| value_of(index)))
         });
-        Ok(Self { source_name, schema: Schema::new(fields).into(), outputs, values, event_time })
+        if let Some(Place { column, fields }) = event_time.as_ref().and_then(|time: &EventTime| time.place.as_ref()) {
+            units[*column].event_time = Some(fields.clone());
+        }
+        Ok(Self { source_name, schema: Schema::new(fields).into(), outputs, values, units, event_time })
     }
 
     /// What comes out.
@@ -92,7 +101,7 @@ impl Shape {
             let wanted = folded(value.name());
             let place = exactly.or_else(|| columns.iter().position(|(name, _)| folded(name) == wanted));
             if let Some((name, data_type)) = place.map(|place| &columns[place])
-                && !can_cast_types(data_type, &without_zone(value.data_type()))
+                && !(can_cast_types(data_type, &without_zone(value.data_type())) || times::counts(data_type) && is_time(value.data_type()))
             {
                 return Err(format!("column '{name}' is {data_type}, which cannot become {}", value.data_type()));
             }
@@ -109,11 +118,14 @@ impl Shape {
     /// `modified_ms`, and the rows were read at `taken_ms`.
     pub(crate) fn check(&self, columns: &[Option<ArrayRef>], rows: usize, modified_ms: i64, taken_ms: Option<i64>) -> Result<Checked> {
         let mut checked = Checked { columns: Vec::with_capacity(columns.len()), bad: BTreeMap::new() };
-        for (field, column) in self.values.iter().zip(columns) {
+        for ((field, units), column) in self.values.iter().zip(&self.units).zip(columns) {
             let cast = match column {
                 None => new_null_array(field.data_type(), rows),
                 Some(column) => {
-                    let cast = convert(column, field.data_type())?;
+                    let with_times = times::with_times(column, field.data_type(), units, &mut |row, reason| {
+                        checked.bad.entry(row).or_insert_with(|| format!("column '{}': {reason}", field.name()));
+                    })?;
+                    let cast = convert(&with_times, field.data_type())?;
                     within::faults(column, &cast, &mut |row, reason| {
                         checked.bad.entry(row).or_insert_with(|| format!("column '{}': {}", field.name(), reason()));
                     });
@@ -203,6 +215,10 @@ fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     };
     let times = cast_with_options(column, &DataType::Timestamp(TimeUnit::Microsecond, from_zone), &safe)?;
     Ok(Arc::new(times.as_primitive::<TimestampMicrosecondType>().clone().with_timezone_opt(zone.clone())))
+}
+
+fn is_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _))
 }
 
 fn without_zone(data_type: &DataType) -> DataType {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use object_store::memory::InMemory;
@@ -16,6 +16,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use tokio::runtime::Runtime;
+use watershed_dialect::Epoch;
 use watershed_dialect::definition::{
     Connector, Format, Metadata, OnError, OnGap, SourceColumn, SourceDefinition, Start, Tombstones, WatermarkDefinition,
 };
@@ -298,6 +299,29 @@ fn bad_rows_are_set_aside_with_their_file_and_number() {
     let error = read(&place.sources(), &fails, 0, 100).unwrap_err();
     assert!(matches!(&error, IngestError::BadFileRow { file, row: 2, .. } if file == "x.csv"), "{error}");
     assert!(!error.may_pass());
+}
+
+/// As Debezium and many others write times.
+#[test]
+fn whole_numbers_of_a_parquet_file_are_milliseconds_or_what_is_declared() {
+    let (ms, s) = (1_704_067_200_000, 1_704_067_200);
+    for (epoch, good, bad) in [(None, ms, s), (Some(Epoch::Seconds), s, ms)] {
+        let place = Place::new();
+        let fields = ["id", "at"].map(|name| Field::new(name, DataType::Int64, true)).to_vec();
+        let columns = [vec![1, 2], vec![good, bad]].map(|values| Arc::new(Int64Array::from(values)) as ArrayRef).to_vec();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        place.put("x.parquet", bytes);
+        let mut definition = definition(Format::Parquet);
+        definition.columns[1].epoch = epoch;
+        let found = read_all(&place.sources(), &definition);
+        assert_eq!(found.rows, [(1, "x.parquet".into(), 1)], "{epoch:?}");
+        let reason = &found.bad[0].3;
+        assert!(reason.contains(if epoch.is_none() { "evidently counts seconds" } else { "not in the years 1 to 9999" }), "{reason}");
+    }
 }
 
 #[test]

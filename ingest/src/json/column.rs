@@ -445,7 +445,7 @@ const EVIDENT_MICROSECONDS: i64 = 100_000_000_000_000;
 const EVIDENT_NANOSECONDS: i64 = 100_000_000_000_000_000;
 
 /// Microseconds since 1970 of a number of `epoch`, also in quotes; digits after the sixth of a second are cut off.
-fn counted_us(cursor: &mut Cursor<'_>, epoch: Epoch) -> Result<i64, Reject> {
+fn declared_us(cursor: &mut Cursor<'_>, epoch: Epoch) -> Result<i64, Reject> {
     let digits = match epoch {
         Epoch::Seconds => 9,
         Epoch::Milliseconds => 6,
@@ -457,15 +457,27 @@ fn counted_us(cursor: &mut Cursor<'_>, epoch: Epoch) -> Result<i64, Reject> {
     us.ok_or_else(|| Reject::new("does not fit a TIMESTAMP"))
 }
 
+/// Microseconds since 1970 of a number as JSON has it; else the reason why it is no time.
+pub(crate) fn counted_us(number: &str, epoch: Option<Epoch>, is_event_time: bool) -> Result<i64, String> {
+    let count = match epoch {
+        Some(epoch) => Count::Declared(epoch),
+        None if is_event_time => Count::AssumedOfEvents,
+        None => Count::Assumed,
+    };
+    let mut cursor = Cursor::new(number.as_bytes());
+    let us = timestamp(&mut cursor, TimeUnit::Microsecond, count).map_err(Reject::into_reason)?;
+    if cursor.peek().is_some() { Err(format!("'{number}' is no number")) } else { Ok(us) }
+}
+
 fn timestamp(cursor: &mut Cursor<'_>, unit: TimeUnit, count: Count) -> Result<i64, Reject> {
     let us = match cursor.peek() {
-        Some(b'-' | b'0'..=b'9') if let Count::Declared(epoch) = count => counted_us(cursor, epoch)?,
+        Some(b'-' | b'0'..=b'9') if let Count::Declared(epoch) = count => declared_us(cursor, epoch)?,
         Some(b'"') => {
             let text = cursor.string()?;
             let mut us = time::timestamp_us(&text);
             if let (None, Count::Declared(epoch)) = (us, count) {
                 let mut inner = Cursor::new(&text);
-                us = counted_us(&mut inner, epoch).ok().filter(|_| inner.peek().is_none());
+                us = declared_us(&mut inner, epoch).ok().filter(|_| inner.peek().is_none());
             }
             us.ok_or_else(|| Reject::new(format!("'{}' is not a timestamp (ISO-8601)", number::shown(&text))))?
         }

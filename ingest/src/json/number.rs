@@ -172,6 +172,12 @@ fn scaled(number: &[u8], precision: u8, scale: i8) -> Option<i128> {
     (value < limit).then_some(if negative { -value } else { value })
 }
 
+/// Whether a number in text is exactly `value` × 10^-`scale`.
+pub(crate) fn is_decimal(text: &str, value: i128, scale: i8) -> bool {
+    let text = text.trim();
+    scaled(text.strip_prefix('+').unwrap_or(text).as_bytes(), 38, scale) == Some(value)
+}
+
 /// An exponent; one too long to matter becomes one too big to fit.
 fn parse_exponent(digits: &[u8]) -> i64 {
     let (negative, digits) = match digits {
