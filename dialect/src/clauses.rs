@@ -6,6 +6,9 @@ use crate::SqlError;
 use crate::cursor::{Cursor, error_at};
 use crate::nearest::nearest;
 
+/// The longest name: with what is put after it (`$violations`, `$quarantine`, a dash and a hash) it is one of a file in any file system.
+const NAME_BYTES_MAX: usize = 230;
+
 /// Whether the parentheses that open here hold constraints (or something meant as such) and not columns.
 pub(crate) fn names_constraints(cursor: &Cursor) -> bool {
     let [_, first, _, third] = cursor.parser.peek_tokens_ref::<4>();
@@ -22,6 +25,7 @@ pub(crate) fn parse_table_name(cursor: &mut Cursor, what: &str) -> Result<(Strin
     let (table, table_place) = cursor.name("a table's name")?;
     check_name(&schema, place)?;
     check_name(&table, table_place)?;
+    check_length(&format!("{schema}.{table}"), "a table", table_place)?;
     if cursor.parser.peek_token_ref().token == Token::Period {
         return Err(cursor.error(format!("{what}'s name has two parts")).hint(format!("write {schema}.{table}")));
     }
@@ -41,6 +45,16 @@ pub(crate) fn parse_partitioning(cursor: &mut Cursor) -> Result<Vec<String>, Sql
         Ok(())
     })?;
     Ok(columns)
+}
+
+/// Fails if folders could not be called so. Side tables and lists of files add some letters to a name, and file systems take 255 bytes.
+pub(crate) fn check_length(name: &str, what: &str, place: Location) -> Result<(), SqlError> {
+    if name.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(30).collect();
+    let error = error_at(place, format!("'{shown}…' is too long to name {what}: it has {} bytes", name.len()));
+    Err(error.hint(format!("{NAME_BYTES_MAX} are the limit")))
 }
 
 fn check_name(name: &str, place: Location) -> Result<(), SqlError> {

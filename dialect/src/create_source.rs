@@ -22,6 +22,7 @@ use watershed_functions::event_time_type;
 use watershed_functions::sql_type;
 
 use crate::SqlError;
+use crate::clauses::check_length;
 use crate::column_type::parse_type;
 use crate::cursor::{Cursor, error_at};
 use crate::definition::{
@@ -59,6 +60,7 @@ pub(crate) fn parse_create_source(cursor: &mut Cursor) -> Result<SourceDefinitio
     if name.contains('$') {
         return Err(error_at(name_place, format!("'{name}' cannot name a source: '$' is for side tables")));
     }
+    check_length(&name, "a source", name_place)?;
     cursor.expect_token(&Token::LParen)?;
     let mut columns: Vec<SourceColumn> = vec![];
     let mut names = HashSet::new();

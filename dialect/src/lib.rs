@@ -105,7 +105,7 @@ pub use deep_stack::{DEEP_STACK_BYTES, Deep, deep, on_deep_stack};
 pub use definition::*;
 pub use error::SqlError;
 pub use expectation::plan_expectation;
-pub use locate::placed_in;
+pub use locate::{placed, placed_in};
 pub use nearest::{did_you_mean, nearest};
 pub use panics::{ProgramFault, of_panic, without_panic, without_panics};
 pub use parameter::{parameters_named, with_values};

@@ -78,6 +78,11 @@ pub fn placed_in(statement: &Statement, message: &Message) -> Option<SqlError> {
     Some(SqlError::from(message.clone()).at(line, column))
 }
 
+/// The error with the place in `query` of what its message quotes.
+pub fn placed(error: SqlError, query: &str) -> SqlError {
+    placed_by_message(error, Excerpt::whole(query)).at_least(1, 1)
+}
+
 fn place_in(message: &str, text: Excerpt) -> Option<Place> {
     let quoted = message.split('\'').skip(1).step_by(2).filter(|q| !q.is_empty());
     let by_quotes = quoted.clone().find_map(|q| find(text, |t| matches!(t, Token::SingleQuotedString(s) if s == q)));

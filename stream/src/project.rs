@@ -1,12 +1,13 @@
 //! A project: the sources, streaming tables and sinks of one folder of SQL, planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::prelude::SessionContext;
 use watershed_dialect::{
-    SinkDefinition, SourceDefinition, SourceTable, SqlError, StatementKind, StreamingTableDefinition, did_you_mean, parse,
-    plan_expectation, plan_sink, plan_streaming_table, session_config, session_state,
+    LateRows, SinkDefinition, SourceDefinition, SourceTable, SqlError, StatementKind, StreamingTableDefinition, did_you_mean, parse,
+    placed, plan_expectation, plan_sink, plan_streaming_table, session_config, session_state,
 };
 use watershed_lake::TableName;
 
@@ -14,7 +15,7 @@ use crate::StreamError;
 use crate::operators::expect::VIOLATED;
 use crate::plan::{Blueprint, Ends};
 use crate::sink_plan::SinkBlueprint;
-use crate::tables;
+use crate::tables::{self, LATE, VIOLATIONS};
 
 /// Definitions by name.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +115,9 @@ impl Project {
         let predicates = table.expectations.iter().map(|e| plan_expectation(&state, e, result).map_err(StreamError::Constraint));
         let ends =
             Ends { predicates: predicates.collect::<Result<_, _>>()?, has_sinks: self.sinks.values().any(|sink| follows(sink, table)) };
-        Blueprint::new(source, table, &plan, state.execution_props(), ends)
+        let blueprint = Blueprint::new(source, table, &plan, state.execution_props(), ends)?;
+        check_sides(&blueprint)?;
+        Ok(blueprint)
     }
 
     /// An error that names a source which is there but cannot be read, with the reason for that.
@@ -192,6 +195,35 @@ fn follows(sink: &SinkDefinition, table: &StreamingTableDefinition) -> bool {
     (&sink.schema, &sink.table) == (&table.schema, &table.table)
 }
 
+/// Refuses columns that the table's side tables have, too: nothing could hold both.
+fn check_sides(blueprint: &Blueprint) -> Result<(), StreamError> {
+    let table = &blueprint.table;
+    if let Some(name) = blueprint.late_schema.as_ref().filter(|_| table.late_rows == LateRows::Divert).and_then(twice) {
+        let error = SqlError::new(format!(
+            "column '{name}' of '{}' would be twice in {}.{}${LATE}",
+            blueprint.source.name, table.schema, table.table
+        ))
+        .detail("late rows are kept with source_partition, source_offset and watermark beside the columns that the query reads")
+        .hint(
+            "leave it out of what is read, TABLE (SELECT … FROM s), or rename it in the source if METADATA, or write WITH (late_rows = 'drop')",
+        );
+        return Err(placed(error, &table.query).into());
+    }
+    if let (Some(name), Some(first)) = (blueprint.violations_schema.as_ref().and_then(twice), table.expectations.first()) {
+        let error = SqlError::new(format!("column '{name}' would be twice in {}.{}${VIOLATIONS}", table.schema, table.table))
+            .detail("rows that violate a constraint are kept with source_partition and source_offset beside the columns of the table")
+            .hint("give the column another name with AS");
+        return Err(StreamError::Constraint(error.at(first.line, first.column)));
+    }
+    Ok(())
+}
+
+/// The first name that two columns have; readers compare names without regard to case.
+fn twice(schema: &SchemaRef) -> Option<&str> {
+    let mut seen = HashSet::new();
+    schema.fields().iter().rev().find(|field| !seen.insert(field.name().to_lowercase())).map(|field| field.name().as_str())
+}
+
 fn taken(name: &str) -> SqlError {
     SqlError::new(format!("'{name}' is defined twice")).hint("rename or remove one of them")
 }
@@ -201,5 +233,52 @@ fn source_of(plan: &datafusion::logical_expr::LogicalPlan) -> Option<String> {
     match plan {
         datafusion::logical_expr::LogicalPlan::TableScan(scan) => Some(scan.table_name.table().to_string()),
         other => other.inputs().into_iter().find_map(source_of),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "CREATE SOURCE s (t TIMESTAMP NOT NULL, Source_Offset BIGINT METADATA FROM 'offset', k VARCHAR, watermark BIGINT,
+                          WATERMARK FOR t AS t - INTERVAL '1 second') WITH (topic = 't');";
+    const DEDUPLICATE: &str = "DEDUPLICATE(TABLE s PARTITION BY k, DESCRIPTOR(t), INTERVAL '1 minute')";
+
+    /// What planning says of a table, with the word of its query that is pointed at.
+    async fn refused(head: &str, query: &str) -> Option<(String, String)> {
+        let project = Project::parse([format!("{SOURCE} CREATE STREAMING TABLE a.b {head} AS {query};").as_str()]).unwrap();
+        let table = project.tables.values().next().unwrap();
+        match project.plan(table).await {
+            Ok(_) => None,
+            Err(StreamError::Sql(error)) => {
+                let (line, column) = (error.line.unwrap() as usize, error.column.unwrap() as usize);
+                let rest: String = table.query.lines().nth(line - 1).unwrap().chars().skip(column - 1).collect();
+                Some((rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned(), error.message))
+            }
+            Err(error) => Some((String::new(), error.to_string())),
+        }
+    }
+
+    #[tokio::test]
+    async fn columns_that_side_tables_have_are_refused_while_planning() {
+        let late = |name: &str| Some(format!("column '{name}' of 's' would be twice in a.b$late"));
+        let windowed = |what: &str| {
+            let window = "TUMBLE(TABLE s, DESCRIPTOR(t), INTERVAL '1 minute') GROUP BY window_start, window_end";
+            format!("SELECT window_start, {what} AS x FROM {window}")
+        };
+        let found = refused("", &windowed("max(source_offset)")).await.unwrap();
+        assert_eq!((found.0.as_str(), Some(found.1)), ("source_offset", late("source_offset")));
+        assert_eq!(refused("", &windowed("count(k)")).await, None, "they are not read");
+        let query = format!("SELECT * FROM {DEDUPLICATE}");
+        let found = refused("", &query).await.unwrap();
+        assert_eq!((found.0.as_str(), Some(found.1)), ("s", late("watermark")), "the source is what the query names");
+        assert_eq!(refused("WITH (late_rows = 'drop')", &query).await, None);
+        assert_eq!(refused("", "SELECT * FROM s").await, None, "no row is late");
+
+        let constraint = |action: &str| format!("(CONSTRAINT c EXPECT (k <> '') ON VIOLATION {action})");
+        let query = "SELECT k, source_offset FROM s";
+        let (_, said) = refused(&constraint("QUARANTINE"), query).await.unwrap();
+        assert!(said.starts_with("column 'source_offset' would be twice in a.b$violations"), "{said}");
+        assert_eq!(refused(&constraint("FAIL"), query).await, None);
     }
 }

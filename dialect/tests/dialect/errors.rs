@@ -18,6 +18,22 @@ fn refused(text: &str) -> (&str, String) {
     (pointed(&error, text), error.to_string())
 }
 
+/// Side tables and folders of state are called after them.
+#[test]
+fn names_that_no_folder_can_have_are_refused() {
+    let name = |letters| "t".repeat(letters);
+    let table = |letters| format!("CREATE STREAMING TABLE a.{} AS SELECT 1", name(letters));
+    let source = |letters| format!("CREATE SOURCE {} (a INT) WITH (topic = 't')", name(letters));
+    let view = |letters| format!("CREATE MATERIALIZED VIEW a.{} AS SELECT 1", name(letters));
+    for (text, most) in [(&table as &dyn Fn(usize) -> String, 228), (&source, 230), (&view, 228)] {
+        assert!(parse(&text(most)).is_ok());
+        let text = text(most + 1);
+        let (word, said) = refused(&text);
+        assert_eq!(word, name(most + 1));
+        assert!(said.contains("it has 231 bytes") && said.contains("230 are the limit"), "{said}");
+    }
+}
+
 #[test]
 fn statements_that_do_not_parse() {
     // (text, word pointed at, part of the message)
@@ -41,6 +57,7 @@ fn statements_that_do_not_parse() {
         ("CREATE SOURCE s (t TIMESTAMP, WATERMARK FOR tt AS tt) WITH (topic = 't')", "tt", "did you mean 't'?"),
         ("CREATE SOURCE s (t TIMESTAMP, x INT, WATERMARK FOR x AS x) WITH (topic = 't')", "x", "columns of type TIMESTAMP: t"),
         ("CREATE SOURCE s (x BIGINT, WATERMARK FOR x AS x) WITH (topic = 't')", "x", "x TIMESTAMP EPOCH 'seconds'"),
+        ("CREATE SOURCE s (x TIMESTAMP METADATA FROM 'timestamp' EPOCH 'seconds') WITH (topic = 't')", "x", "has a unit of its own"),
         ("CREATE SOURCE s (p STRUCT<t TIMESTAMP>, WATERMARK FOR p.t AS p.t) WITH (topic = 't')", "p.t", "event_time AS p.…, and write"),
         ("CREATE SOURCE s (p STRUCT<t TIMESTAMP>, e AS q.t) WITH (topic = 't')", "q.t", "comes before this one"),
         ("CREATE SOURCE s (p STRUCT<at TIMESTAMP>, e AS p.art) WITH (topic = 't')", "art", "did you mean 'at'?"),
