@@ -83,7 +83,9 @@ fn secret(secret: &Secret) -> Result<String, Message> {
 pub fn sources(config: &Config, warehouse: &Warehouse, kafka: KafkaSettings) -> Arc<Sources> {
     let options = config.handed_on("storage");
     let open = move |path: &str| match open_folder(path, &options) {
-        Ok((store, url)) => Ok(OpenedFolder { store, local: url.scheme() == "file" }),
+        Ok((store, url)) => {
+            Ok(OpenedFolder { store, local: url.scheme() == "file", root: url.to_file_path().ok().filter(|_| url.scheme() == "file") })
+        }
         Err(LakeError::BadWarehouse { reason, hint, .. }) => Err(Message::new(reason).next(hint)),
         Err(other) => Err(other.message()),
     };

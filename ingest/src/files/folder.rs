@@ -1,6 +1,7 @@
 //! A source's folder: what lies in it, and its files, read with a look at whether they are still the same.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use tokio::sync::Mutex;
 
 use super::OpenedFolder;
 use super::ledger::{FileEntry, Ledger};
+use super::walk::{Walked, walk};
 use crate::clock::now_ms;
 use crate::error::{IngestError, Result};
 
@@ -101,15 +103,21 @@ impl Folder {
     async fn list(&self) -> Result<(BTreeMap<String, FileEntry>, Vec<String>)> {
         let now_ms = now_ms();
         let (mut files, mut unsettled, mut others) = (BTreeMap::new(), Vec::new(), 0);
-        let mut listing = self.opened.store.list(None);
-        while let Some(meta) = listing.try_next().await.map_err(|e| self.unreachable(format!("folder '{}'", self.path), &e))? {
+        for walked in self.all().await? {
+            let (meta, path, unreadable) = match walked {
+                Walked::Fine(meta) => {
+                    let path = meta.location.to_string();
+                    (meta, path, None)
+                }
+                Walked::Odd(meta, path, why) => (meta, path, Some(why.to_owned())),
+            };
             // As Spark and Hive do: such names are for files that are not (or not yet) data.
-            let hidden = meta.location.parts().any(|part| part.as_ref().starts_with(['.', '_']));
-            if hidden || !meta.location.as_ref().ends_with(&self.suffix) {
+            let hidden = path.split('/').any(|part| part.starts_with(['.', '_']));
+            if hidden || !path.ends_with(&self.suffix) {
                 others += 1;
                 continue;
             }
-            let entry = self.entry(&meta);
+            let entry = FileEntry { path, unreadable, ..self.entry(&meta) };
             if self.opened.local && (now_ms - entry.modified_ms).abs() < SETTLED_AFTER_MS {
                 unsettled.push(entry.path.clone());
             }
@@ -117,6 +125,20 @@ impl Folder {
         }
         tracing::debug!(source = self.source_name, files = files.len(), others, "folder listed");
         Ok((files, unsettled))
+    }
+
+    async fn all(&self) -> Result<Vec<Walked>> {
+        if let Some(root) = self.opened.root.clone() {
+            let walked = tokio::task::spawn_blocking(move || walk(&root)).await.unwrap_or_else(|e| Err(io::Error::other(e)));
+            return walked.map_err(|error| self.folder_unreachable(error.to_string()));
+        }
+        let listing = self.opened.store.list(None).map_ok(Walked::Fine);
+        listing.try_collect().await.map_err(|error| self.folder_unreachable(error.to_string()))
+    }
+
+    fn folder_unreachable(&self, reason: String) -> IngestError {
+        let (source_name, what) = (self.source_name.clone(), format!("folder '{}'", self.path));
+        IngestError::FolderUnreachable { source_name, what, reason: Box::new(reason.into()) }
     }
 
     fn entry(&self, meta: &ObjectMeta) -> FileEntry {
@@ -128,6 +150,7 @@ impl Folder {
             tag: if self.opened.local { by_time() } else { meta.e_tag.clone().unwrap_or_else(by_time) },
             modified_ms: meta.last_modified.timestamp_millis(),
             modified: meta.last_modified.to_rfc3339(),
+            unreadable: None,
         }
     }
 

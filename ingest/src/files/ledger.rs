@@ -35,6 +35,9 @@ pub(crate) struct FileEntry {
     pub(crate) modified_ms: i64,
     /// The same for people.
     pub(crate) modified: String,
+    /// Why it can never be read, if its name says so already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unreadable: Option<String>,
 }
 
 impl FileEntry {
@@ -190,6 +193,7 @@ mod tests {
             tag: format!("tag-{size}"),
             modified_ms: 1_764_288_000_000,
             modified: "2025-11-28T00:00:00Z".to_owned(),
+            unreadable: None,
         };
         let mut first = ledger("_watershed/sources/pay-855b556730a34a05", &[]);
         first.catch_up().await.unwrap();

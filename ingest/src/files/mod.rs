@@ -24,9 +24,11 @@ mod shape;
 #[cfg(test)]
 mod tests;
 mod times;
+mod walk;
 mod within;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -93,6 +95,8 @@ pub struct OpenedFolder {
     pub store: Arc<dyn ObjectStore>,
     /// Whether it is a folder of this machine, in which files grow while they are written.
     pub local: bool,
+    /// Where that is, if it is known: then files are found whatever they are called.
+    pub root: Option<PathBuf>,
 }
 
 /// Opens the store of a folder (a path or URL); the error says why it cannot be and what would work.

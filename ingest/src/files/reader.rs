@@ -152,6 +152,9 @@ impl FileReader {
             Some(open) => open,
             None => {
                 let file = self.folder.file(self.position.file).await?;
+                if let Some(why) = &file.entry.unreadable {
+                    return self.give_up(&file, why);
+                }
                 match Rows::open(file.clone(), &self.definition, &self.wanted, self.position.row).await? {
                     Ok(rows) => (file, rows),
                     Err(why) => return self.give_up(&file, &why),

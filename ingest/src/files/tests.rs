@@ -53,7 +53,7 @@ impl Place {
     fn sources(&self) -> FileSources {
         let folder = self.folder.clone();
         let _inside = self.runtime.enter();
-        FileSources::new(self.warehouse.clone(), Arc::new(move |_| Ok(OpenedFolder { store: folder.clone(), local: false })))
+        FileSources::new(self.warehouse.clone(), Arc::new(move |_| Ok(OpenedFolder { store: folder.clone(), local: false, root: None })))
     }
 
     /// The bytes of the first list of its ledger.
@@ -322,6 +322,41 @@ fn whole_numbers_of_a_parquet_file_are_milliseconds_or_what_is_declared() {
         let reason = &found.bad[0].3;
         assert!(reason.contains(if epoch.is_none() { "evidently counts seconds" } else { "not in the years 1 to 9999" }), "{reason}");
     }
+}
+
+/// As they come out of archives of other systems.
+#[cfg(unix)]
+#[test]
+fn a_file_with_an_odd_name_stops_no_other() {
+    use std::os::unix::ffi::OsStrExt;
+    let root = std::env::temp_dir().join(format!("watershed-odd-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(root.join("below")).unwrap();
+    let names: [&[u8]; 7] = [b"00.csv", b"z\n1.csv", b"a\x01.csv", b"\xff.csv", b"a%2Fb.csv", "é.csv".as_bytes(), b"below/_no.csv"];
+    for (id, name) in (0i64..).zip(names) {
+        std::fs::write(root.join(std::ffi::OsStr::from_bytes(name)), csv(id..id + 1)).unwrap();
+    }
+    std::os::unix::fs::symlink("..", root.join("below/up")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", root.join("nowhere.csv")).unwrap();
+    let place = Place::new();
+    let open = {
+        let root = root.clone();
+        move |_: &str| {
+            let store = Arc::new(object_store::local::LocalFileSystem::new_with_prefix(&root).unwrap());
+            Ok(OpenedFolder { store, local: true, root: Some(root.clone()) })
+        }
+    };
+    let sources = {
+        let _inside = place.runtime.enter();
+        FileSources::new(place.warehouse.clone(), Arc::new(open))
+    };
+    let found = read_all(&sources, &definition(CSV));
+    let files: Vec<&str> = found.rows.iter().map(|(_, file, _)| file.as_str()).collect();
+    assert_eq!(files, ["00.csv", "a%2Fb.csv", "é.csv"]);
+    let bad: Vec<(&str, &str)> = found.bad.iter().map(|(file, _, _, reason)| (file.as_str(), reason.as_str())).collect();
+    let unreadable = |why: &str| format!("from this row on the file cannot be read: {why}");
+    let (unshown, no_text) = (unreadable("its name holds characters that cannot be shown"), unreadable("its name is not UTF-8"));
+    assert_eq!(bad, [("\\xff.csv", no_text.as_str()), ("a\\x01.csv", &unshown), ("z\\n1.csv", &unshown)]);
+    std::fs::remove_dir_all(root).unwrap();
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub(super) async fn run(warehouse: &Warehouse, project: &Project, data: &Path, s
     let data = data.to_owned();
     let open = move |_: &str| {
         let store = LocalFileSystem::new_with_prefix(&data).map_err(|error| error.to_string())?;
-        Ok(OpenedFolder { store: Arc::new(store), local: true })
+        Ok(OpenedFolder { store: Arc::new(store), local: true, root: None })
     };
     let options = RunOptions {
         sources: Arc::new(FileSources::new(warehouse.store().clone(), Arc::new(open))),
