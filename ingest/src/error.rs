@@ -171,6 +171,13 @@ pub enum IngestError {
         /// The first failure.
         reason: String,
     },
+    /// Kafka does not take a record, and would not the next time.
+    Undeliverable {
+        /// Its id.
+        record: String,
+        /// What Kafka said.
+        reason: String,
+    },
     /// The embedded broker.
     Embedded {
         /// What was being done.
@@ -257,6 +264,12 @@ impl IngestError {
             Self::Delivery { failed, reason } => Message::new(format!("{failed} records were not taken by Kafka"))
                 .why(reason)
                 .next("look whether the broker is up and the topic takes records of this size"),
+            Self::Undeliverable { record, reason } => Message::new(format!("Kafka does not take the record with the id '{record}'"))
+                .why(reason)
+                .next(
+                    "it would not the next time: let the topic take such records (max.message.bytes; cleanup.policy=compact takes none without \
+                     a key), or leave them out with a WHERE in the sink",
+                ),
             Self::Embedded { doing, reason } => reason.clone().within(format!("embedded broker: {doing}")),
             Self::Arrow(inner) => Message::new(format!("Arrow: {inner}")),
         }

@@ -38,7 +38,7 @@ pub use embedded::{EmbeddedBroker, EmbeddedSettings};
 pub use error::IngestError;
 pub use files::{FileSources, folder_of};
 pub use kafka::KafkaSettings;
-pub use producer::Producer;
+pub use producer::{Producer, Unsent};
 pub use reader::KafkaReader;
 pub use settings::Secrets;
 pub use sink::{OpenSink, SinkWrite};

@@ -3,13 +3,13 @@
 //! State kept: librdkafka's queue (at most 64 MiB or 500,000 records) and counts of what became of the records.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use tracing::debug;
@@ -51,12 +51,66 @@ const SINK: [(&str, &str); 2] = [("message.timeout.ms", "30000"), ("partitioner"
 /// The header that carries a message's id.
 const ID_HEADER: &str = "id";
 
+/// Bytes of a batch if nobody says otherwise; a larger record is sent alone.
+const BATCH_BYTES: u64 = 1_000_000;
+
+/// A record that Kafka will never take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsent {
+    /// Its id.
+    pub id: String,
+    /// Why it is not taken.
+    pub reason: String,
+}
+
 /// What became of the records sent.
 #[derive(Debug, Default)]
 struct Counts {
     delivered: AtomicU64,
     failed: AtomicU64,
-    first_failure: OnceLock<String>,
+    first_failure: OnceLock<Failure>,
+    /// Whether a record that is too large is alone in its batch: else it is not known which of them is to blame.
+    large_ones_alone: bool,
+    refused: Mutex<Vec<Unsent>>,
+}
+
+/// Why records were not acknowledged.
+#[derive(Debug)]
+struct Failure {
+    reason: String,
+    /// The record, if it would fail as well the next time.
+    of: Option<String>,
+}
+
+impl Counts {
+    fn refused(&self) -> MutexGuard<'_, Vec<Unsent>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refuse(&self, id: &str, bytes: usize) {
+        let reason = format!("its message of {bytes} bytes is larger than the topic takes (max.message.bytes)");
+        self.refused().push(Unsent { id: id.to_owned(), reason });
+    }
+}
+
+/// Whether a record is to blame for a failure, so that sending it again would end alike.
+fn is_of_the_record(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::MessageBatchTooLarge
+            | RDKafkaErrorCode::InvalidRecord
+            | RDKafkaErrorCode::InvalidTimestamp
+            | RDKafkaErrorCode::UnsupportedForMessageFormat
+            | RDKafkaErrorCode::PolicyViolation
+    )
+}
+
+/// The id in a message's headers.
+fn id_of<M: Message>(message: &M) -> Option<String> {
+    let headers = message.headers()?;
+    let id = headers.iter().find(|header| header.key == ID_HEADER)?.value?;
+    Some(String::from_utf8_lossy(id).into_owned())
 }
 
 /// Counts deliveries.
@@ -80,9 +134,15 @@ impl ProducerContext for Deliveries {
             Ok(_) => {
                 self.0.delivered.fetch_add(1, Ordering::Relaxed);
             }
-            Err((error, _)) => {
+            Err((error, message)) => {
+                let (code, id) = (error.rdkafka_error_code(), id_of(message));
+                let is_too_large = code == Some(RDKafkaErrorCode::MessageSizeTooLarge) && self.0.large_ones_alone;
+                if let (true, Some(id)) = (is_too_large, &id) {
+                    return self.0.refuse(id, message.payload_len());
+                }
                 self.0.failed.fetch_add(1, Ordering::Relaxed);
-                self.0.first_failure.get_or_init(|| error.to_string());
+                let of = code.filter(|code| is_of_the_record(*code)).map(|_| id.unwrap_or_else(|| "none".into()));
+                self.0.first_failure.get_or_init(|| Failure { reason: error.to_string(), of });
             }
         }
     }
@@ -98,17 +158,22 @@ pub struct Producer {
 impl Producer {
     /// A producer. Does not wait for the broker.
     pub fn new(settings: &KafkaSettings) -> Result<Self> {
-        Self::with(settings, &PRODUCER)
+        Self::with(settings, &PRODUCER, None)
     }
 
     /// A producer for a sink: it gives up sooner, and places keys as Kafka's own clients do. Does not wait for the broker.
-    pub(crate) fn for_sink(settings: &KafkaSettings) -> Result<Self> {
-        Self::with(settings, &[PRODUCER.as_slice(), SINK.as_slice()].concat())
+    /// `largest` is what the topic takes at most in one batch, in bytes, if that is known.
+    pub(crate) fn for_sink(settings: &KafkaSettings, largest: Option<u64>) -> Result<Self> {
+        let batch_bytes = largest.map_or(BATCH_BYTES, |largest| largest.clamp(1, BATCH_BYTES)).to_string();
+        let ours = [PRODUCER.as_slice(), SINK.as_slice(), &[("batch.size", batch_bytes.as_str())]].concat();
+        Self::with(settings, &ours, largest)
     }
 
-    fn with(settings: &KafkaSettings, ours: &[(&str, &str)]) -> Result<Self> {
-        let counts = Arc::new(Counts::default());
+    fn with(settings: &KafkaSettings, ours: &[(&str, &str)], largest: Option<u64>) -> Result<Self> {
         let config = settings.client(ours)?;
+        let batch_bytes: Option<u64> = config.get("batch.size").and_then(|bytes| bytes.parse().ok());
+        let large_ones_alone = batch_bytes.zip(largest).is_some_and(|(batch, largest)| batch <= largest);
+        let counts = Arc::new(Counts { large_ones_alone, ..Counts::default() });
         let client = config.create_with_context(Deliveries(counts.clone())).map_err(name_config_error)?;
         Ok(Self { client, counts, sent: 0 })
     }
@@ -129,7 +194,14 @@ impl Producer {
         let headers = OwnedHeaders::new_with_capacity(1).insert(Header { key: ID_HEADER, value: Some(id) });
         let mut record = BaseRecord::<[u8], [u8]>::to(topic).payload(value).headers(headers);
         record.key = key;
-        self.hand_over(record)
+        match self.hand_over(record) {
+            // The client itself takes no more than message.max.bytes, of one record.
+            Err(IngestError::Undeliverable { .. }) => {
+                self.counts.refuse(id, value.len());
+                Ok(())
+            }
+            handed => handed,
+        }
     }
 
     fn hand_over(&mut self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
@@ -156,6 +228,9 @@ impl Producer {
                         Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)
                     );
                     return Err(match (error.rdkafka_error_code(), partition) {
+                        (Some(RDKafkaErrorCode::MessageSizeTooLarge), _) => {
+                            IngestError::Undeliverable { record: "none".into(), reason: error.to_string() }
+                        }
                         (Some(RDKafkaErrorCode::UnknownPartition), Some(partition)) => {
                             IngestError::UnknownPartition { topic: topic.into(), partition }
                         }
@@ -169,7 +244,7 @@ impl Producer {
 
     /// Takes in all reports that have come. One poll takes one, which at a low rate is of a few records, and records keep their memory until then.
     fn serve(&self) {
-        let known = || self.delivered() + self.failed();
+        let known = || self.delivered() + self.failed() + self.counts.refused().len() as u64;
         loop {
             let before = known();
             self.client.poll(Duration::ZERO);
@@ -210,13 +285,20 @@ impl Producer {
         }
         let failed = self.failed();
         if failed > 0 {
-            let reason = self.counts.first_failure.get().cloned().unwrap_or_default();
-            return Err(IngestError::Delivery { failed, reason });
+            return Err(match self.counts.first_failure.get() {
+                Some(Failure { reason, of: Some(record) }) => IngestError::Undeliverable { record: record.clone(), reason: reason.clone() },
+                failure => IngestError::Delivery { failed, reason: failure.map_or_else(String::new, |failure| failure.reason.clone()) },
+            });
         }
         match self.queued() {
             0 => Ok(()),
             queued => Err(IngestError::QueueFull { waited_ms: timeout.as_millis() as u64, queued }),
         }
+    }
+
+    /// Takes what Kafka will never take of the records with an id, as far as known; [`Producer::flush`] does not fail for them.
+    pub fn take_refused(&mut self) -> Vec<Unsent> {
+        std::mem::take(&mut *self.counts.refused())
     }
 
     /// Records that Kafka acknowledged so far (as far as known: callbacks are served by `send` and `flush`).
@@ -233,6 +315,14 @@ impl Producer {
     pub fn queued(&self) -> u64 {
         u64::try_from(self.client.in_flight_count()).unwrap_or(0)
     }
+}
+
+/// How many bytes a topic takes in one batch; `None` if no broker says so in time, or to us.
+pub(crate) fn largest_batch(settings: &KafkaSettings, topic: &str) -> Option<u64> {
+    let admin: AdminClient<DefaultClientContext> = settings.client(&[]).ok()?.create().ok()?;
+    let options = AdminOptions::new().request_timeout(Some(TOPIC_TIMEOUT));
+    let described = futures::executor::block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options)).ok()?;
+    described.into_iter().next()?.ok()?.get("max.message.bytes")?.value.as_ref()?.parse().ok()
 }
 
 /// Makes those of the topics (name, number of partitions) that do not exist, and waits until all of them can be used.
@@ -275,4 +365,69 @@ pub fn ensure_topics(settings: &KafkaSettings, topics: &[(&str, i32)]) -> Result
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A broker that answers the first batch with an error, and a producer for a topic that takes so many bytes.
+    fn refusing(
+        error: RDKafkaRespErr,
+        largest: Option<u64>,
+    ) -> (MockCluster<'static, rdkafka::producer::DefaultProducerContext>, Producer) {
+        let broker = MockCluster::new(1).unwrap();
+        broker.create_topic("t", 1, 1).unwrap();
+        broker.request_errors(RDKafkaApiKey::Produce, &[error]);
+        let producer = Producer::for_sink(&KafkaSettings::new(broker.bootstrap_servers()), largest).unwrap();
+        (broker, producer)
+    }
+
+    #[test]
+    fn a_record_that_is_too_large_is_told_of_and_the_others_are_delivered() {
+        let (_broker, mut producer) = refusing(RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, Some(1_048_588));
+        producer.send_with_id("t", None, b"a large one", "s/0/0").unwrap();
+        producer.flush(PATIENCE).unwrap();
+        producer.send_with_id("t", None, b"a small one", "s/0/1").unwrap();
+        // No message that the client itself would take.
+        producer.send_with_id("t", None, &vec![b'x'; 17 << 20], "s/0/2").unwrap();
+        producer.flush(PATIENCE).unwrap();
+        let refused = producer.take_refused();
+        let ids: Vec<&str> = refused.iter().map(|unsent| unsent.id.as_str()).collect();
+        assert_eq!((ids, producer.delivered(), producer.failed()), (vec!["s/0/0", "s/0/2"], 1, 0));
+        assert_eq!(refused[0].reason, "its message of 11 bytes is larger than the topic takes (max.message.bytes)");
+        assert_eq!(producer.take_refused(), []);
+    }
+
+    /// It may have been refused for another one of its batch, or a copy of it would change the order of what follows.
+    #[test]
+    fn what_no_retry_cures_ends_with_the_records_name() {
+        let cases = [
+            (RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, None),
+            (RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD, Some(1_048_588)),
+        ];
+        for (error, largest) in cases {
+            let (_broker, mut producer) = refusing(error, largest);
+            producer.send_with_id("t", None, b"{}", "s/0/7").unwrap();
+            let failure = producer.flush(PATIENCE).unwrap_err();
+            assert!(matches!(&failure, IngestError::Undeliverable { record, .. } if record == "s/0/7"), "{failure}");
+            assert!(!failure.may_pass() && producer.take_refused().is_empty());
+        }
+    }
+
+    #[test]
+    fn batches_are_no_larger_than_the_topic_takes() {
+        let of = |largest, set: Option<&str>| {
+            let mut settings = KafkaSettings::new("localhost:1");
+            settings.properties.extend(set.map(|bytes| ("batch.size".to_owned(), bytes.to_owned())));
+            Producer::for_sink(&settings, largest).unwrap().counts.large_ones_alone
+        };
+        assert_eq!((of(Some(50_000), None), of(Some(8_000_000), None), of(None, None)), (true, true, false));
+        assert_eq!((of(Some(50_000), Some("60000")), of(Some(50_000), Some("40000"))), (false, true));
+    }
 }

@@ -29,7 +29,7 @@ use base64::engine::general_purpose::STANDARD;
 use watershed_dialect::definition::SinkDefinition;
 
 use crate::error::{IngestError, Result};
-use crate::producer::{Producer, ensure_topics};
+use crate::producer::{Producer, Unsent, ensure_topics, largest_batch};
 use crate::settings::KafkaSettings;
 
 /// Takes the rows of one sink. Blocking; one instance serves one thread.
@@ -39,6 +39,11 @@ pub trait SinkWrite: Send {
 
     /// Waits up to `timeout` until everything handed over is acknowledged; false if it is not yet. An error once something never will be.
     fn flush(&mut self, timeout: Duration) -> Result<bool>;
+
+    /// Takes the rows, as far as known, that the receiver will never take; [`SinkWrite::flush`] does not wait for them.
+    fn refused(&mut self) -> Vec<Unsent> {
+        Vec::new()
+    }
 }
 
 /// Opens sinks: how pipelines send rows out. Calls block, up to ten seconds for a broker.
@@ -51,10 +56,13 @@ pub trait OpenSink: Send + Sync + std::fmt::Debug {
 impl OpenSink for KafkaSettings {
     fn open(&self, definition: &SinkDefinition, schema: &SchemaRef) -> Result<Box<dyn SinkWrite>> {
         let settings = self.overlaid(&definition.properties)?;
-        let producer = Producer::for_sink(&settings)?;
+        let mut producer = Producer::for_sink(&settings, None)?;
         match (producer.check_topic(&settings, &definition.topic), definition.partitions) {
             (Err(IngestError::UnknownTopic { topic }), Some(partitions)) => ensure_topics(&settings, &[(&topic, partitions)])?,
             (checked, _) => checked?,
+        }
+        if let Some(largest) = largest_batch(&settings, &definition.topic) {
+            producer = Producer::for_sink(&settings, Some(largest))?;
         }
         let key = definition.key.as_ref().map(|column| schema.index_of(column)).transpose()?;
         Ok(Box::new(KafkaSink { producer, topic: definition.topic.clone(), key }))
@@ -93,6 +101,10 @@ impl SinkWrite for KafkaSink {
             Err(IngestError::QueueFull { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    fn refused(&mut self) -> Vec<Unsent> {
+        self.producer.take_refused()
     }
 }
 

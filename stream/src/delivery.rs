@@ -57,6 +57,10 @@ pub async fn deliver(
             // Nothing stops this wait but its own timeout: rows of a decided epoch are owed.
             let rows = outlet.settle(|| false)?.unwrap_or_default();
             delivered.insert(outlet.name().to_string(), rows);
+            // As for those that the query fails on.
+            for unsent in outlet.take_unsent(&origin) {
+                tracing::error!(origin, "{}", unsent.reason);
+            }
         }
         Ok((outlets, delivered))
     })

@@ -279,6 +279,7 @@ impl StreamError {
                     | IngestError::Settings { .. }
                     | IngestError::Definition { .. }
                     | IngestError::UnsupportedType { .. }
+                    | IngestError::Undeliverable { .. }
                     | IngestError::Arrow(_)
             ),
             Self::Lake(error) => error.may_pass(),

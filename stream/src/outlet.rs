@@ -13,7 +13,7 @@ use arrow::array::{Array, AsArray, Int32Array, Int64Array};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use watershed_ingest::{IngestError, OpenSink, SinkWrite};
+use watershed_ingest::{IngestError, OpenSink, SinkWrite, Unsent};
 
 use crate::StreamError;
 use crate::fault::Refused;
@@ -35,6 +35,8 @@ pub struct Outlet {
     write: Box<dyn SinkWrite>,
     /// Rows handed over since [`Outlet::settle`] last said how many.
     unsettled: u64,
+    /// Rows that the sink will never take.
+    unsent: Vec<Unsent>,
 }
 
 impl Outlet {
@@ -51,6 +53,7 @@ impl Outlet {
             chain: blueprint.chain().setting_aside(),
             write,
             unsettled: 0,
+            unsent: Vec::new(),
         })
     }
 
@@ -103,7 +106,25 @@ impl Outlet {
                 return Err(failure(&self.name, &self.topic, IngestError::QueueFull { waited_ms, queued: self.unsettled }));
             }
         }
-        Ok(Some(std::mem::take(&mut self.unsettled)))
+        let unsent = self.write.refused();
+        let delivered = std::mem::take(&mut self.unsettled).saturating_sub(unsent.len() as u64);
+        self.unsent.extend(unsent);
+        Ok(Some(delivered))
+    }
+
+    /// The rows that the sink will never take, such as one that is larger than its topic allows, as far as known once they were waited for.
+    /// `origin` is what their ids begin with.
+    pub fn take_unsent(&mut self, origin: &str) -> Vec<Refused> {
+        let place = |id: &str| {
+            let (partition, offset) = id.strip_prefix(origin)?.strip_prefix('/')?.split_once('/')?;
+            Some((partition.parse().ok()?, offset.parse().ok()?))
+        };
+        let of = |Unsent { id, reason }: Unsent| Refused {
+            // An id of the sink's own says nothing of a place.
+            place: if self.id.is_none() { place(&id) } else { None },
+            reason: format!("not sent to sink '{}', under the id '{id}': {reason}", self.name),
+        };
+        std::mem::take(&mut self.unsent).into_iter().map(of).collect()
     }
 }
 
@@ -132,6 +153,8 @@ pub(crate) mod tests {
         pub(crate) sent: Mutex<Vec<(String, String)>>,
         /// What the next flushes say: acknowledged, not yet, or failed. Acknowledged once it is empty.
         pub(crate) flushes: Mutex<Vec<Result<bool, IngestError>>>,
+        /// What is never taken.
+        pub(crate) refused: Mutex<Vec<Unsent>>,
     }
 
     #[derive(Debug, Default, Clone)]
@@ -156,6 +179,10 @@ pub(crate) mod tests {
 
         fn flush(&mut self, _: Duration) -> Result<bool, IngestError> {
             self.0.flushes.lock().unwrap().pop().unwrap_or(Ok(true))
+        }
+
+        fn refused(&mut self) -> Vec<Unsent> {
+            std::mem::take(&mut *self.0.refused.lock().unwrap())
         }
     }
 
@@ -215,6 +242,26 @@ pub(crate) mod tests {
         *recorders.0.flushes.lock().unwrap() = vec![Err(IngestError::Delivery { failed: 2, reason: "timed out".into() })];
         let error = outlet.settle(|| false).unwrap_err();
         assert!(error.may_pass() && error.to_string().starts_with("sink 'a' cannot send to topic 't': 2 records"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn rows_that_are_never_taken_are_told_with_their_place() {
+        let sinks = "CREATE SINK a TO KAFKA (topic = 't') AS SELECT id FROM STREAM(silver.rides);
+                     CREATE SINK b TO KAFKA (topic = 't', id = 'id') AS SELECT id FROM STREAM(silver.rides);";
+        let blueprint = blueprint(&format!("{TABLE}{sinks}")).await;
+        for (sink, id, place) in [(0, "rides/2/11", Some((2, 11))), (1, "c", None)] {
+            let recorders = Recorders::default();
+            let mut outlet = Outlet::open(&blueprint.sinks[sink], &recorders).unwrap();
+            outlet.send(rides(), "rides").unwrap();
+            recorders.0.refused.lock().unwrap().push(Unsent { id: id.into(), reason: "it is too large".into() });
+            assert_eq!(outlet.settle(|| false).unwrap(), Some(2), "two of three have arrived");
+            let unsent = outlet.take_unsent("rides");
+            assert_eq!((unsent.len(), unsent[0].place), (1, place));
+            assert_eq!(unsent[0].reason, format!("not sent to sink '{}', under the id '{id}': it is too large", outlet.name()));
+            assert!(outlet.take_unsent("rides").is_empty());
+        }
+        let gone = failure("a", "t", IngestError::Undeliverable { record: "rides/2/11".into(), reason: "invalid".into() });
+        assert!(!gone.may_pass() && gone.to_string().contains("the record with the id 'rides/2/11'"), "{gone}");
     }
 
     #[tokio::test]

@@ -97,7 +97,7 @@ impl Writer {
                         continue;
                     }
                     // The record may be written only once Kafka has the rows: then they are never read again.
-                    let Some(delivered) = self.settle()? else { return Ok(()) };
+                    let Some(delivered) = self.settle(&mut open)? else { return Ok(()) };
                     // Closing and uploading goes on beside the rows of the next epoch.
                     let done = std::mem::take(&mut open);
                     let reports = reports.clone();
@@ -121,14 +121,19 @@ impl Writer {
     }
 
     /// Waits until Kafka has what was sent at once. `None` if the task is to end.
-    fn settle(&mut self) -> Result<Option<Delivered>, StreamError> {
+    fn settle(&mut self, open: &mut OpenFiles) -> Result<Option<Delivered>, StreamError> {
         if !self.outlets.is_empty() {
             watershed_lake::step("sink_rows_sent");
         }
-        let mut delivered = Delivered::new();
+        let (mut delivered, mut unsent) = (Delivered::new(), Vec::new());
         for outlet in &mut self.outlets {
             let Some(rows) = outlet.settle(|| self.control.stopped())? else { return Ok(None) };
             delivered.insert(outlet.name().to_string(), rows);
+            unsent.extend(outlet.take_unsent(&self.source.name));
+        }
+        if let Some(aside) = set_aside(&self.pipeline, &self.source, unsent)? {
+            // Not counted, as in `write`.
+            self.write(open, Target::Quarantine, aside)?;
         }
         if !self.outlets.is_empty() {
             watershed_lake::step("sink_rows_acknowledged");

@@ -187,3 +187,32 @@ fn a_sink_whose_broker_is_away_holds_its_pipeline_back_and_nothing_else() {
     arrived.sort_unstable();
     assert_eq!(arrived, project.table("bronze.events").pairs("kafka_partition", "kafka_offset"));
 }
+
+/// Its topic would never take it, however often it were sent.
+#[test]
+fn a_row_larger_than_the_topic_takes_is_set_aside_and_the_others_arrive() {
+    let kafka = Kafka::shared();
+    kafka.create_topic("large", 1);
+    kafka.create_topic_with("large-out", 1, &[("max.message.bytes", "2000")]);
+    let definitions = "
+        CREATE SOURCE texts (id BIGINT, s VARCHAR) WITH (topic = '{topic}');
+        CREATE STREAMING TABLE bronze.texts WITH (commit_interval = '50 milliseconds') AS SELECT id, s FROM texts;
+        CREATE SINK texts_out TO KAFKA (topic = '{topic}-out') AS SELECT id, s FROM STREAM(bronze.texts);";
+    let project = Project::of(kafka.bootstrap(), "large", definitions);
+    // No compression makes it small.
+    let letter = |at: u64| char::from(b'a' + (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as u8 % 26);
+    let text = |id: u64, letters: u64| format!("{{\"id\":{id},\"s\":\"{}\"}}", (0..letters).map(|at| letter(at + id)).collect::<String>());
+    let produced: Vec<String> = (0..30).map(|id| text(id, if id == 7 { 20_000 } else { 500 })).collect();
+    kafka.produce("large", produced.iter().map(|message| (0, message.as_bytes())));
+    for _ in 0..2 {
+        project.stream_to_end(false).succeeds();
+    }
+    assert_eq!(project.ask("SELECT count(*) FROM bronze.texts"), ["30"]);
+    let (sent, _) = messages(kafka, "large-out");
+    let expected: Vec<String> = (0..30).filter(|id| *id != 7).map(|id| format!("texts/0/{id}")).collect();
+    assert_eq!(sent.len(), expected.len());
+    assert!(expected.iter().all(|id| sent.contains_key(id)), "{:?}", sent.keys());
+    let aside = project.ask("SELECT partition, \"offset\", reason FROM bronze.\"texts$quarantine\"");
+    assert!(aside.len() == 1 && aside[0].starts_with("0,7,") && aside[0].contains("larger than the topic takes"), "{aside:?}");
+    assert_eq!(project.ask("SELECT rows FROM system.sinks"), ["29"]);
+}
