@@ -1,4 +1,4 @@
-//! `system.sinks`: how many rows each sink has delivered, from the newest epoch record of each pipeline.
+//! `system.sinks`: how many rows each sink has delivered, from the newest epoch record of each pipeline and what is noted of its rows.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 use watershed_lake::Warehouse;
 use watershed_message::Message;
 use watershed_query::SystemTable;
-use watershed_stream::{EpochRecord, SinkEpoch, newest_epochs};
+use watershed_stream::{EpochRecord, SinkEpoch, newest_epochs, with_noted};
 
 use super::columns::{count, counts, text, texts, time, times_ms};
 
@@ -45,7 +45,10 @@ impl SystemTable for Sinks {
     }
 
     async fn rows(&self) -> Result<RecordBatch, Message> {
-        let records = newest_epochs(&self.warehouse).await.map_err(|error| error.message())?;
+        let mut records = Vec::new();
+        for record in newest_epochs(&self.warehouse).await.map_err(|error| error.message())? {
+            records.push(with_noted(&self.warehouse, record).await);
+        }
         batch(self.schema(), &records).map_err(|error| error.to_string().into())
     }
 }

@@ -133,6 +133,19 @@ pub async fn noted(warehouse: &Warehouse, shard: &ShardId, epoch: u64) -> Option
     (note.epoch == epoch).then_some(note.rows)
 }
 
+/// A record whose sinks count the rows of its own epoch, too, as far as it is noted that these have arrived: the record was written before.
+pub async fn with_noted(warehouse: &Warehouse, mut record: EpochRecord) -> EpochRecord {
+    if record.sinks.iter().all(|sink| sink.at_once) {
+        return record;
+    }
+    let shard = ShardId { pipeline: record.pipeline.clone(), shard: record.shard };
+    let rows = noted(warehouse, &shard, record.epoch).await.unwrap_or_default();
+    for sink in &mut record.sinks {
+        sink.rows += rows.get(&sink.name).copied().unwrap_or_default();
+    }
+    record
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -140,10 +153,39 @@ mod tests {
     use arrow::array::StringArray;
 
     use super::*;
-    use crate::epoch::{Counters, TableEpoch, VERSION};
+    use watershed_lake::TableName;
+
+    use crate::epoch::{Counters, SinkEpoch, TableEpoch, VERSION};
     use crate::holder::Identity;
     use crate::outlet::tests::{Recorders, blueprint};
     use crate::writer::Target;
+
+    /// Of epoch 7.
+    fn record(pipeline: TableName) -> EpochRecord {
+        EpochRecord {
+            version: VERSION,
+            pipeline,
+            shard: 0,
+            epoch: 7,
+            writer: Identity::of_this_process(),
+            definition: String::new(),
+            written_ms: 0,
+            offsets: BTreeMap::new(),
+            watermarks_us: BTreeMap::new(),
+            newest_us: BTreeMap::new(),
+            idle_us: BTreeMap::new(),
+            caught_up_ms: BTreeMap::new(),
+            quiet: BTreeMap::new(),
+            read_ms: None,
+            keyed_tasks: 1,
+            state: BTreeMap::new(),
+            tables: Vec::new(),
+            counters: Counters::default(),
+            source_id: None,
+            constraints: Vec::new(),
+            sinks: Vec::new(),
+        }
+    }
 
     #[tokio::test]
     async fn a_decided_epochs_rows_are_sent_again_under_the_same_ids() {
@@ -161,29 +203,8 @@ mod tests {
         let mut writer = main.writer("test");
         writer.write(rows).await.unwrap();
         let files = writer.finish().await.unwrap();
-        let record = EpochRecord {
-            version: VERSION,
-            pipeline: main.name().clone(),
-            shard: 0,
-            epoch: 7,
-            writer: Identity::of_this_process(),
-            definition: String::new(),
-            written_ms: 0,
-            offsets: BTreeMap::new(),
-            watermarks_us: BTreeMap::new(),
-            newest_us: BTreeMap::new(),
-            idle_us: BTreeMap::new(),
-            caught_up_ms: BTreeMap::new(),
-            quiet: BTreeMap::new(),
-            read_ms: None,
-            keyed_tasks: 1,
-            state: BTreeMap::new(),
-            tables: vec![TableEpoch { table: main.name().clone(), table_id: main.id().into(), previous_epoch: None, files }],
-            counters: Counters::default(),
-            source_id: None,
-            constraints: Vec::new(),
-            sinks: Vec::new(),
-        };
+        let tables = vec![TableEpoch { table: main.name().clone(), table_id: main.id().into(), previous_epoch: None, files }];
+        let record = EpochRecord { tables, ..record(main.name().clone()) };
         let recorders = Recorders::default();
         let outlets = vec![Outlet::open(&blueprint.sinks[0], &recorders).unwrap()];
         let (outlets, delivered) = deliver(&record, main, &blueprint.schema, outlets).await.unwrap();
@@ -197,6 +218,22 @@ mod tests {
 
         deliver(&record, main, &blueprint.schema, outlets).await.unwrap();
         assert_eq!(*recorders.0.sent.lock().unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn rows_of_the_newest_epoch_count_once_they_are_noted() {
+        let warehouse = Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        let shard = ShardId { pipeline: "gold.cities".parse().unwrap(), shard: 0 };
+        let sink = |name: &str, at_once| SinkEpoch { name: name.into(), topic: "t".into(), at_once, rows: 4 };
+        let record = EpochRecord { sinks: vec![sink("out", false), sink("other", false)], ..record(shard.pipeline.clone()) };
+        let rows = async |record: &EpochRecord| {
+            with_noted(&warehouse, record.clone()).await.sinks.iter().map(|sink| sink.rows).collect::<Vec<_>>()
+        };
+        assert_eq!(rows(&record).await, [4, 4]);
+        note(&warehouse, &shard, 7, &Delivered::from([("out".to_string(), 3)])).await;
+        assert_eq!(rows(&record).await, [7, 4]);
+        let next = EpochRecord { epoch: 8, ..record };
+        assert_eq!(rows(&next).await, [4, 4], "the record of a later epoch has counted them");
     }
 
     #[tokio::test]

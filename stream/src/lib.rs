@@ -46,6 +46,7 @@ pub mod watermark;
 pub mod writer;
 
 pub use control::StageName;
+pub use delivery::with_noted;
 pub use epoch::{ConstraintEpoch, Counters, EpochRecord, SinkEpoch};
 pub use error::StreamError;
 pub use history::{EpochHistory, EpochSummary};

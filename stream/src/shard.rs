@@ -251,6 +251,10 @@ impl<'a> Shard<'a> {
         let Some(main) = self.tables.get(&Target::Main) else { return Ok(()) };
         let outlets = std::mem::take(&mut self.outlets);
         (self.outlets, self.delivered) = delivery::deliver(record, main, &self.spec.blueprint.schema, outlets).await?;
+        if !self.delivered.is_empty() {
+            // For those who ask how many rows have arrived, and so that whoever follows after a crash need not send them again.
+            delivery::note(&self.spec.warehouse, &self.spec.id, record.epoch, &self.delivered).await;
+        }
         Ok(())
     }
 
