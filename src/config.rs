@@ -209,7 +209,13 @@ impl Config {
 
     /// Reads every setting once, so that a wrong value is reported at the start and not when it is first used.
     fn check(&self) -> Result<()> {
-        SETTINGS.iter().try_for_each(|setting| self.check_one(setting))
+        SETTINGS.iter().try_for_each(|setting| self.check_one(setting))?;
+        for property in self.handed_on("kafka").keys() {
+            if let Err(why) = known_to_client(property) {
+                return Err(self.wrong(&format!("kafka.{property}"), why));
+            }
+        }
+        Ok(())
     }
 
     fn check_one(&self, setting: &Setting) -> Result<()> {
@@ -218,6 +224,10 @@ impl Config {
             Kind::Text if name == "warehouse" && self.text(name).trim().is_empty() => {
                 let message =
                     Message::new("it is empty").next("name a folder, or s3://bucket/prefix; leave it out for the folder 'warehouse'");
+                Err(self.wrong(name, message))
+            }
+            Kind::Text if name == "kafka.bootstrap" && self.text(name).trim().is_empty() => {
+                let message = Message::new("it is empty").next("name a broker, such as localhost:9092; leave it out for that one");
                 Err(self.wrong(name, message))
             }
             Kind::Text if name == "log.filter" => log::filter(self.text(name)).map(drop).map_err(|why| self.wrong(name, why)),
@@ -286,6 +296,17 @@ impl Config {
         let entries = self.values.iter().filter(|(key, _)| !own(key));
         entries.filter_map(|(key, (value, _))| Some((key.strip_prefix(&prefix)?.to_owned(), value.clone()))).collect()
     }
+}
+
+/// Whether Kafka's client has a setting of this name; else what may be meant.
+fn known_to_client(property: &str) -> Result<(), Message> {
+    let names = watershed_ingest::client_settings();
+    if names.iter().any(|name| name == property) || watershed_ingest::has_client_setting(property) {
+        return Ok(());
+    }
+    let near = watershed_dialect::did_you_mean(property, names.iter().map(String::as_str).chain(["bootstrap"]));
+    let next = near.unwrap_or_else(|| "the names are those of librdkafka, such as security.protocol".into());
+    Err(Message::new("Kafka's client has no such setting").next(next))
 }
 
 /// Says where a file is not TOML, without the line itself, which may hold a secret.
@@ -452,6 +473,16 @@ mod tests {
         assert!(message(load("warehouse = [1]\n", &[], None)).contains("must be a text"));
         let empty = message(load("", &[("WATERSHED_WAREHOUSE", "")], None));
         assert!(empty.contains("WATERSHED_WAREHOUSE): it is empty; name a folder"), "{empty}");
+        let empty = message(load("", &[("WATERSHED_KAFKA_BOOTSTRAP", "")], None));
+        assert!(empty.contains("WATERSHED_KAFKA_BOOTSTRAP): it is empty; name a broker"), "{empty}");
+        let kafka = |line: &str| load(&format!("[kafka]\n{line} = \"1\"\n"), &[], None);
+        let unknown = message(kafka("bootstap"));
+        assert!(unknown.starts_with("kafka.bootstap (from ") && unknown.ends_with("did you mean 'bootstrap'?"), "{unknown}");
+        let unknown = message(kafka("\"secruity.protocol\""));
+        assert!(unknown.ends_with("Kafka's client has no such setting; did you mean 'security.protocol'?"), "{unknown}");
+        for known in ["\"bootstrap.servers\"", "acks", "\"message.timeout.ms\"", "\"ssl.ca.pem\"", "\"auto.offset.reset\""] {
+            assert!(kafka(known).is_ok(), "{known}");
+        }
         let none = message(load("", &[("WATERSHED_QUERY_MEMORY_LIMIT", "0")], None));
         assert!(none.contains("'0' is too little") && none.contains("64MiB"), "{none}");
         let filter = message(load("", &[("WATERSHED_LOG_FILTER", "watershed=loud")], None));

@@ -40,7 +40,7 @@ pub use files::{FileSources, folder_of};
 pub use kafka::KafkaSettings;
 pub use producer::{Producer, Unsent};
 pub use reader::KafkaReader;
-pub use settings::Secrets;
+pub use settings::{Secrets, client_settings, has_client_setting};
 pub use sink::{OpenSink, SinkWrite};
 pub use source::{Identify, OpenSource, PartitionRange, SourceBatch, SourceRead};
 pub use sources::{Sources, check_sink, check_source};

@@ -1,11 +1,15 @@
 //! How to reach Kafka: addresses and the client settings that are handed through.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::fmt;
 use std::sync::Arc;
 
 use rdkafka::ClientConfig;
+use rdkafka::bindings as native;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 use watershed_dialect::definition::{ClientSetting, Secret};
 use watershed_message::Message;
 
@@ -114,6 +118,49 @@ impl fmt::Debug for KafkaSettings {
         let names: Vec<_> = self.properties.keys().collect();
         f.debug_struct("KafkaSettings").field("bootstrap", &self.bootstrap).field("properties", &names).finish()
     }
+}
+
+/// The names of the settings that librdkafka lists of itself. It knows some more by other names: see [`has_client_setting`].
+pub fn client_settings() -> Vec<String> {
+    let mut names = Vec::new();
+    // SAFETY: both configurations are ours and destroyed once; each listing is of names and values in turn, as C strings that live until it
+    // is freed.
+    unsafe {
+        let (of_client, of_topic) = (native::rd_kafka_conf_new(), native::rd_kafka_topic_conf_new());
+        let mut count = 0;
+        let listed = native::rd_kafka_conf_dump(of_client, &mut count);
+        names.extend(listed_names(listed, count));
+        native::rd_kafka_conf_dump_free(listed, count);
+        let listed = native::rd_kafka_topic_conf_dump(of_topic, &mut count);
+        names.extend(listed_names(listed, count));
+        native::rd_kafka_conf_dump_free(listed, count);
+        native::rd_kafka_conf_destroy(of_client);
+        native::rd_kafka_topic_conf_destroy(of_topic);
+    }
+    names
+}
+
+/// SAFETY: `listed` is null or holds `count` C strings.
+unsafe fn listed_names(listed: *mut *const std::ffi::c_char, count: usize) -> Vec<String> {
+    if listed.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: by contract.
+    unsafe {
+        std::slice::from_raw_parts(listed, count)
+            .iter()
+            .step_by(2)
+            .map(|name| CStr::from_ptr(*name).to_string_lossy().into_owned())
+            .collect()
+    }
+}
+
+/// Whether librdkafka has a setting of this name at all, whatever its values are.
+pub fn has_client_setting(name: &str) -> bool {
+    let mut config = ClientConfig::new();
+    config.set(name, "");
+    let unknown = |error: &KafkaError| matches!(error, KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..));
+    RESERVED.iter().any(|(reserved, _)| *reserved == name) || !config.create_native_config().is_err_and(|error| unknown(&error))
 }
 
 #[cfg(test)]
