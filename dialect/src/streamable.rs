@@ -174,6 +174,11 @@ fn check_time(source: &SourceDefinition, input: &LogicalPlan, column: &Column, o
     };
     match origin(input, column) {
         Origin::Source(name) if name == watermark.column => Ok(()),
+        Origin::Computed => Err(at(SqlError::new(format!(
+            "{operator} is by '{}', which is computed, and the watermark of source '{}' follows '{}' as the source has it",
+            column.name, source.name, watermark.column
+        ))
+        .hint(format!("hand '{0}' on as it is, and give what is computed of it another name: {0}, … AS computed", watermark.column)))),
         _ => Err(at(SqlError::new(format!(
             "{operator} is by '{}', but the watermark of source '{}' follows '{}'",
             column.name, source.name, watermark.column
