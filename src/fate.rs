@@ -162,7 +162,7 @@ mod tests {
     async fn what_does_not_carry_on_is_refused_or_rebuilt_and_says_why() {
         let counted = SUMS.replace("AS fares", "AS fares, count(*) AS n");
         let why = "count(1) is new, and windows that are open have not computed it from their beginning";
-        let loss = "rows and state are dropped, the source is read from its beginning";
+        let loss = "rows and state are dropped, the source is read again from its start";
         let (line, none) = (|said: &str| format!("  ~ streaming table gold.a  ({said})\n"), BTreeSet::new());
         assert_eq!(says(SUMS, &counted).await, line(&format!("refused: {why}; with --rebuild {loss}")));
         assert_eq!(shown(SUMS, &counted, &none, true, &[]).await, line(&format!("rebuilds: {why}; {loss}")));
