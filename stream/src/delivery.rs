@@ -179,6 +179,7 @@ mod tests {
             read_ms: None,
             keyed_tasks: 1,
             state: BTreeMap::new(),
+            state_files: BTreeMap::new(),
             tables: Vec::new(),
             counters: Counters::default(),
             source_id: None,

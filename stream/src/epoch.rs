@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use watershed_dialect::Expectation;
 use watershed_lake::{StagedFile, TableName, Warehouse};
 
@@ -20,7 +20,9 @@ use crate::plan::Blueprint;
 use crate::sink_plan::SinkBlueprint;
 
 /// The layout of records that this version writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The oldest layout that it reads. In layout 1 each segment had one range.
+const OLDEST: u32 = 1;
 
 /// The folder of all pipelines' records and state, below the warehouse root.
 pub const PIPELINES: &str = "_watershed/pipelines";
@@ -70,6 +72,22 @@ pub struct StateRange {
     pub offset: u64,
     /// How many bytes: one Arrow IPC stream.
     pub bytes: u64,
+}
+
+/// Reads the ranges of segments as lists, and as the single ones of layout 1.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Vec<StateRange>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Ranges {
+        One(StateRange),
+        Several(Vec<StateRange>),
+    }
+    let read = BTreeMap::<String, Ranges>::deserialize(deserializer)?;
+    let list = |ranges| match ranges {
+        Ranges::One(range) => vec![range],
+        Ranges::Several(ranges) => ranges,
+    };
+    Ok(read.into_iter().map(|(name, ranges)| (name, list(ranges))).collect())
 }
 
 /// What one epoch adds to one table.
@@ -244,8 +262,12 @@ pub struct EpochRecord {
     pub read_ms: Option<i64>,
     /// How many keyed tasks the state is split over.
     pub keyed_tasks: u32,
-    /// All state: segment name to bytes.
-    pub state: BTreeMap<String, StateRange>,
+    /// All state: where the pieces of each segment lie, in the order in which they came.
+    #[serde(deserialize_with = "one_or_several")]
+    pub state: BTreeMap<String, Vec<StateRange>>,
+    /// The state files that these lie in, and how many bytes each has; not of those written before this was noted.
+    #[serde(default)]
+    pub state_files: BTreeMap<String, u64>,
     /// All tables of the pipeline.
     pub tables: Vec<TableEpoch>,
     /// Totals.
@@ -271,8 +293,8 @@ impl EpochRecord {
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, StreamError> {
         let corrupt = |reason: String| StreamError::Corrupt { path: path.to_string(), kind: "an epoch record", reason };
         let record: Self = serde_json::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
-        if record.version != VERSION {
-            return Err(corrupt(format!("it has layout {}, this Watershed knows {VERSION}", record.version)));
+        if !(OLDEST..=VERSION).contains(&record.version) {
+            return Err(corrupt(format!("it has layout {}, this Watershed knows {OLDEST} to {VERSION}", record.version)));
         }
         Ok(record)
     }
@@ -286,7 +308,7 @@ impl EpochRecord {
 
     /// All state it holds, in bytes.
     pub fn state_bytes(&self) -> u64 {
-        self.state.values().map(|range| range.bytes).sum()
+        self.state.values().flatten().map(|range| range.bytes).sum()
     }
 
     /// The last epoch, this one included, that added files to `table`.
@@ -345,6 +367,10 @@ mod tests {
         "definition":"00000000deadbeef","written_ms":3,"offsets":{"0":4},"watermarks_us":{},"idle_us":{},"keyed_tasks":1,"state":{},"tables":[],
         "counters":{"rows_in":4}}"#;
 
+    fn range(offset: u64, bytes: u64) -> StateRange {
+        StateRange { file: "f.arrow".into(), offset, bytes }
+    }
+
     fn record() -> EpochRecord {
         let table: TableName = "gold.x".parse().unwrap();
         let file = StagedFile {
@@ -381,7 +407,8 @@ mod tests {
             quiet: [(1, QuietSince { since_ms: 8, read_ms: 9 })].into(),
             read_ms: Some(9),
             keyed_tasks: 2,
-            state: [("k1/0/0-60".to_string(), StateRange { file: "f.arrow".into(), offset: 8, bytes: 16 })].into(),
+            state: [("k1/0/0-60".to_string(), vec![range(8, 16), range(24, 4)])].into(),
+            state_files: [("f.arrow".to_string(), 32)].into(),
             tables: vec![TableEpoch { table, table_id: "id".into(), previous_epoch: Some(6), files: vec![file] }],
             counters: Counters { rows_in: 1, rows_out: 2, rows_late: 3, rows_quarantined: 4, ..Counters::default() },
             source_id: Some("topic-id".into()),
@@ -399,6 +426,9 @@ mod tests {
         let first = EpochRecord::from_bytes(FIRST.as_bytes(), &path).unwrap();
         assert!(first.caught_up_ms.is_empty() && first.quiet.is_empty() && first.read_ms.is_none());
         assert_eq!((first.source_id, first.constraints, first.sinks, first.counters.rows_lost), (None, vec![], vec![], 0));
+        let single = FIRST.replace(r#""state":{}"#, r#""state":{"k1/0/0-60":{"file":"f.arrow","offset":8,"bytes":16}}"#);
+        let single = EpochRecord::from_bytes(single.as_bytes(), &path).unwrap();
+        assert_eq!((single.state, single.state_files.len()), ([("k1/0/0-60".to_string(), vec![range(8, 16)])].into(), 0));
         let newer = FIRST.replace(r#""version":1"#, r#""version":99"#);
         let error = EpochRecord::from_bytes(newer.as_bytes(), &path).unwrap_err().to_string();
         assert!(error.contains("layout 99"), "{error}");

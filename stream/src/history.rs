@@ -144,6 +144,7 @@ mod tests {
             read_ms: None,
             keyed_tasks: 1,
             state: Default::default(),
+            state_files: Default::default(),
             tables: Vec::new(),
             counters: Counters { rows_in, ..Counters::default() },
             source_id: None,

@@ -35,6 +35,7 @@ pub mod plan;
 pub mod project;
 pub mod runner;
 pub mod same_source;
+pub mod segments;
 pub mod shard;
 pub mod sink_plan;
 pub mod spec;

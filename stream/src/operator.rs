@@ -3,6 +3,8 @@
 //! An operator is pure: no I/O, no clock, no channels. The runtime in `task.rs` owns control flow; operators only turn
 //! batches and watermarks into batches, and say what of their state changed.
 
+use std::ops::Range;
+
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
@@ -66,20 +68,33 @@ pub fn add_tallies(sums: &mut Vec<Tally>, tallies: &[Tally]) {
     }
 }
 
-/// What of an operator's state changed since the last snapshot. A segment is the unit of state: a window, a time bucket.
+/// What of an operator's state changed since the last snapshot. A segment is the unit of state: a window, a time bucket. The store keeps each
+/// as a list of pieces, so that it can grow without being written again.
 #[derive(Debug, Default)]
 pub struct StateDelta {
-    /// Segments to write, each as a whole.
-    pub upserts: Vec<(String, RecordBatch)>,
     /// Segments that are no more.
     pub deletes: Vec<String>,
+    /// What changes in the lists of the others, in this order.
+    pub changes: Vec<Change>,
+}
+
+/// A change of the list of one segment's pieces.
+#[derive(Debug)]
+pub struct Change {
+    /// The segment.
+    pub segment: String,
+    /// The pieces that go; an empty range at the end appends.
+    pub replaces: Range<usize>,
+    /// The piece that comes in their place; `None` if none does.
+    pub rows: Option<RecordBatch>,
 }
 
 /// State to start from: segments as once written. One name may come several times (from tasks that ran side by side); such segments add up.
+/// What the pieces of one segment mean together is the operator's to say: rows of a later one may be in the place of earlier ones.
 #[derive(Debug, Default)]
 pub struct StateSnapshot {
-    /// Name and rows of each segment.
-    pub segments: Vec<(String, RecordBatch)>,
+    /// Name and pieces of each segment.
+    pub segments: Vec<(String, Vec<RecordBatch>)>,
 }
 
 /// One step of a pipeline.

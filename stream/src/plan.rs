@@ -579,7 +579,7 @@ impl Builder<'_> {
         };
         let spec = StepSpec::AggregateFinal { columns: layout.iter().map(|part| part.to_string()).collect() };
         self.push(spec, format!("aggregate_final {}", v1::names(&schema)), move || {
-            Ok(Box::new(AggregateFinal::new(groups.clone(), layout.clone(), schema.clone())))
+            Ok(Box::new(AggregateFinal::new(groups.clone(), layout.clone(), schema.clone())?))
         });
         Ok(())
     }

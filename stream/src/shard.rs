@@ -431,6 +431,7 @@ impl<'a> Shard<'a> {
             read_ms: before.and_then(|r| r.read_ms),
             keyed_tasks: self.keyed_tasks as u32,
             state: before.map(|r| r.state.clone()).unwrap_or_default(),
+            state_files: before.map(|r| r.state_files.clone()).unwrap_or_default(),
             tables,
             counters: before.map(|r| r.counters).unwrap_or_default(),
             source_id: self.source_id.clone().or_else(|| before.and_then(|r| r.source_id.clone())),
@@ -485,8 +486,8 @@ impl<'a> Shard<'a> {
         if std::mem::take(&mut self.state_is_stale) {
             record.state.clear();
         }
-        let (number, has_read) = (record.epoch, self.record.as_ref().is_none_or(|before| before.offsets != record.offsets));
-        let state = state::write(&self.spec.warehouse, &self.spec.id, number, deltas, &mut record.state);
+        let has_read = self.record.as_ref().is_none_or(|before| before.offsets != record.offsets);
+        let state = state::write(&self.spec.warehouse, &self.spec.id, deltas, &mut record);
         let same = async { if has_read { self.guard.check(self.spec, stop).await } else { Ok(()) } };
         let (snapshot_bytes, ()) = tokio::try_join!(state, same)?;
         watershed_lake::step("state_written");
@@ -510,7 +511,7 @@ impl<'a> Shard<'a> {
         watershed_lake::step("tables_committed");
         self.deliver(&record).await?;
         if let Some(before) = &self.record {
-            state::remove_unused(&self.spec.warehouse, &self.spec.id, &before.state, &record.state).await;
+            state::remove_unused(&self.spec.warehouse, &self.spec.id, before, &record).await;
             if record.epoch > EPOCH_RECORDS_KEPT {
                 epoch::remove(&self.spec.warehouse, &self.spec.id, record.epoch - EPOCH_RECORDS_KEPT).await;
             }

@@ -39,8 +39,8 @@ pub struct Running {
     pub threads: Vec<JoinHandle<()>>,
 }
 
-/// Operator state as it was read back: segment name and rows.
-pub type Segments = [(String, RecordBatch)];
+/// Operator state as it was read back: name and pieces of each segment.
+pub type Segments = [(String, Vec<RecordBatch>)];
 
 /// Where the partitions of a source go on.
 pub struct Positions {

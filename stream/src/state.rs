@@ -1,9 +1,11 @@
-//! State files: segments of operator state as Arrow IPC streams, one file a task and epoch, each segment a range of bytes.
+//! State files: pieces of segments of operator state as Arrow IPC streams, one file a task and epoch, each piece a range of bytes.
 //!
-//! A snapshot writes only what changed; the epoch record says for every live segment in which file it lies. A segment is named
+//! A snapshot writes only what changed; the epoch record says for every live segment where its pieces lie. Pieces that keep a file which is
+//! otherwise no longer needed are moved. A segment is named
 //! `<stage><task>/<operator>/<segment>`: `l0/2/…` is operator 2 of partition-local task 0, `k1/0/…` operator 0 of keyed task 1.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -14,8 +16,8 @@ use object_store::path::Path;
 use watershed_lake::Warehouse;
 
 use crate::StreamError;
-use crate::epoch::{ShardId, StateRange};
-use crate::operator::{Operator, StateDelta, StateSnapshot};
+use crate::epoch::{EpochRecord, ShardId, StateRange};
+use crate::operator::{Change, Operator, StateDelta, StateSnapshot};
 
 /// Which stage a task belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,65 +40,141 @@ impl Stage {
 /// What changed in one task since its last snapshot, ready to be written.
 #[derive(Debug, Default)]
 pub struct TaskDelta {
-    /// Encoded segments one after another.
+    /// Encoded pieces of segments one after another.
     pub bytes: Vec<u8>,
-    /// Full name, offset and length of each.
-    pub upserts: Vec<(String, u64, u64)>,
     /// Full names of segments that are no more.
     pub deletes: Vec<String>,
+    /// What changes in the lists of the others, in this order.
+    pub changes: Vec<PieceChange>,
+}
+
+/// A change of the list of one segment's pieces: [`crate::operator::Change`], encoded.
+#[derive(Debug)]
+pub struct PieceChange {
+    /// The segment's full name.
+    pub name: String,
+    /// The pieces that go.
+    pub replaces: Range<usize>,
+    /// Where among the bytes that piece is that comes in their place.
+    pub piece: Option<Range<u64>>,
 }
 
 impl TaskDelta {
     /// Adds what one operator says.
     pub fn add(&mut self, stage: Stage, task: usize, operator: usize, delta: StateDelta) -> Result<(), StreamError> {
         let name = |segment: &str| format!("{}{task}/{operator}/{segment}", stage.letter());
-        for (segment, batch) in delta.upserts {
-            let offset = self.bytes.len() as u64;
-            let mut writer = StreamWriter::try_new(&mut self.bytes, &batch.schema())?;
-            writer.write(&batch)?;
-            writer.finish()?;
-            self.upserts.push((name(&segment), offset, self.bytes.len() as u64 - offset));
+        for Change { segment, replaces, rows } in delta.changes {
+            let piece = match rows {
+                Some(rows) => {
+                    let start = self.bytes.len() as u64;
+                    let mut writer = StreamWriter::try_new(&mut self.bytes, &rows.schema())?;
+                    writer.write(&rows)?;
+                    writer.finish()?;
+                    Some(start..self.bytes.len() as u64)
+                }
+                None => None,
+            };
+            self.changes.push(PieceChange { name: name(&segment), replaces, piece });
         }
         self.deletes.extend(delta.deletes.iter().map(|segment| name(segment)));
         Ok(())
     }
-}
 
-/// Writes what changed and brings the map of live segments up to date. Returns the bytes written.
-pub async fn write(
-    warehouse: &Warehouse,
-    shard: &ShardId,
-    epoch: u64,
-    deltas: Vec<TaskDelta>,
-    live: &mut BTreeMap<String, StateRange>,
-) -> Result<u64, StreamError> {
-    let mut written = 0;
-    for (i, delta) in deltas.into_iter().enumerate() {
-        for name in &delta.deletes {
+    /// Brings the lists of all live segments up to date; `kept` says what a list holds of a piece that is new.
+    pub fn apply<R>(&self, live: &mut BTreeMap<String, Vec<R>>, kept: impl Fn(&Range<u64>) -> R) -> Result<(), StreamError> {
+        for name in &self.deletes {
             live.remove(name);
         }
-        if delta.upserts.is_empty() {
-            continue;
+        for PieceChange { name, replaces, piece } in &self.changes {
+            let pieces = live.entry(name.clone()).or_default();
+            if replaces.start > replaces.end || replaces.end > pieces.len() {
+                let reason = format!("{} of its pieces are known, and those in {replaces:?} were to be replaced", pieces.len());
+                return Err(StreamError::Corrupt { path: format!("segment {name}"), kind: "pipeline state", reason });
+            }
+            pieces.splice(replaces.clone(), piece.as_ref().map(&kept));
+            if pieces.is_empty() {
+                live.remove(name);
+            }
         }
+        Ok(())
+    }
+}
+
+/// Pieces are moved out of a file once less than one byte in so many of it is still needed.
+const SPARSE: u64 = 4;
+/// So much may be moved in an epoch however little it writes.
+const MOVED_BYTES: u64 = 1 << 20;
+
+/// Writes what changed and brings the record's lists of live segments up to date. Returns the bytes written.
+pub async fn write(warehouse: &Warehouse, shard: &ShardId, deltas: Vec<TaskDelta>, record: &mut EpochRecord) -> Result<u64, StreamError> {
+    let mut written = 0;
+    for (i, delta) in deltas.into_iter().enumerate() {
         // The name is unique to the attempt, so that two processes that fight over an epoch never overwrite each other's state.
-        let file = format!("{epoch:020}-{i}-{}.arrow", uuid::Uuid::new_v4());
-        written += delta.bytes.len() as u64;
-        warehouse.put_own(&file_path(shard, &file), delta.bytes.into()).await?;
-        for (name, offset, bytes) in delta.upserts {
-            live.insert(name, StateRange { file: file.clone(), offset, bytes });
+        let file = format!("{:020}-{i}-{}.arrow", record.epoch, uuid::Uuid::new_v4());
+        delta.apply(&mut record.state, |piece| StateRange { file: file.clone(), offset: piece.start, bytes: piece.end - piece.start })?;
+        if !delta.bytes.is_empty() {
+            let size = delta.bytes.len() as u64;
+            written += size;
+            warehouse.put_own(&file_path(shard, &file), delta.bytes.into()).await?;
+            record.state_files.insert(file, size);
         }
+    }
+    let sparse = sparse(record, written.max(MOVED_BYTES));
+    if !sparse.is_empty() {
+        written += gather(warehouse, shard, &sparse, record).await?;
     }
     Ok(written)
 }
 
+/// The files that hold little that is still needed, without those that are not needed at all. What is needed of them is at most `bytes_max`.
+fn sparse(record: &mut EpochRecord, bytes_max: u64) -> BTreeSet<String> {
+    let mut needed: BTreeMap<&str, u64> = BTreeMap::new();
+    for range in record.state.values().flatten() {
+        *needed.entry(&range.file).or_default() += range.bytes;
+    }
+    record.state_files.retain(|file, _| needed.contains_key(file.as_str()));
+    let is_sparse = |file: &str, bytes: u64| record.state_files.get(file).is_some_and(|&size| bytes.saturating_mul(SPARSE) < size);
+    let mut sparse: Vec<(u64, &str)> = needed.into_iter().map(|(file, bytes)| (bytes, file)).filter(|(bytes, file)| is_sparse(file, *bytes)).collect();
+    sparse.sort_unstable();
+    let mut sum = 0;
+    let fits = |(bytes, _): &(u64, &str)| {
+        sum += bytes;
+        sum <= bytes_max
+    };
+    sparse.into_iter().take_while(fits).map(|(_, file)| file.to_owned()).collect()
+}
+
+/// Moves what is needed of some files to a new one. A file that cannot be read stays as it is.
+async fn gather(warehouse: &Warehouse, shard: &ShardId, files: &BTreeSet<String>, record: &mut EpochRecord) -> Result<u64, StreamError> {
+    let mut contents = BTreeMap::new();
+    for file in files {
+        match warehouse.read(&file_path(shard, file)).await {
+            Ok(Some(bytes)) => drop(contents.insert(file.clone(), bytes)),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(file, %error, "sparse state file not read"),
+        }
+    }
+    let mut moved: Vec<u8> = Vec::new();
+    let to = format!("{:020}-moved-{}.arrow", record.epoch, uuid::Uuid::new_v4());
+    for range in record.state.values_mut().flatten() {
+        let piece = |bytes: &bytes::Bytes| bytes.get(range.offset as usize..(range.offset + range.bytes) as usize).map(<[u8]>::to_vec);
+        if let Some(piece) = contents.get(&range.file).and_then(piece) {
+            (range.file, range.offset) = (to.clone(), moved.len() as u64);
+            moved.extend(piece);
+        }
+    }
+    let size = moved.len() as u64;
+    if size > 0 {
+        warehouse.put_own(&file_path(shard, &to), moved.into()).await?;
+        record.state_files.retain(|file, _| !contents.contains_key(file));
+        record.state_files.insert(to, size);
+    }
+    Ok(size)
+}
+
 /// Removes state files that the newest record no longer names. Failing to is no error: vacuum finds them.
-pub async fn remove_unused(
-    warehouse: &Warehouse,
-    shard: &ShardId,
-    before: &BTreeMap<String, StateRange>,
-    now: &BTreeMap<String, StateRange>,
-) {
-    let files = |live: &BTreeMap<String, StateRange>| live.values().map(|range| range.file.clone()).collect::<BTreeSet<_>>();
+pub async fn remove_unused(warehouse: &Warehouse, shard: &ShardId, before: &EpochRecord, now: &EpochRecord) {
+    let files = |record: &EpochRecord| record.state.values().flatten().map(|range| range.file.clone()).collect::<BTreeSet<_>>();
     for file in files(before).difference(&files(now)) {
         if let Err(error) = warehouse.remove(&[file_path(shard, file)]).await {
             tracing::debug!(file, %error, "unused state file not removed");
@@ -104,31 +182,37 @@ pub async fn remove_unused(
     }
 }
 
-/// All live segments, decoded.
+/// All live segments, decoded: name and pieces of each.
 pub async fn read(
     warehouse: &Warehouse,
     shard: &ShardId,
-    live: &BTreeMap<String, StateRange>,
-) -> Result<Vec<(String, RecordBatch)>, StreamError> {
-    let mut by_file: BTreeMap<&str, Vec<(&str, &StateRange)>> = BTreeMap::new();
-    for (name, range) in live {
-        by_file.entry(&range.file).or_default().push((name, range));
+    live: &BTreeMap<String, Vec<StateRange>>,
+) -> Result<Vec<(String, Vec<RecordBatch>)>, StreamError> {
+    let mut segments: Vec<(String, Vec<RecordBatch>)> =
+        live.iter().map(|(name, ranges)| (name.clone(), Vec::with_capacity(ranges.len()))).collect();
+    let mut by_file: BTreeMap<&str, Vec<(usize, usize, &StateRange)>> = BTreeMap::new();
+    for (segment, ranges) in live.values().enumerate() {
+        for (place, range) in ranges.iter().enumerate() {
+            by_file.entry(&range.file).or_default().push((segment, place, range));
+        }
     }
-    let mut segments = Vec::with_capacity(live.len());
+    let mut pieces: BTreeMap<(usize, usize), Vec<RecordBatch>> = BTreeMap::new();
     for (file, ranges) in by_file {
         let path = file_path(shard, file);
         let corrupt = |reason: String| StreamError::Corrupt { path: path.to_string(), kind: "pipeline state", reason };
         let bytes = warehouse.read(&path).await?.ok_or_else(|| corrupt("it is gone".to_owned()))?;
-        for (name, range) in ranges {
+        for (segment, place, range) in ranges {
             let end = range.offset + range.bytes;
             if end > bytes.len() as u64 {
-                return Err(corrupt(format!("it ends at byte {}, before segment {name}", bytes.len())));
+                return Err(corrupt(format!("it ends at byte {}, before segment {}", bytes.len(), segments[segment].0)));
             }
             let reader = StreamReader::try_new(&bytes[range.offset as usize..end as usize], None).map_err(|e| corrupt(e.to_string()))?;
-            for batch in reader {
-                segments.push((name.to_string(), batch.map_err(|e| corrupt(e.to_string()))?));
-            }
+            let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|e| corrupt(e.to_string()))?;
+            pieces.insert((segment, place), batches);
         }
+    }
+    for ((segment, _), batches) in pieces {
+        segments[segment].1.extend(batches);
     }
     Ok(segments)
 }
@@ -137,15 +221,15 @@ pub async fn read(
 pub fn restore<'a>(
     stage: Stage,
     operators: impl Iterator<Item = (usize, &'a mut Box<dyn Operator>)>,
-    segments: &[(String, RecordBatch)],
+    segments: &[(String, Vec<RecordBatch>)],
     mine: impl Fn(usize, &str) -> bool,
 ) -> Result<(), StreamError> {
     for (index, operator) in operators {
         let mut snapshot = StateSnapshot::default();
-        for (name, batch) in segments {
+        for (name, pieces) in segments {
             let Some((task, of, segment)) = parse(stage, name) else { continue };
             if of == index && mine(task, segment) {
-                snapshot.segments.push((segment.to_string(), batch.clone()));
+                snapshot.segments.push((segment.to_string(), pieces.clone()));
             }
         }
         operator.restore(snapshot)?;
@@ -220,10 +304,13 @@ mod tests {
     fn segments_are_named_by_stage_task_and_operator() {
         let rows = || batch("a", Arc::new(Int64Array::from(vec![1])));
         let mut delta = TaskDelta::default();
-        let said = |name: &str| StateDelta { upserts: vec![(name.to_owned(), rows())], deletes: vec!["w/7".to_owned()] };
+        let said = |name: &str| StateDelta {
+            changes: vec![Change { segment: name.to_owned(), replaces: 0..0, rows: Some(rows()) }],
+            deletes: vec!["w/7".to_owned()],
+        };
         delta.add(Stage::Local, 3, 2, said("0-60000000/5")).unwrap();
         delta.add(Stage::Keyed, 11, 0, said("h/42")).unwrap();
-        let names: Vec<&str> = delta.upserts.iter().map(|(name, ..)| name.as_str()).collect();
+        let names: Vec<&str> = delta.changes.iter().map(|change| change.name.as_str()).collect();
         assert_eq!(names, ["l3/2/0-60000000/5", "k11/0/h/42"]);
         assert_eq!(delta.deletes, ["l3/2/w/7", "k11/0/w/7"]);
         assert_eq!(parse(Stage::Local, names[0]), Some((3, 2, "0-60000000/5")));

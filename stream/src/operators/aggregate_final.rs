@@ -7,11 +7,11 @@
 //! (window_start, window_end, slot, city, partial states…)  →  (window_start, window_end, city, results…)
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
@@ -22,6 +22,7 @@ use super::group_table::{GroupSpec, GroupTable};
 use crate::StreamError;
 use crate::fault::{Refused, RowFault};
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::segments::{Plain, Segments};
 use crate::state::fit;
 use crate::watermark::Watermark;
 
@@ -57,23 +58,22 @@ pub struct AggregateFinal {
     groups: Arc<GroupSpec>,
     layout: Vec<Part>,
     schema: SchemaRef,
-    /// By (window end, window start).
-    windows: BTreeMap<(i64, i64), Vec<RecordBatch>>,
-    changed: BTreeSet<(i64, i64)>,
-    closed: BTreeSet<(i64, i64)>,
+    partial_schema: SchemaRef,
+    /// Partials by (window end, window start), as they came.
+    windows: Segments<(i64, i64)>,
 }
 
 impl AggregateFinal {
     /// `schema` is that of the result, `layout` says for each of its columns where it comes from.
-    pub fn new(groups: Arc<GroupSpec>, layout: Vec<Part>, schema: SchemaRef) -> Self {
-        Self { groups, layout, schema, windows: BTreeMap::new(), changed: BTreeSet::new(), closed: BTreeSet::new() }
+    pub fn new(groups: Arc<GroupSpec>, layout: Vec<Part>, schema: SchemaRef) -> Result<Self, StreamError> {
+        let partial_schema = state_schema(&groups)?;
+        Ok(Self { groups, layout, schema, partial_schema, windows: Segments::default() })
     }
 
     fn add(&mut self, batch: RecordBatch) {
         let bound = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>().value(0);
         let window = (bound(1), bound(0));
-        self.changed.insert(window);
-        self.windows.entry(window).or_default().push(batch);
+        self.windows.append(window, batch);
     }
 
     /// The result of a window. Groups that cannot be computed, such as a sum that no longer fits its type, are added to `refused`: they
@@ -81,10 +81,10 @@ impl AggregateFinal {
     fn close(
         &self,
         window: (i64, i64),
-        mut partials: Vec<RecordBatch>,
+        partials: Vec<RecordBatch>,
         refused: &mut Vec<Refused>,
     ) -> Result<Vec<RecordBatch>, StreamError> {
-        partials.sort_by_key(|batch| batch.column(2).as_primitive::<Int32Type>().value(0));
+        let partials = in_slot_order(&partials);
         match self.reduce(window, &partials) {
             Ok(result) => Ok(vec![result]),
             Err(StreamError::Query(error)) => self.close_by_group(window, &partials, error, refused),
@@ -202,14 +202,8 @@ impl Operator for AggregateFinal {
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark, StreamError> {
-        while let Some(entry) = self.windows.first_entry() {
-            let window = *entry.key();
-            if window.0 > watermark.merged_us {
-                break;
-            }
-            let partials = entry.remove();
-            self.changed.remove(&window);
-            self.closed.insert(window);
+        while let Some(&window) = self.windows.first().filter(|(end, _)| *end <= watermark.merged_us) {
+            let partials = self.windows.remove(&window).into_iter().map(|run| run.rows).collect();
             let results = self.close(window, partials, &mut out.refused)?;
             out.rows.extend(results);
         }
@@ -217,34 +211,33 @@ impl Operator for AggregateFinal {
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
-        let mut delta = StateDelta::default();
-        for (end, start) in std::mem::take(&mut self.closed) {
-            delta.deletes.push(format!("{start}-{end}"));
-        }
-        for window in std::mem::take(&mut self.changed) {
-            if let Some(partials) = self.windows.get_mut(&window) {
-                partials.sort_by_key(|batch| batch.column(2).as_primitive::<Int32Type>().value(0));
-                let schema = partials[0].schema();
-                delta.upserts.push((format!("{}-{}", window.1, window.0), concat_batches(&schema, partials.iter())?));
-            }
-        }
-        Ok(delta)
+        self.windows.snapshot(&mut Plain::new(&self.partial_schema, |(end, start): &(i64, i64)| format!("{start}-{end}")))
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
-        let schema = state_schema(&self.groups)?;
-        for (segment, batch) in state.segments {
-            let batch = fit(self.name(), &segment, &batch, &schema)?;
-            // A segment holds the partials of several slots one after another; each goes back on its own.
-            let slots = batch.column(2).as_primitive::<Int32Type>().values().clone();
-            let mut from = 0;
-            for row in 1..=batch.num_rows() {
-                if row == batch.num_rows() || slots[row] != slots[from] {
-                    self.add(batch.slice(from, row - from));
-                    from = row;
+        for (segment, pieces) in state.segments {
+            for rows in pieces {
+                let rows = fit(self.name(), &segment, &rows, &self.partial_schema)?;
+                if rows.num_rows() > 0 {
+                    self.add(rows);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Partials slot by slot. A batch may hold those of several slots one after another.
+fn in_slot_order(batches: &[RecordBatch]) -> Vec<RecordBatch> {
+    let slots = |batch: &RecordBatch| batch.column(2).as_primitive::<Int32Type>().values().clone();
+    let mut of_slots = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let mut from = 0;
+        for same in slots(batch).chunk_by(|a, b| a == b) {
+            of_slots.push((same[0], batch.slice(from, same.len())));
+            from += same.len();
+        }
+    }
+    of_slots.sort_by_key(|(slot, _)| *slot);
+    of_slots.into_iter().map(|(_, batch)| batch).collect()
 }

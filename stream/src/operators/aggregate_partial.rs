@@ -21,6 +21,7 @@ use super::group_table::{GroupSpec, GroupTable, Inputs};
 use crate::StreamError;
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::segments::{Kind, Run, Segments};
 use crate::state::fit;
 use crate::watermark::Watermark;
 
@@ -68,14 +69,14 @@ pub struct AggregatePartial {
     /// By (window end, window start, slot).
     windows: BTreeMap<WindowSlot, GroupTable>,
     changed: BTreeSet<WindowSlot>,
-    closed: BTreeSet<WindowSlot>,
+    saved: Segments<WindowSlot>,
 }
 
 impl AggregatePartial {
     /// An operator with no open window.
     pub fn new(spec: AggregatePartialSpec) -> Result<Self, StreamError> {
         let schema = state_schema(&spec.groups)?;
-        Ok(Self { spec, schema, windows: BTreeMap::new(), changed: BTreeSet::new(), closed: BTreeSet::new() })
+        Ok(Self { spec, schema, windows: BTreeMap::new(), changed: BTreeSet::new(), saved: Segments::default() })
     }
 
     fn inputs(&self, rows: &RecordBatch) -> Result<Inputs, StreamError> {
@@ -89,7 +90,6 @@ impl AggregatePartial {
 
     fn table(&mut self, window: WindowSlot) -> Result<&mut GroupTable, StreamError> {
         self.changed.insert(window);
-        self.closed.remove(&window);
         match self.windows.entry(window) {
             std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::btree_map::Entry::Vacant(entry) => Ok(entry.insert(GroupTable::new(self.spec.groups.clone())?)),
@@ -155,7 +155,7 @@ impl Operator for AggregatePartial {
         for window in closing {
             if let Some(mut table) = self.windows.remove(&window) {
                 self.changed.remove(&window);
-                self.closed.insert(window);
+                self.saved.remove(&window);
                 let columns = table.drain_state()?;
                 out.rows.push(self.batch(window, columns)?);
             }
@@ -164,21 +164,19 @@ impl Operator for AggregatePartial {
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
-        let mut delta = StateDelta::default();
-        for window in std::mem::take(&mut self.closed) {
-            delta.deletes.push(segment(window));
-        }
         for window in std::mem::take(&mut self.changed) {
             if let Some(table) = self.windows.get_mut(&window) {
                 let columns = table.copy_state()?;
-                delta.upserts.push((segment(window), self.batch(window, columns)?));
+                let rows = self.batch(window, columns)?;
+                self.saved.replace(window, [rows]);
             }
         }
-        Ok(delta)
+        self.saved.snapshot(&mut Whole)
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
-        for (segment, batch) in state.segments {
+        let pieces = |(segment, pieces): (String, Vec<RecordBatch>)| pieces.into_iter().map(move |rows| (segment.clone(), rows));
+        for (segment, batch) in state.segments.into_iter().flat_map(pieces) {
             if batch.num_rows() == 0 {
                 continue;
             }
@@ -191,6 +189,17 @@ impl Operator for AggregatePartial {
     }
 }
 
-fn segment((end, start, slot): WindowSlot) -> String {
-    format!("{start}-{end}/{slot}")
+/// Each window is written as a whole.
+struct Whole;
+
+impl Kind<WindowSlot> for Whole {
+    const KEEPS: bool = false;
+
+    fn name(&self, (end, start, slot): &WindowSlot) -> String {
+        format!("{start}-{end}/{slot}")
+    }
+
+    fn join(&mut self, _window: &WindowSlot, _runs: &[Run], _id: u32) -> Result<Option<RecordBatch>, StreamError> {
+        Ok(None)
+    }
 }

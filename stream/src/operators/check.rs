@@ -1,5 +1,5 @@
-//! The one way operators are tested: a script of rows and watermarks, run plain, and again with snapshot and restore after every
-//! step. Both must hand on exactly what is expected.
+//! The one way operators are tested: a script of rows and watermarks, run plain, and again with a snapshot after every step and a restore
+//! after some. All must hand on exactly what is expected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::util::pretty::pretty_format_batches;
 
-use crate::operator::{Chain, Operator, Output, StateSnapshot};
+use crate::operator::{Chain, Change, Operator, Output, StateDelta, StateSnapshot};
 use crate::watermark::Watermark;
 
 /// One step of a script.
@@ -23,16 +23,31 @@ pub(crate) enum Step {
 /// marked `step late: …`, those that violate expectations `step violating: …`; then how many rows met each expectation, of how many.
 pub(crate) fn check(make: impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], expected: &str) {
     let expected: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let plain = run(&make, script, false);
+    let plain = run(&make, script, None);
     assert_eq!(plain, expected, "plain");
-    let restored = run(&make, script, true);
-    assert_eq!(restored, expected, "with snapshot and restore after every step");
+    for steps in 1..=3 {
+        let restored = run(&make, script, Some(steps));
+        assert_eq!(restored, expected, "with a snapshot after every step and a restore after each {steps}");
+    }
 }
 
-/// What the operators hand on, as lines; with `restore` they are made again from a snapshot after every step.
-pub(crate) fn run(make: &impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], restore: bool) -> Vec<String> {
+/// What the store has of an operator's state: name and pieces of each segment.
+pub(crate) type Saved = BTreeMap<String, Vec<RecordBatch>>;
+
+/// Brings it up to date.
+pub(crate) fn save(saved: &mut Saved, delta: StateDelta) {
+    for segment in &delta.deletes {
+        saved.remove(segment).expect("a segment that is dropped was there");
+    }
+    for Change { segment, replaces, rows } in delta.changes {
+        saved.entry(segment).or_default().splice(replaces, rows);
+    }
+}
+
+/// What the operators hand on, as lines. `restore`: a snapshot is made after every step, and they are made again from it after each so many.
+pub(crate) fn run(make: &impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], restore: Option<usize>) -> Vec<String> {
     let mut chain = Chain::new(make());
-    let mut saved: BTreeMap<(usize, String), RecordBatch> = BTreeMap::new();
+    let mut saved: BTreeMap<usize, Saved> = BTreeMap::new();
     let mut lines = Vec::new();
     for (number, step) in script.iter().enumerate() {
         let mut out = Output::default();
@@ -50,24 +65,19 @@ pub(crate) fn run(make: &impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], r
             let counts: Vec<String> = out.tallies.iter().map(|t| format!("{}/{}", t.passed, t.passed + t.failed)).collect();
             lines.push(format!("{number} met: {}, dropped: {}", counts.join(" "), out.dropped));
         }
-        if !restore {
-            continue;
-        }
+        let Some(steps) = restore else { continue };
         for (index, operator) in chain.operators_mut() {
-            let delta = operator.snapshot().expect("a snapshot is made");
-            for segment in delta.deletes {
-                saved.remove(&(index, segment));
-            }
-            saved.extend(delta.upserts.into_iter().map(|(segment, batch)| ((index, segment), batch)));
+            save(saved.entry(index).or_default(), operator.snapshot().expect("a snapshot is made"));
+        }
+        if (number + 1) % steps != 0 {
+            continue;
         }
         chain = Chain::new(make());
         for (index, operator) in chain.operators_mut() {
-            let of_operator = saved.iter().filter(|((i, _), _)| *i == index);
-            let segments = of_operator.map(|((_, segment), batch)| (segment.clone(), batch.clone())).collect();
+            // What was restored counts as changed and is written again.
+            let segments = saved.remove(&index).unwrap_or_default().into_iter().collect();
             operator.restore(StateSnapshot { segments }).expect("a snapshot is taken back");
         }
-        // What was restored counts as changed and is written again.
-        saved.clear();
     }
     lines
 }

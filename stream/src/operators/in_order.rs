@@ -5,8 +5,6 @@
 //!
 //! State: rows that wait, in segments `w/<second>` of the seconds since 1970; dropped when handed on.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use arrow::array::{AsArray, UInt32Array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType};
@@ -15,25 +13,25 @@ use arrow::record_batch::RecordBatch;
 use crate::StreamError;
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::segments::{Plain, Segments};
 use crate::state::fit;
 use crate::watermark::Watermark;
 
-/// Width of a segment: a snapshot writes the seconds that rows came into, and no others.
+/// Width of a segment: what leaves together leaves the store together.
 const SEGMENT_US: i64 = 1_000_000;
 
 /// See the module documentation.
 pub struct InOrder {
     time_column: usize,
     schema: SchemaRef,
-    /// By second; each batch is in order.
-    waiting: BTreeMap<i64, Vec<RecordBatch>>,
-    changed: BTreeSet<i64>,
+    /// By second.
+    waiting: Segments<i64>,
 }
 
 impl InOrder {
     /// `schema`, which ends in hidden columns, is that of input and output.
     pub fn new(time_column: usize, schema: SchemaRef) -> Self {
-        Self { time_column, schema, waiting: BTreeMap::new(), changed: BTreeSet::new() }
+        Self { time_column, schema, waiting: Segments::default() }
     }
 
     fn wait(&mut self, batch: &RecordBatch) -> Result<(), StreamError> {
@@ -43,8 +41,7 @@ impl InOrder {
         while from < times.len() {
             let second = times[from].div_euclid(SEGMENT_US);
             let rows = times[from..].partition_point(|time| time.div_euclid(SEGMENT_US) == second);
-            self.waiting.entry(second).or_default().push(sorted.slice(from, rows));
-            self.changed.insert(second);
+            self.waiting.append(second, sorted.slice(from, rows));
             from += rows;
         }
         Ok(())
@@ -64,37 +61,36 @@ impl InOrder {
     }
 
     /// Takes out all rows before `watermark_us`, batch by batch.
-    fn ripe(&mut self, watermark_us: i64) -> Vec<RecordBatch> {
+    fn ripe(&mut self, watermark_us: i64) -> Result<Vec<RecordBatch>, StreamError> {
         let mut ripe = Vec::new();
-        while let Some(mut entry) = self.waiting.first_entry() {
-            let second = *entry.key();
+        while let Some(&second) = self.waiting.first() {
             if second.saturating_mul(SEGMENT_US) >= watermark_us {
                 break;
             }
             if (second + 1).saturating_mul(SEGMENT_US) <= watermark_us {
-                self.changed.insert(second);
-                ripe.extend(entry.remove());
+                ripe.extend(self.waiting.remove(&second).into_iter().map(|run| run.rows));
                 continue;
             }
             // The second the watermark is in.
             let before = ripe.len();
-            for batch in entry.get_mut() {
-                let rows = times(batch, self.time_column).partition_point(|&time| time < watermark_us);
-                if rows > 0 {
-                    ripe.push(batch.slice(0, rows));
-                    *batch = batch.slice(rows, batch.num_rows() - rows);
+            let mut rest = Vec::new();
+            for run in self.waiting.runs(&second) {
+                // A snapshot may have joined several batches that are each in order.
+                let rows = self.sorted(&run.rows)?;
+                let count = times(&rows, self.time_column).partition_point(|&time| time < watermark_us);
+                if count > 0 {
+                    ripe.push(rows.slice(0, count));
+                }
+                if count < rows.num_rows() {
+                    rest.push(rows.slice(count, rows.num_rows() - count));
                 }
             }
             if ripe.len() > before {
-                self.changed.insert(second);
-                entry.get_mut().retain(|batch| batch.num_rows() > 0);
-                if entry.get().is_empty() {
-                    entry.remove();
-                }
+                self.waiting.replace(second, rest);
             }
             break;
         }
-        ripe
+        Ok(ripe)
     }
 }
 
@@ -112,7 +108,7 @@ impl Operator for InOrder {
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark, StreamError> {
-        let ripe = self.ripe(watermark.merged_us);
+        let ripe = self.ripe(watermark.merged_us)?;
         if !ripe.is_empty() {
             out.rows.push(self.sorted(&concat_batches(&self.schema, &ripe)?)?);
         }
@@ -120,19 +116,14 @@ impl Operator for InOrder {
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
-        let mut delta = StateDelta::default();
-        for second in std::mem::take(&mut self.changed) {
-            match self.waiting.get(&second) {
-                Some(batches) => delta.upserts.push((format!("w/{second}"), concat_batches(&self.schema, batches)?)),
-                None => delta.deletes.push(format!("w/{second}")),
-            }
-        }
-        Ok(delta)
+        self.waiting.snapshot(&mut Plain::new(&self.schema, |second: &i64| format!("w/{second}")))
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
-        for (segment, batch) in state.segments {
-            self.wait(&fit(self.name(), &segment, &batch, &self.schema)?)?;
+        for (segment, pieces) in state.segments {
+            for rows in pieces {
+                self.wait(&fit(self.name(), &segment, &rows, &self.schema)?)?;
+            }
         }
         Ok(())
     }

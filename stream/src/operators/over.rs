@@ -268,7 +268,7 @@ impl Operator for Over {
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
-        Ok(self.history.snapshot())
+        self.history.snapshot()
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {

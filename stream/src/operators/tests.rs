@@ -72,7 +72,7 @@ fn windowed_sum(kind: WindowKind, slot_per_partition: bool) -> Vec<Box<dyn Opera
         Box::new(AssignWindows::new(kind, 0, &windowed(), true)),
         Box::new(Late::new(4, Deadline::At, input)),
         Box::new(AggregatePartial::new(partial).expect("the aggregates have states")),
-        Box::new(AggregateFinal::new(groups, layout, result.into())),
+        Box::new(AggregateFinal::new(groups, layout, result.into()).expect("the aggregates have states")),
     ]
 }
 
@@ -151,13 +151,13 @@ fn sums_that_an_earlier_version_kept_go_on() {
             ("__slot", Arc::new(Int32Array::from(vec![0]))),
             ("state_0_0", Arc::new(Int64Array::from(vec![value]))),
         ];
-        StateSnapshot { segments: vec![("0-10000000".to_owned(), RecordBatch::try_from_iter(columns).expect("a batch"))] }
+        StateSnapshot { segments: vec![("0-10000000".to_owned(), vec![RecordBatch::try_from_iter(columns).expect("a batch")])] }
     };
     let spec = AggregatePartialSpec { window_start: 1, window_end: 2, keys: vec![], groups: groups.clone(), slot_per_partition: false };
     let mut partial = AggregatePartial::new(spec).expect("sums have states");
     partial.restore(kept(i64::MAX)).expect("it is taken back");
     let result = Schema::new(vec![Field::new("sum", DataType::Int64, true)]);
-    let mut last = AggregateFinal::new(groups, vec![Part::Result(0)], result.into());
+    let mut last = AggregateFinal::new(groups, vec![Part::Result(0)], result.into()).expect("sums have states");
     last.restore(kept(-5)).expect("it is taken back");
     let closed = Watermark { input: 0, input_us: 10_000_000, merged_us: 10_000_000 };
     let mut partials = Output::default();
@@ -167,7 +167,7 @@ fn sums_that_an_earlier_version_kept_go_on() {
         last.process(rows, &mut results).expect("it is taken");
     }
     // Both kinds are in one segment.
-    assert_eq!(last.snapshot().expect("a snapshot").upserts.len(), 1);
+    assert_eq!(last.snapshot().expect("a snapshot").changes.len(), 1);
     last.on_watermark(closed, &mut results).expect("the window closes");
     assert_eq!(results.rows[0].column(0).as_ref(), &Int64Array::from(vec![i64::MAX - 5]));
 }

@@ -36,11 +36,11 @@ impl Holds {
     /// What a record says.
     pub fn of(record: &EpochRecord) -> Self {
         let mut held = Self { epoch: Some(record.epoch), keyed_tasks: record.keyed_tasks, state: BTreeMap::new() };
-        for (name, range) in &record.state {
+        for (name, ranges) in &record.state {
             if let Some((stage, step)) = state::step_of(name) {
                 let (segments, bytes) = held.state.entry((stage, step)).or_default();
                 *segments += 1;
-                *bytes += range.bytes;
+                *bytes += ranges.iter().map(|range| range.bytes).sum::<u64>();
             }
         }
         held

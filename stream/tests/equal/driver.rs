@@ -4,6 +4,7 @@
 //! what came since once more.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch};
@@ -36,7 +37,7 @@ pub struct Given {
 /// What an epoch record would hold.
 #[derive(Default)]
 struct Checkpoint {
-    segments: BTreeMap<String, RecordBatch>,
+    segments: BTreeMap<String, Vec<RecordBatch>>,
     watermarks_us: BTreeMap<i32, i64>,
     given: Given,
 }
@@ -106,12 +107,12 @@ impl<'a> Driver<'a> {
                 for (index, operator) in chain.operators_mut() {
                     delta.add(stage, task, index, operator.snapshot().expect("a snapshot")).expect("it can be encoded");
                 }
-                delta.deletes.iter().for_each(|name| drop(self.checkpoint.segments.remove(name)));
-                for (name, offset, bytes) in delta.upserts {
-                    let encoded = &delta.bytes[offset as usize..(offset + bytes) as usize];
+                let decoded = |piece: &Range<u64>| {
+                    let encoded = &delta.bytes[piece.start as usize..piece.end as usize];
                     let mut reader = StreamReader::try_new(encoded, None).expect("it can be decoded");
-                    self.checkpoint.segments.insert(name, reader.next().expect("a batch").expect("it can be decoded"));
-                }
+                    reader.next().expect("a batch").expect("it can be decoded")
+                };
+                delta.apply(&mut self.checkpoint.segments, decoded).expect("the pieces are known");
             }
         }
         self.checkpoint.watermarks_us = self.watermarks.iter().map(|(&p, w)| (p, w.watermark_us)).collect();
@@ -123,7 +124,7 @@ impl<'a> Driver<'a> {
         self.given = self.checkpoint.given.clone();
         self.state_is_stale = true;
         self.start();
-        let segments: Vec<_> = self.checkpoint.segments.iter().map(|(name, batch)| (name.clone(), batch.clone())).collect();
+        let segments: Vec<_> = self.checkpoint.segments.iter().map(|(name, pieces)| (name.clone(), pieces.clone())).collect();
         let of = self.tasks.local;
         for (task, chain) in self.local.iter_mut().enumerate() {
             let mine = |_, segment: &str| segment.rsplit('/').next().and_then(|s| s.parse::<usize>().ok()).unwrap_or(0) % of == task;

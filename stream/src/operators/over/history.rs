@@ -1,7 +1,8 @@
 //! The rows that frames still reach back to, in event-time order: of each row its time and what keys, arguments and filters read.
 //!
 //! Rows are numbered as they come and lie in chunks. A chunk is also the segment of a snapshot, so neighbours are joined as they grow: there are
-//! few, each row is copied a logarithmic number of times, and a snapshot writes the newest only.
+//! few, each row is copied a logarithmic number of times, and a snapshot writes the newest only. Between joins a chunk does not change, so the
+//! container is told of chunks only to know what to write.
 
 use std::collections::VecDeque;
 
@@ -12,6 +13,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
 use crate::operator::{StateDelta, StateSnapshot};
+use crate::segments::{Plain, Segments};
 use crate::state::fit;
 
 /// Chunks of fewer rows are joined however long a time they span.
@@ -23,8 +25,6 @@ struct Chunk {
     /// Number of its first row.
     first: u64,
     rows: RecordBatch,
-    /// Whether a snapshot holds it as it is.
-    saved: bool,
 }
 
 impl Chunk {
@@ -52,7 +52,8 @@ pub struct History {
     span_us_max: i64,
     chunks: VecDeque<Chunk>,
     next: u64,
-    dropped: Vec<u64>,
+    /// The same chunks, by the number of their first row.
+    saved: Segments<u64>,
 }
 
 impl History {
@@ -60,7 +61,8 @@ impl History {
     pub fn new(values: &[FieldRef], keep_us: i64) -> Self {
         let mut fields: Vec<FieldRef> = vec![Field::new("time", DataType::Int64, false).into()];
         fields.extend(values.iter().cloned());
-        Self { schema: Schema::new(fields).into(), span_us_max: keep_us / 16, chunks: VecDeque::new(), next: 0, dropped: Vec::new() }
+        let schema = Schema::new(fields).into();
+        Self { schema, span_us_max: keep_us / 16, chunks: VecDeque::new(), next: 0, saved: Segments::default() }
     }
 
     /// Schema of its rows: the time in microseconds, then the values.
@@ -72,7 +74,8 @@ impl History {
     pub fn push(&mut self, rows: RecordBatch) -> Result<u64, StreamError> {
         let first = self.next;
         self.next += rows.num_rows() as u64;
-        self.chunks.push_back(Chunk { first, rows, saved: false });
+        self.saved.append(first, rows.clone());
+        self.chunks.push_back(Chunk { first, rows });
         self.join()?;
         Ok(first)
     }
@@ -88,10 +91,11 @@ impl History {
             }
             let joined = concat_batches(&self.schema, [&a.rows, &b.rows])?;
             if let Some(b) = self.chunks.pop_back() {
-                self.dropped.push(b.first);
+                self.saved.remove(&b.first);
             }
             let a = &mut self.chunks[before];
-            (a.rows, a.saved) = (joined, false);
+            a.rows = joined;
+            self.saved.replace(a.first, [a.rows.clone()]);
         }
         Ok(())
     }
@@ -122,37 +126,33 @@ impl History {
     /// Drops chunks whose rows are all older than `before_us`. Nobody may ask for them any more.
     pub fn forget(&mut self, before_us: i64) {
         while self.chunks.front().is_some_and(|chunk| chunk.last_us() < before_us) {
-            self.dropped.extend(self.chunks.pop_front().map(|chunk| chunk.first));
+            if let Some(chunk) = self.chunks.pop_front() {
+                self.saved.remove(&chunk.first);
+            }
         }
     }
 
     /// What changed since the last snapshot.
-    pub fn snapshot(&mut self) -> StateDelta {
-        let mut delta = StateDelta { deletes: self.dropped.drain(..).map(name).collect(), ..StateDelta::default() };
-        for chunk in self.chunks.iter_mut().rev().take_while(|chunk| !chunk.saved) {
-            chunk.saved = true;
-            delta.upserts.push((name(chunk.first), chunk.rows.clone()));
-        }
-        delta
+    pub fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
+        self.saved.snapshot(&mut Plain::new(&self.schema, |first: &u64| format!("h/{first}")))
     }
 
     /// Takes back what snapshots wrote.
     pub fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
-        for (segment, rows) in state.segments {
-            let rows = fit("over", &segment, &rows, &self.schema)?;
-            if rows.num_rows() > 0 {
-                self.chunks.push_back(Chunk { first: 0, rows, saved: false });
+        for (segment, pieces) in state.segments {
+            for rows in pieces {
+                let rows = fit("over", &segment, &rows, &self.schema)?;
+                if rows.num_rows() > 0 {
+                    self.chunks.push_back(Chunk { first: 0, rows });
+                }
             }
         }
         self.chunks.make_contiguous().sort_by_key(Chunk::first_us);
         for chunk in &mut self.chunks {
             chunk.first = self.next;
             self.next += chunk.len() as u64;
+            self.saved.append(chunk.first, chunk.rows.clone());
         }
         Ok(())
     }
-}
-
-fn name(first: u64) -> String {
-    format!("h/{first}")
 }
