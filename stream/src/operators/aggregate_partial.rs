@@ -1,6 +1,6 @@
 //! The first half of a windowed aggregate: map and combine. Runs beside the source, before any exchange.
 //!
-//! State: one [`GroupTable`] per open window and *slot*. Where the result depends on the order of rows (floating-point sums,
+//! State: one [`GroupTable`] per open window and *slot*, of which a snapshot writes the groups that rows came for. Where the result depends on the order of rows (floating-point sums,
 //! `first_value`) a slot is a Kafka partition, so that each partial is a function of that partition's prefix alone; otherwise all
 //! partitions of the task share slot 0, so that memory does not grow with their number. Dropped when the window closes: a slot's
 //! partial leaves once the slot's watermark reaches the window's end.
@@ -12,12 +12,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array};
+use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::group_table::{GroupSpec, GroupTable, Inputs};
+use super::group_table::{GroupSpec, GroupTable, Inputs, Saved, as_one};
 use crate::StreamError;
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
@@ -95,15 +95,6 @@ impl AggregatePartial {
             std::collections::btree_map::Entry::Vacant(entry) => Ok(entry.insert(GroupTable::new(self.spec.groups.clone())?)),
         }
     }
-
-    fn batch(&self, (end, start, slot): WindowSlot, columns: Vec<ArrayRef>) -> Result<RecordBatch, StreamError> {
-        let rows = columns.first().map_or(0, |column| column.len());
-        let bound = |time: i64| Arc::new(TimestampMicrosecondArray::from_value(time, rows).with_timezone("UTC")) as ArrayRef;
-        let mut all = vec![bound(start), bound(end), Arc::new(Int32Array::from_value(slot, rows)) as ArrayRef];
-        all.extend(columns);
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), all, &options)?)
-    }
 }
 
 impl Operator for AggregatePartial {
@@ -157,7 +148,7 @@ impl Operator for AggregatePartial {
                 self.changed.remove(&window);
                 self.saved.remove(&window);
                 let columns = table.drain_state()?;
-                out.rows.push(self.batch(window, columns)?);
+                out.rows.push(batch(&self.schema, window, columns)?);
             }
         }
         Ok(watermark)
@@ -165,41 +156,71 @@ impl Operator for AggregatePartial {
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
         for window in std::mem::take(&mut self.changed) {
-            if let Some(table) = self.windows.get_mut(&window) {
-                let columns = table.copy_state()?;
-                let rows = self.batch(window, columns)?;
-                self.saved.replace(window, [rows]);
+            let Some(table) = self.windows.get_mut(&window) else { continue };
+            let run = self.saved.reserve();
+            match table.save(run)? {
+                Saved::Whole(columns) => {
+                    let rows = batch(&self.schema, window, columns)?;
+                    self.saved.remove(&window);
+                    self.saved.append_as(window, run, rows);
+                }
+                Saved::Some(Some(columns)) => self.saved.append_as(window, run, batch(&self.schema, window, columns)?),
+                Saved::Some(None) => self.saved.give_back(run),
             }
         }
-        self.saved.snapshot(&mut Whole)
+        self.saved.snapshot(&mut Tables { windows: &mut self.windows, schema: &self.schema })
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
-        let pieces = |(segment, pieces): (String, Vec<RecordBatch>)| pieces.into_iter().map(move |rows| (segment.clone(), rows));
-        for (segment, batch) in state.segments.into_iter().flat_map(pieces) {
-            if batch.num_rows() == 0 {
-                continue;
+        for (segment, pieces) in state.segments {
+            let mut window = None;
+            let mut columns = Vec::with_capacity(pieces.len());
+            for rows in pieces.iter().filter(|rows| rows.num_rows() > 0) {
+                let rows = fit(self.name(), &segment, rows, &self.schema)?;
+                let bound = |column: usize| rows.column(column).as_primitive::<TimestampMicrosecondType>().value(0);
+                let slot = rows.column(2).as_primitive::<Int32Type>().value(0);
+                window = Some((bound(1), bound(0), slot));
+                columns.push(rows.columns()[3..].to_vec());
             }
-            let batch = fit(self.name(), &segment, &batch, &self.schema)?;
-            let bound = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>().value(0);
-            let slot = batch.column(2).as_any().downcast_ref::<Int32Array>().map_or(0, |slots| slots.value(0));
-            self.table((bound(1), bound(0), slot))?.merge(&batch.columns()[3..])?;
+            if let Some(window) = window {
+                let columns = as_one(&self.spec.groups, columns)?;
+                self.table(window)?.merge(&columns)?;
+            }
         }
         Ok(())
     }
 }
 
-/// Each window is written as a whole.
-struct Whole;
+/// Keys and states of a window's groups as rows of the state's schema.
+fn batch(schema: &SchemaRef, (end, start, slot): WindowSlot, columns: Vec<ArrayRef>) -> Result<RecordBatch, StreamError> {
+    let rows = columns.first().map_or(0, |column| column.len());
+    let bound = |time: i64| Arc::new(TimestampMicrosecondArray::from_value(time, rows).with_timezone("UTC")) as ArrayRef;
+    let mut all = vec![bound(start), bound(end), Arc::new(Int32Array::from_value(slot, rows)) as ArrayRef];
+    all.extend(columns);
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), all, &options)?)
+}
 
-impl Kind<WindowSlot> for Whole {
+/// The tables as the container of segments sees them: each window is a segment, whose rows lie in the table.
+struct Tables<'a> {
+    windows: &'a mut BTreeMap<WindowSlot, GroupTable>,
+    schema: &'a SchemaRef,
+}
+
+impl Kind<WindowSlot> for Tables<'_> {
     const KEEPS: bool = false;
 
     fn name(&self, (end, start, slot): &WindowSlot) -> String {
         format!("{start}-{end}/{slot}")
     }
 
-    fn join(&mut self, _window: &WindowSlot, _runs: &[Run], _id: u32) -> Result<Option<RecordBatch>, StreamError> {
-        Ok(None)
+    fn dead(&self, window: &WindowSlot, run: u32) -> usize {
+        self.windows.get(window).map_or(0, |table| table.dead(run))
+    }
+
+    fn join(&mut self, window: &WindowSlot, runs: &[Run], id: u32) -> Result<Option<RecordBatch>, StreamError> {
+        let runs: Vec<u32> = runs.iter().map(|run| run.id).collect();
+        let Some(table) = self.windows.get_mut(window) else { return Ok(None) };
+        table.join(&runs, id)?.map(|columns| batch(self.schema, *window, columns)).transpose()
     }
 }

@@ -1,7 +1,10 @@
 //! The groups of one window with their accumulators: what both halves of a windowed aggregate are made of.
 //!
 //! The accumulators are DataFusion's own, so that stream and batch share not only the meaning but the code.
-//! `update` takes rows, `merge` takes partial states, `drain_*` hands out everything and leaves the table empty.
+//! `update` takes rows, `merge` takes partial states, `drain_*` hands out everything and leaves the table empty. `save` says what a snapshot has to
+//! write of it.
+
+mod resting;
 
 use std::sync::Arc;
 
@@ -16,8 +19,12 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
 
+use self::resting::{Resting, Woken, latest};
 use crate::StreamError;
 use crate::fault::evaluate;
+
+/// A snapshot writes a table of up to so many groups as a whole. Of a larger one only the groups that rows came for since the last snapshot.
+pub const WHOLE_GROUPS_MAX: usize = 4_096;
 
 /// One aggregate of a query: its function and its `FILTER (WHERE …)`.
 #[derive(Debug, Clone)]
@@ -98,6 +105,16 @@ pub struct GroupTable {
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
     groups: Vec<usize>,
     started: bool,
+    /// The groups that are not in accumulators. `None`: all are.
+    resting: Option<Resting>,
+}
+
+/// What a snapshot has to write of a table: keys, then states.
+pub enum Saved {
+    /// All groups.
+    Whole(Vec<ArrayRef>),
+    /// Groups that are in the place of what was written of them before, if there are any.
+    Some(Option<Vec<ArrayRef>>),
 }
 
 impl GroupTable {
@@ -109,23 +126,26 @@ impl GroupTable {
             let schema: SchemaRef = Schema::new(spec.keys.clone()).into();
             Some(new_group_values(schema, &GroupOrdering::None)?)
         };
-        let accumulators = spec.aggregates.iter().map(|a| accumulator(&a.function)).collect::<Result<_, _>>()?;
-        Ok(Self { spec, values, accumulators, groups: Vec::new(), started: false })
+        let accumulators = new_accumulators(&spec)?;
+        Ok(Self { spec, values, accumulators, groups: Vec::new(), started: false, resting: None })
     }
 
+    /// Finds the accumulators of rows with these keys; says how many accumulators there are.
     fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<usize, StreamError> {
         self.started |= rows > 0;
         self.groups.clear();
-        match &mut self.values {
-            Some(values) => {
-                values.intern(keys, &mut self.groups)?;
-                Ok(values.len())
-            }
-            None => {
-                self.groups.resize(rows, 0);
-                Ok(1)
-            }
+        let Some(values) = &mut self.values else {
+            self.groups.resize(rows, 0);
+            return Ok(1);
+        };
+        values.intern(keys, &mut self.groups)?;
+        let Some(resting) = &mut self.resting else { return Ok(values.len()) };
+        let woken = resting.wake(&mut self.groups, values.len(), keys)?;
+        let total = resting.awake_count();
+        if let Some(Woken { states, at }) = woken {
+            merge_states(&self.spec, &mut self.accumulators, &states, &at, total)?;
         }
+        Ok(total)
     }
 
     /// How many groups there are.
@@ -150,27 +170,36 @@ impl GroupTable {
         let keys = self.spec.keys.len();
         let rows = columns.first().map_or(0, |c| c.len());
         let total = self.intern(&columns[..keys], rows)?;
-        let mut at = keys;
-        for (aggregate, accumulator) in self.spec.aggregates.iter().zip(&mut self.accumulators) {
-            let width = aggregate.function.state_fields()?.len();
-            accumulator.merge_batch(&columns[at..at + width], &self.groups, total)?;
-            at += width;
-        }
-        Ok(())
+        merge_states(&self.spec, &mut self.accumulators, &columns[keys..], &self.groups, total)
     }
 
     /// Takes all groups out as key columns followed by partial states.
     pub fn drain_state(&mut self) -> Result<Vec<ArrayRef>, StreamError> {
         let mut columns = self.drain_keys()?;
-        for accumulator in &mut self.accumulators {
-            columns.extend(accumulator.state(EmitTo::All)?);
+        let states = self.awake_states()?;
+        match self.resting.take() {
+            Some(resting) => columns.extend(resting.all_states(states, columns.len())?),
+            None => columns.extend(states),
         }
         self.started = false;
         Ok(columns)
     }
 
+    fn awake_states(&mut self) -> Result<Vec<ArrayRef>, StreamError> {
+        let mut states = Vec::new();
+        for accumulator in &mut self.accumulators {
+            states.extend(accumulator.state(EmitTo::All)?);
+        }
+        Ok(states)
+    }
+
     /// Takes all groups out as key columns followed by results.
     pub fn drain_results(&mut self) -> Result<Vec<ArrayRef>, StreamError> {
+        if self.resting.is_some() {
+            let columns = self.drain_state()?;
+            *self = Self::new(self.spec.clone())?;
+            self.merge(&columns)?;
+        }
         let mut columns = self.drain_keys()?;
         for (aggregate, accumulator) in self.spec.aggregates.iter().zip(&mut self.accumulators) {
             let result = accumulator.evaluate(EmitTo::All)?;
@@ -181,14 +210,56 @@ impl GroupTable {
         Ok(columns)
     }
 
-    /// A copy of the state as columns; the table goes on as if nothing had happened.
+    /// What a snapshot has to write; the table goes on as if nothing had happened. Groups that rest from now on do so as the run `id`.
     ///
-    /// Accumulators can only hand their state out, not show it, so the copy is merged back into new ones.
-    pub fn copy_state(&mut self) -> Result<Vec<ArrayRef>, StreamError> {
+    /// Accumulators can only hand their state out, not show it, so what is not to rest is merged back into new ones.
+    pub fn save(&mut self, id: u32) -> Result<Saved, StreamError> {
+        let group_count = self.group_count();
+        if let Some(mut resting) = self.resting.take() {
+            let columns = if resting.awake_count() > 0 {
+                let states = self.awake_states()?;
+                self.accumulators = new_accumulators(&self.spec)?;
+                Some(resting.rest(id, states)?)
+            } else {
+                None
+            };
+            self.resting = Some(resting);
+            return Ok(Saved::Some(columns));
+        }
+        if self.values.is_some() && group_count > WHOLE_GROUPS_MAX {
+            let columns = self.drain_state()?;
+            *self = Self::new(self.spec.clone())?;
+            if let Some(values) = &mut self.values {
+                values.intern(&columns[..self.spec.keys.len()], &mut self.groups)?;
+            }
+            self.started = true;
+            self.resting = Some(Resting::all(id, columns.clone(), group_count));
+            return Ok(Saved::Whole(columns));
+        }
         let columns = self.drain_state()?;
         *self = Self::new(self.spec.clone())?;
         self.merge(&columns)?;
-        Ok(columns)
+        Ok(Saved::Whole(columns))
+    }
+
+    /// How many groups of the run `id` have been written again since, or are about to be.
+    pub fn dead(&self, id: u32) -> usize {
+        self.resting.as_ref().map_or(0, |resting| resting.dead(id))
+    }
+
+    /// Makes one run, `id`, of several: what still rests there, as key columns followed by states.
+    pub fn join(&mut self, runs: &[u32], id: u32) -> Result<Option<Vec<ArrayRef>>, StreamError> {
+        match &mut self.resting {
+            Some(resting) => resting.join(runs, id),
+            None => Ok(None),
+        }
+    }
+
+    /// How many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size()).sum();
+        let resting = self.resting.as_ref().map_or(0, Resting::bytes);
+        accumulators + resting + self.values.as_ref().map_or(0, |values| values.size())
     }
 
     fn drain_keys(&mut self) -> Result<Vec<ArrayRef>, StreamError> {
@@ -197,6 +268,42 @@ impl GroupTable {
             None => Ok(Vec::new()),
         }
     }
+}
+
+/// What counts of several pieces of one segment, as one: a group in a later piece is in the place of the same in an earlier one.
+pub fn as_one(spec: &GroupSpec, mut pieces: Vec<Vec<ArrayRef>>) -> Result<Vec<ArrayRef>, StreamError> {
+    if pieces.len() <= 1 || spec.keys.is_empty() {
+        return Ok(pieces.pop().unwrap_or_default());
+    }
+    let schema: SchemaRef = Schema::new(spec.keys.clone()).into();
+    let mut values = new_group_values(schema, &GroupOrdering::None)?;
+    let mut groups = Vec::with_capacity(pieces.len());
+    for piece in &pieces {
+        let mut of_piece = Vec::new();
+        values.intern(&piece[..spec.keys.len()], &mut of_piece)?;
+        groups.push(of_piece);
+    }
+    latest(&pieces, &groups)
+}
+
+fn merge_states(
+    spec: &GroupSpec,
+    accumulators: &mut [Box<dyn GroupsAccumulator>],
+    states: &[ArrayRef],
+    at: &[usize],
+    total: usize,
+) -> Result<(), StreamError> {
+    let mut from = 0;
+    for (aggregate, accumulator) in spec.aggregates.iter().zip(accumulators) {
+        let width = aggregate.function.state_fields()?.len();
+        accumulator.merge_batch(&states[from..from + width], at, total)?;
+        from += width;
+    }
+    Ok(())
+}
+
+fn new_accumulators(spec: &GroupSpec) -> Result<Vec<Box<dyn GroupsAccumulator>>, StreamError> {
+    spec.aggregates.iter().map(|aggregate| accumulator(&aggregate.function)).collect()
 }
 
 fn prep_null_mask_filter_if_needed(mask: &BooleanArray) -> BooleanArray {
