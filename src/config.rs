@@ -61,6 +61,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("project", Text, "sql", "the folder of .sql definitions"),
     setting("kafka.bootstrap", Text, "localhost:9092", "Kafka brokers, with commas between"),
     setting("stream.parallelism", Count, "0", "tasks (threads) of each stage of a pipeline; 0: processors / pipelines"),
+    setting("stream.state_limit", Bytes, "8GiB", "memory that the state of all pipelines may take; a pipeline that would pass it ends"),
+    setting("stream.pipeline_state_limit", Bytes, "8GiB", "the same of each pipeline"),
     setting("stream.http_address", Address, "", "where `stream` answers /metrics, /healthz and /readyz; nowhere if empty"),
     setting("batch.parallel", Count, "2", "jobs that run at once"),
     setting("batch.memory_limit", Bytes, "1GiB", "memory for jobs; beyond it they spill where queries do, or fail"),
@@ -235,7 +237,7 @@ impl Config {
             Kind::Word(words) if words.contains(&self.text(name)) => Ok(()),
             Kind::Word(words) => Err(self.wrong(name, Message::new(format!("'{}' is none of {}", self.text(name), words.join(", "))))),
             Kind::Count => self.number(name).map(drop),
-            Kind::Bytes if name.ends_with(".memory_limit") && self.bytes(name)? < MEMORY_MIN_BYTES => {
+            Kind::Bytes if (name.ends_with(".memory_limit") || name.ends_with("state_limit")) && self.bytes(name)? < MEMORY_MIN_BYTES => {
                 let message = Message::new(format!("'{}' is too little to compute anything", self.text(name)));
                 Err(self.wrong(name, message.next("give it 64MiB or more")))
             }

@@ -33,7 +33,7 @@ use crate::serve::{FLIGHT_ADDRESS, HTTP_ADDRESS, Servers, Taken};
 use crate::signals::{ended_from_outside, second_ends_at_once, stop_asked};
 use crate::telemetry::Observed;
 use crate::terminal::{Screen, Terminal, paint};
-use crate::{Context, batch, log, reconcile, upkeep, warehouse};
+use crate::{Context, batch, log, reconcile, stream, upkeep, warehouse};
 
 /// The project `sql/`: (path, text).
 const SQL: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/demo_sql.rs"));
@@ -246,7 +246,8 @@ impl Stage {
     async fn start(&self, context: &Context) -> Result<Runner> {
         let sources = warehouse::sources(&context.config, &self.warehouse, self.kafka.clone());
         let sinks = Arc::new(self.kafka.clone());
-        let options = RunOptions { sources, sinks, only: Vec::new(), until: Until::Stopped, parallelism: None };
+        let state_limits = stream::state_limits(&context.config)?;
+        let options = RunOptions { sources, sinks, only: Vec::new(), until: Until::Stopped, state_limits, parallelism: None };
         Ok(Runner::start(self.warehouse.clone(), &self.project, options).await?)
     }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use watershed_lake::TableName;
 use watershed_message::Message;
-use watershed_stream::{RunOptions, Runner, Until};
+use watershed_stream::{RunOptions, Runner, StateLimits, Until};
 
-use crate::config::SettingFlag;
+use crate::config::{Config, SettingFlag};
 use crate::flags::Kafka;
 use crate::live::Live;
 use crate::signals::{second_ends_at_once, stop_asked};
@@ -72,6 +72,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         sinks: Arc::new(warehouse::kafka(&context.config)),
         only: args.only,
         until: if args.until_caught_up { Until::CaughtUp { drain: args.drain } } else { Until::Stopped },
+        state_limits: state_limits(&context.config)?,
         parallelism: (parallelism > 0).then_some(parallelism),
     };
     let upkeep = upkeep::start(&context.config, &warehouse)?;
@@ -95,6 +96,11 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let code = finish(runner, &mut live).await;
     upkeep.stop().await;
     code
+}
+
+/// What the state of pipelines may take.
+pub fn state_limits(config: &Config) -> Result<StateLimits> {
+    Ok(StateLimits { process: Some(config.bytes("stream.state_limit")?), pipeline: Some(config.bytes("stream.pipeline_state_limit")?) })
 }
 
 /// Shows the pipelines until they end (false) or a stop is asked for (true).

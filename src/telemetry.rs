@@ -133,6 +133,14 @@ const PIPELINE: &[Metric<PipelineMetrics>] = &[
     gauge("pipeline_epoch", None, "The newest epoch", |p| whole(p.epoch)),
     gauge("pipeline_state", Some(Unit::Bytes), "Operator state that the newest epoch holds", |p| whole(p.state_bytes)),
     gauge("pipeline_snapshot", Some(Unit::Bytes), "Operator state written with the newest epoch", |p| whole(p.snapshot_bytes)),
+    gauge("pipeline_snapshot_duration", Some(Unit::Seconds), "Time that the newest epoch's state took to say and write", |p| {
+        seconds(p.snapshot_ms as f64)
+    }),
+    gauge("pipeline_restore_duration", Some(Unit::Seconds), "Time that reading the state back took at the last start", |p| {
+        seconds(p.restore_ms as f64)
+    }),
+    gauge("pipeline_state_keys", None, "Keys, groups and waiting rows that operators hold", |p| whole(p.held.keys)),
+    gauge("pipeline_state_memory", Some(Unit::Bytes), "Memory that operator state takes", |p| whole(p.held.bytes)),
 ];
 
 /// All pipelines of the process.
@@ -254,7 +262,7 @@ mod tests {
 
     use watershed_batch::{JobRunner, Limits, Listener, Scheduler, SchedulerOptions, Views};
     use watershed_message::Message;
-    use watershed_stream::Metrics;
+    use watershed_stream::{Metrics, Snapshot};
 
     use super::*;
 
@@ -282,7 +290,7 @@ mod tests {
     async fn text() -> String {
         let metrics = Metrics::new("gold.demand".parse().unwrap(), "rides".to_owned());
         metrics.phase(Phase::Running);
-        metrics.committed(None, std::time::Duration::from_millis(30), 7);
+        metrics.committed(None, Duration::from_millis(30), Snapshot { bytes: 7, took: Duration::from_millis(20) });
         let warehouse = Warehouse::with_store(Arc::new(object_store::memory::InMemory::new()), "memory:///".parse().unwrap());
         let observed =
             Observed { pipelines: None, jobs: Some(observed_jobs().await), tables: Some(warehouse), flight: Some(Arc::default()) };
@@ -362,7 +370,7 @@ mod tests {
         assert_eq!(stuck(&[metrics.read()]), ["gold.demand starts again: the broker is away"]);
         metrics.phase(Phase::Running);
         assert_eq!(stuck(&[metrics.read()]), ["gold.demand starts again: the broker is away"]);
-        metrics.committed(None, Duration::from_millis(3), 0);
+        metrics.committed(None, Duration::from_millis(3), Snapshot::default());
         assert!(stuck(&[metrics.read()]).is_empty());
     }
 }

@@ -53,6 +53,7 @@ impl Trial {
             sinks: Arc::new(self.kafka.clone()),
             only: Vec::new(),
             until: Until::CaughtUp { drain },
+            state_limits: Default::default(),
             parallelism: Some(1),
         };
         let runner = Runner::start(self.warehouse.clone(), project, options).await.expect("started");

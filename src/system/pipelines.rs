@@ -95,6 +95,10 @@ impl SystemTable for Pipelines {
             maybe(text("last_error")),
             maybe(time("failing_since")),
             count("state_bytes"),
+            maybe(count("state_keys")),
+            maybe(count("state_memory_bytes")),
+            maybe(count("snapshot_ms")),
+            maybe(count("restore_ms")),
             maybe(text("offsets")),
             maybe(text("writer")),
         ]))
@@ -151,6 +155,10 @@ fn batch(schema: SchemaRef, reports: &[PipelineReport], now_ms: u64) -> Result<R
         texts(reports, |report| report.refused.clone().or_else(|| failure(report).map(|failure| failure.error))),
         times_ms(reports, |report| failure(report).map(|failure| failure.since_ms)),
         counts(reports, |report| Some(report.record.as_ref().map_or(0, |record| record.state_bytes()))),
+        counts(reports, |report| Some(report.vitals.as_ref()?.state_keys)),
+        counts(reports, |report| Some(report.vitals.as_ref()?.state_memory_bytes)),
+        counts(reports, |report| Some(report.vitals.as_ref()?.snapshot_ms)),
+        counts(reports, |report| Some(report.vitals.as_ref()?.restore_ms)),
         texts(reports, |report| Some(offsets(&report.record.as_ref()?.offsets))),
         texts(reports, |report| Some(report.record.as_ref()?.writer.to_string())),
     ];

@@ -8,6 +8,7 @@ use watershed_ingest::IngestError;
 use watershed_lake::{LakeError, TableName};
 use watershed_message::Message;
 
+use crate::budget::{Held, Scope};
 use crate::fault::RowFault;
 
 /// Why a pipeline could not start or go on.
@@ -82,6 +83,19 @@ pub enum StreamError {
         operator: &'static str,
         /// The first segment that has no home.
         segment: String,
+    },
+    /// State takes more memory than it may.
+    StateLimit {
+        /// The pipeline.
+        pipeline: String,
+        /// The operator that holds most in the task that found it.
+        operator: &'static str,
+        /// What that holds.
+        held: Held,
+        /// Whose limit it is.
+        scope: Scope,
+        /// How much may be held.
+        limit: u64,
     },
     /// The applied definition cannot be planned: another version accepted it.
     CannotPlan {
@@ -207,6 +221,18 @@ impl StreamError {
                 Message::new(format!("operator '{operator}' cannot go on from segment '{segment}' of the newest epoch"))
                     .why("the query, or how this version keeps its state, was changed over old state")
                     .next("`watershed rebuild TABLE` starts the table anew")
+            }
+            Self::StateLimit { pipeline, operator, held, scope, limit } => {
+                let (whose, setting) = match scope {
+                    Scope::Pipeline => ("the state of a pipeline", "stream.pipeline_state_limit"),
+                    Scope::Process => ("the state of all pipelines of this process", "stream.state_limit"),
+                };
+                let Held { keys, bytes } = held;
+                Message::new(format!("{pipeline}: operator '{operator}' holds {keys} keys in {} MiB of memory", bytes >> 20))
+                    .why(format!("{whose} may take {} MiB", limit >> 20))
+                    .next(format!(
+                        "nothing is lost: raise {setting} and start again; or let the query keep less: a shorter window or interval, fewer keys"
+                    ))
             }
             Self::CannotPlan { pipeline, reason } => {
                 let reason = reason.message();

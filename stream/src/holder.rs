@@ -85,6 +85,18 @@ pub struct Vitals {
     pub commit_ms: u64,
     /// Times the pipeline was started again after an error.
     pub restarts: u64,
+    /// What its operators hold: keys, and bytes of memory.
+    #[serde(default)]
+    pub state_keys: u64,
+    /// See [`Vitals::state_keys`].
+    #[serde(default)]
+    pub state_memory_bytes: u64,
+    /// How long the state of the newest epoch took to say and write.
+    #[serde(default)]
+    pub snapshot_ms: u64,
+    /// How long it took to read the state back at the last start.
+    #[serde(default)]
+    pub restore_ms: u64,
     /// Why it does not get on, if it does not.
     #[serde(default)]
     pub failure: Option<Failure>,
@@ -93,9 +105,10 @@ pub struct Vitals {
 impl Vitals {
     /// Of a pipeline at this moment.
     pub fn of(metrics: &PipelineMetrics) -> Self {
-        let PipelineMetrics { lag_records, lag_ms, commit_ms, restarts, .. } = *metrics;
+        let PipelineMetrics { lag_records, lag_ms, commit_ms, restarts, snapshot_ms, restore_ms, held, .. } = *metrics;
         let failure = metrics.failure.as_ref().map(|failure| Failure { error: short(&failure.error), ..failure.clone() });
-        Self { lag_records, lag_ms, commit_ms, restarts, failure }
+        let (state_keys, state_memory_bytes) = (held.keys, held.bytes);
+        Self { lag_records, lag_ms, commit_ms, restarts, state_keys, state_memory_bytes, snapshot_ms, restore_ms, failure }
     }
 }
 
@@ -233,13 +246,26 @@ mod tests {
     #[test]
     fn a_holder_is_written_as_ever_and_read_back() {
         let holder = Identity { run: "run".into(), host: "host".into(), pid: 1, started: 2 };
-        let vitals = Vitals { lag_records: 3, lag_ms: 4, commit_ms: 5, restarts: 6, failure: None };
+        let vitals = Vitals {
+            lag_records: 3,
+            lag_ms: 4,
+            commit_ms: 5,
+            restarts: 6,
+            state_keys: 8,
+            state_memory_bytes: 9,
+            snapshot_ms: 10,
+            restore_ms: 11,
+            failure: None,
+        };
         let text = serde_json::to_string(&Holder { holder, seen_ms: 7, released: true, vitals: Some(vitals.clone()) }).unwrap();
         golden("holder.json", &format!("{text}\n"));
         let back: Holder = serde_json::from_str(&text).unwrap();
-        assert_eq!((back.seen_ms, back.released, back.vitals), (7, true, Some(vitals)));
+        assert_eq!((back.seen_ms, back.released, back.vitals), (7, true, Some(vitals.clone())));
         let first: Holder =
             serde_json::from_str(r#"{"holder":{"run":"r","host":"h","pid":1,"started":2},"seen_ms":1,"released":false}"#).unwrap();
         assert_eq!(first.vitals, None);
+        // As Watershed wrote it before it told of state.
+        let older: Vitals = serde_json::from_str(r#"{"lag_records":3,"lag_ms":4,"commit_ms":5,"restarts":6,"failure":null}"#).unwrap();
+        assert_eq!(older, Vitals { state_keys: 0, state_memory_bytes: 0, snapshot_ms: 0, restore_ms: 0, ..vitals });
     }
 }

@@ -13,6 +13,7 @@
 //!
 //! Operators (`operators/`) are pure: no I/O, no clock, no channels.
 
+pub mod budget;
 pub mod control;
 pub mod delivery;
 pub mod epoch;
@@ -46,13 +47,14 @@ pub mod task;
 pub mod watermark;
 pub mod writer;
 
+pub use budget::StateLimits;
 pub use control::StageName;
 pub use delivery::with_noted;
 pub use epoch::{ConstraintEpoch, Counters, EpochRecord, SinkEpoch};
 pub use error::StreamError;
 pub use history::{EpochHistory, EpochSummary};
 pub use holder::{Failure, Held, Vitals};
-pub use metrics::{COMMIT_BUCKETS_MS, CommitTimes, Metrics, Phase, PipelineMetrics};
+pub use metrics::{COMMIT_BUCKETS_MS, CommitTimes, Metrics, Phase, PipelineMetrics, Snapshot};
 pub use pipelines::{PipelineReport, check_free, newest_epochs, prepare, rebuild, remove, reports, started, unfit, with_refused};
 pub use plan::Blueprint;
 pub use project::{Planned, Project};

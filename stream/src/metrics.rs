@@ -7,6 +7,7 @@ use watershed_lake::TableName;
 use watershed_lake::clock::now_ms;
 use watershed_message::Message;
 
+use crate::budget::{Budget, Held};
 use crate::control::{Control, StageCounts};
 use crate::epoch::{Counters, EpochRecord};
 use crate::holder::Failure;
@@ -35,6 +36,15 @@ impl CommitTimes {
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
+}
+
+/// State written with one epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// How much.
+    pub bytes: u64,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// What a pipeline is doing.
@@ -113,6 +123,12 @@ pub struct PipelineMetrics {
     pub state_bytes: u64,
     /// State that was written with the newest epoch.
     pub snapshot_bytes: u64,
+    /// How long that took: to say what changed, and to write it.
+    pub snapshot_ms: u64,
+    /// How long it took to read the state back when the pipeline was started last; 0 if there was none.
+    pub restore_ms: u64,
+    /// What its operators hold now.
+    pub held: Held,
     /// Times it was started again after an error.
     pub restarts: u64,
 }
@@ -133,7 +149,8 @@ struct State {
     commit: Duration,
     commit_times: CommitTimes,
     state_bytes: u64,
-    snapshot_bytes: u64,
+    snapshot: Snapshot,
+    restore: Duration,
     restarts: u64,
 }
 
@@ -149,13 +166,20 @@ impl State {
 pub struct Metrics {
     pipeline: TableName,
     source: String,
+    budget: Option<Arc<Budget>>,
     state: Mutex<State>,
 }
 
 impl Metrics {
     /// For a pipeline that has not started.
     pub fn new(pipeline: TableName, source: String) -> Self {
-        Self { pipeline, source, state: Mutex::default() }
+        Self { pipeline, source, budget: None, state: Mutex::default() }
+    }
+
+    /// What the pipeline's operators hold is counted there.
+    pub fn with_budget(mut self, budget: Arc<Budget>) -> Self {
+        self.budget = Some(budget);
+        self
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -191,15 +215,20 @@ impl Metrics {
         state.control = Some(control);
     }
 
-    /// An epoch was committed; `snapshot_bytes` of state were written with it.
-    pub fn committed(&self, record: Option<&EpochRecord>, took: Duration, snapshot_bytes: u64) {
+    /// State was read back in so much time.
+    pub fn restored(&self, took: Duration) {
+        self.state().restore = took;
+    }
+
+    /// An epoch was committed, and state written with it.
+    pub fn committed(&self, record: Option<&EpochRecord>, took: Duration, snapshot: Snapshot) {
         let mut state = self.state();
         state.record = record.map(|r| (r.epoch, r.counters));
         state.failure = None;
         state.commit = took;
         state.commit_times.add(took);
         state.state_bytes = record.map_or(0, EpochRecord::state_bytes);
-        state.snapshot_bytes = snapshot_bytes;
+        state.snapshot = snapshot;
     }
 
     /// The pipeline now.
@@ -234,7 +263,10 @@ impl Metrics {
             commit_ms: state.commit.as_millis() as u64,
             commit_times: state.commit_times,
             state_bytes: state.state_bytes,
-            snapshot_bytes: state.snapshot_bytes,
+            snapshot_bytes: state.snapshot.bytes,
+            snapshot_ms: state.snapshot.took.as_millis() as u64,
+            restore_ms: state.restore.as_millis() as u64,
+            held: self.budget.as_ref().map(|budget| budget.held()).unwrap_or_default(),
             restarts: state.restarts,
         }
     }

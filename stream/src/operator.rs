@@ -4,12 +4,15 @@
 //! batches and watermarks into batches, and say what of their state changed.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
+use crate::budget::{Account, Budget, Held};
 use crate::fault::{Refused, sift};
+use crate::segments::bytes_of;
 use crate::watermark::Watermark;
 
 /// What an operator hands on.
@@ -113,6 +116,11 @@ pub trait Operator: Send {
         Ok(watermark)
     }
 
+    /// What it keeps now. Asked often: an estimate that costs little.
+    fn held(&self) -> Held {
+        Held::default()
+    }
+
     /// What changed since the last snapshot. Operators without state say nothing.
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
         Ok(StateDelta::default())
@@ -132,12 +140,14 @@ pub trait Operator: Send {
 pub struct Chain {
     operators: Vec<Box<dyn Operator>>,
     sets_aside: bool,
+    /// The pipeline, and what the operators hold of its budget.
+    account: Option<(String, Account)>,
 }
 
 impl Chain {
     /// Joins operators, first to last.
     pub fn new(operators: Vec<Box<dyn Operator>>) -> Self {
-        Self { operators, sets_aside: false }
+        Self { operators, sets_aside: false, account: None }
     }
 
     /// Rows that an operator cannot take are left out and listed in [`Output::refused`]. Without this they are an error, which a caller
@@ -147,9 +157,15 @@ impl Chain {
         self
     }
 
+    /// What the operators of `pipeline` hold counts within `budget`: [`StreamError::StateLimit`] says that it is too much.
+    pub fn within(mut self, pipeline: String, budget: &Arc<Budget>) -> Self {
+        self.account = Some((pipeline, Account::new(budget.clone())));
+        self
+    }
+
     /// Schema of the rows that leave the chain. A chain has at least one operator.
     pub fn schema(&self) -> SchemaRef {
-        self.operators.last().map_or_else(|| std::sync::Arc::new(arrow::datatypes::Schema::empty()), |last| last.schema())
+        self.operators.last().map_or_else(|| Arc::new(arrow::datatypes::Schema::empty()), |last| last.schema())
     }
 
     /// The operators, first to last.
@@ -159,7 +175,27 @@ impl Chain {
 
     /// Pushes rows through all operators. After [`StreamError::Row`] nothing has changed, as long as no operator but the last keeps state.
     pub fn process(&mut self, batch: RecordBatch, out: &mut Output) -> Result<(), StreamError> {
-        push(&mut self.operators, batch, out, self.sets_aside)
+        let is_due = self.account.as_mut().is_some_and(|(_, account)| account.is_due(bytes_of(&batch) as u64));
+        push(&mut self.operators, batch, out, self.sets_aside)?;
+        if is_due { self.weigh() } else { Ok(()) }
+    }
+
+    /// What of the state of each operator changed since the last snapshot.
+    pub fn snapshot(&mut self) -> Result<Vec<StateDelta>, StreamError> {
+        let deltas = self.operators.iter_mut().map(|operator| operator.snapshot()).collect::<Result<_, _>>()?;
+        self.weigh()?;
+        Ok(deltas)
+    }
+
+    /// Looks what the operators hold, and whether that is too much.
+    fn weigh(&mut self) -> Result<(), StreamError> {
+        let Some((pipeline, account)) = &mut self.account else { return Ok(()) };
+        let held: Vec<Held> = self.operators.iter().map(|operator| operator.held()).collect();
+        let sum = held.iter().fold(Held::default(), |sum, held| Held { keys: sum.keys + held.keys, bytes: sum.bytes + held.bytes });
+        let Some((scope, limit)) = account.note(sum) else { return Ok(()) };
+        let largest = self.operators.iter().zip(held).max_by_key(|(_, held)| held.bytes);
+        let (operator, held) = largest.map_or(("none", Held::default()), |(operator, held)| (operator.name(), held));
+        Err(StreamError::StateLimit { pipeline: pipeline.clone(), operator, held, scope, limit })
     }
 
     /// Tells all operators, first to last, that time has moved; what one emits reaches the next before the news does.

@@ -10,6 +10,7 @@ use watershed_ingest::{IngestError, OpenSink, OpenSource};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::StreamError;
+use crate::budget::{Budget, StateLimits};
 use crate::epoch::ShardId;
 use crate::holder::{self, Identity, Vitals};
 use crate::limits::{RETRY_PAUSE_MAX, RETRY_PAUSE_MIN};
@@ -28,6 +29,8 @@ pub struct RunOptions {
     pub only: Vec<TableName>,
     /// When they end.
     pub until: Until,
+    /// What the pipelines' state may take.
+    pub state_limits: StateLimits,
     /// Tasks a stage; by default the cores are shared out among the pipelines.
     pub parallelism: Option<usize>,
 }
@@ -60,15 +63,19 @@ impl Runner {
         let parallelism = options.parallelism.unwrap_or((cores / blueprints.len().max(1)).max(1));
         let (stop, stopped) = watch::channel(false);
         let identity = Identity::of_this_process();
+        let process = Budget::of_process(options.state_limits);
         let mut pipelines = Vec::new();
         for (name, blueprint) in blueprints {
-            let metrics = Arc::new(Metrics::new(name.clone(), blueprint.source.name.clone()));
+            let budget = Budget::of_pipeline(&process, options.state_limits);
+            let metrics = Metrics::new(name.clone(), blueprint.source.name.clone()).with_budget(budget.clone());
+            let metrics = Arc::new(metrics);
             let spec = ShardSpec {
                 id: ShardId { pipeline: name, shard: 0 },
                 blueprint: Arc::new(blueprint),
                 warehouse: warehouse.clone(),
                 sources: options.sources.clone(),
                 sinks: options.sinks.clone(),
+                budget,
                 parallelism,
                 until: options.until,
                 identity: identity.clone(),

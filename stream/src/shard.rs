@@ -19,13 +19,14 @@ use watershed_lake::clock::now_ms;
 use watershed_lake::{PutOutcome, Table, Warehouse};
 
 use crate::StreamError;
+use crate::budget::Budget;
 use crate::control::{BarrierRequest, Control};
 use crate::delivery::{self, Delivered};
 use crate::epoch::{self, ConstraintEpoch, Counters, EpochRecord, ShardId, SinkEpoch, TableEpoch};
 use crate::holder::{self, Identity, Vitals};
 use crate::idle::{self, QuietSince};
 use crate::limits::{EPOCH_RECORDS_KEPT, EPOCH_TIMEOUT, SOURCE_REFRESH};
-use crate::metrics::{Metrics, Phase};
+use crate::metrics::{Metrics, Phase, Snapshot};
 use crate::operator::{Tally, add_tallies};
 use crate::outlet::Outlet;
 use crate::plan::Blueprint;
@@ -62,6 +63,8 @@ pub struct ShardSpec {
     pub sources: Arc<dyn OpenSource>,
     /// How to reach its sinks.
     pub sinks: Arc<dyn OpenSink>,
+    /// What its state may take.
+    pub budget: Arc<Budget>,
     /// How many tasks each stage may have.
     pub parallelism: usize,
     /// When it ends.
@@ -108,6 +111,7 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
     if !spec.blueprint.at_once {
         shard.outlets = std::mem::take(&mut outlets);
     }
+    let restoring = Instant::now();
     let segments = match newest {
         Some(record) => {
             let segments = state::read(&spec.warehouse, &spec.id, &record.state).await?;
@@ -143,6 +147,8 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
     let positions = Positions::new(offsets, &ranges, shard.record.as_ref(), spec.blueprint.source.idle_timeout);
     let running = start::start(spec, shard.record.as_ref(), &shard.tables, &positions, &segments, outlets)?;
     shard.keyed_tasks = running.keyed_tasks;
+    metrics.restored(if segments.is_empty() { Duration::ZERO } else { restoring.elapsed() });
+    drop(segments);
     metrics.run(running.control.clone(), shard.record.as_ref());
     let result = shard.drive(running, stop, targets).await;
     if result.is_ok() {
@@ -487,12 +493,17 @@ impl<'a> Shard<'a> {
             record.state.clear();
         }
         let has_read = self.record.as_ref().is_none_or(|before| before.offsets != record.offsets);
-        let state = state::write(&self.spec.warehouse, &self.spec.id, deltas, &mut record);
+        let took = deltas.iter().map(|delta| delta.took).max().unwrap_or_default();
+        let state = async {
+            let writing = Instant::now();
+            let bytes = state::write(&self.spec.warehouse, &self.spec.id, deltas, &mut record).await?;
+            Ok(Snapshot { bytes, took: took + writing.elapsed() })
+        };
         let same = async { if has_read { self.guard.check(self.spec, stop).await } else { Ok(()) } };
-        let (snapshot_bytes, ()) = tokio::try_join!(state, same)?;
+        let (snapshot, ()) = tokio::try_join!(state, same)?;
         watershed_lake::step("state_written");
         self.decide(record).await?;
-        self.metrics.committed(self.record.as_ref(), started.elapsed(), snapshot_bytes);
+        self.metrics.committed(self.record.as_ref(), started.elapsed(), snapshot);
         Ok(())
     }
 

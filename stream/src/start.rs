@@ -146,7 +146,7 @@ impl Starter<'_> {
         keyed_inputs: &mut [Vec<Receiver<Message>>],
     ) -> Result<(), StreamError> {
         let blueprint = self.spec.blueprint.clone();
-        let mut chain = blueprint.local_chain()?;
+        let mut chain = blueprint.local_chain()?.within(self.spec.id.pipeline.to_string(), &self.spec.budget);
         state::restore(Stage::Local, chain.operators_mut(), self.segments, |_, segment| {
             // Segments of one partition go where the partition went, shared ones to the first task.
             let slot: usize = segment.rsplit('/').next().and_then(|slot| slot.parse().ok()).unwrap_or(0);
@@ -197,7 +197,8 @@ impl Starter<'_> {
 
     /// One task of the keyed stage.
     fn keyed(&mut self, index: usize, inputs: Vec<Receiver<Message>>) -> Result<(), StreamError> {
-        let mut chain = self.spec.blueprint.keyed_chain()?.setting_aside();
+        let chain = self.spec.blueprint.keyed_chain()?.setting_aside();
+        let mut chain = chain.within(self.spec.id.pipeline.to_string(), &self.spec.budget);
         state::restore(Stage::Keyed, chain.operators_mut(), self.segments, |task, _| task == index)?;
         let task = KeyedTask {
             index,

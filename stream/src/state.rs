@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::time::Duration;
 
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -42,6 +43,8 @@ impl Stage {
 pub struct TaskDelta {
     /// Encoded pieces of segments one after another.
     pub bytes: Vec<u8>,
+    /// How long it took to say.
+    pub took: Duration,
     /// Full names of segments that are no more.
     pub deletes: Vec<String>,
     /// What changes in the lists of the others, in this order.

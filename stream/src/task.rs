@@ -578,10 +578,11 @@ impl<T> Aligner<T> {
 }
 
 fn snapshot(stage: Stage, task: usize, chain: &mut Chain) -> Result<TaskDelta, StreamError> {
+    let started = Instant::now();
     let mut all = TaskDelta::default();
-    for (index, operator) in chain.operators_mut() {
-        let delta = operator.snapshot()?;
+    for (index, delta) in chain.snapshot()?.into_iter().enumerate() {
         all.add(stage, task, index, delta)?;
     }
+    all.took = started.elapsed();
     Ok(all)
 }

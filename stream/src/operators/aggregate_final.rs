@@ -20,6 +20,7 @@ use datafusion::error::DataFusionError;
 use super::aggregate_partial::state_schema;
 use super::group_table::{GroupSpec, GroupTable};
 use crate::StreamError;
+use crate::budget::Held;
 use crate::fault::{Refused, RowFault};
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::segments::{Plain, Segments};
@@ -208,6 +209,10 @@ impl Operator for AggregateFinal {
             out.rows.extend(results);
         }
         Ok(watermark)
+    }
+
+    fn held(&self) -> Held {
+        Held { keys: self.windows.rows() as u64, bytes: self.windows.bytes() as u64 }
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {

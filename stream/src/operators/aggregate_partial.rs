@@ -19,6 +19,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use super::group_table::{GroupSpec, GroupTable, Inputs, Saved, as_one};
 use crate::StreamError;
+use crate::budget::Held;
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::segments::{Kind, Run, Segments};
@@ -152,6 +153,14 @@ impl Operator for AggregatePartial {
             }
         }
         Ok(watermark)
+    }
+
+    fn held(&self) -> Held {
+        let tables = || self.windows.values();
+        Held {
+            keys: tables().map(|table| table.group_count() as u64).sum(),
+            bytes: tables().map(|table| table.bytes() as u64).sum(),
+        }
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {

@@ -85,7 +85,8 @@ pub(crate) fn run(make: &impl Fn() -> Vec<Box<dyn Operator>>, script: &[Step], r
 /// Parses CSV lines.
 pub(crate) fn rows(schema: &SchemaRef, csv: &str) -> RecordBatch {
     let text: String = csv.lines().map(str::trim).filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect();
-    let mut reader = arrow::csv::ReaderBuilder::new(Arc::clone(schema)).build(text.as_bytes()).expect("the schema can be read as CSV");
+    let builder = arrow::csv::ReaderBuilder::new(Arc::clone(schema)).with_batch_size(1 << 20);
+    let mut reader = builder.build(text.as_bytes()).expect("the schema can be read as CSV");
     reader.next().expect("there is a row").expect("the rows fit the schema")
 }
 

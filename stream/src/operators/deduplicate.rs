@@ -20,6 +20,7 @@ use watershed_functions::numbers::one_key;
 
 use self::seen::Seen;
 use crate::StreamError;
+use crate::budget::Held;
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::segments::{Plain, Segments};
@@ -120,6 +121,11 @@ impl Operator for Deduplicate {
             merged_us => merged_us.div_euclid(self.wait_us).saturating_mul(self.wait_us),
         };
         Ok(Watermark { merged_us: released_us, ..watermark })
+    }
+
+    fn held(&self) -> Held {
+        let keys = self.waiting.rows() + self.seen.len();
+        Held { keys: keys as u64, bytes: (self.waiting.bytes() + self.seen.bytes()) as u64 }
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {

@@ -6,6 +6,7 @@
 
 mod resting;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray};
@@ -107,6 +108,8 @@ pub struct GroupTable {
     started: bool,
     /// The groups that are not in accumulators. `None`: all are.
     resting: Option<Resting>,
+    /// What it takes, until it changes.
+    bytes: Cell<Option<usize>>,
 }
 
 /// What a snapshot has to write of a table: keys, then states.
@@ -127,12 +130,13 @@ impl GroupTable {
             Some(new_group_values(schema, &GroupOrdering::None)?)
         };
         let accumulators = new_accumulators(&spec)?;
-        Ok(Self { spec, values, accumulators, groups: Vec::new(), started: false, resting: None })
+        Ok(Self { spec, values, accumulators, groups: Vec::new(), started: false, resting: None, bytes: Cell::new(None) })
     }
 
     /// Finds the accumulators of rows with these keys; says how many accumulators there are.
     fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<usize, StreamError> {
         self.started |= rows > 0;
+        self.bytes.set(None);
         self.groups.clear();
         let Some(values) = &mut self.values else {
             self.groups.resize(rows, 0);
@@ -214,6 +218,7 @@ impl GroupTable {
     ///
     /// Accumulators can only hand their state out, not show it, so what is not to rest is merged back into new ones.
     pub fn save(&mut self, id: u32) -> Result<Saved, StreamError> {
+        self.bytes.set(None);
         let group_count = self.group_count();
         if let Some(mut resting) = self.resting.take() {
             let columns = if resting.awake_count() > 0 {
@@ -257,9 +262,13 @@ impl GroupTable {
 
     /// How many bytes it takes.
     pub fn bytes(&self) -> usize {
-        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size()).sum();
-        let resting = self.resting.as_ref().map_or(0, Resting::bytes);
-        accumulators + resting + self.values.as_ref().map_or(0, |values| values.size())
+        let bytes = self.bytes.get().unwrap_or_else(|| {
+            let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size()).sum();
+            let resting = self.resting.as_ref().map_or(0, Resting::bytes);
+            accumulators + resting + self.values.as_ref().map_or(0, |values| values.size())
+        });
+        self.bytes.set(Some(bytes));
+        bytes
     }
 
     fn drain_keys(&mut self) -> Result<Vec<ArrayRef>, StreamError> {

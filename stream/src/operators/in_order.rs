@@ -11,6 +11,7 @@ use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType
 use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
+use crate::budget::Held;
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::segments::{Plain, Segments};
@@ -113,6 +114,10 @@ impl Operator for InOrder {
             out.rows.push(self.sorted(&concat_batches(&self.schema, &ripe)?)?);
         }
         Ok(watermark)
+    }
+
+    fn held(&self) -> Held {
+        Held { keys: self.waiting.rows() as u64, bytes: self.waiting.bytes() as u64 }
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {

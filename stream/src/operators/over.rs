@@ -34,10 +34,14 @@ use watershed_functions::numbers::one_key;
 use self::frames::{Frames, Function};
 use self::history::History;
 use crate::StreamError;
+use crate::budget::Held;
 use crate::fault::{Refused, RowFault, evaluate, sift};
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::watermark::Watermark;
+
+/// What a key takes beside its place in an index, more or less.
+const KEY_BYTES: usize = 32;
 
 /// What the operator does; never changes.
 #[derive(Debug, Clone)]
@@ -265,6 +269,14 @@ impl Operator for Over {
     fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<Watermark, StreamError> {
         self.forget(watermark.merged_us)?;
         Ok(watermark)
+    }
+
+    fn held(&self) -> Held {
+        let keys: usize = self.indexes.iter().map(|index| index.frames.len()).sum();
+        // Each index knows of each row its time and its number, in lists that are half full at worst.
+        let rows = self.history.rows() * self.indexes.len() * 2 * size_of::<(i64, u64)>();
+        let frames = keys * 2 * (size_of::<(Box<[u8]>, Frames)>() + KEY_BYTES);
+        Held { keys: keys as u64, bytes: (self.history.bytes() + rows + frames) as u64 }
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {

@@ -19,7 +19,7 @@ use super::assign_windows::AssignWindows;
 use super::check::{self, Step, check};
 use super::deduplicate::Deduplicate;
 use super::expect::{Expect, ExpectSpec};
-use super::group_table::{Aggregate, GroupSpec};
+use super::group_table::{Aggregate, GroupSpec, WHOLE_GROUPS_MAX};
 use super::late::{Deadline, Late};
 use crate::hidden;
 use crate::operator::{Chain, Operator, Output, StateSnapshot};
@@ -131,6 +131,54 @@ fn partials_merge_in_partition_order_whoever_closes_first() {
     let expected = "3: 1970-01-01T00:00:10Z|rome|0.30000000000000004|0.1";
     check(|| windowed_sum(TUMBLE_10_S, true), &first, expected);
     check(|| windowed_sum(TUMBLE_10_S, true), &second, expected);
+}
+
+/// One row of each of the cities, of the same time.
+fn of_cities(cities: impl Iterator<Item = u64>, number: u64) -> Step {
+    let row = |city: u64| format!("1970-01-01T00:00:01Z,city {city},0.{},0,{number},-1\n", 1 + (city + number) % 9);
+    Step::Rows(events(), cities.map(row).collect::<String>().leak())
+}
+
+#[test]
+fn groups_that_rest_between_snapshots_come_to_the_same_results() {
+    let many = WHOLE_GROUPS_MAX as u64 + 500;
+    let mut script = vec![of_cities(0..many, 0)];
+    for number in 1..12 {
+        // Some that are known, some twice, some that are new.
+        script.push(of_cities((0..40).map(|i| (i * i * number) % 300).chain(many + number * 3..many + number * 3 + 5), number));
+    }
+    script.push(Step::Watermark(0, 10, 10));
+    let make = || windowed_sum(TUMBLE_10_S, true);
+    let sorted = |mut lines: Vec<String>| {
+        lines.sort();
+        lines
+    };
+    let plain = sorted(check::run(&make, &script, None));
+    assert_eq!(plain.len(), many as usize + 35);
+    for steps in [1, 2, 5, 100] {
+        assert_eq!(sorted(check::run(&make, &script, Some(steps))), plain, "restored after each {steps}");
+    }
+}
+
+#[test]
+fn a_snapshot_writes_the_groups_that_rows_came_for() {
+    let many = 3 * WHOLE_GROUPS_MAX as u64;
+    let mut chain = Chain::new(windowed_sum(TUMBLE_10_S, true));
+    let mut saved = check::Saved::new();
+    let mut rows = Vec::new();
+    for number in 0..40 {
+        let cities = if number == 0 { 0..many } else { number * 200..number * 200 + 100 };
+        let Step::Rows(schema, csv) = of_cities(cities, number) else { unreachable!("a step of rows") };
+        chain.process(check::rows(&schema, csv), &mut Output::default()).expect("rows are taken");
+        let (_, partial) = chain.operators_mut().nth(2).expect("four operators");
+        let delta = partial.snapshot().expect("a snapshot is made");
+        rows.push(delta.changes.iter().flat_map(|change| &change.rows).map(|rows| rows.num_rows()).sum::<usize>());
+        check::save(&mut saved, delta);
+    }
+    assert_eq!((rows[0], rows[1], rows[2]), (many as usize, 100, 200));
+    assert!(rows[1..].iter().all(|rows| (100..=4_096).contains(rows)), "{rows:?}");
+    assert!(rows[1..].iter().sum::<usize>() < 30_000, "{rows:?}");
+    assert!(saved["0-10000000/0"].len() <= 8, "{} pieces", saved["0-10000000/0"].len());
 }
 
 /// Sums of BIGINT were kept as such before they were kept wide.

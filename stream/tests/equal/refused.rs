@@ -280,6 +280,7 @@ async fn a_panic_that_comes_again_ends_the_pipeline_by_name() {
         sinks: Arc::new(KafkaSettings::new("nobody:9092")),
         only: Vec::new(),
         until: Until::Stopped,
+        state_limits: Default::default(),
         parallelism: Some(1),
     };
     let runner = Runner::start(topic.warehouse.clone(), &project, options).await.expect("started");

@@ -102,6 +102,7 @@ async fn run(topic: Replaced) -> (Vec<i64>, Result<(), StreamError>) {
         sinks: Arc::new(KafkaSettings::new("nobody:9092")),
         only: Vec::new(),
         until: Until::CaughtUp { drain: false },
+        state_limits: Default::default(),
         parallelism: Some(1),
     };
     let runner = Runner::start(warehouse.clone(), &project, options).await.expect("started");

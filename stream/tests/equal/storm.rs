@@ -131,6 +131,7 @@ async fn run(warehouse: Warehouse) -> u64 {
         sinks: Arc::new(KafkaSettings::new("nobody:9092")),
         only: Vec::new(),
         until: Until::CaughtUp { drain: true },
+        state_limits: Default::default(),
         parallelism: Some(2),
     };
     let runner = Runner::start(warehouse, &project, options).await.expect("pipelines");

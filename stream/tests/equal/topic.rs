@@ -67,6 +67,7 @@ impl Topic {
             sinks: Arc::new(self.kafka.clone()),
             only: Vec::new(),
             until: Until::CaughtUp { drain },
+            state_limits: Default::default(),
             parallelism: Some(1),
         };
         let runner = Runner::start(self.warehouse.clone(), &project, options).await?;

@@ -147,6 +147,20 @@ impl<S: BuildHasher + Default> Seen<S> {
         }
     }
 
+    /// How many keys are known.
+    pub fn len(&self) -> usize {
+        self.index.len() + self.collided.len()
+    }
+
+    /// How many bytes they take.
+    pub fn bytes(&self) -> usize {
+        // A slot of the index is an entry and a byte; an eighth of the slots is never used.
+        let index = self.index.capacity() * (size_of::<(u64, Place)>() + 1) / 7 * 8;
+        let collided: usize = self.collided.capacity() * size_of::<(Box<[u8]>, Place)>();
+        let of_run = |keys: &Keys| keys.rows.capacity() * size_of::<Row>() + keys.bytes.capacity();
+        index + collided + self.runs.iter().flatten().map(of_run).sum::<usize>()
+    }
+
     /// What changed since the last snapshot.
     pub fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
         for (bucket, id) in std::mem::take(&mut self.growing) {

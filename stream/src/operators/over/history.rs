@@ -132,6 +132,16 @@ impl History {
         }
     }
 
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.saved.rows()
+    }
+
+    /// How many bytes they take.
+    pub fn bytes(&self) -> usize {
+        self.saved.bytes()
+    }
+
     /// What changed since the last snapshot.
     pub fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
         self.saved.snapshot(&mut Plain::new(&self.schema, |first: &u64| format!("h/{first}")))

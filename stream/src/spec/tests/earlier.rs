@@ -77,6 +77,7 @@ pub(super) async fn run(warehouse: &Warehouse, project: &Project, data: &Path, s
         sinks: Arc::new(sinks.clone()),
         only: Vec::new(),
         until: Until::CaughtUp { drain },
+        state_limits: Default::default(),
         parallelism: Some(1),
     };
     let runner = Runner::start(warehouse.clone(), project, options).await.unwrap();
