@@ -61,8 +61,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("project", Text, "sql", "the folder of .sql definitions"),
     setting("kafka.bootstrap", Text, "localhost:9092", "Kafka brokers, with commas between"),
     setting("stream.parallelism", Count, "0", "tasks (threads) of each stage of a pipeline; 0: processors / pipelines"),
-    setting("stream.state_limit", Bytes, "8GiB", "memory that the state of all pipelines may take; a pipeline that would pass it ends"),
+    setting(
+        "stream.state_limit",
+        Bytes,
+        "8GiB",
+        "memory that the state of all pipelines may take; beyond it state is put aside, or its pipeline ends",
+    ),
     setting("stream.pipeline_state_limit", Bytes, "8GiB", "the same of each pipeline"),
+    setting("stream.spill_dir", Text, "", "where state is put aside; else the system's temporary folder"),
     setting("stream.http_address", Address, "", "where `stream` answers /metrics, /healthz and /readyz; nowhere if empty"),
     setting("batch.parallel", Count, "2", "jobs that run at once"),
     setting("batch.memory_limit", Bytes, "1GiB", "memory for jobs; beyond it they spill where queries do, or fail"),
@@ -525,7 +531,7 @@ mod tests {
             }
         }
         // A new setting that takes anything is a decision, made here.
-        assert_eq!(texts, ["warehouse", "project", "kafka.bootstrap", "query.spill_dir", "log.filter", "log.file"]);
+        assert_eq!(texts, ["warehouse", "project", "kafka.bootstrap", "stream.spill_dir", "query.spill_dir", "log.filter", "log.file"]);
     }
 
     #[test]

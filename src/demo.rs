@@ -246,8 +246,15 @@ impl Stage {
     async fn start(&self, context: &Context) -> Result<Runner> {
         let sources = warehouse::sources(&context.config, &self.warehouse, self.kafka.clone());
         let sinks = Arc::new(self.kafka.clone());
-        let state_limits = stream::state_limits(&context.config)?;
-        let options = RunOptions { sources, sinks, only: Vec::new(), until: Until::Stopped, state_limits, parallelism: None };
+        let options = RunOptions {
+            sources,
+            sinks,
+            only: Vec::new(),
+            until: Until::Stopped,
+            state_limits: stream::state_limits(&context.config)?,
+            spill_dir: stream::spill_dir(&context.config),
+            parallelism: None,
+        };
         Ok(Runner::start(self.warehouse.clone(), &self.project, options).await?)
     }
 

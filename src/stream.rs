@@ -1,5 +1,6 @@
 //! `watershed stream`: runs the pipelines of the applied definitions.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
         only: args.only,
         until: if args.until_caught_up { Until::CaughtUp { drain: args.drain } } else { Until::Stopped },
         state_limits: state_limits(&context.config)?,
+        spill_dir: spill_dir(&context.config),
         parallelism: (parallelism > 0).then_some(parallelism),
     };
     let upkeep = upkeep::start(&context.config, &warehouse)?;
@@ -101,6 +103,11 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
 /// What the state of pipelines may take.
 pub fn state_limits(config: &Config) -> Result<StateLimits> {
     Ok(StateLimits { process: Some(config.bytes("stream.state_limit")?), pipeline: Some(config.bytes("stream.pipeline_state_limit")?) })
+}
+
+/// Where state is put aside.
+pub fn spill_dir(config: &Config) -> PathBuf {
+    config.optional("stream.spill_dir").map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
 /// Shows the pipelines until they end (false) or a stop is asked for (true).

@@ -141,6 +141,7 @@ const PIPELINE: &[Metric<PipelineMetrics>] = &[
     }),
     gauge("pipeline_state_keys", None, "Keys, groups and waiting rows that operators hold", |p| whole(p.held.keys)),
     gauge("pipeline_state_memory", Some(Unit::Bytes), "Memory that operator state takes", |p| whole(p.held.bytes)),
+    gauge("pipeline_state_spilled", Some(Unit::Bytes), "Operator state that is put aside in local files", |p| whole(p.spilled_bytes)),
 ];
 
 /// All pipelines of the process.

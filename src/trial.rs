@@ -54,6 +54,7 @@ impl Trial {
             only: Vec::new(),
             until: Until::CaughtUp { drain },
             state_limits: Default::default(),
+            spill_dir: std::env::temp_dir(),
             parallelism: Some(1),
         };
         let runner = Runner::start(self.warehouse.clone(), project, options).await.expect("started");

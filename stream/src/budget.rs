@@ -6,6 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrow::record_batch::RecordBatch;
+
+use crate::StreamError;
+
 /// What operators hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
@@ -13,6 +17,15 @@ pub struct Held {
     pub keys: u64,
     /// Bytes of memory.
     pub bytes: u64,
+}
+
+/// A place outside of memory for rows that are not needed soon.
+pub trait Aside: std::fmt::Debug + Send + Sync {
+    /// The same rows, in columns that are read where they lie. All have the same schema.
+    fn put(&self, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>, StreamError>;
+
+    /// How many bytes lie there.
+    fn bytes(&self) -> u64;
 }
 
 /// Limits on the memory of operator state, in bytes; `None`: as much as there is.
@@ -41,6 +54,7 @@ pub struct Budget {
     keys: AtomicU64,
     bytes: AtomicU64,
     within: Option<Arc<Budget>>,
+    aside: Option<Arc<dyn Aside>>,
 }
 
 impl Budget {
@@ -50,17 +64,22 @@ impl Budget {
     }
 
     /// Of one of its pipelines.
-    pub fn of_pipeline(process: &Arc<Self>, limits: StateLimits) -> Arc<Self> {
-        Arc::new(Self::new(Scope::Pipeline, limits.pipeline, Some(process.clone())))
+    pub fn of_pipeline(process: &Arc<Self>, limits: StateLimits, aside: Option<Arc<dyn Aside>>) -> Arc<Self> {
+        Arc::new(Self { aside, ..Self::new(Scope::Pipeline, limits.pipeline, Some(process.clone())) })
     }
 
     fn new(scope: Scope, limit: Option<u64>, within: Option<Arc<Budget>>) -> Self {
-        Self { scope, limit, keys: AtomicU64::new(0), bytes: AtomicU64::new(0), within }
+        Self { scope, limit, keys: AtomicU64::new(0), bytes: AtomicU64::new(0), within, aside: None }
     }
 
     /// What is held now.
     pub fn held(&self) -> Held {
         Held { keys: self.keys.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
+
+    /// How many bytes are put aside.
+    pub fn bytes_aside(&self) -> u64 {
+        self.aside.as_ref().map_or(0, |aside| aside.bytes())
     }
 
     fn all(&self) -> impl Iterator<Item = &Self> {
@@ -80,11 +99,34 @@ impl Budget {
         self.all().filter_map(|budget| Some(budget.limit?.saturating_sub(budget.held().bytes))).min()
     }
 
+    /// How many bytes are held beyond [`NEARLY`] of a limit.
+    fn nearly_passed(&self) -> u64 {
+        let beyond = |budget: &Budget| {
+            let (bytes, limit) = (budget.held().bytes, budget.limit?);
+            (bytes > NEARLY.of(limit)).then(|| bytes - AFTERWARDS.of(limit))
+        };
+        self.all().filter_map(beyond).max().unwrap_or(0)
+    }
+
     /// The limit that is passed, if one is.
     fn passed(&self) -> Option<(Scope, u64)> {
         self.all().find_map(|budget| budget.limit.filter(|&limit| budget.held().bytes > limit).map(|limit| (budget.scope, limit)))
     }
 }
+
+/// A part of a limit.
+struct Part(u64, u64);
+
+impl Part {
+    fn of(&self, limit: u64) -> u64 {
+        limit / self.1 * self.0
+    }
+}
+
+/// From here on state is put aside.
+const NEARLY: Part = Part(7, 8);
+/// Until so much is left.
+const AFTERWARDS: Part = Part(3, 4);
 
 /// Of what may still come, a chain looks at its state after a part: state can be several times as large as the rows it is made of.
 const PART: u64 = 64;
@@ -123,6 +165,11 @@ impl Account {
         self.step = (self.budget.left().unwrap_or(u64::MAX) / PART).clamp(STEP_MIN, STEP_MAX);
         self.budget.passed()
     }
+
+    /// How much of what the chain holds is to be put aside, and where.
+    pub fn to_put_aside(&self) -> (usize, Option<Arc<dyn Aside>>) {
+        (self.budget.nearly_passed().min(self.held.bytes) as usize, self.budget.aside.clone())
+    }
 }
 
 impl Drop for Account {
@@ -132,8 +179,22 @@ impl Drop for Account {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Keeps what is put aside.
+    #[derive(Debug)]
+    pub(crate) struct InMemory;
+
+    impl Aside for InMemory {
+        fn put(&self, rows: &[RecordBatch]) -> Result<Vec<RecordBatch>, StreamError> {
+            Ok(rows.to_vec())
+        }
+
+        fn bytes(&self) -> u64 {
+            0
+        }
+    }
 
     fn held(bytes: u64) -> Held {
         Held { keys: bytes / 10, bytes }
@@ -143,16 +204,18 @@ mod tests {
     fn what_chains_hold_counts_for_their_pipeline_and_the_process() {
         let limits = StateLimits { process: Some(10_000_000), pipeline: Some(8_000_000) };
         let process = Budget::of_process(limits);
-        let (a, b) = (Budget::of_pipeline(&process, limits), Budget::of_pipeline(&process, limits));
+        let (a, b) = (Budget::of_pipeline(&process, limits, None), Budget::of_pipeline(&process, limits, Some(Arc::new(InMemory))));
         let (mut first, mut second, mut other) = (Account::new(a.clone()), Account::new(a.clone()), Account::new(b.clone()));
         assert_eq!((first.note(held(3_000_000)), second.note(held(4_000_000))), (None, None));
         assert_eq!((a.held(), process.held()), (held(7_000_000), held(7_000_000)));
         // A look is due sooner the less is left.
-        assert!(!first.is_due(15_000) && first.is_due(2_000));
+        assert!(!first.is_due(77_000) && first.is_due(2_000));
         assert_eq!(second.note(held(5_500_000)), Some((Scope::Pipeline, 8_000_000)));
         assert_eq!(second.note(held(1_000_000)), None);
         assert!(!second.is_due(60_000) && second.is_due(3_000));
         assert_eq!(other.note(held(6_500_000)), Some((Scope::Process, 10_000_000)));
+        // Back to three quarters of the process's limit.
+        assert_eq!(other.to_put_aside().0, 3_000_000);
         drop(first);
         assert_eq!(other.note(held(6_000_000)), None);
         assert_eq!((a.held(), process.held()), (held(1_000_000), held(7_000_000)));
@@ -163,7 +226,7 @@ mod tests {
     #[test]
     fn without_a_limit_all_is_counted_and_nothing_is_too_much() {
         let process = Budget::of_process(StateLimits::default());
-        let mut account = Account::new(Budget::of_pipeline(&process, StateLimits::default()));
+        let mut account = Account::new(Budget::of_pipeline(&process, StateLimits::default(), None));
         assert_eq!(account.note(held(1 << 40)), None);
         assert_eq!(process.held(), held(1 << 40));
     }

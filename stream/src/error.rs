@@ -84,6 +84,13 @@ pub enum StreamError {
         /// The first segment that has no home.
         segment: String,
     },
+    /// State could not be put aside.
+    Aside {
+        /// Where.
+        folder: String,
+        /// Why not.
+        error: std::io::Error,
+    },
     /// State takes more memory than it may.
     StateLimit {
         /// The pipeline.
@@ -222,6 +229,9 @@ impl StreamError {
                     .why("the query, or how this version keeps its state, was changed over old state")
                     .next("`watershed rebuild TABLE` starts the table anew")
             }
+            Self::Aside { folder, error } => Message::new(format!("operator state cannot be put aside in {folder}"))
+                .why(error.to_string())
+                .next("free some space there, or name another folder as stream.spill_dir; raise stream.state_limit so that it stays in memory"),
             Self::StateLimit { pipeline, operator, held, scope, limit } => {
                 let (whose, setting) = match scope {
                     Scope::Pipeline => ("the state of a pipeline", "stream.pipeline_state_limit"),
@@ -309,7 +319,7 @@ impl StreamError {
                     | IngestError::Arrow(_)
             ),
             Self::Lake(error) => error.may_pass(),
-            Self::Store(_) | Self::Stuck { .. } | Self::TaskDied { .. } => true,
+            Self::Store(_) | Self::Stuck { .. } | Self::TaskDied { .. } | Self::Aside { .. } => true,
             _ => false,
         }
     }

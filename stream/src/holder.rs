@@ -91,6 +91,9 @@ pub struct Vitals {
     /// See [`Vitals::state_keys`].
     #[serde(default)]
     pub state_memory_bytes: u64,
+    /// State that is put aside, in bytes.
+    #[serde(default)]
+    pub state_spilled_bytes: u64,
     /// How long the state of the newest epoch took to say and write.
     #[serde(default)]
     pub snapshot_ms: u64,
@@ -105,10 +108,21 @@ pub struct Vitals {
 impl Vitals {
     /// Of a pipeline at this moment.
     pub fn of(metrics: &PipelineMetrics) -> Self {
-        let PipelineMetrics { lag_records, lag_ms, commit_ms, restarts, snapshot_ms, restore_ms, held, .. } = *metrics;
+        let PipelineMetrics { lag_records, lag_ms, commit_ms, restarts, snapshot_ms, restore_ms, held, spilled_bytes, .. } = *metrics;
         let failure = metrics.failure.as_ref().map(|failure| Failure { error: short(&failure.error), ..failure.clone() });
-        let (state_keys, state_memory_bytes) = (held.keys, held.bytes);
-        Self { lag_records, lag_ms, commit_ms, restarts, state_keys, state_memory_bytes, snapshot_ms, restore_ms, failure }
+        let (state_keys, state_memory_bytes, state_spilled_bytes) = (held.keys, held.bytes, spilled_bytes);
+        Self {
+            lag_records,
+            lag_ms,
+            commit_ms,
+            restarts,
+            state_keys,
+            state_memory_bytes,
+            state_spilled_bytes,
+            snapshot_ms,
+            restore_ms,
+            failure,
+        }
     }
 }
 
@@ -253,6 +267,7 @@ mod tests {
             restarts: 6,
             state_keys: 8,
             state_memory_bytes: 9,
+            state_spilled_bytes: 12,
             snapshot_ms: 10,
             restore_ms: 11,
             failure: None,
@@ -266,6 +281,6 @@ mod tests {
         assert_eq!(first.vitals, None);
         // As Watershed wrote it before it told of state.
         let older: Vitals = serde_json::from_str(r#"{"lag_records":3,"lag_ms":4,"commit_ms":5,"restarts":6,"failure":null}"#).unwrap();
-        assert_eq!(older, Vitals { state_keys: 0, state_memory_bytes: 0, snapshot_ms: 0, restore_ms: 0, ..vitals });
+        assert_eq!(older, Vitals { state_keys: 0, state_memory_bytes: 0, state_spilled_bytes: 0, snapshot_ms: 0, restore_ms: 0, ..vitals });
     }
 }

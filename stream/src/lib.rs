@@ -13,6 +13,7 @@
 //!
 //! Operators (`operators/`) are pure: no I/O, no clock, no channels.
 
+pub mod aside;
 pub mod budget;
 pub mod control;
 pub mod delivery;

@@ -129,6 +129,8 @@ pub struct PipelineMetrics {
     pub restore_ms: u64,
     /// What its operators hold now.
     pub held: Held,
+    /// State that is put aside, in bytes.
+    pub spilled_bytes: u64,
     /// Times it was started again after an error.
     pub restarts: u64,
 }
@@ -267,6 +269,7 @@ impl Metrics {
             snapshot_ms: state.snapshot.took.as_millis() as u64,
             restore_ms: state.restore.as_millis() as u64,
             held: self.budget.as_ref().map(|budget| budget.held()).unwrap_or_default(),
+            spilled_bytes: self.budget.as_ref().map_or(0, |budget| budget.bytes_aside()),
             restarts: state.restarts,
         }
     }

@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
-use crate::budget::{Account, Budget, Held};
+use crate::budget::{Account, Aside, Budget, Held};
 use crate::fault::{Refused, sift};
 use crate::segments::bytes_of;
 use crate::watermark::Watermark;
@@ -121,6 +121,11 @@ pub trait Operator: Send {
         Held::default()
     }
 
+    /// Puts state aside that is not needed soon, until so many bytes of memory are free, if it can; gives how many are.
+    fn put_aside(&mut self, _bytes: usize, _aside: &dyn Aside) -> Result<usize, StreamError> {
+        Ok(0)
+    }
+
     /// What changed since the last snapshot. Operators without state say nothing.
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
         Ok(StateDelta::default())
@@ -187,12 +192,25 @@ impl Chain {
         Ok(deltas)
     }
 
-    /// Looks what the operators hold, and whether that is too much.
+    /// Looks what the operators hold. If that is nearly too much, some of it is put aside; if it still is too much, that is an error.
     fn weigh(&mut self) -> Result<(), StreamError> {
         let Some((pipeline, account)) = &mut self.account else { return Ok(()) };
-        let held: Vec<Held> = self.operators.iter().map(|operator| operator.held()).collect();
-        let sum = held.iter().fold(Held::default(), |sum, held| Held { keys: sum.keys + held.keys, bytes: sum.bytes + held.bytes });
-        let Some((scope, limit)) = account.note(sum) else { return Ok(()) };
+        let mut held = held_by(&self.operators);
+        let mut passed = account.note(sum(&held));
+        let (mut bytes, aside) = account.to_put_aside();
+        if bytes > 0 && let Some(aside) = aside {
+            let mut places: Vec<usize> = (0..held.len()).collect();
+            places.sort_by_key(|&place| std::cmp::Reverse(held[place].bytes));
+            for place in places {
+                bytes = bytes.saturating_sub(self.operators[place].put_aside(bytes, aside.as_ref())?);
+                if bytes == 0 {
+                    break;
+                }
+            }
+            held = held_by(&self.operators);
+            passed = account.note(sum(&held));
+        }
+        let Some((scope, limit)) = passed else { return Ok(()) };
         let largest = self.operators.iter().zip(held).max_by_key(|(_, held)| held.bytes);
         let (operator, held) = largest.map_or(("none", Held::default()), |(operator, held)| (operator.name(), held));
         Err(StreamError::StateLimit { pipeline: pipeline.clone(), operator, held, scope, limit })
@@ -212,6 +230,14 @@ impl Chain {
         }
         Ok(watermark)
     }
+}
+
+fn held_by(operators: &[Box<dyn Operator>]) -> Vec<Held> {
+    operators.iter().map(|operator| operator.held()).collect()
+}
+
+fn sum(held: &[Held]) -> Held {
+    held.iter().fold(Held::default(), |sum, held| Held { keys: sum.keys + held.keys, bytes: sum.bytes + held.bytes })
 }
 
 fn push(operators: &mut [Box<dyn Operator>], batch: RecordBatch, out: &mut Output, sets_aside: bool) -> Result<(), StreamError> {

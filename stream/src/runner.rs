@@ -1,6 +1,7 @@
 //! Runs pipelines side by side: each fails and recovers by itself.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -10,6 +11,7 @@ use watershed_ingest::{IngestError, OpenSink, OpenSource};
 use watershed_lake::{TableName, Warehouse};
 
 use crate::StreamError;
+use crate::aside::Files;
 use crate::budget::{Budget, StateLimits};
 use crate::epoch::ShardId;
 use crate::holder::{self, Identity, Vitals};
@@ -31,6 +33,8 @@ pub struct RunOptions {
     pub until: Until,
     /// What the pipelines' state may take.
     pub state_limits: StateLimits,
+    /// Where state is put aside that has no room in memory.
+    pub spill_dir: PathBuf,
     /// Tasks a stage; by default the cores are shared out among the pipelines.
     pub parallelism: Option<usize>,
 }
@@ -66,7 +70,7 @@ impl Runner {
         let process = Budget::of_process(options.state_limits);
         let mut pipelines = Vec::new();
         for (name, blueprint) in blueprints {
-            let budget = Budget::of_pipeline(&process, options.state_limits);
+            let budget = Budget::of_pipeline(&process, options.state_limits, Some(Arc::new(Files::new(&options.spill_dir))));
             let metrics = Metrics::new(name.clone(), blueprint.source.name.clone()).with_budget(budget.clone());
             let metrics = Arc::new(metrics);
             let spec = ShardSpec {

@@ -24,6 +24,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
+use crate::budget::Aside;
 use crate::operator::{Change, StateDelta};
 
 /// Runs are joined however few they are, as long as the result is not longer than this.
@@ -32,6 +33,9 @@ const SMALL_ROWS: usize = 1_024;
 const FAN_OUT: usize = 4;
 /// Runs are not joined beyond this, so that no snapshot has to write a long one again because of its age alone.
 const RUN_ROWS_MAX: usize = 1_048_576;
+
+/// Less is not worth a file.
+const ASIDE_BYTES_MIN: usize = 256 << 10;
 
 /// Rows that were added to a segment together, or joined since.
 #[derive(Debug)]
@@ -126,16 +130,25 @@ impl<K: Ord + Clone> Segments<K> {
 
     /// Adds rows to a segment.
     pub fn append(&mut self, key: K, rows: RecordBatch) {
+        let bytes = bytes_of(&rows);
+        self.append_sized(key, rows, bytes);
+    }
+
+    /// Adds rows that take so many bytes to a segment.
+    pub fn append_sized(&mut self, key: K, rows: RecordBatch, bytes: usize) {
         let id = self.reserve();
-        self.append_as(key, id, rows);
+        self.push(key, Run { id, count: rows.num_rows(), bytes, rows });
     }
 
     /// Adds rows to a segment under a name that was reserved.
     pub fn append_as(&mut self, key: K, id: u32, rows: RecordBatch) {
-        if rows.num_rows() == 0 {
-            return self.give_back(id);
+        self.push(key, Run { id, count: rows.num_rows(), bytes: bytes_of(&rows), rows });
+    }
+
+    fn push(&mut self, key: K, run: Run) {
+        if run.count == 0 {
+            return self.give_back(run.id);
         }
-        let run = Run { id, count: rows.num_rows(), bytes: bytes_of(&rows), rows };
         self.rows += run.count;
         self.bytes += run.bytes;
         let segment = match self.live.entry(key) {
@@ -191,9 +204,34 @@ impl<K: Ord + Clone> Segments<K> {
         self.bytes
     }
 
+    /// Puts rows aside until so many bytes are free, those of the last segments first: in the order of time they are needed last. Gives how many are.
+    pub fn put_aside(&mut self, bytes: usize, aside: &dyn Aside) -> Result<usize, StreamError> {
+        let mut freed = 0;
+        let mut runs = Vec::new();
+        for run in self.live.values_mut().rev().flat_map(|segment| &mut segment.runs) {
+            if freed >= bytes {
+                break;
+            }
+            if run.bytes > 0 {
+                freed += run.bytes;
+                runs.push(run);
+            }
+        }
+        if freed < ASIDE_BYTES_MIN {
+            return Ok(0);
+        }
+        let rows: Vec<RecordBatch> = runs.iter().map(|run| run.rows.clone()).collect();
+        for (run, rows) in runs.into_iter().zip(aside.put(&rows)?) {
+            (run.rows, run.bytes) = (rows, 0);
+        }
+        self.bytes -= freed;
+        Ok(freed)
+    }
+
     /// What changed since the last snapshot. From then on the store is expected to have it.
     pub fn snapshot<S: Kind<K>>(&mut self, kind: &mut S) -> Result<StateDelta, StreamError> {
-        let mut delta = StateDelta { deletes: std::mem::take(&mut self.gone).keys().map(|key| kind.name(key)).collect(), ..StateDelta::default() };
+        let mut delta =
+            StateDelta { deletes: std::mem::take(&mut self.gone).keys().map(|key| kind.name(key)).collect(), ..StateDelta::default() };
         let mut emptied = Vec::new();
         for (key, segment) in &mut self.live {
             let is_stored = segment.stored + segment.replaced > 0;
@@ -297,7 +335,8 @@ fn level(count: usize) -> u32 {
     (count.saturating_sub(1) / SMALL_ROWS).checked_ilog(FAN_OUT).map_or(0, |log| log + 1)
 }
 
-/// How many bytes the rows take. Of memory that is shared with other rows only their part counts.
+/// How many bytes the rows take. Of memory that is shared with other rows only their part counts. This is not free: for the parts of a batch that is
+/// cut into many, a part of its bytes will do.
 pub(crate) fn bytes_of(rows: &RecordBatch) -> usize {
     let of = |column: &dyn Array| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
     rows.columns().iter().map(|column| of(column)).sum()

@@ -20,7 +20,7 @@ use datafusion::error::DataFusionError;
 use super::aggregate_partial::state_schema;
 use super::group_table::{GroupSpec, GroupTable};
 use crate::StreamError;
-use crate::budget::Held;
+use crate::budget::{Aside, Held};
 use crate::fault::{Refused, RowFault};
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::segments::{Plain, Segments};
@@ -213,6 +213,10 @@ impl Operator for AggregateFinal {
 
     fn held(&self) -> Held {
         Held { keys: self.windows.rows() as u64, bytes: self.windows.bytes() as u64 }
+    }
+
+    fn put_aside(&mut self, bytes: usize, aside: &dyn Aside) -> Result<usize, StreamError> {
+        self.windows.put_aside(bytes, aside)
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {

@@ -19,7 +19,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use super::group_table::{GroupSpec, GroupTable, Inputs, Saved, as_one};
 use crate::StreamError;
-use crate::budget::Held;
+use crate::budget::{Aside, Held};
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::segments::{Kind, Run, Segments};
@@ -157,10 +157,18 @@ impl Operator for AggregatePartial {
 
     fn held(&self) -> Held {
         let tables = || self.windows.values();
-        Held {
-            keys: tables().map(|table| table.group_count() as u64).sum(),
-            bytes: tables().map(|table| table.bytes() as u64).sum(),
+        Held { keys: tables().map(|table| table.group_count() as u64).sum(), bytes: tables().map(|table| table.bytes() as u64).sum() }
+    }
+
+    fn put_aside(&mut self, bytes: usize, aside: &dyn Aside) -> Result<usize, StreamError> {
+        let mut freed = 0;
+        for table in self.windows.values_mut().rev() {
+            if freed >= bytes {
+                break;
+            }
+            freed += table.put_aside(bytes - freed, aside)?;
         }
+        Ok(freed)
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {

@@ -6,6 +6,8 @@
 //! State, in segments of one time bucket each: `w/<bucket>` rows that wait, dropped when released; `s/<bucket>` keys by the time they
 //! were last seen, dropped when the interval after the bucket has passed.
 
+mod index;
+mod keys;
 mod seen;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use watershed_functions::numbers::one_key;
 
 use self::seen::Seen;
 use crate::StreamError;
-use crate::budget::Held;
+use crate::budget::{Aside, Held};
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::segments::{Plain, Segments};
@@ -126,6 +128,11 @@ impl Operator for Deduplicate {
     fn held(&self) -> Held {
         let keys = self.waiting.rows() + self.seen.len();
         Held { keys: keys as u64, bytes: (self.waiting.bytes() + self.seen.bytes()) as u64 }
+    }
+
+    fn put_aside(&mut self, bytes: usize, aside: &dyn Aside) -> Result<usize, StreamError> {
+        let freed = self.waiting.put_aside(bytes, aside)?;
+        Ok(freed + self.seen.put_aside(bytes.saturating_sub(freed), aside)?)
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {

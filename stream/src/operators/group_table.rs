@@ -22,6 +22,7 @@ use datafusion_functions_aggregate_common::aggregate::groups_accumulator::Groups
 
 use self::resting::{Resting, Woken, latest};
 use crate::StreamError;
+use crate::budget::Aside;
 use crate::fault::evaluate;
 
 /// A snapshot writes a table of up to so many groups as a whole. Of a larger one only the groups that rows came for since the last snapshot.
@@ -260,7 +261,13 @@ impl GroupTable {
         }
     }
 
-    /// How many bytes it takes.
+    /// Puts states aside that rest, until so many bytes are free; gives how many are.
+    pub fn put_aside(&mut self, bytes: usize, aside: &dyn Aside) -> Result<usize, StreamError> {
+        self.bytes.set(None);
+        self.resting.as_mut().map_or(Ok(0), |resting| resting.put_aside(bytes, aside))
+    }
+
+    /// How many bytes of memory it takes.
     pub fn bytes(&self) -> usize {
         let bytes = self.bytes.get().unwrap_or_else(|| {
             let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size()).sum();

@@ -11,7 +11,7 @@ use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType
 use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
-use crate::budget::Held;
+use crate::budget::{Aside, Held};
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::segments::{Plain, Segments};
@@ -118,6 +118,10 @@ impl Operator for InOrder {
 
     fn held(&self) -> Held {
         Held { keys: self.waiting.rows() as u64, bytes: self.waiting.bytes() as u64 }
+    }
+
+    fn put_aside(&mut self, bytes: usize, aside: &dyn Aside) -> Result<usize, StreamError> {
+        self.waiting.put_aside(bytes, aside)
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {

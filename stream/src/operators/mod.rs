@@ -16,4 +16,6 @@ pub mod project;
 #[cfg(test)]
 pub(crate) mod check;
 #[cfg(test)]
+mod limited;
+#[cfg(test)]
 mod tests;

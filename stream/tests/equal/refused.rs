@@ -281,6 +281,7 @@ async fn a_panic_that_comes_again_ends_the_pipeline_by_name() {
         only: Vec::new(),
         until: Until::Stopped,
         state_limits: Default::default(),
+        spill_dir: std::env::temp_dir(),
         parallelism: Some(1),
     };
     let runner = Runner::start(topic.warehouse.clone(), &project, options).await.expect("started");

@@ -103,6 +103,7 @@ async fn run(topic: Replaced) -> (Vec<i64>, Result<(), StreamError>) {
         only: Vec::new(),
         until: Until::CaughtUp { drain: false },
         state_limits: Default::default(),
+        spill_dir: std::env::temp_dir(),
         parallelism: Some(1),
     };
     let runner = Runner::start(warehouse.clone(), &project, options).await.expect("started");

@@ -132,6 +132,7 @@ async fn run(warehouse: Warehouse) -> u64 {
         only: Vec::new(),
         until: Until::CaughtUp { drain: true },
         state_limits: Default::default(),
+        spill_dir: std::env::temp_dir(),
         parallelism: Some(2),
     };
     let runner = Runner::start(warehouse, &project, options).await.expect("pipelines");

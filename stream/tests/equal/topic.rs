@@ -68,6 +68,7 @@ impl Topic {
             only: Vec::new(),
             until: Until::CaughtUp { drain },
             state_limits: Default::default(),
+            spill_dir: std::env::temp_dir(),
             parallelism: Some(1),
         };
         let runner = Runner::start(self.warehouse.clone(), &project, options).await?;

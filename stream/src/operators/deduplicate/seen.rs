@@ -4,96 +4,27 @@
 //! grows in the newest bucket, and its old row is dead. A snapshot writes the runs that grew, so it costs what was seen since the last one. Keys that
 //! are never seen again are forgotten a bucket at a time.
 
-use std::collections::hash_map::{Entry, RandomState};
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 
-use arrow::array::{AsArray, BinaryArray, Int64Array};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use watershed_functions::deduplicate::is_first;
 
+use super::index::{Index, Place};
+use super::keys::Keys;
 use crate::StreamError;
+use crate::budget::Aside;
 use crate::operator::StateDelta;
 use crate::segments::{Kind, Run, Segments};
-
-/// Where a key lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    run: u32,
-    row: u32,
-}
-
-/// A key of a run: when it was last seen, and which bytes it is.
-struct Row {
-    time: i64,
-    start: u32,
-    length: u32,
-}
-
-/// Keys that were seen in one bucket.
-#[derive(Default)]
-struct Keys {
-    bucket: i64,
-    grows: bool,
-    rows: Vec<Row>,
-    bytes: Vec<u8>,
-    dead: usize,
-}
-
-impl Keys {
-    fn key(&self, row: usize) -> &[u8] {
-        let Row { start, length, .. } = self.rows[row];
-        &self.bytes[start as usize..(start + length) as usize]
-    }
-
-    fn push(&mut self, key: &[u8], time: i64) -> u32 {
-        self.rows.push(Row { time, start: self.bytes.len() as u32, length: key.len() as u32 });
-        self.bytes.extend_from_slice(key);
-        (self.rows.len() - 1) as u32
-    }
-
-    /// As it is written.
-    fn batch(&mut self) -> Result<RecordBatch, StreamError> {
-        self.rows.shrink_to_fit();
-        self.bytes.shrink_to_fit();
-        let keys = BinaryArray::from_iter_values((0..self.rows.len()).map(|row| self.key(row)));
-        let times = Int64Array::from_iter_values(self.rows.iter().map(|row| row.time));
-        let fields = vec![Field::new("key", DataType::Binary, false), Field::new("time", DataType::Int64, false)];
-        Ok(RecordBatch::try_new(Schema::new(fields).into(), vec![Arc::new(keys), Arc::new(times)])?)
-    }
-}
-
-/// Takes a number that is a hash as the hash.
-#[derive(Default)]
-struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
 
 /// See the module documentation.
 pub struct Seen<S = RandomState> {
     within_us: i64,
     bucket_us: i64,
     hasher: S,
-    /// By the hash of the key.
-    index: HashMap<u64, Place, BuildHasherDefault<AsIs>>,
-    /// Keys whose hash is also that of another key.
-    collided: HashMap<Box<[u8]>, Place>,
+    index: Index,
     /// By the name of the run.
     runs: Vec<Option<Keys>>,
     /// The run of a bucket that gets the keys seen until the next snapshot.
@@ -108,8 +39,7 @@ impl<S: BuildHasher + Default> Seen<S> {
             within_us,
             bucket_us,
             hasher: S::default(),
-            index: HashMap::default(),
-            collided: HashMap::new(),
+            index: Index::new(),
             runs: Vec::new(),
             growing: BTreeMap::new(),
             saved: Segments::default(),
@@ -142,23 +72,33 @@ impl<S: BuildHasher + Default> Seen<S> {
                 self.saved.give_back(run);
             }
         }
-        if forgotten && self.index.capacity() > 4 * self.index.len().max(1_024) {
-            self.index.shrink_to(2 * self.index.len());
+        if forgotten && self.index.is_sparse() {
+            self.make_room();
         }
     }
 
     /// How many keys are known.
     pub fn len(&self) -> usize {
-        self.index.len() + self.collided.len()
+        self.index.len()
     }
 
-    /// How many bytes they take.
+    /// How many bytes of memory they take.
     pub fn bytes(&self) -> usize {
-        // A slot of the index is an entry and a byte; an eighth of the slots is never used.
-        let index = self.index.capacity() * (size_of::<(u64, Place)>() + 1) / 7 * 8;
-        let collided: usize = self.collided.capacity() * size_of::<(Box<[u8]>, Place)>();
-        let of_run = |keys: &Keys| keys.rows.capacity() * size_of::<Row>() + keys.bytes.capacity();
-        index + collided + self.runs.iter().flatten().map(of_run).sum::<usize>()
+        self.index.bytes() + self.runs.iter().flatten().map(Keys::bytes).sum::<usize>()
+    }
+
+    /// Puts the keys aside that were seen longest ago, until so many bytes are free; gives how many are.
+    pub fn put_aside(&mut self, bytes: usize, aside: &dyn Aside) -> Result<usize, StreamError> {
+        let mut freed = 0;
+        let mut runs: Vec<&mut Keys> = self.runs.iter_mut().flatten().collect();
+        runs.sort_by_key(|keys| keys.bucket);
+        for keys in runs {
+            if freed >= bytes {
+                break;
+            }
+            freed += keys.put_aside(aside)?;
+        }
+        Ok(freed)
     }
 
     /// What changed since the last snapshot.
@@ -189,15 +129,11 @@ impl<S: BuildHasher + Default> Seen<S> {
     }
 
     fn time(&self, place: Place) -> i64 {
-        self.runs[place.run as usize].as_ref().map_or(i64::MIN, |keys| keys.rows[place.row as usize].time)
+        self.runs[place.run as usize].as_ref().map_or(i64::MIN, |keys| keys.time(place.row as usize))
     }
 
     fn find(&self, hash: u64, key: &[u8]) -> Option<Place> {
-        match self.index.get(&hash) {
-            Some(&place) if key_at(&self.runs, place) == key => Some(place),
-            _ if self.collided.is_empty() => None,
-            _ => self.collided.get(key).copied(),
-        }
+        self.index.find(hash, |place| self.runs[place.run as usize].as_ref().is_some_and(|keys| keys.key(place.row as usize) == key))
     }
 
     /// Notes the time of a key that was `found` there.
@@ -207,8 +143,7 @@ impl<S: BuildHasher + Default> Seen<S> {
             && let Some(keys) = self.runs[place.run as usize].as_mut()
         {
             if keys.grows && keys.bucket == bucket {
-                keys.rows[place.row as usize].time = time;
-                return;
+                return keys.set_time(place.row as usize, time);
             }
             keys.dead += 1;
         }
@@ -217,19 +152,36 @@ impl<S: BuildHasher + Default> Seen<S> {
             None => {
                 let run = self.saved.reserve();
                 self.growing.insert(bucket, run);
-                self.put_run(run, Keys { bucket, grows: true, ..Keys::default() });
+                self.put_run(run, Keys::new(bucket, true));
                 run
             }
         };
+        if found.is_none() && self.index.is_full() {
+            self.make_room();
+        }
         let Some(keys) = self.runs[run as usize].as_mut() else { return };
         let now = Place { run, row: keys.push(key, time) };
-        match found.and_then(|before| at(&mut self.index, &mut self.collided, hash, key, before)) {
-            Some(place) => *place = now,
-            None => match self.index.entry(hash) {
-                Entry::Vacant(entry) => drop(entry.insert(now)),
-                Entry::Occupied(_) => drop(self.collided.insert(key.into(), now)),
-            },
+        match found {
+            Some(before) => {
+                self.index.move_to(hash, before, now);
+            }
+            None => self.index.insert(hash, now),
         }
+    }
+
+    /// Makes the index again, twice as large as there are keys.
+    fn make_room(&mut self) {
+        let mut index = Index::with_room(self.index.len());
+        for (run, keys) in self.runs.iter().enumerate() {
+            let Some(keys) = keys else { continue };
+            for row in 0..keys.len() {
+                let (hash, place) = (self.hasher.hash_one(keys.key(row)), Place { run: run as u32, row: row as u32 });
+                if self.index.find(hash, |noted| noted == place).is_some() {
+                    index.insert(hash, place);
+                }
+            }
+        }
+        self.index = index;
     }
 
     fn put_run(&mut self, run: u32, keys: Keys) {
@@ -242,14 +194,8 @@ impl<S: BuildHasher + Default> Seen<S> {
     /// Forgets a run and the keys that lie in it.
     fn drop_run(&mut self, run: u32) {
         let Some(keys) = self.runs[run as usize].take() else { return };
-        for row in 0..keys.rows.len() {
-            let (key, place) = (keys.key(row), Place { run, row: row as u32 });
-            let hash = self.hasher.hash_one(key);
-            if self.index.get(&hash) == Some(&place) {
-                self.index.remove(&hash);
-            } else if self.collided.get(key) == Some(&place) {
-                self.collided.remove(key);
-            }
+        for row in 0..keys.len() {
+            self.index.remove(self.hasher.hash_one(keys.key(row)), Place { run, row: row as u32 });
         }
     }
 }
@@ -266,18 +212,17 @@ impl<S: BuildHasher + Default> Kind<i64> for Seen<S> {
     }
 
     fn join(&mut self, &bucket: &i64, runs: &[Run], id: u32) -> Result<Option<RecordBatch>, StreamError> {
-        let mut joined = Keys { bucket, ..Keys::default() };
+        let mut joined = Keys::new(bucket, false);
         for run in runs {
             let Some(keys) = self.runs[run.id as usize].take() else { continue };
-            for (row, Row { time, .. }) in keys.rows.iter().enumerate() {
-                let key = keys.key(row);
-                let before = Place { run: run.id, row: row as u32 };
-                if let Some(place) = at(&mut self.index, &mut self.collided, self.hasher.hash_one(key), key, before) {
-                    *place = Place { run: id, row: joined.push(key, *time) };
+            for row in 0..keys.len() {
+                let (before, now) = (Place { run: run.id, row: row as u32 }, Place { run: id, row: joined.len() as u32 });
+                if self.index.move_to(self.hasher.hash_one(keys.key(row)), before, now) {
+                    joined.push(keys.key(row), keys.time(row));
                 }
             }
         }
-        if joined.rows.is_empty() {
+        if joined.len() == 0 {
             return Ok(None);
         }
         let rows = joined.batch()?;
@@ -286,32 +231,18 @@ impl<S: BuildHasher + Default> Kind<i64> for Seen<S> {
     }
 }
 
-fn key_at(runs: &[Option<Keys>], place: Place) -> &[u8] {
-    runs[place.run as usize].as_ref().map_or(&[], |keys| keys.key(place.row as usize))
-}
-
-/// Where it is noted that `key` lies at `place`, if it does.
-fn at<'a>(
-    index: &'a mut HashMap<u64, Place, BuildHasherDefault<AsIs>>,
-    collided: &'a mut HashMap<Box<[u8]>, Place>,
-    hash: u64,
-    key: &[u8],
-    place: Place,
-) -> Option<&'a mut Place> {
-    match index.get_mut(&hash) {
-        Some(noted) if *noted == place => Some(noted),
-        _ => collided.get_mut(key).filter(|noted| **noted == place),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::hash::{BuildHasherDefault, Hasher};
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::budget::tests::InMemory;
     use crate::operators::check::{Saved, save};
 
-    /// Keys of one letter collide with others of the same parity.
+    /// All hashes are one of two.
     #[derive(Default)]
     struct Parity(u64);
 
@@ -333,6 +264,7 @@ mod tests {
         See(u8, i64),
         Forget,
         Snapshot,
+        PutAside,
         Restart,
     }
 
@@ -341,6 +273,7 @@ mod tests {
             12 => (0..20_u8, 0..4_i64).prop_map(|(key, wait)| Event::See(key, wait)),
             2 => Just(Event::Forget),
             3 => Just(Event::Snapshot),
+            1 => Just(Event::PutAside),
             1 => Just(Event::Restart),
         ];
         prop::collection::vec(event, 0..400)
@@ -364,6 +297,10 @@ mod tests {
                     save(&mut saved, seen.snapshot().unwrap());
                     known = (model.clone(), now);
                 }
+                Event::PutAside => {
+                    let before = seen.bytes();
+                    assert_eq!(before - seen.put_aside(1_000, &InMemory).unwrap(), seen.bytes());
+                }
                 Event::Restart => {
                     seen = Seen::new(WITHIN, BUCKET);
                     saved.values().flatten().for_each(|rows| seen.restore(rows));
@@ -372,12 +309,12 @@ mod tests {
                     save(&mut saved, seen.snapshot().unwrap());
                 }
             }
-            assert!(seen.index.len() + seen.collided.len() <= 20);
+            assert!(seen.len() <= 20);
         }
         // In the end all is forgotten, in memory and in the store.
         seen.forget(now + 10 * WITHIN);
         save(&mut saved, seen.snapshot().unwrap());
-        assert_eq!((seen.index.len(), seen.collided.len(), saved.len()), (0, 0, 0));
+        assert_eq!((seen.len(), saved.len()), (0, 0));
         assert!(seen.runs.iter().all(Option::is_none));
     }
 
@@ -412,7 +349,7 @@ mod tests {
         assert!(pieces <= 12, "{pieces} pieces");
         let mut restored = Seen::<RandomState>::new(1_000_000, 1_000_000);
         saved["s/0"].iter().for_each(|rows| restored.restore(rows));
-        assert_eq!(restored.index.len(), 100_000);
+        assert_eq!(restored.len(), 100_000);
         assert_eq!(restored.time(restored.find(restored.hasher.hash_one(&700_u32.to_le_bytes()[..]), &700_u32.to_le_bytes()).unwrap()), 3);
     }
 }

@@ -5,8 +5,10 @@
 
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::{concat, interleave, take};
+use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
+use crate::budget::Aside;
 
 /// No place among the accumulators; no run.
 const NONE: u32 = u32::MAX;
@@ -29,6 +31,14 @@ struct Run {
     /// The group of each row.
     groups: Vec<u32>,
     dead: usize,
+    /// Whether the columns are not in memory.
+    is_aside: bool,
+}
+
+impl Run {
+    fn bytes(&self) -> usize {
+        if self.is_aside { 0 } else { self.columns.iter().map(|column| column.get_array_memory_size()).sum() }
+    }
 }
 
 /// See the module documentation.
@@ -147,7 +157,7 @@ impl Resting {
         if run == self.runs.len() {
             self.runs.push(None);
         }
-        self.runs[run] = Some(Run { id, columns, groups, dead: 0 });
+        self.runs[run] = Some(Run { id, columns, groups, dead: 0, is_aside: false });
     }
 
     /// How many groups of a run have been woken since.
@@ -188,16 +198,37 @@ impl Resting {
         self.gather(&self.places, key_count..)
     }
 
-    /// How many bytes it takes.
+    /// Puts runs aside until so many bytes are free; gives how many are.
+    pub(super) fn put_aside(&mut self, bytes: usize, aside: &dyn Aside) -> Result<usize, StreamError> {
+        let mut freed = 0;
+        for run in self.runs.iter_mut().flatten() {
+            if freed >= bytes {
+                break;
+            }
+            let of_run = run.bytes();
+            if of_run == 0 {
+                continue;
+            }
+            let rows = RecordBatch::try_from_iter_with_nullable(run.columns.iter().map(|column| ("", column.clone(), true)))?;
+            if let [rows] = aside.put(&[rows])?.as_slice() {
+                run.columns = rows.columns().to_vec();
+                run.is_aside = true;
+                freed += of_run;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// How many bytes of memory it takes.
     pub(super) fn bytes(&self) -> usize {
         let arrays = |columns: &[ArrayRef]| columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>();
-        let runs: usize = self.runs.iter().flatten().map(|run| arrays(&run.columns) + 4 * run.groups.len()).sum();
+        let runs: usize = self.runs.iter().flatten().map(|run| run.bytes() + 4 * run.groups.len()).sum();
         let keys: usize = self.keys.iter().map(|piece| arrays(piece)).sum();
         runs + keys + 4 * (self.awake_at.len() + self.awake.len()) + 8 * self.places.len()
     }
 }
 
-/// The rows that count of pieces of one segment, each with `key_count` key columns: the last of each group, in the order in which groups first came.
+/// The rows that count of pieces of one segment: the last of each group, in the order in which groups first came. `groups` says which each row is of.
 pub(super) fn latest(pieces: &[Vec<ArrayRef>], groups: &[Vec<usize>]) -> Result<Vec<ArrayRef>, StreamError> {
     let mut places: Vec<(usize, usize)> = Vec::new();
     for (piece, groups) in groups.iter().enumerate() {

@@ -78,6 +78,7 @@ pub(super) async fn run(warehouse: &Warehouse, project: &Project, data: &Path, s
         only: Vec::new(),
         until: Until::CaughtUp { drain },
         state_limits: Default::default(),
+        spill_dir: std::env::temp_dir(),
         parallelism: Some(1),
     };
     let runner = Runner::start(warehouse.clone(), project, options).await.unwrap();
