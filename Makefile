@@ -10,7 +10,7 @@ export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 PREFIX ?= $(HOME)/.local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build release install bench bench-stream bench-query soak test unit e2e compat fmt lint audit clean clean-tools
+.PHONY: help demo build release install bench bench-stream bench-query bench-state soak test unit e2e compat fmt lint audit clean clean-tools
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,12 @@ bench-stream: release ## Streams from Apache Kafka beside a plain reader (EVENTS
 bench-query: release ## Twenty queries over the demo's tables beside DuckDB on the same files (EVENTS=10000000 RUNS=5 OTHER=binary)
 	@scripts/setup.sh test
 	bench/query.sh "$(CARGO_TARGET_DIR)/release/watershed" "$(EVENTS)" "$(RUNS)" "$(OTHER)"
+
+bench-state: ## Bytes of state an epoch writes, and the rate with and without a limit of memory (KEYS=50000000)
+	cargo build --locked --release -p watershed -p watershed-stream --example state
+	"$(CARGO_TARGET_DIR)/release/examples/state" bytes
+	"$(CARGO_TARGET_DIR)/release/examples/state" rate $(or $(KEYS),50000000)
+	"$(CARGO_TARGET_DIR)/release/examples/state" rate $(or $(KEYS),50000000) 1024
 
 soak: release ## Run the demo for SECONDS (3600) and watch its memory
 	bench/soak.sh "$(CARGO_TARGET_DIR)/release/watershed" $(SECONDS)

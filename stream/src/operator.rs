@@ -13,6 +13,7 @@ use crate::StreamError;
 use crate::budget::{Account, Aside, Budget, Held};
 use crate::fault::{Refused, sift};
 use crate::segments::bytes_of;
+use crate::state::KeyColumns;
 use crate::watermark::Watermark;
 
 /// What an operator hands on.
@@ -131,6 +132,12 @@ pub trait Operator: Send {
         Ok(StateDelta::default())
     }
 
+    /// Where the key is in the rows of a segment, if it is known there. `keys` are the places of the key in the rows that it takes. What says so can be
+    /// split over another number of tasks.
+    fn state_keys(&self, _segment: &str, _keys: &[usize]) -> Option<KeyColumns> {
+        None
+    }
+
     /// Takes back what snapshots once wrote. Called before any row, at most once. What was restored counts as changed: the next
     /// snapshot writes it again, since the tasks it came from may have been split in another way.
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
@@ -198,7 +205,9 @@ impl Chain {
         let mut held = held_by(&self.operators);
         let mut passed = account.note(sum(&held));
         let (mut bytes, aside) = account.to_put_aside();
-        if bytes > 0 && let Some(aside) = aside {
+        if bytes > 0
+            && let Some(aside) = aside
+        {
             let mut places: Vec<usize> = (0..held.len()).collect();
             places.sort_by_key(|&place| std::cmp::Reverse(held[place].bytes));
             for place in places {

@@ -41,6 +41,8 @@ pub struct Running {
 
 /// Operator state as it was read back: name and pieces of each segment.
 pub type Segments = [(String, Vec<RecordBatch>)];
+/// Those of one task.
+type OfTask = Vec<(String, Vec<RecordBatch>)>;
 
 /// Where the partitions of a source go on.
 pub struct Positions {
@@ -83,7 +85,8 @@ pub fn start(
 ) -> Result<Running, StreamError> {
     let Positions { offsets, at_end } = positions;
     let local_tasks = spec.parallelism.clamp(1, offsets.len().max(1));
-    let keyed_tasks = keyed_tasks(spec, record);
+    let of_keyed = keyed_segments(spec, record, segments)?;
+    let keyed_tasks = of_keyed.len();
     let (report, reports) = mpsc::channel(64);
     let mut starter =
         Starter { spec, record, segments, control: Arc::new(Control::default()), report, threads: Vec::new(), writer_inputs: Vec::new() };
@@ -95,20 +98,29 @@ pub fn start(
         starter.local(index, local_tasks, of_these, &mut keyed_inputs)?;
     }
     let task_count = local_tasks + keyed_inputs.len();
-    for (index, inputs) in keyed_inputs.into_iter().enumerate() {
-        starter.keyed(index, inputs)?;
+    for ((index, inputs), mine) in keyed_inputs.into_iter().enumerate().zip(&of_keyed) {
+        starter.keyed(index, inputs, mine)?;
     }
     starter.writer(tables, outlets)?;
     Ok(Running { control: starter.control, reports, task_count, keyed_tasks, threads: starter.threads })
 }
 
-fn keyed_tasks(spec: &ShardSpec, record: Option<&EpochRecord>) -> usize {
-    match record {
-        _ if !spec.blueprint.keyed_in_parallel => 1,
-        // State is split by the number of tasks it was written with.
-        Some(record) if !record.state.is_empty() => record.keyed_tasks as usize,
-        _ => spec.parallelism,
+/// The state of each task of the keyed stage. It is split over as many tasks as are wanted, or over those that wrote it if that cannot be done.
+fn keyed_segments(spec: &ShardSpec, record: Option<&EpochRecord>, segments: &Segments) -> Result<Vec<OfTask>, StreamError> {
+    let wanted = if spec.blueprint.keyed_in_parallel { spec.parallelism } else { 1 };
+    let written_by = record.filter(|record| !record.state.is_empty()).map_or(wanted, |record| record.keyed_tasks as usize);
+    if written_by != wanted
+        && let Some(keys) = &spec.blueprint.exchange
+        && let Some(split) = state::split(&mut spec.blueprint.keyed_chain()?, segments, keys, wanted)?
+    {
+        return Ok(split);
     }
+    let tasks = if spec.blueprint.keyed_in_parallel { written_by } else { 1 };
+    let of_task = |task: usize| {
+        let mine = segments.iter().filter(|(name, _)| state::task_of(name) == Some((Stage::Keyed, task)));
+        mine.cloned().collect()
+    };
+    Ok((0..tasks).map(of_task).collect())
 }
 
 struct Starter<'a> {
@@ -196,10 +208,10 @@ impl Starter<'_> {
     }
 
     /// One task of the keyed stage.
-    fn keyed(&mut self, index: usize, inputs: Vec<Receiver<Message>>) -> Result<(), StreamError> {
+    fn keyed(&mut self, index: usize, inputs: Vec<Receiver<Message>>, segments: &Segments) -> Result<(), StreamError> {
         let chain = self.spec.blueprint.keyed_chain()?.setting_aside();
         let mut chain = chain.within(self.spec.id.pipeline.to_string(), &self.spec.budget);
-        state::restore(Stage::Keyed, chain.operators_mut(), self.segments, |task, _| task == index)?;
+        state::restore(Stage::Keyed, chain.operators_mut(), segments, |_, _| true)?;
         let task = KeyedTask {
             index,
             chain,

@@ -4,6 +4,8 @@
 //! otherwise no longer needed are moved. A segment is named
 //! `<stage><task>/<operator>/<segment>`: `l0/2/…` is operator 2 of partition-local task 0, `k1/0/…` operator 0 of keyed task 1.
 
+mod split;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use arrow::record_batch::RecordBatch;
 use object_store::path::Path;
 use watershed_lake::Warehouse;
 
+pub use self::split::{KeyColumns, split};
 use crate::StreamError;
 use crate::epoch::{EpochRecord, ShardId, StateRange};
 use crate::operator::{Change, Operator, StateDelta, StateSnapshot};
@@ -137,7 +140,8 @@ fn sparse(record: &mut EpochRecord, bytes_max: u64) -> BTreeSet<String> {
     }
     record.state_files.retain(|file, _| needed.contains_key(file.as_str()));
     let is_sparse = |file: &str, bytes: u64| record.state_files.get(file).is_some_and(|&size| bytes.saturating_mul(SPARSE) < size);
-    let mut sparse: Vec<(u64, &str)> = needed.into_iter().map(|(file, bytes)| (bytes, file)).filter(|(bytes, file)| is_sparse(file, *bytes)).collect();
+    let mut sparse: Vec<(u64, &str)> =
+        needed.into_iter().map(|(file, bytes)| (bytes, file)).filter(|(bytes, file)| is_sparse(file, *bytes)).collect();
     sparse.sort_unstable();
     let mut sum = 0;
     let fits = |(bytes, _): &(u64, &str)| {
@@ -248,6 +252,11 @@ fn parse(stage: Stage, name: &str) -> Option<(usize, usize, &str)> {
     Some((task.parse().ok()?, operator.parse().ok()?, segment))
 }
 
+/// Stage and task of a full name.
+pub(crate) fn task_of(name: &str) -> Option<(Stage, usize)> {
+    [Stage::Local, Stage::Keyed].into_iter().find_map(|stage| parse(stage, name).map(|(task, ..)| (stage, task)))
+}
+
 /// Stage and operator of a full name.
 pub(crate) fn step_of(name: &str) -> Option<(Stage, usize)> {
     [Stage::Local, Stage::Keyed].into_iter().find_map(|stage| parse(stage, name).map(|(_, operator, _)| (stage, operator)))
@@ -319,6 +328,62 @@ mod tests {
         assert_eq!(parse(Stage::Local, names[0]), Some((3, 2, "0-60000000/5")));
         assert_eq!(parse(Stage::Keyed, names[1]), Some((11, 0, "h/42")));
         assert_eq!((step_of(names[0]), step_of(names[1])), (Some((Stage::Local, 2)), Some((Stage::Keyed, 0))));
+    }
+
+    fn change(segment: &str, replaces: Range<usize>, values: Option<Range<i64>>) -> Change {
+        let rows = values.map(|values| batch("a", Arc::new(Int64Array::from_iter_values(values))));
+        Change { segment: segment.to_owned(), replaces, rows }
+    }
+
+    fn delta(deletes: &[&str], changes: Vec<Change>) -> TaskDelta {
+        let mut delta = TaskDelta::default();
+        let deletes = deletes.iter().map(ToString::to_string).collect();
+        delta.add(Stage::Keyed, 0, 1, StateDelta { deletes, changes }).unwrap();
+        delta
+    }
+
+    #[test]
+    fn pieces_come_and_go_where_a_change_says() {
+        let mut live: BTreeMap<String, Vec<Range<u64>>> = BTreeMap::new();
+        let pieces = |live: &BTreeMap<String, Vec<Range<u64>>>| live.get("k0/1/w/1").map_or(0, Vec::len);
+        let first = delta(&[], vec![change("w/1", 0..0, Some(0..5)), change("w/1", 1..1, Some(5..6)), change("w/2", 0..0, Some(0..1))]);
+        first.apply(&mut live, Range::clone).unwrap();
+        let last = live["k0/1/w/1"][1].clone();
+        delta(&["w/2"], vec![change("w/1", 0..1, None), change("w/1", 1..1, Some(7..8))]).apply(&mut live, Range::clone).unwrap();
+        assert_eq!((live["k0/1/w/1"][0].clone(), pieces(&live), live.len()), (last, 2, 1));
+        let error = delta(&[], vec![change("w/1", 2..3, None)]).apply(&mut live, Range::clone).unwrap_err().to_string();
+        assert!(error.contains("segment k0/1/w/1") && error.contains("2 of its pieces are known"), "{error}");
+        delta(&[], vec![change("w/1", 0..2, None)]).apply(&mut live, Range::clone).unwrap();
+        assert!(live.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_little_is_needed_of_is_emptied_and_removed() {
+        let warehouse = Warehouse::open("memory://", &std::collections::HashMap::new()).await.unwrap();
+        let first = r#"{"version":1,"pipeline":"gold.x","shard":0,"epoch":1,"writer":{"run":"r","host":"h","pid":1,"started":2},
+            "definition":"","written_ms":3,"offsets":{},"watermarks_us":{},"idle_us":{},"keyed_tasks":1,"state":{},"tables":[],"counters":{}}"#;
+        let mut record = EpochRecord::from_bytes(first.as_bytes(), &Path::from("1.json")).unwrap();
+        let shard = ShardId { pipeline: record.pipeline.clone(), shard: 0 };
+        let files = async || warehouse.list(&Path::from(format!("{}/state", shard.folder()))).await.unwrap().len();
+        let segments: Vec<String> = (0..10).map(|i| format!("w/{i}")).collect();
+        let changes = segments.iter().map(|segment| change(segment, 0..0, Some(0..100))).collect();
+        let written = write(&warehouse, &shard, vec![delta(&[], changes)], &mut record).await.unwrap();
+        assert_eq!((record.state.len(), record.state_files.values().sum::<u64>(), files().await), (10, written, 1));
+        let mut before = record.clone();
+        for (epoch, dropped, expected) in [(2, 0..7, 1), (3, 7..8, 1)] {
+            record.epoch = epoch;
+            let names: Vec<&str> = segments[dropped].iter().map(String::as_str).collect();
+            let written = write(&warehouse, &shard, vec![delta(&names, vec![])], &mut record).await.unwrap();
+            remove_unused(&warehouse, &shard, &before, &record).await;
+            assert_eq!((files().await, record.state_files.len(), written > 0), (expected, expected, epoch == 3), "epoch {epoch}");
+            before = record.clone();
+        }
+        // What is left of it is in the new file.
+        let read = read(&warehouse, &shard, &record.state).await.unwrap();
+        let names: Vec<&str> = read.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["k0/1/w/8", "k0/1/w/9"]);
+        assert!(read.iter().all(|(_, pieces)| pieces.len() == 1 && pieces[0].num_rows() == 100));
+        assert!(record.state_files.keys().all(|file| file.contains("-moved-")), "{:?}", record.state_files);
     }
 
     #[test]

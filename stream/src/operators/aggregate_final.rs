@@ -24,7 +24,7 @@ use crate::budget::{Aside, Held};
 use crate::fault::{Refused, RowFault};
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::segments::{Plain, Segments};
-use crate::state::fit;
+use crate::state::{KeyColumns, fit};
 use crate::watermark::Watermark;
 
 /// Where a column of the result comes from.
@@ -79,12 +79,7 @@ impl AggregateFinal {
 
     /// The result of a window. Groups that cannot be computed, such as a sum that no longer fits its type, are added to `refused`: they
     /// must not hold back the others.
-    fn close(
-        &self,
-        window: (i64, i64),
-        partials: Vec<RecordBatch>,
-        refused: &mut Vec<Refused>,
-    ) -> Result<Vec<RecordBatch>, StreamError> {
+    fn close(&self, window: (i64, i64), partials: Vec<RecordBatch>, refused: &mut Vec<Refused>) -> Result<Vec<RecordBatch>, StreamError> {
         let partials = in_slot_order(&partials);
         match self.reduce(window, &partials) {
             Ok(result) => Ok(vec![result]),
@@ -221,6 +216,10 @@ impl Operator for AggregateFinal {
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
         self.windows.snapshot(&mut Plain::new(&self.partial_schema, |(end, start): &(i64, i64)| format!("{start}-{end}")))
+    }
+
+    fn state_keys(&self, _segment: &str, keys: &[usize]) -> Option<KeyColumns> {
+        Some(KeyColumns::Columns(keys.to_vec()))
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {

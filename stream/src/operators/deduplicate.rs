@@ -25,8 +25,8 @@ use crate::StreamError;
 use crate::budget::{Aside, Held};
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
-use crate::segments::{Plain, Segments};
-use crate::state::fit;
+use crate::segments::{Plain, Segments, bytes_of};
+use crate::state::{KeyColumns, fit};
 use crate::watermark::Watermark;
 
 /// Drops rows that repeat a key within an interval.
@@ -64,9 +64,11 @@ impl Deduplicate {
             rows_of.entry(time.div_euclid(self.wait_us)).or_default().push(row as u32);
         }
         let whole = rows_of.len() == 1;
+        let row_bytes = bytes_of(&batch) / batch.num_rows().max(1);
         for (bucket, rows) in rows_of {
             let part = if whole { batch.clone() } else { hidden::take(&batch, &UInt32Array::from(rows))? };
-            self.waiting.append(bucket, part);
+            let bytes = part.num_rows() * row_bytes;
+            self.waiting.append_sized(bucket, part, bytes);
         }
         Ok(())
     }
@@ -141,6 +143,13 @@ impl Operator for Deduplicate {
         delta.deletes.extend(seen.deletes);
         delta.changes.extend(seen.changes);
         Ok(delta)
+    }
+
+    fn state_keys(&self, segment: &str, keys: &[usize]) -> Option<KeyColumns> {
+        match segment.starts_with("w/") {
+            true => Some(KeyColumns::Columns(keys.to_vec())),
+            false => (keys == self.key_columns).then_some(KeyColumns::Encoded(0)),
+        }
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {

@@ -14,8 +14,8 @@ use crate::StreamError;
 use crate::budget::{Aside, Held};
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
-use crate::segments::{Plain, Segments};
-use crate::state::fit;
+use crate::segments::{Plain, Segments, bytes_of};
+use crate::state::{KeyColumns, fit};
 use crate::watermark::Watermark;
 
 /// Width of a segment: what leaves together leaves the store together.
@@ -38,11 +38,12 @@ impl InOrder {
     fn wait(&mut self, batch: &RecordBatch) -> Result<(), StreamError> {
         let sorted = self.sorted(batch)?;
         let times = times(&sorted, self.time_column);
+        let row_bytes = bytes_of(&sorted) / times.len().max(1);
         let mut from = 0;
         while from < times.len() {
             let second = times[from].div_euclid(SEGMENT_US);
             let rows = times[from..].partition_point(|time| time.div_euclid(SEGMENT_US) == second);
-            self.waiting.append(second, sorted.slice(from, rows));
+            self.waiting.append_sized(second, sorted.slice(from, rows), rows * row_bytes);
             from += rows;
         }
         Ok(())
@@ -126,6 +127,10 @@ impl Operator for InOrder {
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
         self.waiting.snapshot(&mut Plain::new(&self.schema, |second: &i64| format!("w/{second}")))
+    }
+
+    fn state_keys(&self, _segment: &str, keys: &[usize]) -> Option<KeyColumns> {
+        Some(KeyColumns::Columns(keys.to_vec()))
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {

@@ -29,6 +29,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 use watershed_functions::numbers::one_key;
 
 use self::frames::{Frames, Function};
@@ -38,6 +39,7 @@ use crate::budget::Held;
 use crate::fault::{Refused, RowFault, evaluate, sift};
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
+use crate::state::KeyColumns;
 use crate::watermark::Watermark;
 
 /// What a key takes beside its place in an index, more or less.
@@ -281,6 +283,14 @@ impl Operator for Over {
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {
         self.history.snapshot()
+    }
+
+    fn state_keys(&self, _segment: &str, keys: &[usize]) -> Option<KeyColumns> {
+        let is_column =
+            |value: &Arc<dyn PhysicalExpr>, key: usize| value.downcast_ref::<Column>().is_some_and(|column| column.index() == key);
+        // The history begins with the time.
+        let place = |&key: &usize| self.spec.values.iter().position(|value| is_column(value, key)).map(|place| place + 1);
+        keys.iter().map(place).collect::<Option<_>>().map(KeyColumns::Columns)
     }
 
     fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {

@@ -123,6 +123,8 @@ impl<'a> Driver<'a> {
     pub fn crash(&mut self) {
         self.given = self.checkpoint.given.clone();
         self.state_is_stale = true;
+        // Another number of tasks each time.
+        self.tasks.keyed = self.tasks.keyed % 3 + 1;
         self.start();
         let segments: Vec<_> = self.checkpoint.segments.iter().map(|(name, pieces)| (name.clone(), pieces.clone())).collect();
         let of = self.tasks.local;
@@ -130,8 +132,14 @@ impl<'a> Driver<'a> {
             let mine = |_, segment: &str| segment.rsplit('/').next().and_then(|s| s.parse::<usize>().ok()).unwrap_or(0) % of == task;
             state::restore(Stage::Local, chain.operators_mut(), &segments, mine).expect("restored");
         }
+        let (keys, mut chain) = (self.blueprint.exchange.clone().unwrap_or_default(), self.blueprint.keyed_chain().expect("a chain"));
+        let split = state::split(&mut chain, &segments, &keys, self.keyed.len()).expect("it can be split");
+        assert!(split.is_some() || !self.blueprint.keyed_in_parallel, "all operators that run side by side know their keys");
         for (task, chain) in self.keyed.iter_mut().enumerate() {
-            state::restore(Stage::Keyed, chain.operators_mut(), &segments, |written_by, _| written_by == task).expect("restored");
+            match &split {
+                Some(split) => state::restore(Stage::Keyed, chain.operators_mut(), &split[task], |_, _| true).expect("restored"),
+                None => state::restore(Stage::Keyed, chain.operators_mut(), &segments, |of, _| of == task).expect("restored"),
+            }
         }
     }
 

@@ -6,12 +6,13 @@
 
 use std::collections::VecDeque;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
+use crate::hidden;
 use crate::operator::{StateDelta, StateSnapshot};
 use crate::segments::{Plain, Segments};
 use crate::state::fit;
@@ -147,6 +148,35 @@ impl History {
         self.saved.snapshot(&mut Plain::new(&self.schema, |first: &u64| format!("h/{first}")))
     }
 
+    /// Puts the rows of chunks in order that reach into one another: they come from tasks that ran side by side. The rows of a key stay in their order.
+    fn put_in_order(&mut self) -> Result<(), StreamError> {
+        let mut groups: Vec<(i64, Vec<RecordBatch>)> = Vec::new();
+        for chunk in self.chunks.drain(..) {
+            let (first_us, last_us) = (chunk.first_us(), chunk.last_us());
+            match groups.last_mut().filter(|(until_us, _)| *until_us > first_us) {
+                Some((until_us, group)) => {
+                    *until_us = last_us.max(*until_us);
+                    group.push(chunk.rows);
+                }
+                None => groups.push((last_us, vec![chunk.rows])),
+            }
+        }
+        for (_, group) in groups {
+            if let [rows] = group.as_slice() {
+                self.chunks.push_back(Chunk { first: 0, rows: rows.clone() });
+                continue;
+            }
+            let rows = concat_batches(&self.schema, &group)?;
+            let times = rows.column(0).as_primitive::<Int64Type>().values();
+            let mut places: Vec<u32> = (0..rows.num_rows() as u32).collect();
+            places.sort_by_key(|&place| times[place as usize]);
+            for places in places.chunks(CHUNK_ROWS_MAX) {
+                self.chunks.push_back(Chunk { first: 0, rows: hidden::take(&rows, &UInt32Array::from(places.to_vec()))? });
+            }
+        }
+        Ok(())
+    }
+
     /// Takes back what snapshots wrote.
     pub fn restore(&mut self, state: StateSnapshot) -> Result<(), StreamError> {
         for (segment, pieces) in state.segments {
@@ -158,6 +188,7 @@ impl History {
             }
         }
         self.chunks.make_contiguous().sort_by_key(Chunk::first_us);
+        self.put_in_order()?;
         for chunk in &mut self.chunks {
             chunk.first = self.next;
             self.next += chunk.len() as u64;
