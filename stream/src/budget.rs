@@ -28,6 +28,9 @@ pub trait Aside: std::fmt::Debug + Send + Sync {
     fn bytes(&self) -> u64;
 }
 
+/// Less is not worth a file.
+pub const ASIDE_BYTES_MIN: usize = 64 << 10;
+
 /// Limits on the memory of operator state, in bytes; `None`: as much as there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StateLimits {

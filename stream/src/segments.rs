@@ -24,7 +24,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
-use crate::budget::Aside;
+use crate::budget::{ASIDE_BYTES_MIN, Aside};
 use crate::operator::{Change, StateDelta};
 
 /// Runs are joined however few they are, as long as the result is not longer than this.
@@ -33,9 +33,6 @@ const SMALL_ROWS: usize = 1_024;
 const FAN_OUT: usize = 4;
 /// Runs are not joined beyond this, so that no snapshot has to write a long one again because of its age alone.
 const RUN_ROWS_MAX: usize = 1_048_576;
-
-/// Less is not worth a file.
-const ASIDE_BYTES_MIN: usize = 256 << 10;
 
 /// Rows that were added to a segment together, or joined since.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use watershed_functions::numbers::one_key;
 
 use self::seen::Seen;
 use crate::StreamError;
-use crate::budget::{Aside, Held};
+use crate::budget::{ASIDE_BYTES_MIN, Aside, Held};
 use crate::hidden;
 use crate::operator::{Operator, Output, StateDelta, StateSnapshot};
 use crate::segments::{Plain, Segments, bytes_of};
@@ -134,7 +134,7 @@ impl Operator for Deduplicate {
 
     fn put_aside(&mut self, bytes: usize, aside: &dyn Aside) -> Result<usize, StreamError> {
         let freed = self.waiting.put_aside(bytes, aside)?;
-        Ok(freed + self.seen.put_aside(bytes.saturating_sub(freed), aside)?)
+        Ok(freed + self.seen.put_aside(bytes.saturating_sub(freed), ASIDE_BYTES_MIN, aside)?)
     }
 
     fn snapshot(&mut self) -> Result<StateDelta, StreamError> {

@@ -87,8 +87,8 @@ impl<S: BuildHasher + Default> Seen<S> {
         self.index.bytes() + self.runs.iter().flatten().map(Keys::bytes).sum::<usize>()
     }
 
-    /// Puts the keys aside that were seen longest ago, until so many bytes are free; gives how many are.
-    pub fn put_aside(&mut self, bytes: usize, aside: &dyn Aside) -> Result<usize, StreamError> {
+    /// Puts the keys aside that were seen longest ago, until so many bytes are free, but no runs of fewer than `least`; gives how many are free.
+    pub fn put_aside(&mut self, bytes: usize, least: usize, aside: &dyn Aside) -> Result<usize, StreamError> {
         let mut freed = 0;
         let mut runs: Vec<&mut Keys> = self.runs.iter_mut().flatten().collect();
         runs.sort_by_key(|keys| keys.bucket);
@@ -96,7 +96,9 @@ impl<S: BuildHasher + Default> Seen<S> {
             if freed >= bytes {
                 break;
             }
-            freed += keys.put_aside(aside)?;
+            if keys.bytes() >= least {
+                freed += keys.put_aside(aside)?;
+            }
         }
         Ok(freed)
     }
@@ -299,7 +301,7 @@ mod tests {
                 }
                 Event::PutAside => {
                     let before = seen.bytes();
-                    assert_eq!(before - seen.put_aside(1_000, &InMemory).unwrap(), seen.bytes());
+                    assert_eq!(before - seen.put_aside(1_000, 1, &InMemory).unwrap(), seen.bytes());
                 }
                 Event::Restart => {
                     seen = Seen::new(WITHIN, BUCKET);

@@ -8,7 +8,7 @@ use arrow::compute::{concat, interleave, take};
 use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
-use crate::budget::Aside;
+use crate::budget::{ASIDE_BYTES_MIN, Aside};
 
 /// No place among the accumulators; no run.
 const NONE: u32 = u32::MAX;
@@ -206,7 +206,7 @@ impl Resting {
                 break;
             }
             let of_run = run.bytes();
-            if of_run == 0 {
+            if of_run < ASIDE_BYTES_MIN {
                 continue;
             }
             let rows = RecordBatch::try_from_iter_with_nullable(run.columns.iter().map(|column| ("", column.clone(), true)))?;
