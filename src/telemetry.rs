@@ -19,7 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 use watershed_batch::JobObserver;
 use watershed_lake::Warehouse;
 use watershed_query::ServerCounters;
-use watershed_stream::{COMMIT_BUCKETS_MS, Observer, Phase, PipelineMetrics, StageName};
+use watershed_stream::{COMMIT_BUCKETS_MS, Observer, Phase, PipelineMetrics};
 
 use jobs::Jobs;
 use process::Process;
@@ -226,9 +226,9 @@ fn stages(encoder: &mut DescriptorEncoder, pipelines: &[PipelineMetrics]) -> fmt
     ] {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for pipeline in pipelines {
-            for (stage, rows) in StageName::ALL.iter().zip(pipeline.stages) {
+            for (stage, rows) in pipeline.stages.iter() {
                 let mut labels = labels(pipeline);
-                labels.push(("stage", stage.name().to_owned()));
+                labels.push(("stage", stage.name().into_owned()));
                 let value = if rows_in { rows.rows_in } else { rows.rows_out };
                 family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
             }

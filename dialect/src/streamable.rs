@@ -1,7 +1,8 @@
 //! Says whether a plan can run as a stream, and if not, what comes nearest that can.
 //!
-//! What can: one source; filters and projections; one window function; one `DEDUPLICATE`; `OVER` with frames that reach back by a time; one `GROUP BY`
-//! with a column of the window in it, so that each group is finished once the watermark passes the end of its window.
+//! What can: one source; filters and projections; window functions; `DEDUPLICATE`; `OVER` with frames that reach back by a time; `GROUP BY` with a
+//! column of the window in it, so that each group is finished once the watermark passes the end of its window. They may follow one another, as each
+//! hands rows on with a watermark that holds for them: by the event time of the source, and after a `GROUP BY` by the times of its window.
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::Column;
@@ -66,24 +67,15 @@ pub(crate) fn placed(error: SqlError, node: &LogicalPlan) -> SqlError {
 /// What was met on the way down.
 #[derive(Default)]
 struct Seen<'a> {
-    aggregate: bool,
-    window: bool,
-    deduplicate: bool,
+    /// Whether an OVER has rows that no GROUP BY lies under yet.
     over: bool,
-    /// Event-time columns that must be the source's, with the node that reads them and the operator's name.
+    /// Event-time columns, which must be those that the watermark speaks of, with the node that reads them and the operator's name.
     times: Vec<(&'a LogicalPlan, &'a Column, &'static str)>,
 }
 
 impl<'a> Seen<'a> {
     fn aggregate(&mut self, aggregate: &'a Aggregate, node: &'a LogicalPlan) -> Result<&'a LogicalPlan, SqlError> {
-        if std::mem::replace(&mut self.aggregate, true) {
-            return Err(placed(SqlError::new("a GROUP BY over a GROUP BY cannot run as a stream yet"), node)
-                .hint("make the inner query a streaming table and aggregate it when you query it"));
-        }
-        if self.over {
-            return Err(placed(SqlError::new("OVER over a GROUP BY cannot run as a stream yet"), node)
-                .hint("make the inner query a streaming table and use OVER when you query it"));
-        }
+        self.over = false;
         if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
             return Err(placed(SqlError::new("GROUPING SETS, ROLLUP and CUBE cannot run as a stream yet"), node)
                 .hint("group by the finest columns in the stream and roll up when you query the table"));
@@ -96,9 +88,10 @@ impl<'a> Seen<'a> {
                     .hint("leave it out, or use min() and max()"));
             }
         }
+        let closing = closing(&aggregate.input);
         let windows = aggregate.group_expr.iter().filter_map(|expr| match unaliased(expr) {
             Expr::Column(column) => match origin(&aggregate.input, column) {
-                Origin::Window(kind, name) => Some((kind, name)),
+                Origin::Window { assign, name, .. } if is_same(closing, assign) => Some((assign.kind, name)),
                 _ => None,
             },
             _ => None,
@@ -123,12 +116,7 @@ impl<'a> Seen<'a> {
     }
 
     fn extension(&mut self, extension: &'a Extension, node: &'a LogicalPlan) -> Result<&'a LogicalPlan, SqlError> {
-        let user: &dyn UserDefinedLogicalNode = extension.node.as_ref();
-        if let Some(assign) = user.as_any().downcast_ref::<WindowAssign>() {
-            if std::mem::replace(&mut self.window, true) {
-                return Err(placed(SqlError::new("a window over a window cannot run as a stream yet"), node)
-                    .hint("make the inner query a streaming table and window it when you query it"));
-            }
+        if let Some(assign) = node_of::<WindowAssign>(extension) {
             if self.over {
                 return Err(placed(SqlError::new(format!("OVER over {} cannot run as a stream yet", assign.kind.name())), node)
                     .hint("put OVER into the query that the window function reads"));
@@ -136,15 +124,11 @@ impl<'a> Seen<'a> {
             self.times.push((&assign.input, &assign.time_column, assign.kind.name()));
             return Ok(&assign.input);
         }
-        if let Some(deduplicate) = user.as_any().downcast_ref::<Deduplicate>() {
-            if std::mem::replace(&mut self.deduplicate, true) {
-                return Err(placed(SqlError::new("DEDUPLICATE over DEDUPLICATE cannot run as a stream yet"), node)
-                    .hint("name the keys of both in one PARTITION BY"));
-            }
+        if let Some(deduplicate) = node_of::<Deduplicate>(extension) {
             self.times.push((&deduplicate.input, &deduplicate.time_column, "DEDUPLICATE"));
             return Ok(&deduplicate.input);
         }
-        Err(SqlError::new(format!("{} cannot run as a stream", user.name())))
+        Err(SqlError::new(format!("{} cannot run as a stream", extension.node.name())))
     }
 
     fn scan(&self, scan: &TableScan, plan: &LogicalPlan) -> Result<(), SqlError> {
@@ -161,7 +145,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// The event time of windows and deduplication must be the column that the source's watermark follows, else nothing ever closes.
+/// The event time of windows, OVER and deduplication must be one that the watermark speaks of, else nothing ever closes.
 fn check_time(source: &SourceDefinition, input: &LogicalPlan, column: &Column, operator: &str) -> Result<(), SqlError> {
     let at = |error: SqlError| match column.spans.first() {
         Some(span) => error.at(span.start.line, span.start.column),
@@ -172,8 +156,18 @@ fn check_time(source: &SourceDefinition, input: &LogicalPlan, column: &Column, o
             .detail("without it no window ever closes and no key is ever forgotten")
             .hint(format!("add to CREATE SOURCE: WATERMARK FOR {0} AS {0} - INTERVAL '10 seconds'", column.name))));
     };
+    let write = |name: &str| match operator {
+        "OVER" => format!("write ORDER BY {name}"),
+        _ => format!("write DESCRIPTOR({name})"),
+    };
     match origin(input, column) {
         Origin::Source(name) if name == watermark.column => Ok(()),
+        Origin::Window { ended: true, .. } => Ok(()),
+        _ if is_grouped(input) => {
+            Err(at(SqlError::new(format!("{operator} is by '{}', which is no time of the windows of the GROUP BY in it", column.name))
+                .detail("rows of a GROUP BY come once their window has ended, and then only its own times are known to be over")
+                .hint(format!("{}, or one of window_start and window_end, and name it in GROUP BY", write(WINDOW_TIME)))))
+        }
         Origin::Computed => Err(at(SqlError::new(format!(
             "{operator} is by '{}', which is computed, and the watermark of source '{}' follows '{}' as the source has it",
             column.name, source.name, watermark.column
@@ -183,10 +177,7 @@ fn check_time(source: &SourceDefinition, input: &LogicalPlan, column: &Column, o
             "{operator} is by '{}', but the watermark of source '{}' follows '{}'",
             column.name, source.name, watermark.column
         ))
-        .hint(match operator {
-            "OVER" => format!("write ORDER BY {}", watermark.column),
-            _ => format!("write DESCRIPTOR({})", watermark.column),
-        }))),
+        .hint(write(&watermark.column)))),
     }
 }
 
@@ -217,7 +208,7 @@ fn unbounded(aggregate: &Aggregate) -> SqlError {
 }
 
 fn has_window(plan: &LogicalPlan) -> bool {
-    plan.exists(|node| Ok(matches!(node, LogicalPlan::Extension(e) if e.node.as_any().is::<WindowAssign>()))).unwrap_or(false)
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Extension(e) if node_of::<WindowAssign>(e).is_some()))).unwrap_or(false)
 }
 
 /// What an expression is without the names given to it.
@@ -228,46 +219,91 @@ pub(crate) fn unaliased(expr: &Expr) -> &Expr {
     }
 }
 
+/// Whether a GROUP BY made the rows of a plan, at whatever depth.
+fn is_grouped(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(_)))).unwrap_or(false)
+}
+
+fn node_of<T: 'static>(extension: &Extension) -> Option<&T> {
+    let user: &dyn UserDefinedLogicalNode = extension.node.as_ref();
+    user.as_any().downcast_ref()
+}
+
+/// The windows that the rows of a plan are in, or are results of: those that were assigned last.
+fn closing(plan: &LogicalPlan) -> Option<&WindowAssign> {
+    match plan {
+        LogicalPlan::Extension(e) => match node_of::<WindowAssign>(e) {
+            Some(assign) => Some(assign),
+            None => node_of::<Deduplicate>(e).and_then(|deduplicate| closing(&deduplicate.input)),
+        },
+        LogicalPlan::Projection(p) => closing(&p.input),
+        LogicalPlan::Filter(f) => closing(&f.input),
+        LogicalPlan::SubqueryAlias(a) => closing(&a.input),
+        LogicalPlan::Window(w) => closing(&w.input),
+        LogicalPlan::Aggregate(a) => closing(&a.input),
+        _ => None,
+    }
+}
+
+fn is_same(known: Option<&WindowAssign>, assign: &WindowAssign) -> bool {
+    known.is_some_and(|known| std::ptr::eq(known, assign))
+}
+
 /// Where a column comes from.
-enum Origin {
-    Window(WindowKind, &'static str),
+enum Origin<'a> {
+    /// A bound of a row's window; `ended` says that a GROUP BY has made the row a result of it.
+    Window {
+        assign: &'a WindowAssign,
+        name: &'static str,
+        ended: bool,
+    },
     Source(String),
     Computed,
 }
 
 /// Follows a column down through operators that hand it on unchanged.
-fn origin(plan: &LogicalPlan, column: &Column) -> Origin {
+fn origin<'a>(plan: &'a LogicalPlan, column: &Column) -> Origin<'a> {
     let Some(index) = plan.schema().maybe_index_of_column(column) else { return Origin::Computed };
     origin_at(plan, index)
 }
 
-fn origin_at(plan: &LogicalPlan, index: usize) -> Origin {
-    let through = |input: &LogicalPlan, expr: Option<&Expr>| match expr.map(unaliased) {
-        Some(Expr::Column(column)) => origin(input, column),
-        _ => Origin::Computed,
-    };
+fn origin_at(plan: &LogicalPlan, index: usize) -> Origin<'_> {
     match plan {
-        LogicalPlan::Projection(p) => through(&p.input, p.expr.get(index)),
-        LogicalPlan::Aggregate(a) => through(&a.input, a.group_expr.get(index)),
+        LogicalPlan::Projection(p) => origin_through(&p.input, p.expr.get(index)),
+        LogicalPlan::Aggregate(a) => match origin_through(&a.input, a.group_expr.get(index)) {
+            Origin::Window { assign, name, .. } if is_same(closing(&a.input), assign) => Origin::Window { assign, name, ended: true },
+            // Of other times the watermark says nothing any more: rows of a window come when that has ended.
+            _ => Origin::Computed,
+        },
         LogicalPlan::Filter(f) => origin_at(&f.input, index),
         LogicalPlan::Window(w) if index < w.input.schema().fields().len() => origin_at(&w.input, index),
         LogicalPlan::SubqueryAlias(a) => origin_at(&a.input, index),
         LogicalPlan::TableScan(scan) => Origin::Source(scan.projected_schema.field(index).name().clone()),
         LogicalPlan::Extension(e) => {
-            let user: &dyn UserDefinedLogicalNode = e.node.as_ref();
-            if let Some(assign) = user.as_any().downcast_ref::<WindowAssign>() {
+            if let Some(assign) = node_of::<WindowAssign>(e) {
                 match index.checked_sub(assign.input.schema().fields().len()) {
-                    None => origin_at(&assign.input, index),
-                    Some(0) => Origin::Window(assign.kind, WINDOW_START),
-                    Some(1) => Origin::Window(assign.kind, WINDOW_END),
-                    Some(_) => Origin::Window(assign.kind, WINDOW_TIME),
+                    None => match origin_at(&assign.input, index) {
+                        // The windows that count are from here on these.
+                        Origin::Window { .. } => Origin::Computed,
+                        other => other,
+                    },
+                    Some(0) => Origin::Window { assign, name: WINDOW_START, ended: false },
+                    Some(1) => Origin::Window { assign, name: WINDOW_END, ended: false },
+                    Some(_) => Origin::Window { assign, name: WINDOW_TIME, ended: false },
                 }
-            } else if let Some(deduplicate) = user.as_any().downcast_ref::<Deduplicate>() {
+            } else if let Some(deduplicate) = node_of::<Deduplicate>(e) {
                 origin_at(&deduplicate.input, index)
             } else {
                 Origin::Computed
             }
         }
+        _ => Origin::Computed,
+    }
+}
+
+fn origin_through<'a>(input: &'a LogicalPlan, expr: Option<&Expr>) -> Origin<'a> {
+    match expr.map(unaliased) {
+        Some(Expr::Column(column)) => origin(input, column),
         _ => Origin::Computed,
     }
 }

@@ -26,7 +26,7 @@ use watershed_stream::operator::{Chain, Operator, Output};
 use watershed_stream::operators::aggregate_partial::{AggregatePartial, AggregatePartialSpec};
 use watershed_stream::operators::deduplicate::Deduplicate;
 use watershed_stream::operators::group_table::{Aggregate, GroupSpec};
-use watershed_stream::state::{Stage, TaskDelta};
+use watershed_stream::state::TaskDelta;
 use watershed_stream::watermark::Watermark;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -82,7 +82,7 @@ fn sums() -> Outcome<Box<dyn Operator>> {
         keys: vec![Arc::new(Field::new("id", DataType::Int64, false))],
         aggregates: vec![Aggregate { function: Arc::new(sum), filter: None }],
     });
-    let spec = AggregatePartialSpec { window_start: 2, window_end: 3, keys: vec![id()?], groups, slot_per_partition: false };
+    let spec = AggregatePartialSpec { window_start: 2, window_end: 3, keys: vec![id()?], groups, slot_per_partition: false, slot: 0 };
     Ok(Box::new(AggregatePartial::new(spec)?))
 }
 
@@ -91,7 +91,7 @@ fn epoch(chain: &mut Chain, time: i64, live: &mut BTreeMap<String, Vec<u64>>) ->
     chain.on_watermark(Watermark { input: 0, input_us: time, merged_us: time }, &mut Output::default())?;
     let mut delta = TaskDelta::default();
     for (index, of_operator) in chain.snapshot()?.into_iter().enumerate() {
-        delta.add(Stage::Keyed, 0, index, of_operator)?;
+        delta.add(1, 0, index, of_operator)?;
     }
     delta.apply(live, |piece| piece.end - piece.start)?;
     Ok(delta.bytes.len() as u64)

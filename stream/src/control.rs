@@ -1,5 +1,6 @@
 //! What the shard's coordinator and its tasks share: the barrier that is asked for, the wish to stop, how far each partition is.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,27 +48,23 @@ impl PartitionState {
     }
 }
 
-/// The stages of a pipeline, as metrics name them.
+/// A stage of a pipeline, as metrics name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StageName {
-    /// Fetch, decode, and the work beside the partitions.
-    Local,
-    /// After the exchange.
-    Keyed,
+    /// By its place: 0 is beside the source, with fetch and decode, all others are after an exchange.
+    Stage(usize),
     /// Rows to files: the writer.
     Sink,
 }
 
 impl StageName {
-    /// All, in the order rows pass them.
-    pub const ALL: [StageName; 3] = [StageName::Local, StageName::Keyed, StageName::Sink];
-
     /// As metrics write it.
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> Cow<'static, str> {
         match self {
-            StageName::Local => "local",
-            StageName::Keyed => "keyed",
-            StageName::Sink => "sink",
+            StageName::Stage(0) => "local".into(),
+            StageName::Stage(1) => "keyed".into(),
+            StageName::Stage(place) => format!("keyed_{place}").into(),
+            StageName::Sink => "sink".into(),
         }
     }
 }
@@ -81,8 +78,46 @@ pub struct StageRows {
     pub rows_out: u64,
 }
 
-/// Rows through each stage, in the order of [`StageName::ALL`].
-pub type StageCounts = [StageRows; StageName::ALL.len()];
+impl StageRows {
+    fn add(&mut self, other: StageRows) {
+        self.rows_in += other.rows_in;
+        self.rows_out += other.rows_out;
+    }
+}
+
+/// Rows through each stage.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StageCounts {
+    stages: Vec<StageRows>,
+    sink: StageRows,
+}
+
+impl StageCounts {
+    fn of(&mut self, stage: StageName) -> &mut StageRows {
+        match stage {
+            StageName::Stage(place) => {
+                if self.stages.len() <= place {
+                    self.stages.resize(place + 1, StageRows::default());
+                }
+                &mut self.stages[place]
+            }
+            StageName::Sink => &mut self.sink,
+        }
+    }
+
+    /// Adds other counts, stage by stage.
+    pub fn add(&mut self, other: &StageCounts) {
+        for (stage, rows) in other.iter() {
+            self.of(stage).add(rows);
+        }
+    }
+
+    /// Each stage in the order in which rows pass them. The first two are always told, also where rows need no exchange.
+    pub fn iter(&self) -> impl Iterator<Item = (StageName, StageRows)> {
+        let of = move |place: usize| (StageName::Stage(place), self.stages.get(place).copied().unwrap_or_default());
+        (0..self.stages.len().max(2)).map(of).chain([(StageName::Sink, self.sink)])
+    }
+}
 
 /// Shared by one run of a shard.
 #[derive(Debug, Default)]
@@ -135,14 +170,12 @@ impl Control {
 
     /// Counts rows that passed a stage.
     pub fn passed(&self, stage: StageName, rows_in: usize, rows_out: usize) {
-        let counts = &mut lock(&self.stages)[stage as usize];
-        counts.rows_in += rows_in as u64;
-        counts.rows_out += rows_out as u64;
+        lock(&self.stages).of(stage).add(StageRows { rows_in: rows_in as u64, rows_out: rows_out as u64 });
     }
 
     /// Rows that passed each stage in this run so far.
     pub fn stages(&self) -> StageCounts {
-        *lock(&self.stages)
+        lock(&self.stages).clone()
     }
 
     /// Rows counted in this run so far.
@@ -153,4 +186,21 @@ impl Control {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_counted_stage_by_stage() {
+        let control = Control::default();
+        control.passed(StageName::Stage(2), 3, 1);
+        control.passed(StageName::Sink, 1, 1);
+        let mut counts = control.stages();
+        counts.add(&control.stages());
+        let said: Vec<_> = counts.iter().map(|(stage, rows)| format!("{} {}-{}", stage.name(), rows.rows_in, rows.rows_out)).collect();
+        assert_eq!(said, ["local 0-0", "keyed 0-0", "keyed_2 6-2", "sink 2-2"]);
+        assert_eq!(StageCounts::default().iter().count(), 3);
+    }
 }

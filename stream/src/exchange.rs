@@ -28,6 +28,11 @@ impl Exchange {
         Ok(Self { keys: keys.to_vec(), converter, tasks })
     }
 
+    /// How many tasks there are to choose from.
+    pub fn tasks(&self) -> usize {
+        self.tasks
+    }
+
     /// The part of `batch` for each task that gets any.
     pub fn split(&self, batch: RecordBatch) -> Result<Vec<(usize, RecordBatch)>, StreamError> {
         let Some(converter) = &self.converter else { return Ok(vec![(0, batch)]) };

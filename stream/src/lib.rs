@@ -1,17 +1,18 @@
 //! Pipelines: from a source through operators to a Delta table, exactly once.
 //!
 //! ```text
-//!            task.rs, one thread a group of partitions          one thread a key range           one thread
-//! source ──► watermark ─► filter, project, windows, partials ──► exchange ──► merge, dedup ──► writer.rs ──► staged files
-//!                                     │                                                           ▲
-//!                                     └──── late and quarantined rows ────────────────────────────┘
+//!            one thread a group of partitions               one thread a key range, any number of stages    one thread
+//! source ──► watermark ─► filter, project, windows, partials ──► exchange ──► merge, dedup ──► … ──► writer.rs ──► staged files
+//!                                     │                                                                  ▲
+//!                                     └──── late and quarantined rows ────────────────────────────────────┘
+//! What a task does with a message says stage.rs; task.rs receives and sends.
 //! shard.rs asks for a barrier each commit interval; when it has passed all tasks, one epoch record (epoch.rs) decides, and the
 //! tables commit what it names (tables.rs). After a crash the same commit is repeated from the newest record.
 //! ```
 //!
 //! Rows for sinks in Kafka leave `writer.rs` at once if each is made of one message, and else after their epoch (delivery.rs).
 //!
-//! Operators (`operators/`) are pure: no I/O, no clock, no channels.
+//! Operators (`operators/`) and stages are pure: no I/O, no clock, no channels.
 
 pub mod aside;
 pub mod budget;
@@ -41,6 +42,7 @@ pub mod segments;
 pub mod shard;
 pub mod sink_plan;
 pub mod spec;
+pub mod stage;
 pub mod start;
 pub mod state;
 pub mod tables;

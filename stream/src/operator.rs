@@ -51,7 +51,7 @@ impl Output {
     }
 
     /// Takes over everything but the rows that go on.
-    fn absorb(&mut self, emitted: &mut Output) {
+    pub(crate) fn absorb(&mut self, emitted: &mut Output) {
         self.late.append(&mut emitted.late);
         self.deduplicated += emitted.deduplicated;
         self.violating.append(&mut emitted.violating);

@@ -272,6 +272,6 @@ pub(crate) mod tests {
         assert_eq!(plain.fingerprint(), more.fingerprint());
         let said = more.explain(&Holds::default());
         assert!(said.contains("c (fare > 0) FAIL") && said.contains("a to topic t, rows leave at once"), "{said}");
-        assert_eq!(more.local_chain().unwrap().schema(), hidden::with_hidden(&more.schema));
+        assert_eq!(more.chain(0, 0).unwrap().schema(), hidden::with_hidden(&more.schema));
     }
 }

@@ -1,4 +1,4 @@
-//! What the plan of a streaming table means, as data: of its source what it reads, each step, the exchange, and the columns of the table.
+//! What the plan of a streaming table means, as data: of its source what it reads, its stages with their steps, and the columns of the table.
 //!
 //! Made beside the operators (`plan.rs`), and what everything else is made from that must know the plan: the fingerprint that guards state, the
 //! difference that `watershed apply` shows, and what `EXPLAIN STREAMING TABLE` says (`explain.rs`). Names of inner columns are for people: a
@@ -23,7 +23,8 @@ use watershed_dialect::{Epoch, Metadata, OnViolation};
 pub use self::expression::Expression;
 use self::flow::Flow;
 use self::types::of_field;
-use crate::state::Stage;
+use crate::operators::rebase::Rebase;
+use crate::state::Layout;
 
 /// The layout of these values. A new one takes all running pipelines' records along: see [`PlanSpec::accepts`].
 pub const VERSION: u32 = 2;
@@ -31,23 +32,47 @@ pub const VERSION: u32 = 2;
 const FINGERPRINT: u32 = 3;
 
 /// A plan.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct PlanSpec {
     /// [`VERSION`].
     pub version: u32,
     /// What is read.
     pub source: SourceSpec,
-    /// The steps beside the source.
-    pub local: Vec<StepSpec>,
-    /// Where rows go from there, if they do.
-    pub exchange: Option<ExchangeSpec>,
-    /// The steps after the exchange.
-    pub keyed: Vec<StepSpec>,
+    /// The stages, in the order in which rows pass them; the first is beside the source.
+    pub stages: Vec<StageSpec>,
+    /// How often the query asks for the rows of a key to be brought together.
+    pub crossings: usize,
     /// The columns of the table.
     pub table: Vec<ColumnSpec>,
     /// The fingerprint of layout 1.
-    #[serde(skip)]
     pub v1: String,
+}
+
+/// A stage: steps that one task runs one after another, for its part of the rows.
+#[derive(Debug, Clone)]
+pub struct StageSpec {
+    /// Which rows a task has.
+    pub sharing: Sharing,
+    /// The steps.
+    pub steps: Vec<StepSpec>,
+    /// Steps that need the rows of a key together and have them so, as the stage's own keys are among theirs: place, and these keys.
+    pub together: Vec<(usize, Vec<String>)>,
+}
+
+/// How rows are shared out to the tasks of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sharing {
+    /// A task reads whole partitions of the source.
+    ByPartition,
+    /// A task has the rows of its keys.
+    ByKey {
+        /// Places of the key columns in the rows that come.
+        keys: Vec<usize>,
+        /// What the keys are called.
+        names: Vec<String>,
+    },
+    /// One task has all rows.
+    ToOne,
 }
 
 /// What a plan reads.
@@ -115,20 +140,6 @@ pub struct Computed {
     pub data_type: String,
 }
 
-/// How rows are shared out to the keyed stage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ExchangeSpec {
-    /// Places of the key columns in rows that cross.
-    pub keys: Vec<usize>,
-    /// Whether tasks side by side share the keys; if not, one has all rows.
-    pub in_parallel: bool,
-    /// What the keys are called.
-    #[serde(skip)]
-    pub names: Vec<String>,
-    /// How often the query asks for an exchange; only the first one is carried out.
-    pub crossings: usize,
-}
-
 /// One step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
@@ -178,6 +189,13 @@ pub enum StepSpec {
     AggregateFinal {
         /// Where each column of the result comes from: `window_start`, `key 0`, `aggregate 1`.
         columns: Vec<String>,
+    },
+    /// Gives rows that several records made a place, which tells those of one time apart.
+    Place,
+    /// Counts time by another column of a window that has ended.
+    Rebase {
+        /// How.
+        to: Rebase,
     },
     /// Puts rows into the order of their event time.
     InOrder {
@@ -272,7 +290,7 @@ impl StepSpec {
             }
             Self::Over { functions, .. } => functions.iter().map(|column| &column.expression).collect(),
             Self::Deduplicate { keys, time, .. } => keys.iter().chain([time]).collect(),
-            Self::AggregateFinal { .. } | Self::Expect { .. } | Self::Deliver { .. } => Vec::new(),
+            Self::AggregateFinal { .. } | Self::Place | Self::Rebase { .. } | Self::Expect { .. } | Self::Deliver { .. } => Vec::new(),
         }
     }
 }
@@ -280,7 +298,12 @@ impl StepSpec {
 impl PlanSpec {
     /// All steps, in order.
     pub fn steps(&self) -> impl Iterator<Item = &StepSpec> {
-        self.local.iter().chain(&self.keyed)
+        self.stages.iter().flat_map(|stage| &stage.steps)
+    }
+
+    /// How many steps each stage has.
+    pub fn layout(&self) -> Layout {
+        Layout(self.stages.iter().map(|stage| stage.steps.len()).collect())
     }
 
     /// All of the plan, as text: equal for plans that make the same rows in the same steps.
@@ -288,10 +311,17 @@ impl PlanSpec {
         // The place of a step is part of the address of state. Where there is none, a step that only gives columns other names means nothing.
         let addressed = self.steps().any(StepSpec::keeps_state);
         let counts = |step: &&StepSpec| !step.is_aside() && (addressed || !step.only_renames());
-        let kept = |steps: &[StepSpec]| steps.iter().filter(counts).cloned().collect::<Vec<_>>();
-        let bare = Self { local: kept(&self.local), keyed: kept(&self.keyed), ..self.clone() };
-        // Plain values without maps: this cannot fail, and their order is that of the fields above.
-        serde_json::to_string(&bare).unwrap_or_default()
+        let mut kept = self.stages.iter().map(|stage| stage.steps.iter().filter(counts).collect::<Vec<_>>());
+        let text = Text {
+            version: self.version,
+            source: &self.source,
+            local: kept.next().unwrap_or_default(),
+            exchange: self.stages.get(1).map(|stage| Exchange::of(&stage.sharing, self.crossings)),
+            keyed: kept.flatten().collect(),
+            table: &self.table,
+        };
+        // Plain values without maps: this cannot fail, and their order is that of the fields.
+        serde_json::to_string(&text).unwrap_or_default()
     }
 
     /// A hash of what state means, with its layout before it: what epoch records hold.
@@ -312,18 +342,46 @@ impl PlanSpec {
             Some(_) => recorded == self.fingerprint(),
         }
     }
+}
 
-    /// The steps of a stage.
-    fn stage(&self, stage: Stage) -> &[StepSpec] {
-        match stage {
-            Stage::Local => &self.local,
-            Stage::Keyed => &self.keyed,
+/// A plan as layout 2 writes it, from the time when there was one exchange at most: stages after the first follow from what their steps ask for.
+#[derive(Serialize)]
+struct Text<'a> {
+    version: u32,
+    source: &'a SourceSpec,
+    local: Vec<&'a StepSpec>,
+    exchange: Option<Exchange>,
+    keyed: Vec<&'a StepSpec>,
+    table: &'a [ColumnSpec],
+}
+
+/// The first exchange, and whether its keys were shared out: with a second one they were not.
+#[derive(Serialize)]
+struct Exchange {
+    keys: Vec<usize>,
+    in_parallel: bool,
+    crossings: usize,
+}
+
+impl Exchange {
+    fn of(sharing: &Sharing, crossings: usize) -> Self {
+        let keys = sharing.keys().to_vec();
+        Self { in_parallel: crossings == 1 && !keys.is_empty(), keys, crossings }
+    }
+}
+
+impl Sharing {
+    /// Places of the key columns; none unless rows are shared out by key.
+    pub fn keys(&self) -> &[usize] {
+        match self {
+            Self::ByKey { keys, .. } => keys,
+            Self::ByPartition | Self::ToOne => &[],
         }
     }
 }
 
 /// FNV-1a, 64 bits. Part of what records hold, so it must not change.
-fn fnv(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

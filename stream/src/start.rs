@@ -12,16 +12,19 @@ use watershed_ingest::PartitionRange;
 use watershed_lake::Table;
 
 use crate::StreamError;
-use crate::control::Control;
+use crate::control::{Control, StageName};
 use crate::epoch::EpochRecord;
-use crate::exchange::Exchange;
 use crate::idle::{self, AtEnd};
 use crate::limits::CHANNEL_BATCHES_MAX;
 use crate::outlet::Outlet;
+use crate::plan::Blueprint;
 use crate::shard::ShardSpec;
-use crate::state::{self, Stage};
+use crate::spec::Sharing;
+use crate::stage::source::SourceStage;
+use crate::stage::{Message, Stage};
+use crate::state;
 use crate::tables;
-use crate::task::{Downstream, KeyedTask, LocalTask, Message, Report, spawn};
+use crate::task::{Downstream, KeyedTask, LocalTask, Outputs, Report, spawn};
 use crate::watermark::PartitionWatermark;
 use crate::writer::{Target, Writer, WriterMessage};
 
@@ -33,7 +36,7 @@ pub struct Running {
     pub reports: mpsc::Receiver<Report>,
     /// How many pass each barrier, the writer not counted.
     pub task_count: usize,
-    /// How many of them are keyed; 1 if there is no keyed stage.
+    /// How many a stage has whose rows are shared out by key; 1 if there is none.
     pub keyed_tasks: usize,
     /// Their threads.
     pub threads: Vec<JoinHandle<()>>,
@@ -41,8 +44,8 @@ pub struct Running {
 
 /// Operator state as it was read back: name and pieces of each segment.
 pub type Segments = [(String, Vec<RecordBatch>)];
-/// Those of one task.
-type OfTask = Vec<(String, Vec<RecordBatch>)>;
+/// Those of each task of a stage, by the stage's place.
+pub type SplitState = BTreeMap<usize, Vec<Vec<(String, Vec<RecordBatch>)>>>;
 
 /// Where the partitions of a source go on.
 pub struct Positions {
@@ -85,48 +88,76 @@ pub fn start(
 ) -> Result<Running, StreamError> {
     let Positions { offsets, at_end } = positions;
     let local_tasks = spec.parallelism.clamp(1, offsets.len().max(1));
-    let of_keyed = keyed_segments(spec, record, segments)?;
-    let keyed_tasks = of_keyed.len();
+    let (keyed_tasks, split) = keyed_tasks(spec, record, segments)?;
     let (report, reports) = mpsc::channel(64);
-    let mut starter =
-        Starter { spec, record, segments, control: Arc::new(Control::default()), report, threads: Vec::new(), writer_inputs: Vec::new() };
-    let has_keyed_stage = spec.blueprint.exchange.is_some();
-    let mut keyed_inputs: Vec<Vec<Receiver<Message>>> = (0..if has_keyed_stage { keyed_tasks } else { 0 }).map(|_| Vec::new()).collect();
+    let mut starter = Starter {
+        spec,
+        record,
+        segments,
+        keyed_tasks,
+        split,
+        control: Arc::new(Control::default()),
+        report,
+        threads: Vec::new(),
+        writer_inputs: Vec::new(),
+    };
+    let mut task_count = local_tasks;
+    let mut inputs = starter.inputs_after(0);
     for index in 0..local_tasks {
         let mine = offsets.iter().filter(|(p, _)| **p as usize % local_tasks == index).map(|(&p, &offset)| (p, offset)).collect();
         let of_these = Positions { offsets: mine, at_end: at_end.clone() };
-        starter.local(index, local_tasks, of_these, &mut keyed_inputs)?;
+        starter.local(index, local_tasks, of_these, &mut inputs)?;
     }
-    let task_count = local_tasks + keyed_inputs.len();
-    for ((index, inputs), mine) in keyed_inputs.into_iter().enumerate().zip(&of_keyed) {
-        starter.keyed(index, inputs, mine)?;
+    for stage in 1..spec.blueprint.stages() {
+        let mut next = starter.inputs_after(stage);
+        task_count += inputs.len();
+        for (index, inputs) in inputs.into_iter().enumerate() {
+            starter.keyed(stage, index, inputs, &mut next)?;
+        }
+        inputs = next;
     }
     starter.writer(tables, outlets)?;
     Ok(Running { control: starter.control, reports, task_count, keyed_tasks, threads: starter.threads })
 }
 
-/// The state of each task of the keyed stage. It is split over as many tasks as are wanted, or over those that wrote it if that cannot be done.
-fn keyed_segments(spec: &ShardSpec, record: Option<&EpochRecord>, segments: &Segments) -> Result<Vec<OfTask>, StreamError> {
-    let wanted = if spec.blueprint.keyed_in_parallel { spec.parallelism } else { 1 };
-    let written_by = record.filter(|record| !record.state.is_empty()).map_or(wanted, |record| record.keyed_tasks as usize);
-    if written_by != wanted
-        && let Some(keys) = &spec.blueprint.exchange
-        && let Some(split) = state::split(&mut spec.blueprint.keyed_chain()?, segments, keys, wanted)?
-    {
-        return Ok(split);
+/// How many tasks a stage has whose rows are shared out by key: as many as are wanted, or, if state cannot be split over those, as have written it.
+fn keyed_tasks(spec: &ShardSpec, record: Option<&EpochRecord>, segments: &Segments) -> Result<(usize, SplitState), StreamError> {
+    if !spec.blueprint.shares_by_key() {
+        return Ok((1, SplitState::new()));
     }
-    let tasks = if spec.blueprint.keyed_in_parallel { written_by } else { 1 };
-    let of_task = |task: usize| {
-        let mine = segments.iter().filter(|(name, _)| state::task_of(name) == Some((Stage::Keyed, task)));
-        mine.cloned().collect()
-    };
-    Ok((0..tasks).map(of_task).collect())
+    let wanted = spec.parallelism;
+    let written_by = record.filter(|record| !record.state.is_empty()).map_or(wanted, |record| record.keyed_tasks as usize);
+    if written_by == wanted {
+        return Ok((wanted, SplitState::new()));
+    }
+    let split = split_state(&spec.blueprint, segments, wanted)?;
+    Ok(split.map_or_else(|| (written_by, SplitState::new()), |split| (wanted, split)))
 }
+
+/// State for `tasks` tasks of each stage whose rows are shared out by key. `None` if some of it cannot be split.
+pub fn split_state(blueprint: &Blueprint, segments: &Segments, tasks: usize) -> Result<Option<SplitState>, StreamError> {
+    let mut all = SplitState::new();
+    for stage in 1..blueprint.stages() {
+        if let Sharing::ByKey { keys, .. } = blueprint.sharing(stage) {
+            let Some(split) = state::split(&blueprint.spec.layout(), stage, &mut blueprint.chain(stage, 0)?, segments, keys, tasks)? else {
+                return Ok(None);
+            };
+            all.insert(stage, split);
+        }
+    }
+    Ok(Some(all))
+}
+
+/// The inputs of each task of a stage, one for each task of the stage before.
+type StageInputs = Vec<Vec<Receiver<Message>>>;
 
 struct Starter<'a> {
     spec: &'a ShardSpec,
     record: Option<&'a EpochRecord>,
     segments: &'a Segments,
+    /// How many tasks a stage has whose rows are shared out by key.
+    keyed_tasks: usize,
+    split: SplitState,
     control: Arc<Control>,
     report: mpsc::Sender<Report>,
     threads: Vec<JoinHandle<()>>,
@@ -149,56 +180,55 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// One task of the partition-local stage, over the partitions that have offsets in `positions`.
-    fn local(
-        &mut self,
-        index: usize,
-        of: usize,
-        positions: Positions,
-        keyed_inputs: &mut [Vec<Receiver<Message>>],
-    ) -> Result<(), StreamError> {
+    /// The tasks of the stage after `stage`, without inputs; none after the last stage.
+    fn inputs_after(&self, stage: usize) -> StageInputs {
+        let next = stage + 1;
+        let tasks = if next < self.spec.blueprint.stages() { self.spec.blueprint.tasks(next, self.keyed_tasks) } else { 0 };
+        (0..tasks).map(|_| Vec::new()).collect()
+    }
+
+    /// Connects a task of `stage` to all tasks of the next one.
+    fn connect(&mut self, stage: usize, next: &mut StageInputs) -> Outputs {
+        let connected = |inputs: &mut Vec<Receiver<Message>>| {
+            let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
+            inputs.push(receiver);
+            sender
+        };
+        let downstream = match next.len() {
+            0 => Downstream::Writer,
+            _ => Downstream::Tasks(next.iter_mut().map(connected).collect()),
+        };
+        Outputs { downstream, writer: self.writer_sender(), control: self.control.clone(), name: StageName::Stage(stage) }
+    }
+
+    /// One task of the stage beside the source, over the partitions that have offsets in `positions`.
+    fn local(&mut self, index: usize, of: usize, positions: Positions, next: &mut StageInputs) -> Result<(), StreamError> {
         let blueprint = self.spec.blueprint.clone();
-        let mut chain = blueprint.local_chain()?.within(self.spec.id.pipeline.to_string(), &self.spec.budget);
-        state::restore(Stage::Local, chain.operators_mut(), self.segments, |_, segment| {
+        let mut chain = blueprint.chain(0, index)?.within(self.spec.id.pipeline.to_string(), &self.spec.budget);
+        state::restore(&blueprint.spec.layout(), 0, chain.operators_mut(), self.segments, |_, segment| {
             // Segments of one partition go where the partition went, shared ones to the first task.
             let slot: usize = segment.rsplit('/').next().and_then(|slot| slot.parse().ok()).unwrap_or(0);
             slot % of == index
         })?;
-        let downstream = match &blueprint.exchange {
-            None => Downstream::Writer,
-            Some(keys) => {
-                let exchange = Exchange::new(keys, &chain.schema(), keyed_inputs.len())?;
-                let mut senders = Vec::new();
-                for inputs in keyed_inputs {
-                    let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
-                    senders.push(sender);
-                    inputs.push(receiver);
-                }
-                Downstream::Keyed(exchange, senders)
-            }
-        };
+        let exchange = blueprint.exchange(0, &chain.schema(), self.keyed_tasks)?;
         let Positions { offsets, mut at_end } = positions;
         at_end.caught_up.retain(|partition, _| offsets.contains_key(partition));
         let watermarks = offsets.keys().map(|&p| (p, self.watermark(p))).collect();
         let (sources, name) = (self.spec.sources.clone(), self.spec.id.app_id().replace('/', "-"));
-        let (writer, control) = (self.writer_sender(), self.control.clone());
+        let stage = Stage::new(0, index, chain, 0, exchange);
+        let stage = SourceStage::new(stage, watermarks, blueprint.time_column, blueprint.carries_hidden);
+        let outputs = self.connect(0, next);
         let pipeline = self.spec.id.pipeline.to_string();
-        self.thread(format!("local{index}"), move |reports| {
+        self.thread(thread_name(0, index), move |reports| {
             let task = LocalTask {
-                index,
+                stage,
                 // Connects here, so that the partitions of all tasks are looked up side by side.
                 reader: sources.open(&blueprint.source, &blueprint.wanted, &offsets, &name)?,
-                chain,
-                time_column: blueprint.time_column,
-                carries_hidden: blueprint.carries_hidden,
                 tallies: Vec::new(),
-                watermarks,
                 idle_timeout: blueprint.source.idle_timeout,
                 at_end,
                 offsets,
-                downstream,
-                writer,
-                control,
+                outputs,
                 pipeline,
                 on_error: blueprint.source.on_error,
                 halted: None,
@@ -207,22 +237,25 @@ impl Starter<'_> {
         })
     }
 
-    /// One task of the keyed stage.
-    fn keyed(&mut self, index: usize, inputs: Vec<Receiver<Message>>, segments: &Segments) -> Result<(), StreamError> {
-        let chain = self.spec.blueprint.keyed_chain()?.setting_aside();
-        let mut chain = chain.within(self.spec.id.pipeline.to_string(), &self.spec.budget);
-        state::restore(Stage::Keyed, chain.operators_mut(), segments, |_, _| true)?;
+    /// One task of a stage after an exchange.
+    fn keyed(&mut self, stage: usize, index: usize, inputs: Vec<Receiver<Message>>, next: &mut StageInputs) -> Result<(), StreamError> {
+        let blueprint = self.spec.blueprint.clone();
+        let mut chain = blueprint.chain(stage, index)?.setting_aside().within(self.spec.id.pipeline.to_string(), &self.spec.budget);
+        let layout = blueprint.spec.layout();
+        match self.split.get(&stage).and_then(|tasks| tasks.get(index)) {
+            Some(mine) => state::restore(&layout, stage, chain.operators_mut(), mine, |_, _| true)?,
+            None => state::restore(&layout, stage, chain.operators_mut(), self.segments, |task, _| task == index)?,
+        }
+        let exchange = blueprint.exchange(stage, &chain.schema(), self.keyed_tasks)?;
         let task = KeyedTask {
-            index,
-            chain,
+            stage: Stage::new(stage, index, chain, inputs.len(), exchange),
             tallies: Vec::new(),
             inputs,
-            writer: self.writer_sender(),
-            control: self.control.clone(),
+            outputs: self.connect(stage, next),
             pipeline: self.spec.id.pipeline.to_string(),
-            source: self.spec.blueprint.source.clone(),
+            source: blueprint.source.clone(),
         };
-        self.thread(format!("keyed{index}"), move |reports| task.run(reports))
+        self.thread(thread_name(stage, index), move |reports| task.run(reports))
     }
 
     /// The task after all others.
@@ -265,4 +298,9 @@ impl Starter<'_> {
         let written_us = i64::try_from(record.written_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
         self.spec.blueprint.drained_us(written_us).unwrap_or(written_us)
     }
+}
+
+/// Stages are counted from 1, as `EXPLAIN STREAMING TABLE` does.
+fn thread_name(stage: usize, task: usize) -> String {
+    format!("stage{}-{task}", stage + 1)
 }

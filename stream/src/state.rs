@@ -2,7 +2,8 @@
 //!
 //! A snapshot writes only what changed; the epoch record says for every live segment where its pieces lie. Pieces that keep a file which is
 //! otherwise no longer needed are moved. A segment is named
-//! `<stage><task>/<operator>/<segment>`: `l0/2/…` is operator 2 of partition-local task 0, `k1/0/…` operator 0 of keyed task 1.
+//! `<stage>/<task>/<operator>/<segment>`: `0/3/2/…` is of operator 2 in task 3 of the stage beside the source. Older versions knew that stage,
+//! as `l<task>/<operator>/…`, and one after an exchange, as `k<task>/<operator>/…`, with all further operators in it.
 
 mod split;
 
@@ -23,21 +24,35 @@ use crate::StreamError;
 use crate::epoch::{EpochRecord, ShardId, StateRange};
 use crate::operator::{Change, Operator, StateDelta, StateSnapshot};
 
-/// Which stage a task belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Beside the source.
-    Local,
-    /// After the exchange.
-    Keyed,
+/// How many operators each stage has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout(pub Vec<usize>);
+
+/// Whose state a segment is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Address<'a> {
+    pub(crate) stage: usize,
+    pub(crate) task: usize,
+    pub(crate) operator: usize,
+    pub(crate) segment: &'a str,
 }
 
-impl Stage {
-    fn letter(self) -> char {
-        match self {
-            Stage::Local => 'l',
-            Stage::Keyed => 'k',
+impl Layout {
+    /// What a full name says; `None` if it is not of these stages.
+    pub(crate) fn address<'a>(&self, name: &'a str) -> Option<Address<'a>> {
+        let older = ['l', 'k'].iter().position(|letter| name.starts_with(*letter));
+        let (stage, rest) = match older {
+            Some(stage) => (stage, &name[1..]),
+            None => name.split_once('/').and_then(|(stage, rest)| Some((stage.parse().ok()?, rest)))?,
+        };
+        let (task, rest) = rest.split_once('/')?;
+        let (operator, segment) = rest.split_once('/')?;
+        let (mut stage, mut operator): (usize, usize) = (stage, operator.parse().ok()?);
+        while older == Some(1) && operator >= *self.0.get(stage)? {
+            operator -= self.0[stage];
+            stage += 1;
         }
+        Some(Address { stage, task: task.parse().ok()?, operator, segment })
     }
 }
 
@@ -67,8 +82,8 @@ pub struct PieceChange {
 
 impl TaskDelta {
     /// Adds what one operator says.
-    pub fn add(&mut self, stage: Stage, task: usize, operator: usize, delta: StateDelta) -> Result<(), StreamError> {
-        let name = |segment: &str| format!("{}{task}/{operator}/{segment}", stage.letter());
+    pub fn add(&mut self, stage: usize, task: usize, operator: usize, delta: StateDelta) -> Result<(), StreamError> {
+        let name = |segment: &str| format!("{stage}/{task}/{operator}/{segment}");
         for Change { segment, replaces, rows } in delta.changes {
             let piece = match rows {
                 Some(rows) => {
@@ -226,7 +241,8 @@ pub async fn read(
 
 /// Hands each operator of a task its segments. `mine` says whether a segment of another task of the same stage is this task's now.
 pub fn restore<'a>(
-    stage: Stage,
+    layout: &Layout,
+    stage: usize,
     operators: impl Iterator<Item = (usize, &'a mut Box<dyn Operator>)>,
     segments: &[(String, Vec<RecordBatch>)],
     mine: impl Fn(usize, &str) -> bool,
@@ -234,32 +250,14 @@ pub fn restore<'a>(
     for (index, operator) in operators {
         let mut snapshot = StateSnapshot::default();
         for (name, pieces) in segments {
-            let Some((task, of, segment)) = parse(stage, name) else { continue };
-            if of == index && mine(task, segment) {
-                snapshot.segments.push((segment.to_string(), pieces.clone()));
+            let Some(of) = layout.address(name) else { continue };
+            if (of.stage, of.operator) == (stage, index) && mine(of.task, of.segment) {
+                snapshot.segments.push((of.segment.to_string(), pieces.clone()));
             }
         }
         operator.restore(snapshot)?;
     }
     Ok(())
-}
-
-/// Task, operator and segment of a full name, if it belongs to `stage`.
-fn parse(stage: Stage, name: &str) -> Option<(usize, usize, &str)> {
-    let rest = name.strip_prefix(stage.letter())?;
-    let (task, rest) = rest.split_once('/')?;
-    let (operator, segment) = rest.split_once('/')?;
-    Some((task.parse().ok()?, operator.parse().ok()?, segment))
-}
-
-/// Stage and task of a full name.
-pub(crate) fn task_of(name: &str) -> Option<(Stage, usize)> {
-    [Stage::Local, Stage::Keyed].into_iter().find_map(|stage| parse(stage, name).map(|(task, ..)| (stage, task)))
-}
-
-/// Stage and operator of a full name.
-pub(crate) fn step_of(name: &str) -> Option<(Stage, usize)> {
-    [Stage::Local, Stage::Keyed].into_iter().find_map(|stage| parse(stage, name).map(|(_, operator, _)| (stage, operator)))
 }
 
 /// A segment in the columns that its operator has today. Names are not part of what state means, and a sum may since be kept in a wider type.
@@ -320,14 +318,28 @@ mod tests {
             changes: vec![Change { segment: name.to_owned(), replaces: 0..0, rows: Some(rows()) }],
             deletes: vec!["w/7".to_owned()],
         };
-        delta.add(Stage::Local, 3, 2, said("0-60000000/5")).unwrap();
-        delta.add(Stage::Keyed, 11, 0, said("h/42")).unwrap();
+        delta.add(0, 3, 2, said("0-60000000/5")).unwrap();
+        delta.add(2, 11, 0, said("h/42")).unwrap();
         let names: Vec<&str> = delta.changes.iter().map(|change| change.name.as_str()).collect();
-        assert_eq!(names, ["l3/2/0-60000000/5", "k11/0/h/42"]);
-        assert_eq!(delta.deletes, ["l3/2/w/7", "k11/0/w/7"]);
-        assert_eq!(parse(Stage::Local, names[0]), Some((3, 2, "0-60000000/5")));
-        assert_eq!(parse(Stage::Keyed, names[1]), Some((11, 0, "h/42")));
-        assert_eq!((step_of(names[0]), step_of(names[1])), (Some((Stage::Local, 2)), Some((Stage::Keyed, 0))));
+        assert_eq!(names, ["0/3/2/0-60000000/5", "2/11/0/h/42"]);
+        assert_eq!(delta.deletes, ["0/3/2/w/7", "2/11/0/w/7"]);
+        let layout = Layout(vec![3, 2, 1]);
+        let of = |stage, task, operator, segment| Some(Address { stage, task, operator, segment });
+        assert_eq!(layout.address(names[0]), of(0, 3, 2, "0-60000000/5"));
+        assert_eq!(layout.address(names[1]), of(2, 11, 0, "h/42"));
+        for other in ["", "0", "0/3", "0/3/2", "x/3/2/h/1"] {
+            assert_eq!(layout.address(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn names_of_older_versions_are_of_the_operators_that_wrote_them() {
+        let layout = Layout(vec![3, 2, 1]);
+        let of = |stage, task, operator| Some(Address { stage, task, operator, segment: "h/42" });
+        assert_eq!(layout.address("l3/2/h/42"), of(0, 3, 2));
+        let keyed: Vec<_> = (0..4).map(|operator| format!("k11/{operator}/h/42")).collect();
+        let keyed: Vec<_> = keyed.iter().map(|name| layout.address(name)).collect();
+        assert_eq!(keyed, [of(1, 11, 0), of(1, 11, 1), of(2, 11, 0), None]);
     }
 
     fn change(segment: &str, replaces: Range<usize>, values: Option<Range<i64>>) -> Change {
@@ -338,21 +350,21 @@ mod tests {
     fn delta(deletes: &[&str], changes: Vec<Change>) -> TaskDelta {
         let mut delta = TaskDelta::default();
         let deletes = deletes.iter().map(ToString::to_string).collect();
-        delta.add(Stage::Keyed, 0, 1, StateDelta { deletes, changes }).unwrap();
+        delta.add(1, 0, 1, StateDelta { deletes, changes }).unwrap();
         delta
     }
 
     #[test]
     fn pieces_come_and_go_where_a_change_says() {
         let mut live: BTreeMap<String, Vec<Range<u64>>> = BTreeMap::new();
-        let pieces = |live: &BTreeMap<String, Vec<Range<u64>>>| live.get("k0/1/w/1").map_or(0, Vec::len);
+        let pieces = |live: &BTreeMap<String, Vec<Range<u64>>>| live.get("1/0/1/w/1").map_or(0, Vec::len);
         let first = delta(&[], vec![change("w/1", 0..0, Some(0..5)), change("w/1", 1..1, Some(5..6)), change("w/2", 0..0, Some(0..1))]);
         first.apply(&mut live, Range::clone).unwrap();
-        let last = live["k0/1/w/1"][1].clone();
+        let last = live["1/0/1/w/1"][1].clone();
         delta(&["w/2"], vec![change("w/1", 0..1, None), change("w/1", 1..1, Some(7..8))]).apply(&mut live, Range::clone).unwrap();
-        assert_eq!((live["k0/1/w/1"][0].clone(), pieces(&live), live.len()), (last, 2, 1));
+        assert_eq!((live["1/0/1/w/1"][0].clone(), pieces(&live), live.len()), (last, 2, 1));
         let error = delta(&[], vec![change("w/1", 2..3, None)]).apply(&mut live, Range::clone).unwrap_err().to_string();
-        assert!(error.contains("segment k0/1/w/1") && error.contains("2 of its pieces are known"), "{error}");
+        assert!(error.contains("segment 1/0/1/w/1") && error.contains("2 of its pieces are known"), "{error}");
         delta(&[], vec![change("w/1", 0..2, None)]).apply(&mut live, Range::clone).unwrap();
         assert!(live.is_empty());
     }
@@ -381,7 +393,7 @@ mod tests {
         // What is left of it is in the new file.
         let read = read(&warehouse, &shard, &record.state).await.unwrap();
         let names: Vec<&str> = read.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["k0/1/w/8", "k0/1/w/9"]);
+        assert_eq!(names, ["1/0/1/w/8", "1/0/1/w/9"]);
         assert!(read.iter().all(|(_, pieces)| pieces.len() == 1 && pieces[0].num_rows() == 100));
         assert!(record.state_files.keys().all(|file| file.contains("-moved-")), "{:?}", record.state_files);
     }

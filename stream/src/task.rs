@@ -1,20 +1,18 @@
 //! The threads of a shard and how they pass rows, watermarks and barriers on.
 //!
 //! ```text
-//! local task ──rows, watermark, barrier──► keyed task ──rows, barrier──► writer
-//!      └──────────────late, quarantined, barrier─────────────────────────▲
+//! local task ──rows, watermark, barrier──► keyed task ──► further keyed tasks ──rows, barrier──► writer
+//!      └──────────────late, quarantined, barrier─────────────────────────────────────────────────▲
 //! ```
 //!
-//! A barrier cuts the stream: a task that has it on one input reads the others first, until it has it on all. Then its state is that
-//! of exactly the rows before the cut. All channels are bounded; a full one slows the sender, up to the fetch.
+//! What a task does with a message says `stage.rs`; here it is received, and what came of it is sent on. All channels are bounded; a full one
+//! slows the sender, up to the fetch.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
-use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Select, Sender};
 use tokio::sync::mpsc;
@@ -25,14 +23,13 @@ use watershed_ingest::{SourceBatch, SourceRead};
 use crate::StreamError;
 use crate::control::{BarrierRequest, Control, PartitionState, StageName};
 use crate::epoch::Counters;
-use crate::exchange::Exchange;
-use crate::fault::{self, RowFault, panic_text};
-use crate::hidden;
+use crate::fault::{self, panic_text};
 use crate::idle::AtEnd;
 use crate::limits::{TURN_BYTES_MAX, TURN_ROWS_MAX, TURN_WAIT};
-use crate::operator::{Chain, Output, Tally, add_tallies};
-use crate::state::{Stage, TaskDelta};
-use crate::watermark::{PartitionWatermark, Watermark};
+use crate::operator::{Output, Tally, add_tallies};
+use crate::stage::source::SourceStage;
+use crate::stage::{Cut, Message, Stage, Took};
+use crate::state::TaskDelta;
 use crate::writer::{Staged, Target, WriterMessage};
 
 /// How long a task waits for a message before it looks whether it should stop.
@@ -41,21 +38,6 @@ const STOP_CHECK: Duration = Duration::from_millis(100);
 const TURN_ROWS_MIN: usize = 1_000;
 /// How long it then waits.
 const TURN_PAUSE: Duration = Duration::from_millis(5);
-
-/// What flows from a local to a keyed task.
-pub enum Message {
-    /// Rows.
-    Rows(RecordBatch),
-    /// The sender has no older rows than this any more.
-    Watermark(i64),
-    /// The cut of an epoch.
-    Barrier {
-        /// The epoch it ends.
-        epoch: u64,
-        /// Whether the sender ends after it.
-        last: bool,
-    },
-}
 
 /// What tasks tell the coordinator.
 pub enum Report {
@@ -118,30 +100,76 @@ fn send<T>(sender: &Sender<T>, message: T) -> bool {
     sender.send(message).is_ok()
 }
 
-/// Where the rows of a local task go.
+/// Where the rows of a task go.
 pub enum Downstream {
     /// Straight to the writer.
     Writer,
-    /// To keyed tasks, by key.
-    Keyed(Exchange, Vec<Sender<Message>>),
+    /// To the tasks of the next stage.
+    Tasks(Vec<Sender<Message>>),
 }
 
-/// The partition-local stage over one group of partitions.
+/// The ends of channels that a task sends to.
+pub struct Outputs {
+    /// Where rows go.
+    pub downstream: Downstream,
+    /// Where rows for side tables go.
+    pub writer: Sender<WriterMessage>,
+    /// Shared with the coordinator.
+    pub control: Arc<Control>,
+    /// As which stage rows are counted.
+    pub name: StageName,
+}
+
+impl Outputs {
+    /// Counts the rows that do not go on and sends them to their side tables. False if nobody listens any more.
+    fn set_aside(&self, aside: Output, counters: &mut Counters, tallies: &mut Vec<Tally>) -> bool {
+        counters.rows_deduplicated += aside.deduplicated;
+        counters.rows_dropped += aside.dropped;
+        counters.rows_late += aside.late.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
+        counters.rows_violating += aside.violating.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
+        add_tallies(tallies, &aside.tallies);
+        let late = aside.late.into_iter().map(|rows| (Target::Late, rows));
+        let violating = aside.violating.into_iter().map(|rows| (Target::Violations, rows));
+        late.chain(violating).all(|(target, rows)| send(&self.writer, WriterMessage::Rows(target, rows)))
+    }
+
+    /// Sends what goes on; `shared_out` says to which tasks. False if nobody listens any more.
+    fn send_on(
+        &self,
+        messages: Vec<Message>,
+        shared_out: impl Fn(Message) -> Result<Vec<(usize, Message)>, StreamError>,
+    ) -> Result<bool, StreamError> {
+        for message in messages {
+            if let Message::Rows(rows) = &message {
+                self.control.passed(self.name, 0, rows.num_rows());
+            }
+            let alive = match (&self.downstream, message) {
+                (Downstream::Writer, Message::Rows(rows)) => send(&self.writer, WriterMessage::Rows(Target::Main, rows)),
+                (Downstream::Writer, _) => true,
+                (Downstream::Tasks(senders), message) => shared_out(message)?.into_iter().all(|(task, part)| send(&senders[task], part)),
+            };
+            if !alive {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends rows that were not taken to their table. False if nobody listens any more.
+    fn quarantine(&self, rows: RecordBatch, counters: &mut Counters) -> bool {
+        counters.rows_quarantined += rows.num_rows() as u64;
+        send(&self.writer, WriterMessage::Rows(Target::Quarantine, rows))
+    }
+}
+
+/// The stage beside the source, over one group of partitions.
 pub struct LocalTask {
-    /// Its number.
-    pub index: usize,
+    /// What it does.
+    pub stage: SourceStage,
     /// What it reads.
     pub reader: Box<dyn SourceRead>,
-    /// Its operators.
-    pub chain: Chain,
-    /// Where the event time is among the decoded columns.
-    pub time_column: Option<usize>,
-    /// Whether rows carry hidden columns.
-    pub carries_hidden: bool,
     /// Rows that met and violated each expectation since the last barrier.
     pub tallies: Vec<Tally>,
-    /// The watermark of each of its partitions.
-    pub watermarks: BTreeMap<i32, PartitionWatermark>,
     /// How long a partition must have been read to its end to be idle.
     pub idle_timeout: Duration,
     /// How far they are; when the run begins, which of them are at their end.
@@ -149,11 +177,7 @@ pub struct LocalTask {
     /// The next offset of each of its partitions.
     pub offsets: BTreeMap<i32, i64>,
     /// Where rows go.
-    pub downstream: Downstream,
-    /// Where late and quarantined rows go.
-    pub writer: Sender<WriterMessage>,
-    /// Shared with the coordinator.
-    pub control: Arc<Control>,
+    pub outputs: Outputs,
     /// The pipeline, for errors.
     pub pipeline: String,
     /// What becomes of rows that the query fails on.
@@ -166,17 +190,17 @@ impl LocalTask {
     /// Runs until told to stop, or up to the last barrier.
     pub fn run(mut self, reports: &mpsc::Sender<Report>) -> Result<(), StreamError> {
         let limits = FetchLimits { rows: TURN_ROWS_MAX, bytes: TURN_BYTES_MAX };
+        let control = self.outputs.control.clone();
         let mut passed_epoch = 0;
         let mut counters = Counters::default();
-        let mut forwarded_us = i64::MIN;
         let mut decided_offsets = self.offsets.clone();
         let mut halted = false;
         loop {
-            if self.control.stopped() {
+            if control.stopped() {
                 return Ok(());
             }
-            if let Some(request) = self.control.pending(passed_epoch) {
-                let Some(passed) = self.pass_barrier(&request, &mut counters, &mut forwarded_us)? else { return Ok(()) };
+            if let Some(request) = control.pending(passed_epoch) {
+                let Some(passed) = self.pass_barrier(&request, &mut counters)? else { return Ok(()) };
                 // A barrier is asked for only once the epoch before it is decided: now lag tools may know of that one.
                 self.reader.commit_offsets(&decided_offsets);
                 decided_offsets.clone_from(&self.offsets);
@@ -201,9 +225,9 @@ impl LocalTask {
             for batch in batches {
                 self.at_end.rows(batch.partition, batch.append_time_ms_max);
                 let mut counted = Counters::default();
-                let alive = self.take(batch, &mut counted, &mut forwarded_us)?;
+                let alive = self.take(batch, &mut counted)?;
                 counters.add(counted);
-                self.control.count(counted);
+                control.count(counted);
                 if !alive {
                     return Ok(());
                 }
@@ -225,178 +249,81 @@ impl LocalTask {
         }
     }
 
-    /// One batch of one partition through the chain. False if nobody listens any more.
-    fn take(&mut self, batch: SourceBatch, counters: &mut Counters, forwarded_us: &mut i64) -> Result<bool, StreamError> {
+    /// One batch of one partition through the stage. False if nobody listens any more.
+    fn take(&mut self, batch: SourceBatch, counters: &mut Counters) -> Result<bool, StreamError> {
         let SourceBatch { partition, mut next_offset, decoded, mut records, mut tombstones, origin, .. } = batch;
         if let Some(quarantined) = decoded.quarantined
-            && !self.quarantine(quarantined, counters)
+            && !self.outputs.quarantine(quarantined, counters)
         {
             return Ok(false);
         }
-        let (mut rows, offsets) = (decoded.rows, decoded.offsets);
-        let mut moved = None;
-        if rows.num_rows() > 0 {
-            let times = self.time_column.map(|column| rows.column(column).clone());
-            let started = self.watermarks.get(&partition).copied();
-            let before = times.as_ref().and_then(|times| self.fold(partition, times));
-            if self.carries_hidden {
-                let schema = hidden::with_hidden(&rows.schema());
-                let before = before.unwrap_or_else(|| Int64Array::from_value(i64::MIN, rows.num_rows()));
-                rows = hidden::attach(rows, schema, partition, Arc::new(offsets.clone()), before)?;
+        let offsets = decoded.offsets;
+        let (took, refused) = self.stage.take(partition, decoded.rows, &offsets, self.on_error == OnError::Fail)?;
+        match refused.first() {
+            None => {}
+            Some((row, fault)) if self.on_error == OnError::Fail => {
+                // The partition ends before this record, as if no later one had come.
+                next_offset = offsets.value(*row);
+                (records, tombstones) = (origin.records_before(next_offset), tombstones.min(origin.tombstones_before(next_offset)));
+                self.halted = Some(StreamError::RowRefused {
+                    pipeline: self.pipeline.clone(),
+                    place: format!("the record at {}", origin.place(next_offset)),
+                    reason: fault.to_string(),
+                });
             }
-            let mut refused = Vec::new();
-            if !self.process(rows, 0, &mut refused, counters)? {
-                return Ok(false);
-            }
-            match refused.first() {
-                None => {}
-                Some((row, fault)) if self.on_error == OnError::Fail => {
-                    // The partition ends before this record, as if no later one had come.
-                    next_offset = offsets.value(*row);
-                    (records, tombstones) = (origin.records_before(next_offset), tombstones.min(origin.tombstones_before(next_offset)));
-                    if let (Some(times), Some(started)) = (&times, started) {
-                        self.watermarks.insert(partition, started);
-                        self.fold(partition, &times.slice(0, *row));
-                    }
-                    self.halted = Some(StreamError::RowRefused {
-                        pipeline: self.pipeline.clone(),
-                        place: format!("the record at {}", origin.place(next_offset)),
-                        reason: fault.to_string(),
-                    });
-                }
-                Some(_) => {
-                    let refused: Vec<_> = refused.iter().map(|(row, fault)| (offsets.value(*row), fault.to_string())).collect();
-                    if let Some(rows) = origin.set_aside(&refused)?
-                        && !self.quarantine(rows, counters)
-                    {
-                        return Ok(false);
-                    }
+            Some(_) => {
+                let refused: Vec<_> = refused.iter().map(|(row, fault)| (offsets.value(*row), fault.to_string())).collect();
+                if let Some(rows) = origin.set_aside(&refused)?
+                    && !self.outputs.quarantine(rows, counters)
+                {
+                    return Ok(false);
                 }
             }
-            let (was, is) = (started.map(|w| w.watermark_us), self.watermarks.get(&partition).map(|w| w.watermark_us));
-            moved = is.filter(|_| is > was);
         }
         self.offsets.insert(partition, next_offset);
         counters.rows_in += records as u64;
         counters.tombstones += tombstones as u64;
-        self.control.passed(StageName::Local, records, 0);
-        match moved {
-            Some(input_us) => self.advance(partition, input_us, counters, forwarded_us),
-            None => Ok(true),
-        }
+        self.outputs.control.passed(self.outputs.name, records, 0);
+        self.hand_on(took, counters)
     }
 
-    /// Folds the event times of a partition's next rows into its watermark. Gives it as it was before each.
-    fn fold(&mut self, partition: i32, times: &ArrayRef) -> Option<Int64Array> {
-        let watermark = self.watermarks.get_mut(&partition)?;
-        Some(watermark.fold(times.as_primitive::<TimestampMicrosecondType>()))
+    fn hand_on(&mut self, took: Took, counters: &mut Counters) -> Result<bool, StreamError> {
+        let aside = self.outputs.set_aside(took.aside, counters, &mut self.tallies);
+        Ok(aside && self.outputs.send_on(took.messages, |message| self.stage.shared_out(message))?)
     }
 
-    /// Sends rows that were not taken to their table. False if nobody listens any more.
-    fn quarantine(&self, rows: RecordBatch, counters: &mut Counters) -> bool {
-        counters.rows_quarantined += rows.num_rows() as u64;
-        send(&self.writer, WriterMessage::Rows(Target::Quarantine, rows))
-    }
-
-    /// Pushes rows through the chain. Where it cannot take one, their halves, until those to blame are alone: `refused` gets their places,
-    /// counted from `first` for the first row. If the source says so, the first of them ends it. False if nobody listens any more.
-    fn process(
-        &mut self,
-        rows: RecordBatch,
-        first: usize,
-        refused: &mut Vec<(usize, RowFault)>,
-        counters: &mut Counters,
-    ) -> Result<bool, StreamError> {
-        let mut out = Output::default();
-        match self.chain.process(rows.clone(), &mut out) {
-            Ok(()) => self.emit(out, counters),
-            Err(StreamError::Row(fault)) if rows.num_rows() <= 1 => {
-                refused.push((first, *fault));
-                Ok(true)
-            }
-            Err(StreamError::Row(_)) => {
-                let half = rows.num_rows() / 2;
-                for (from, to) in [(0, half), (half, rows.num_rows())] {
-                    if self.on_error == OnError::Fail && !refused.is_empty() {
-                        break;
-                    }
-                    if !self.process(rows.slice(from, to - from), first + from, refused, counters)? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Tells the chain, and the tasks after it, that a partition's watermark has moved.
-    fn advance(&mut self, partition: i32, input_us: i64, counters: &mut Counters, forwarded_us: &mut i64) -> Result<bool, StreamError> {
-        let merged_us = self.watermarks.values().map(|w| w.watermark_us).min().unwrap_or(i64::MIN);
-        let mut out = Output::default();
-        let after = self.chain.on_watermark(Watermark { input: partition, input_us, merged_us }, &mut out)?;
-        if !self.emit(out, counters)? {
-            return Ok(false);
-        }
-        if after.merged_us > *forwarded_us
-            && let Downstream::Keyed(_, senders) = &self.downstream
-        {
-            *forwarded_us = after.merged_us;
-            return Ok(senders.iter().all(|sender| send(sender, Message::Watermark(after.merged_us))));
-        }
-        Ok(true)
-    }
-
-    fn emit(&mut self, mut out: Output, counters: &mut Counters) -> Result<bool, StreamError> {
-        if !set_aside(&mut out, &self.writer, counters, &mut self.tallies) {
-            return Ok(false);
-        }
-        for rows in out.rows {
-            self.control.passed(StageName::Local, 0, rows.num_rows());
-            let alive = match &self.downstream {
-                Downstream::Writer => send(&self.writer, WriterMessage::Rows(Target::Main, rows)),
-                Downstream::Keyed(exchange, senders) => {
-                    exchange.split(rows)?.into_iter().all(|(task, part)| send(&senders[task], Message::Rows(part)))
-                }
-            };
-            if !alive {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn pass_barrier(
-        &mut self,
-        request: &BarrierRequest,
-        counters: &mut Counters,
-        forwarded_us: &mut i64,
-    ) -> Result<Option<Passed>, StreamError> {
+    fn pass_barrier(&mut self, request: &BarrierRequest, counters: &mut Counters) -> Result<Option<Passed>, StreamError> {
         let mut idle_us = BTreeMap::new();
         for (&partition, &floor_us) in &request.idle_us {
             // Rows may have come since the coordinator looked: then the partition is not idle after all.
             let still = request.drains || self.at_end.still_idle(partition, self.idle_timeout);
-            let Some(watermark) = self.watermarks.get_mut(&partition).filter(|w| still && w.watermark_us < floor_us) else { continue };
-            watermark.raise(floor_us);
-            idle_us.insert(partition, floor_us);
-            if !self.advance(partition, floor_us, counters, forwarded_us)? {
-                return Ok(None);
+            if !still {
+                continue;
+            }
+            if let Some(took) = self.stage.raise(partition, floor_us)? {
+                idle_us.insert(partition, floor_us);
+                if !self.hand_on(took, counters)? {
+                    return Ok(None);
+                }
             }
         }
-        let delta = snapshot(Stage::Local, self.index, &mut self.chain)?;
-        let (epoch, last) = (request.epoch, request.last);
-        let mut alive = send(&self.writer, WriterMessage::Barrier { epoch, last });
-        if let Downstream::Keyed(_, senders) = &self.downstream {
-            alive &= senders.iter().all(|sender| send(sender, Message::Barrier { epoch, last }));
+        let cut = Cut { epoch: request.epoch, last: request.last };
+        let started = Instant::now();
+        let mut took = self.stage.cut(cut)?;
+        let Some((_, mut delta)) = took.passed.take() else { return Ok(None) };
+        delta.took = started.elapsed();
+        if !send(&self.outputs.writer, WriterMessage::Barrier(cut)) || !self.hand_on(took, counters)? {
+            return Ok(None);
         }
-        Ok(alive.then(|| Passed {
-            epoch,
+        let watermarks = self.stage.watermarks();
+        Ok(Some(Passed {
+            epoch: cut.epoch,
             delta,
             counters: std::mem::take(counters),
             tallies: std::mem::take(&mut self.tallies),
             offsets: self.offsets.clone(),
-            watermarks_us: self.watermarks.iter().map(|(&p, w)| (p, w.watermark_us)).filter(|(_, w)| *w > i64::MIN).collect(),
-            newest_us: self.watermarks.iter().map(|(&p, w)| (p, w.newest_us)).filter(|(_, newest)| *newest > i64::MIN).collect(),
+            watermarks_us: watermarks.iter().map(|(&p, w)| (p, w.watermark_us)).filter(|(_, w)| *w > i64::MIN).collect(),
+            newest_us: watermarks.iter().map(|(&p, w)| (p, w.newest_us)).filter(|(_, newest)| *newest > i64::MIN).collect(),
             idle_us,
             caught_up_ms: self.at_end.caught_up_ms(),
             read_ms: self.at_end.read_ms_max,
@@ -407,7 +334,8 @@ impl LocalTask {
         for progress in self.reader.progress() {
             let partition = progress.partition;
             let caught_up_since = self.at_end.progress(&progress);
-            let (watermark_us, newest_us) = self.watermarks.get(&partition).map_or((i64::MIN, i64::MIN), |w| (w.watermark_us, w.newest_us));
+            let watermark = self.stage.watermarks().get(&partition);
+            let (watermark_us, newest_us) = watermark.map_or((i64::MIN, i64::MIN), |w| (w.watermark_us, w.newest_us));
             let next_offset = self.offsets.entry(partition).or_insert(progress.next_offset);
             // All records that were handed out are through. What a transport keeps to itself, such as the marker at the end of a transaction,
             // counts as read: else a topic that ends in one would never be read to its end.
@@ -416,37 +344,21 @@ impl LocalTask {
             let high_watermark = progress.high_watermark;
             let (quiet, read_ms) = (self.at_end.quiet.get(&partition).copied(), self.at_end.read_ms.get(&partition).copied());
             let state = PartitionState { next_offset, high_watermark, watermark_us, newest_us, caught_up_since, quiet, read_ms };
-            self.control.report(partition, state);
+            self.outputs.control.report(partition, state);
         }
     }
 }
 
-/// Counts the rows that do not go on and sends them to their side tables. False if nobody listens any more.
-fn set_aside(out: &mut Output, writer: &Sender<WriterMessage>, counters: &mut Counters, tallies: &mut Vec<Tally>) -> bool {
-    counters.rows_deduplicated += out.deduplicated;
-    counters.rows_dropped += out.dropped;
-    counters.rows_late += out.late.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
-    counters.rows_violating += out.violating.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
-    add_tallies(tallies, &out.tallies);
-    let late = out.late.drain(..).map(|rows| (Target::Late, rows));
-    let violating = out.violating.drain(..).map(|rows| (Target::Violations, rows));
-    late.chain(violating).all(|(target, rows)| send(writer, WriterMessage::Rows(target, rows)))
-}
-
-/// The keyed stage over one range of keys.
+/// A stage after an exchange, over one range of keys.
 pub struct KeyedTask {
-    /// Its number.
-    pub index: usize,
-    /// Its operators.
-    pub chain: Chain,
+    /// What it does.
+    pub stage: Stage,
     /// Rows that met and violated each expectation since the last barrier.
     pub tallies: Vec<Tally>,
-    /// One input for each local task.
+    /// One input for each task of the stage before.
     pub inputs: Vec<Receiver<Message>>,
     /// Where results go.
-    pub writer: Sender<WriterMessage>,
-    /// Shared with the coordinator.
-    pub control: Arc<Control>,
+    pub outputs: Outputs,
     /// The pipeline, for errors.
     pub pipeline: String,
     /// What it reads.
@@ -456,133 +368,81 @@ pub struct KeyedTask {
 impl KeyedTask {
     /// Runs until told to stop, or up to the last barrier.
     pub fn run(mut self, reports: &mpsc::Sender<Report>) -> Result<(), StreamError> {
-        let mut aligner = Aligner::new(std::mem::take(&mut self.inputs));
-        let mut watermarks = vec![i64::MIN; aligner.input_count()];
-        let mut merged_us = i64::MIN;
+        let inputs = Inputs(std::mem::take(&mut self.inputs));
         let mut counters = Counters::default();
         loop {
-            if self.control.stopped() {
+            if self.outputs.control.stopped() {
                 return Ok(());
             }
-            let Some((input, message)) = aligner.receive()? else { continue };
-            let mut out = Output::default();
-            match message {
-                Message::Rows(batch) => {
-                    self.control.passed(StageName::Keyed, batch.num_rows(), 0);
-                    self.chain.process(batch, &mut out)?;
-                }
-                Message::Watermark(watermark_us) => {
-                    watermarks[input] = watermark_us;
-                    let least_us = watermarks.iter().copied().min().unwrap_or(i64::MIN);
-                    if least_us > merged_us {
-                        merged_us = least_us;
-                        let watermark = Watermark { input: input as i32, input_us: watermark_us, merged_us };
-                        self.chain.on_watermark(watermark, &mut out)?;
-                    }
-                }
-                Message::Barrier { epoch, last } => {
-                    if !aligner.block(input) {
-                        continue;
-                    }
-                    let delta = snapshot(Stage::Keyed, self.index, &mut self.chain)?;
-                    if !send(&self.writer, WriterMessage::Barrier { epoch, last }) {
-                        return Ok(());
-                    }
-                    let passed = Passed {
-                        epoch,
-                        delta,
-                        counters: std::mem::take(&mut counters),
-                        tallies: std::mem::take(&mut self.tallies),
-                        offsets: BTreeMap::new(),
-                        watermarks_us: BTreeMap::new(),
-                        newest_us: BTreeMap::new(),
-                        idle_us: BTreeMap::new(),
-                        caught_up_ms: BTreeMap::new(),
-                        read_ms: None,
-                    };
-                    if reports.blocking_send(Report::Passed(Box::new(passed))).is_err() || last {
-                        return Ok(());
-                    }
-                    aligner.unblock();
-                }
+            let Some((input, message)) = inputs.receive(|input| self.stage.is_open(input)) else { continue };
+            if let Message::Rows(rows) = &message {
+                self.outputs.control.passed(self.outputs.name, rows.num_rows(), 0);
             }
-            let mut counted = Counters::default();
-            let refused = fault::set_aside(&self.pipeline, &self.source, std::mem::take(&mut out.refused))?;
-            counted.rows_quarantined += refused.as_ref().map_or(0, |rows| rows.num_rows() as u64);
-            let aside = refused.is_none_or(|rows| send(&self.writer, WriterMessage::Rows(Target::Quarantine, rows)));
-            if !aside || !set_aside(&mut out, &self.writer, &mut counted, &mut self.tallies) {
+            let started = Instant::now();
+            let mut took = self.stage.take(input, message)?;
+            let passed = took.passed.take();
+            let writing = started.elapsed();
+            if !self.hand_on(took, &mut counters)? {
                 return Ok(());
             }
-            counters.add(counted);
-            self.control.count(counted);
-            for rows in out.rows {
-                self.control.passed(StageName::Keyed, 0, rows.num_rows());
-                if !send(&self.writer, WriterMessage::Rows(Target::Main, rows)) {
-                    return Ok(());
-                }
+            let Some((cut, mut delta)) = passed else { continue };
+            delta.took = writing;
+            if !send(&self.outputs.writer, WriterMessage::Barrier(cut)) {
+                return Ok(());
+            }
+            let passed = Passed {
+                epoch: cut.epoch,
+                delta,
+                counters: std::mem::take(&mut counters),
+                tallies: std::mem::take(&mut self.tallies),
+                offsets: BTreeMap::new(),
+                watermarks_us: BTreeMap::new(),
+                newest_us: BTreeMap::new(),
+                idle_us: BTreeMap::new(),
+                caught_up_ms: BTreeMap::new(),
+                read_ms: None,
+            };
+            if reports.blocking_send(Report::Passed(Box::new(passed))).is_err() || cut.last {
+                return Ok(());
             }
         }
     }
+
+    /// Sends what came of a message. False if nobody listens any more.
+    fn hand_on(&mut self, mut took: Took, counters: &mut Counters) -> Result<bool, StreamError> {
+        let mut counted = Counters::default();
+        let refused = fault::set_aside(&self.pipeline, &self.source, std::mem::take(&mut took.aside.refused))?;
+        let aside = refused.is_none_or(|rows| self.outputs.quarantine(rows, &mut counted))
+            && self.outputs.set_aside(took.aside, &mut counted, &mut self.tallies);
+        counters.add(counted);
+        self.outputs.control.count(counted);
+        Ok(aside && self.outputs.send_on(took.messages, |message| self.stage.shared_out(message))?)
+    }
 }
 
-/// Reads from several inputs, leaving out those that have met the barrier until all have.
-pub struct Aligner<T> {
-    inputs: Vec<Receiver<T>>,
-    blocked: Vec<bool>,
-}
+/// The channels that a task reads from.
+pub struct Inputs<T>(pub Vec<Receiver<T>>);
 
-impl<T> Aligner<T> {
-    /// No input is blocked at first.
-    pub fn new(inputs: Vec<Receiver<T>>) -> Self {
-        let blocked = vec![false; inputs.len()];
-        Self { inputs, blocked }
-    }
-
-    /// How many inputs there are.
-    pub fn input_count(&self) -> usize {
-        self.inputs.len()
-    }
-
-    /// The next message of any input that is not blocked; `None` if none came within a short while.
-    pub fn receive(&self) -> Result<Option<(usize, T)>, StreamError> {
+impl<T> Inputs<T> {
+    /// The next message of any input that is open; `None` if none came within a short while.
+    pub fn receive(&self, is_open: impl Fn(usize) -> bool) -> Option<(usize, T)> {
         let mut select = Select::new();
-        let mut open = Vec::with_capacity(self.inputs.len());
-        for (i, input) in self.inputs.iter().enumerate() {
-            if !self.blocked[i] {
+        let mut open = Vec::with_capacity(self.0.len());
+        for (i, input) in self.0.iter().enumerate() {
+            if is_open(i) {
                 select.recv(input);
                 open.push(i);
             }
         }
-        let Ok(operation) = select.select_timeout(STOP_CHECK) else { return Ok(None) };
+        let operation = select.select_timeout(STOP_CHECK).ok()?;
         let input = open[operation.index()];
-        match operation.recv(&self.inputs[input]) {
-            Ok(message) => Ok(Some((input, message))),
+        match operation.recv(&self.0[input]) {
+            Ok(message) => Some((input, message)),
             Err(_) => {
                 // The sender has gone before its last barrier: it has failed and says so itself, or everything is being stopped.
                 std::thread::sleep(STOP_CHECK);
-                Ok(None)
+                None
             }
         }
     }
-
-    /// Leaves `input` out until the barrier is complete; true if it now is.
-    pub fn block(&mut self, input: usize) -> bool {
-        self.blocked[input] = true;
-        self.blocked.iter().all(|&blocked| blocked)
-    }
-
-    /// Reads from all inputs again.
-    pub fn unblock(&mut self) {
-        self.blocked.fill(false);
-    }
-}
-
-fn snapshot(stage: Stage, task: usize, chain: &mut Chain) -> Result<TaskDelta, StreamError> {
-    let started = Instant::now();
-    let mut all = TaskDelta::default();
-    for (index, delta) in chain.snapshot()?.into_iter().enumerate() {
-        all.add(stage, task, index, delta)?;
-    }
-    all.took = started.elapsed();
-    Ok(all)
 }

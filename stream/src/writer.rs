@@ -21,8 +21,9 @@ use crate::fault::set_aside;
 use crate::hidden;
 use crate::limits::WRITER_BUFFER_BYTES_MAX;
 use crate::outlet::Outlet;
+use crate::stage::{Alignment, Cut};
 use crate::tables::under_names_of;
-use crate::task::{Aligner, Report};
+use crate::task::{Inputs, Report};
 
 /// Which of a pipeline's tables rows are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,12 +43,7 @@ pub enum WriterMessage {
     /// Rows for a table.
     Rows(Target, RecordBatch),
     /// The cut of an epoch.
-    Barrier {
-        /// The epoch it ends.
-        epoch: u64,
-        /// Whether the sender ends after it.
-        last: bool,
-    },
+    Barrier(Cut),
 }
 
 /// The files of one epoch. What the sinks that do not wait for epochs had to send before its barrier has arrived.
@@ -83,17 +79,18 @@ pub struct Writer {
 impl Writer {
     /// Runs until told to stop, or up to the last barrier.
     pub fn run(mut self, reports: &mpsc::Sender<Report>) -> Result<(), StreamError> {
-        let mut aligner = Aligner::new(std::mem::take(&mut self.inputs));
+        let inputs = Inputs(std::mem::take(&mut self.inputs));
+        let mut alignment = Alignment::new(inputs.0.len());
         let mut open = OpenFiles::default();
         loop {
             if self.control.stopped() {
                 return Ok(());
             }
-            let Some((input, message)) = aligner.receive()? else { continue };
+            let Some((input, message)) = inputs.receive(|input| alignment.is_open(input)) else { continue };
             match message {
                 WriterMessage::Rows(target, rows) => self.write(&mut open, target, rows)?,
-                WriterMessage::Barrier { epoch, last } => {
-                    if !aligner.block(input) {
+                WriterMessage::Barrier(cut) => {
+                    if !alignment.meet(input, cut) {
                         continue;
                     }
                     // The record may be written only once Kafka has the rows: then they are never read again.
@@ -102,7 +99,7 @@ impl Writer {
                     let done = std::mem::take(&mut open);
                     let reports = reports.clone();
                     self.runtime.spawn(async move {
-                        let report = match done.finish(epoch, delivered).await {
+                        let report = match done.finish(cut.epoch, delivered).await {
                             Ok(staged) => {
                                 watershed_lake::step("files_staged");
                                 Report::Staged(Box::new(staged))
@@ -111,10 +108,9 @@ impl Writer {
                         };
                         let _ = reports.send(report).await;
                     });
-                    if last {
+                    if cut.last {
                         return Ok(());
                     }
-                    aligner.unblock();
                 }
             }
         }

@@ -41,6 +41,8 @@ pub struct AggregatePartialSpec {
     pub groups: Arc<GroupSpec>,
     /// Whether each partition has its own partials.
     pub slot_per_partition: bool,
+    /// The slot of all others: after an exchange the task's number, so that its partials are merged in the same order in every run.
+    pub slot: i32,
 }
 
 /// `(window_start, window_end, __slot)` which come before keys and states.
@@ -111,7 +113,7 @@ impl Operator for AggregatePartial {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let slot = if self.spec.slot_per_partition { hidden::partition(&batch) } else { 0 };
+        let slot = if self.spec.slot_per_partition { hidden::partition(&batch) } else { self.spec.slot };
         let starts = batch.column(self.spec.window_start).as_primitive::<TimestampMicrosecondType>();
         let ends = batch.column(self.spec.window_end).as_primitive::<TimestampMicrosecondType>();
         let (starts, ends) = (starts.values().clone(), ends.values().clone());

@@ -11,7 +11,9 @@ pub mod group_table;
 pub mod in_order;
 pub mod late;
 pub mod over;
+pub mod place;
 pub mod project;
+pub mod rebase;
 
 #[cfg(test)]
 pub(crate) mod check;

@@ -60,6 +60,7 @@ fn windowed_sum(kind: WindowKind, slot_per_partition: bool) -> Vec<Box<dyn Opera
         keys: vec![col("city", &input).expect("city is a column")],
         groups: groups.clone(),
         slot_per_partition,
+        slot: 0,
     };
     let result = Schema::new(vec![
         Field::new("window_end", event_time_type(), false),
@@ -201,7 +202,8 @@ fn sums_that_an_earlier_version_kept_go_on() {
         ];
         StateSnapshot { segments: vec![("0-10000000".to_owned(), vec![RecordBatch::try_from_iter(columns).expect("a batch")])] }
     };
-    let spec = AggregatePartialSpec { window_start: 1, window_end: 2, keys: vec![], groups: groups.clone(), slot_per_partition: false };
+    let spec =
+        AggregatePartialSpec { window_start: 1, window_end: 2, keys: vec![], groups: groups.clone(), slot_per_partition: false, slot: 0 };
     let mut partial = AggregatePartial::new(spec).expect("sums have states");
     partial.restore(kept(i64::MAX)).expect("it is taken back");
     let result = Schema::new(vec![Field::new("sum", DataType::Int64, true)]);

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, LogicalPlan, Window};
-use datafusion::physical_expr::expressions::{Column as PhysicalColumn, Literal};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::window::SlidingAggregateWindowExpr;
-use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_planner::create_window_expr;
 use watershed_dialect::over::{Frame, call};
-use watershed_functions::numbers::ONE_KEY_NAME;
 use watershed_functions::numbers::as_written;
 
-use super::{Builder, Hold, computed};
+use super::build::{Above, Builder, column_of, computed, within_key};
+use super::drained::Hold;
 use crate::StreamError;
-use crate::operators::in_order::InOrder;
 use crate::operators::late::Deadline;
 use crate::operators::over::frames::{Argument, Function, Kind};
 use crate::operators::over::{Over, OverSpec, WindowSpec};
@@ -30,11 +29,9 @@ impl Builder<'_> {
         }
         windows.reverse();
         let input = windows[0].input.clone();
-        self.lower(&input)?;
+        self.lower_below(Above::Other, &input)?;
         let own = input.schema().fields().len();
-        if own != self.columns.fields().len() {
-            return Err(StreamError::Unsupported("OVER over a window function".into()));
-        }
+        let carried = self.columns.fields()[own..].to_vec();
 
         let output: SchemaRef = Arc::new(window.schema.as_arrow().clone());
         let mut parts =
@@ -52,22 +49,28 @@ impl Builder<'_> {
         let time_column = parts.time.ok_or_else(|| StreamError::Unsupported("OVER without ORDER BY".into()))?;
 
         self.divert_late(time_column, Deadline::After);
+        self.count_by(time_column, true);
         self.holds.push(Hold::Time);
-        let keys = parts.keys.unwrap_or_default();
-        let names = keys.iter().map(|&key| self.columns.field(key).name().clone()).collect();
-        self.cross(keys, names);
-        let (schema, has_hidden) = (self.input_schema(), self.hidden);
-        let time_name = schema.field(time_column).name().clone();
-        let spec = StepSpec::InOrder { time: Expression::column(time_column, &time_name) };
-        self.push(spec, format!("in_order {time_name}"), move || Ok(Box::new(InOrder::new(time_column, schema.clone()))));
-        self.columns = output.clone();
+        self.bring_together(parts.keys.unwrap_or_default());
+        self.in_order(time_column)?;
+        // Results come after all columns, also those that are carried along.
+        let (mut fields, results) = (output.fields()[..own].to_vec(), &output.fields()[own..]);
+        fields.extend(carried.iter().chain(results).cloned());
+        let (after, has_hidden) = (Schema::new_with_metadata(fields, output.metadata().clone()), self.hidden);
+        let (after, results): (SchemaRef, usize) = (Arc::new(after), results.len());
+        self.columns = after.clone();
         let spec = Arc::new(OverSpec { time_column, values: parts.values, value_fields: parts.fields, windows: parts.windows });
         let (meanings, fields): (Vec<_>, Vec<_>) = functions.into_iter().unzip();
         let meant = StepSpec::Over {
             functions: computed(meanings, &fields),
             reach_us: spec.windows.iter().flat_map(|window| &window.functions).map(|function| function.frame.from_us).max().unwrap_or(0),
         };
-        self.push(meant, format!("over {}", said.join("; ")), move || Ok(Box::new(Over::new(spec.clone(), &output, has_hidden)?)));
+        self.push(meant, format!("over {}", said.join("; ")), move || Ok(Box::new(Over::new(spec.clone(), &after, has_hidden)?)));
+        if !carried.is_empty() {
+            let all = own + carried.len();
+            let order: Vec<usize> = (0..own).chain(all..all + results).chain(own..all).collect();
+            self.reorder(&order);
+        }
         Ok(())
     }
 
@@ -84,7 +87,7 @@ impl Builder<'_> {
         let call = call(expr).ok_or_else(unsupported)?;
         let lowered = create_window_expr(&expr.clone().unalias(), input, self.props, &self.planning)?;
         match lowered.order_by() {
-            [sort] => parts.time = Some(column(&sort.expr).ok_or_else(unsupported)?),
+            [sort] => parts.time = Some(column_of(&sort.expr).ok_or_else(unsupported)?),
             _ => return Err(unsupported()),
         }
         let aggregate = lowered.as_any().downcast_ref::<SlidingAggregateWindowExpr>().map(|sliding| sliding.get_aggregate_expr().clone());
@@ -137,7 +140,7 @@ impl Parts {
 
     fn add(&mut self, partition_by: &[Arc<dyn PhysicalExpr>], function: Function, result: usize) -> Result<(), StreamError> {
         let keys = partition_by.iter().map(|key| self.value(within_key(key))).collect::<Result<Vec<_>, _>>()?;
-        let mut columns: Vec<usize> = partition_by.iter().map(within_key).filter_map(column).collect();
+        let mut columns: Vec<usize> = partition_by.iter().map(within_key).filter_map(column_of).collect();
         if let Some(common) = self.keys.take() {
             columns.retain(|column| common.contains(column));
         }
@@ -151,17 +154,4 @@ impl Parts {
         }
         Ok(())
     }
-}
-
-/// What a key is made of: rows are kept as they are, and the exchange and the operator make keys of them.
-fn within_key(expr: &Arc<dyn PhysicalExpr>) -> &Arc<dyn PhysicalExpr> {
-    match expr.downcast_ref::<ScalarFunctionExpr>().map(|call| (call.name(), call.args())) {
-        Some((ONE_KEY_NAME, [inner])) => inner,
-        _ => expr,
-    }
-}
-
-/// Where a column is in the input, if the expression is one.
-fn column(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
-    expr.downcast_ref::<PhysicalColumn>().map(PhysicalColumn::index)
 }

@@ -52,7 +52,7 @@ fn of_state(old: &Flow, new: &Flow, plan: &PlanSpec) -> Option<String> {
     let is_new = |value: &Value| !before.values.contains(value);
     let place = after.values.iter().position(is_new)?;
     let (stage, step) = after.at;
-    let step = plan.stage(stage).get(step)?;
+    let step = plan.stages.get(stage)?.steps.get(step)?;
     let said = |columns: &[Computed]| columns.get(place).map(|column| shortened(&column.expression.to_string()));
     Some(plain_expression(&match step {
         StepSpec::AggregatePartial { aggregates, .. } => {

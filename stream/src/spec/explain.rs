@@ -12,35 +12,45 @@
 //!              state: partial results of each open window and key, until the window has ended
 //!
 //! exchange by city
+//!
+//! stage 2: as many tasks as `parallelism` says, each with the rows of its keys
 //! ```
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{Computed, ExchangeSpec, Expression, LateBy, PlanSpec, StepSpec};
+use super::{Computed, Expression, LateBy, PlanSpec, Sharing, StageSpec, StepSpec};
 use crate::epoch::EpochRecord;
-use crate::state::{self, Stage};
+use crate::operators::rebase::Rebase;
 
-/// What the pipeline holds now, by stage and step.
+/// What the pipeline holds now.
 #[derive(Debug, Clone, Default)]
 pub struct Holds {
     /// The epoch that this was so at; `None` if the pipeline has not run.
     pub epoch: Option<u64>,
-    /// Tasks that the state of the keyed stage is split over.
+    /// Tasks that the state of a stage is split over whose rows are shared out by key.
     pub keyed_tasks: u32,
-    /// Segments and bytes.
-    state: BTreeMap<(Stage, usize), (u64, u64)>,
+    /// Each segment and its bytes.
+    state: Vec<(String, u64)>,
 }
+
+/// Segments and bytes, by stage and step.
+type Held = BTreeMap<(usize, usize), (u64, u64)>;
 
 impl Holds {
     /// What a record says.
     pub fn of(record: &EpochRecord) -> Self {
-        let mut held = Self { epoch: Some(record.epoch), keyed_tasks: record.keyed_tasks, state: BTreeMap::new() };
-        for (name, ranges) in &record.state {
-            if let Some((stage, step)) = state::step_of(name) {
-                let (segments, bytes) = held.state.entry((stage, step)).or_default();
+        let state = record.state.iter().map(|(name, ranges)| (name.clone(), ranges.iter().map(|range| range.bytes).sum())).collect();
+        Self { epoch: Some(record.epoch), keyed_tasks: record.keyed_tasks, state }
+    }
+
+    fn by_step(&self, spec: &PlanSpec) -> Held {
+        let (layout, mut held) = (spec.layout(), Held::new());
+        for (name, size) in &self.state {
+            if let Some(of) = layout.address(name) {
+                let (segments, bytes) = held.entry((of.stage, of.operator)).or_default();
                 *segments += 1;
-                *bytes += ranges.iter().map(|range| range.bytes).sum::<u64>();
+                *bytes += size;
             }
         }
         held
@@ -49,15 +59,21 @@ impl Holds {
 
 /// The explanation of the plan of `table`.
 pub fn explain(table: &str, spec: &PlanSpec, holds: &Holds, sinks: &[String]) -> String {
-    let mut text = format!("{table}, from {}\n\n", spec.source.name);
-    text.push_str("stage 1: one task for each partition at most, since the rows of a partition keep their order\n");
-    let columns: Vec<&str> = spec.source.columns.iter().map(|column| column.name.as_str()).collect();
-    line(&mut text, "read", &listed(&columns));
-    steps(&mut text, table, &spec.local, Stage::Local, holds);
-    if let Some(exchange) = &spec.exchange {
-        let by = if exchange.in_parallel { format!("by {}", exchange.names.join(", ")) } else { "to one task".to_owned() };
-        let _ = write!(text, "\nexchange {by}\n\nstage 2: {}\n", tasks(exchange, holds));
-        steps(&mut text, table, &spec.keyed, Stage::Keyed, holds);
+    let mut text = format!("{table}, from {}\n", spec.source.name);
+    let held = holds.by_step(spec);
+    for (place, stage) in spec.stages.iter().enumerate() {
+        let exchange = match &stage.sharing {
+            Sharing::ByPartition => String::new(),
+            Sharing::ByKey { names, .. } => format!("\nexchange by {}\n", names.join(", ")),
+            Sharing::ToOne => "\nexchange to one task\n".to_owned(),
+        };
+        let split = held.keys().any(|(of, _)| *of == place).then_some(holds.keyed_tasks);
+        let _ = write!(text, "{exchange}\nstage {}: {}\n", place + 1, tasks(&stage.sharing, split));
+        if place == 0 {
+            let columns: Vec<&str> = spec.source.columns.iter().map(|column| column.name.as_str()).collect();
+            line(&mut text, "read", &listed(&columns));
+        }
+        steps(&mut text, table, (place, stage), &held);
     }
     for sink in sinks {
         line(&mut text, "sink", sink);
@@ -65,34 +81,32 @@ pub fn explain(table: &str, spec: &PlanSpec, holds: &Holds, sinks: &[String]) ->
     let _ = match holds.epoch {
         None => writeln!(text, "\nit has not run yet"),
         Some(epoch) if holds.state.is_empty() => writeln!(text, "\nat epoch {epoch} it holds no state"),
-        Some(epoch) => writeln!(text, "\nat epoch {epoch} it holds {} of state", bytes(holds.state.values().map(|(_, bytes)| bytes).sum())),
+        Some(epoch) => writeln!(text, "\nat epoch {epoch} it holds {} of state", bytes(holds.state.iter().map(|(_, bytes)| bytes).sum())),
     };
     text
 }
 
-fn tasks(exchange: &ExchangeSpec, holds: &Holds) -> String {
-    if exchange.in_parallel {
-        let count = match holds.epoch {
-            Some(_) if holds.state.keys().any(|(stage, _)| *stage == Stage::Keyed) => {
-                format!("{} {}, as its state was split", holds.keyed_tasks, if holds.keyed_tasks == 1 { "task" } else { "tasks" })
-            }
-            _ => "as many tasks as `parallelism` says".to_owned(),
-        };
-        return format!("{count}, each with the rows of its keys");
+/// How many tasks a stage has, and why. `split` is how many its state is of, if it has some.
+fn tasks(sharing: &Sharing, split: Option<u32>) -> String {
+    match (sharing, split) {
+        (Sharing::ByPartition, _) => "one task for each partition at most, since the rows of a partition keep their order".to_owned(),
+        (Sharing::ToOne, _) => "one task, since no key tells which rows can be apart".to_owned(),
+        (Sharing::ByKey { .. }, None) => "as many tasks as `parallelism` says, each with the rows of its keys".to_owned(),
+        (Sharing::ByKey { .. }, Some(split)) => {
+            format!("{split} {}, as its state was split, each with the rows of its keys", if split == 1 { "task" } else { "tasks" })
+        }
     }
-    let why = match exchange.crossings {
-        0 | 1 => "no key tells which rows can be apart",
-        _ => "more than one step brings the rows of a key together, and only the first could share them out",
-    };
-    format!("one task, since {why}")
 }
 
-fn steps(text: &mut String, table: &str, steps: &[StepSpec], stage: Stage, holds: &Holds) {
-    for (place, step) in steps.iter().enumerate() {
+fn steps(text: &mut String, table: &str, (stage, of): (usize, &StageSpec), held: &Held) {
+    for (place, step) in of.steps.iter().enumerate() {
         let (name, what) = said(step, table);
         line(text, name, &what);
+        if let Some((_, keys)) = of.together.iter().find(|(at, _)| *at == place) {
+            line(text, "", &format!("no exchange: rows that it needs together agree in {}, and are in one task", keys.join(", ")));
+        }
         if let Some(kept) = state_of(step) {
-            let now = match holds.state.get(&(stage, place)) {
+            let now = match held.get(&(stage, place)) {
                 Some((segments, held)) => format!("; now {} in {segments} {}", bytes(*held), if *segments == 1 { "part" } else { "parts" }),
                 None => String::new(),
             };
@@ -125,6 +139,9 @@ fn said(step: &StepSpec, table: &str) -> (&'static str, String) {
         StepSpec::AggregateFinal { .. } => {
             ("merge", "the partial results of all tasks, once the window has ended in all partitions".to_owned())
         }
+        StepSpec::Place => ("place", "rows by what is in them, which gives those of one time an order".to_owned()),
+        StepSpec::Rebase { to: Rebase::Starts { .. } } => ("time", "that of the starts of windows which have ended".to_owned()),
+        StepSpec::Rebase { to: Rebase::Times } => ("time", "that of the last moments of windows which have ended".to_owned()),
         StepSpec::InOrder { time } => ("order", format!("by {time}")),
         StepSpec::Over { functions, .. } => ("over", computed(functions)),
         StepSpec::Deduplicate { keys, within_us, .. } => {

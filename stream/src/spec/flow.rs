@@ -9,7 +9,6 @@
 //! ```
 
 use super::{Computed, Expression, LateBy, PlanSpec, StepSpec, fnv};
-use crate::state::Stage;
 
 /// Says what something is; equal for what is the same. A hash, so that a value that is made of others in many steps stays short.
 pub(super) type Meaning = String;
@@ -27,7 +26,7 @@ pub(super) struct Value {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kept {
     /// Its address: the stage and the place among its steps.
-    pub(super) at: (Stage, usize),
+    pub(super) at: (usize, usize),
     /// Which rows reach it, and what else decides what it keeps of them.
     pub(super) by: Meaning,
     /// What it keeps of each row or group.
@@ -70,18 +69,24 @@ impl Flow {
         let time = source.time.and_then(|place| columns.get(place)).map_or_else(String::new, |time| time.meaning.clone());
         let rows = meaning(&["rows", &source.name, &time, &source.delay_us.map_or_else(String::new, |us| us.to_string())]);
         let mut flow = Self { rows, columns, late: Vec::new(), kept: Vec::new(), exchange: String::new(), groups: Groups::default() };
-        for (place, step) in plan.local.iter().enumerate() {
-            flow.pass(step, (Stage::Local, place));
-        }
-        if let Some(exchange) = &plan.exchange {
-            // What crosses after the first half of an aggregate is laid out as its state: two bounds of the window and a slot, then keys.
-            let first_half = matches!(plan.local.last(), Some(StepSpec::AggregatePartial { .. }));
-            let key = |place: &usize| if first_half { flow.groups.keys.get(place.wrapping_sub(3)) } else { flow.columns.get(*place) };
-            let keys: Vec<&Value> = exchange.keys.iter().filter_map(key).collect();
-            flow.exchange = meaning(&["exchange", &exchange.in_parallel.to_string(), &listed(keys)]);
-        }
-        for (place, step) in plan.keyed.iter().enumerate() {
-            flow.pass(step, (Stage::Keyed, place));
+        let mut first_half = false;
+        for (stage, of_stage) in plan.stages.iter().enumerate() {
+            if stage > 0 {
+                // What crosses after the first half of an aggregate is laid out as its state: two bounds of the window and a slot, then keys.
+                let key = |place: &usize| if first_half { flow.groups.keys.get(place.wrapping_sub(3)) } else { flow.columns.get(*place) };
+                let keys = of_stage.sharing.keys();
+                let known: Vec<&Value> = keys.iter().filter_map(key).collect();
+                let (in_parallel, known) = (!keys.is_empty(), listed(known));
+                let before = std::mem::take(&mut flow.exchange);
+                flow.exchange = match stage {
+                    1 => meaning(&["exchange", &in_parallel.to_string(), &known]),
+                    _ => meaning(&["exchange", &before, &in_parallel.to_string(), &known]),
+                };
+            }
+            for (place, step) in of_stage.steps.iter().enumerate() {
+                flow.pass(step, (stage, place));
+            }
+            first_half = matches!(of_stage.steps.last(), Some(StepSpec::AggregatePartial { .. }));
         }
         flow
     }
@@ -90,8 +95,9 @@ impl Flow {
     pub(super) fn state(&self) -> Meaning {
         let kept = |kept: &Kept| {
             let stage = match kept.at.0 {
-                Stage::Local => "local",
-                Stage::Keyed => "keyed",
+                0 => "local".to_owned(),
+                1 => "keyed".to_owned(),
+                later => format!("keyed_{later}"),
             };
             format!("{stage} {} {} {}", kept.at.1, kept.by, listed(&kept.values))
         };
@@ -99,7 +105,7 @@ impl Flow {
         meaning(&["state", &self.exchange, &all.join("\n")])
     }
 
-    fn pass(&mut self, step: &StepSpec, at: (Stage, usize)) {
+    fn pass(&mut self, step: &StepSpec, at: (usize, usize)) {
         match step {
             StepSpec::Filter { predicate } => self.rows = meaning(&["filter", &self.rows, &self.value(predicate)]),
             StepSpec::Project { columns } => self.columns = self.computed(columns),
@@ -131,6 +137,11 @@ impl Flow {
                 self.kept.push(Kept { at, by: meaning(&["final", &self.rows]), values: self.groups.results.clone() });
                 self.columns = columns.iter().map(|column| self.groups.column(column)).collect();
             }
+            // What is counted by another column of windows leaves at other times.
+            StepSpec::Rebase { to } => {
+                let to = serde_json::to_string(to).unwrap_or_default();
+                self.rows = meaning(&["rebase", &self.rows, &to]);
+            }
             StepSpec::InOrder { time } => {
                 let by = meaning(&["in order", &self.rows, &self.value(time)]);
                 self.kept.push(Kept { at, by, values: self.columns.clone() });
@@ -148,7 +159,7 @@ impl Flow {
                 self.kept.push(Kept { at, by: by.clone(), values: self.columns.clone() });
                 self.rows = by;
             }
-            StepSpec::Expect { .. } | StepSpec::Deliver { .. } => {}
+            StepSpec::Place | StepSpec::Expect { .. } | StepSpec::Deliver { .. } => {}
         }
     }
 

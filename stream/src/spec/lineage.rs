@@ -50,7 +50,12 @@ impl Flow {
                 let by = Origins::all(keys.iter().chain([time]).map(|key| self.of(key)));
                 self.rows.add(by.deciding(Role::Filter));
             }
-            StepSpec::Late { .. } | StepSpec::InOrder { .. } | StepSpec::Expect { .. } | StepSpec::Deliver { .. } => {}
+            StepSpec::Late { .. }
+            | StepSpec::Place
+            | StepSpec::Rebase { .. }
+            | StepSpec::InOrder { .. }
+            | StepSpec::Expect { .. }
+            | StepSpec::Deliver { .. } => {}
         }
     }
 

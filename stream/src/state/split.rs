@@ -1,9 +1,9 @@
-//! State of a keyed stage for another number of tasks than it was written by: each row goes where the exchange sends its key.
+//! State of a stage whose rows are shared out by key, for another number of tasks than it was written by: each row goes where the exchange sends its key.
 
 use arrow::array::{AsArray, UInt32Array};
 use arrow::record_batch::RecordBatch;
 
-use super::{Stage, parse};
+use super::Layout;
 use crate::StreamError;
 use crate::exchange::{Exchange, hash};
 use crate::hidden;
@@ -19,14 +19,16 @@ pub enum KeyColumns {
 }
 
 /// Operators that hand on the columns they take. After another one, the exchange's places of keys mean nothing.
-const KEEP_COLUMNS: [&str; 4] = ["deduplicate", "filter", "in_order", "late"];
+const KEEP_COLUMNS: [&str; 6] = ["deduplicate", "filter", "in_order", "late", "place", "rebase"];
 
 /// Segments of a stage: name and pieces of each.
 type Segments = Vec<(String, Vec<RecordBatch>)>;
 
-/// The segments of the keyed stage for each of `tasks` tasks; `None` if an operator cannot say which keys its rows are of. `keys` are places in the rows
-/// that come from the exchange.
+/// The segments of a stage for each of `tasks` tasks; `None` if an operator cannot say which keys its rows are of. `chain` is one of the stage, `keys`
+/// are places in the rows that come from the exchange.
 pub fn split(
+    layout: &Layout,
+    stage: usize,
     chain: &mut Chain,
     segments: &[(String, Vec<RecordBatch>)],
     keys: &[usize],
@@ -36,7 +38,8 @@ pub fn split(
     let reach = 1 + operators.iter().take_while(|operator| KEEP_COLUMNS.contains(&operator.name())).count();
     let mut of_tasks = vec![Segments::new(); tasks];
     for (name, pieces) in segments {
-        let Some((_, index, segment)) = parse(Stage::Keyed, name) else { continue };
+        let Some(of) = layout.address(name).filter(|of| of.stage == stage) else { continue };
+        let (index, segment) = (of.operator, of.segment);
         let operator = operators.get(index).filter(|_| index < reach);
         let Some(columns) = operator.and_then(|operator| operator.state_keys(segment, keys)) else { return Ok(None) };
         for of_task in &mut of_tasks {

@@ -46,6 +46,24 @@ async fn rows_of_later_windows_are_taken_and_rows_of_closed_ones_are_late() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steps_over_windows_are_drained_with_them_and_no_further() {
+    let first = [at(1, "10:00:00"), at(2, "10:30:00")];
+    let second = [at(4, "10:45:00"), at(8, "11:00:00"), at(16, "15:00:00")];
+    let of = |size: &str| format!("TUMBLE(TABLE s, DESCRIPTOR(t), INTERVAL '{size}') GROUP BY window_start, window_end");
+    let minutes = format!("SELECT window_start AS began, sum(n) AS n FROM {}", of("1 minute"));
+    let hours = format!(
+        "SELECT sum(n) AS n FROM TUMBLE(TABLE ({minutes}), DESCRIPTOR(began), INTERVAL '1 hour') GROUP BY window_start, window_end"
+    );
+    // A drain ends the hour, so all of its minutes are over.
+    assert_eq!(turns(&hours, &[&first, &[], &second]).await, (texts(&["3", "8", "16"]), texts(&["2"])));
+    for time in ["window_start", "window_end"] {
+        let sums = format!("SELECT {time} AS t, sum(n) AS n FROM {}", of("1 hour"));
+        let over = format!("SELECT sum(n) OVER (ORDER BY t RANGE BETWEEN INTERVAL '2 hours' PRECEDING AND CURRENT ROW) AS n FROM ({sums})");
+        assert_eq!(turns(&over, &[&first, &[], &second]).await, (texts(&["3", "11", "16"]), texts(&["2"])), "{time}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_wait_for_their_time_leave_and_the_next_ones_are_taken() {
     let (first, second) = ([at(1, "10:00:00")], [at(1, "10:00:05"), at(2, "09:59:00"), at(3, "10:00:06")]);
     let deduplicate = "SELECT n FROM DEDUPLICATE(TABLE s PARTITION BY n, DESCRIPTOR(t), INTERVAL '10 minutes')";

@@ -1,21 +1,21 @@
-//! The chains of a pipeline, driven as its tasks drive them, in one thread: what is random or scripted is the caller's.
+//! The tasks of a pipeline in one thread: the stages are those that threads run (`stage.rs`), the channels between them are queues, and which
+//! message is taken next is drawn by lot. What else is random or scripted is the caller's.
 //!
 //! A checkpoint keeps what a real one would, state as it is encoded for storage included; a crash goes back to it, and the caller feeds
-//! what came since once more.
+//! what came since once more. Its barrier reaches each task beside the source only when that task's next rows come, so other inputs go on before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::array::{Int64Array, RecordBatch};
 use arrow::ipc::reader::StreamReader;
 use watershed_stream::Blueprint;
-use watershed_stream::exchange::Exchange;
-use watershed_stream::hidden;
-use watershed_stream::operator::{Chain, Output, Tally, add_tallies};
-use watershed_stream::state::{self, Stage, TaskDelta};
-use watershed_stream::watermark::{PartitionWatermark, Watermark};
+use watershed_stream::operator::{Output, Tally, add_tallies};
+use watershed_stream::stage::source::SourceStage;
+use watershed_stream::stage::{Cut, Message, Stage, Took};
+use watershed_stream::start::split_state;
+use watershed_stream::state::{self, TaskDelta};
+use watershed_stream::watermark::PartitionWatermark;
 
 /// How many tasks run.
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +34,53 @@ pub struct Given {
     pub tallies: Vec<Tally>,
 }
 
+impl Given {
+    fn aside(&mut self, aside: Output) {
+        assert!(aside.refused.is_empty(), "all rows can be taken");
+        self.deduplicated += aside.deduplicated;
+        self.dropped += aside.dropped;
+        add_tallies(&mut self.tallies, &aside.tallies);
+        self.late.extend(aside.late);
+    }
+
+    fn append(&mut self, other: Given) {
+        self.rows.extend(other.rows);
+        self.aside(Output {
+            late: other.late,
+            deduplicated: other.deduplicated,
+            dropped: other.dropped,
+            tallies: other.tallies,
+            ..Output::default()
+        });
+    }
+}
+
 /// What an epoch record would hold.
 #[derive(Default)]
 struct Checkpoint {
     segments: BTreeMap<String, Vec<RecordBatch>>,
+    /// How many tasks a stage had whose rows are shared out by key.
+    keyed: usize,
     watermarks_us: BTreeMap<i32, i64>,
     given: Given,
+}
+
+/// A checkpoint whose barrier is on its way.
+#[derive(Default)]
+struct Cutting {
+    deltas: Vec<TaskDelta>,
+    watermarks_us: BTreeMap<i32, i64>,
+    /// What tasks gave that have passed the barrier: it belongs to the next epoch.
+    since: Given,
+    /// Stage and number of these tasks.
+    passed: Vec<(usize, usize)>,
+}
+
+/// A task after an exchange.
+struct Task {
+    stage: Stage,
+    /// Messages on their way, one queue a sender.
+    inputs: Vec<VecDeque<Message>>,
 }
 
 /// All tasks of one run.
@@ -47,15 +88,15 @@ pub struct Driver<'a> {
     blueprint: &'a Blueprint,
     tasks: Tasks,
     partitions: i32,
-    local: Vec<Chain>,
-    keyed: Vec<Chain>,
-    exchange: Option<Exchange>,
-    watermarks: BTreeMap<i32, PartitionWatermark>,
-    merged_of_task: Vec<i64>,
+    local: Vec<SourceStage>,
+    /// The stages after an exchange.
+    later: Vec<Vec<Task>>,
     given: Given,
     checkpoint: Checkpoint,
+    cutting: Option<Cutting>,
     /// The first snapshot after a restart replaces all state, since tasks may be split in another way.
     state_is_stale: bool,
+    lots: u64,
 }
 
 impl<'a> Driver<'a> {
@@ -65,156 +106,204 @@ impl<'a> Driver<'a> {
             tasks,
             partitions,
             local: Vec::new(),
-            keyed: Vec::new(),
-            exchange: None,
-            watermarks: BTreeMap::new(),
-            merged_of_task: Vec::new(),
+            later: Vec::new(),
             given: Given::default(),
             checkpoint: Checkpoint::default(),
+            cutting: None,
             state_is_stale: true,
+            lots: 0x9e37_79b9_7f4a_7c15,
         };
         driver.start();
         driver
     }
 
-    fn keyed_tasks(&self) -> usize {
-        match (&self.blueprint.exchange, self.blueprint.keyed_in_parallel) {
-            (None, _) => 0,
-            (Some(_), false) => 1,
-            (Some(_), true) => self.tasks.keyed,
-        }
-    }
-
+    /// Starts all tasks from the checkpoint.
     fn start(&mut self) {
-        self.local = (0..self.tasks.local).map(|_| self.blueprint.local_chain().expect("a chain")).collect();
-        self.keyed = (0..self.keyed_tasks()).map(|_| self.blueprint.keyed_chain().expect("a chain")).collect();
-        let keys = self.blueprint.exchange.clone().unwrap_or_default();
-        self.exchange = (!self.keyed.is_empty()).then(|| Exchange::new(&keys, &self.local[0].schema(), self.keyed.len()).expect("keys"));
-        self.merged_of_task = vec![i64::MIN; self.tasks.local];
-        let delay_us = self.blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
-        let watermark_us = |p: i32| self.checkpoint.watermarks_us.get(&p).copied().unwrap_or(i64::MIN);
-        self.watermarks = (0..self.partitions).map(|p| (p, PartitionWatermark::new(watermark_us(p), i64::MIN, delay_us))).collect();
-    }
-
-    /// The cut of an epoch: what was given before it is decided.
-    pub fn checkpoint(&mut self) {
-        if std::mem::take(&mut self.state_is_stale) {
-            self.checkpoint.segments.clear();
-        }
-        for (stage, chains) in [(Stage::Local, &mut self.local), (Stage::Keyed, &mut self.keyed)] {
-            for (task, chain) in chains.iter_mut().enumerate() {
-                let mut delta = TaskDelta::default();
-                for (index, operator) in chain.operators_mut() {
-                    delta.add(stage, task, index, operator.snapshot().expect("a snapshot")).expect("it can be encoded");
+        let blueprint = self.blueprint;
+        let segments: Vec<_> = self.checkpoint.segments.iter().map(|(name, pieces)| (name.clone(), pieces.clone())).collect();
+        let mut split = BTreeMap::new();
+        if !segments.is_empty() && self.checkpoint.keyed != self.tasks.keyed {
+            match split_state(blueprint, &segments, self.tasks.keyed).expect("it can be split") {
+                Some(state) => split = state,
+                None => {
+                    assert!(blueprint.spec.crossings > 1, "all operators that run side by side know their keys");
+                    self.tasks.keyed = self.checkpoint.keyed;
                 }
-                let decoded = |piece: &Range<u64>| {
-                    let encoded = &delta.bytes[piece.start as usize..piece.end as usize];
-                    let mut reader = StreamReader::try_new(encoded, None).expect("it can be decoded");
-                    reader.next().expect("a batch").expect("it can be decoded")
-                };
-                delta.apply(&mut self.checkpoint.segments, decoded).expect("the pieces are known");
             }
         }
-        self.checkpoint.watermarks_us = self.watermarks.iter().map(|(&p, w)| (p, w.watermark_us)).collect();
-        self.checkpoint.given = self.given.clone();
+        let by_key = self.tasks.keyed;
+        let delay_us = blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
+        let watermark_us = |p: i32| self.checkpoint.watermarks_us.get(&p).copied().unwrap_or(i64::MIN);
+        let mut senders = self.tasks.local.min(self.partitions as usize);
+        let stage = |stage: usize, task: usize, senders: usize| {
+            let mut chain = blueprint.chain(stage, task).expect("a chain");
+            let mine = |written_by: usize, segment: &str| match stage {
+                0 => segment.rsplit('/').next().and_then(|s| s.parse::<usize>().ok()).unwrap_or(0) % senders == task,
+                _ => written_by == task,
+            };
+            let layout = blueprint.spec.layout();
+            match split.get(&stage) {
+                Some(tasks) => state::restore(&layout, stage, chain.operators_mut(), &tasks[task], |_, _| true).expect("restored"),
+                None => state::restore(&layout, stage, chain.operators_mut(), &segments, mine).expect("restored"),
+            }
+            let exchange = blueprint.exchange(stage, &chain.schema(), by_key).expect("keys");
+            Stage::new(stage, task, chain, senders, exchange)
+        };
+        let source = |task: usize| {
+            let partitions = (0..self.partitions).filter(|p| *p as usize % senders == task);
+            let watermarks = partitions.map(|p| (p, PartitionWatermark::new(watermark_us(p), i64::MIN, delay_us))).collect();
+            SourceStage::new(stage(0, task, senders), watermarks, blueprint.time_column, blueprint.carries_hidden)
+        };
+        self.local = (0..senders).map(source).collect();
+        self.later.clear();
+        for place in 1..blueprint.stages() {
+            let inputs = || (0..senders).map(|_| VecDeque::new()).collect();
+            let tasks = (0..blueprint.tasks(place, by_key)).map(|task| Task { stage: stage(place, task, senders), inputs: inputs() });
+            let tasks: Vec<_> = tasks.collect();
+            senders = tasks.len();
+            self.later.push(tasks);
+        }
     }
 
-    /// Throws all tasks away and starts new ones from the last checkpoint.
+    /// The cut of an epoch: what was given of rows fed before it is decided.
+    pub fn checkpoint(&mut self) {
+        self.settle();
+        self.cutting = Some(Cutting::default());
+    }
+
+    /// Throws all tasks away and starts new ones from the last checkpoint, another number of them.
     pub fn crash(&mut self) {
+        self.settle();
         self.given = self.checkpoint.given.clone();
         self.state_is_stale = true;
+        self.tasks.local = 1 + self.tasks.local % 3;
         // Another number of tasks each time.
         self.tasks.keyed = self.tasks.keyed % 3 + 1;
         self.start();
-        let segments: Vec<_> = self.checkpoint.segments.iter().map(|(name, pieces)| (name.clone(), pieces.clone())).collect();
-        let of = self.tasks.local;
-        for (task, chain) in self.local.iter_mut().enumerate() {
-            let mine = |_, segment: &str| segment.rsplit('/').next().and_then(|s| s.parse::<usize>().ok()).unwrap_or(0) % of == task;
-            state::restore(Stage::Local, chain.operators_mut(), &segments, mine).expect("restored");
-        }
-        let (keys, mut chain) = (self.blueprint.exchange.clone().unwrap_or_default(), self.blueprint.keyed_chain().expect("a chain"));
-        let split = state::split(&mut chain, &segments, &keys, self.keyed.len()).expect("it can be split");
-        assert!(split.is_some() || !self.blueprint.keyed_in_parallel, "all operators that run side by side know their keys");
-        for (task, chain) in self.keyed.iter_mut().enumerate() {
-            match &split {
-                Some(split) => state::restore(Stage::Keyed, chain.operators_mut(), &split[task], |_, _| true).expect("restored"),
-                None => state::restore(Stage::Keyed, chain.operators_mut(), &segments, |of, _| of == task).expect("restored"),
-            }
-        }
     }
 
-    fn task_of(&self, partition: i32) -> usize {
-        partition as usize % self.tasks.local
+    /// The task of the first stage that has a partition; it has the rows up to the cut.
+    fn task_of(&mut self, partition: i32) -> usize {
+        let task = partition as usize % self.local.len();
+        self.cut(task);
+        task
+    }
+
+    /// Lets the barrier of a checkpoint that has begun pass a task of the first stage.
+    fn cut(&mut self, task: usize) {
+        let Some(cutting) = self.cutting.as_mut().filter(|cutting| !cutting.passed.contains(&(0, task))) else { return };
+        let watermarks = self.local[task].watermarks();
+        cutting.watermarks_us.extend(watermarks.iter().map(|(&partition, watermark)| (partition, watermark.watermark_us)));
+        let took = self.local[task].cut(Cut { epoch: 1, last: false }).expect("a snapshot");
+        self.took(0, task, took);
     }
 
     /// Rows of one partition, with the wanted columns of the source.
     pub fn take(&mut self, partition: i32, rows: RecordBatch, offsets: Int64Array) {
-        if rows.num_rows() == 0 {
-            return;
-        }
-        let mut batch = rows;
-        let watermark = self.watermarks.get_mut(&partition).expect("a known partition");
-        let before =
-            self.blueprint.time_column.map(|column| watermark.fold(batch.column(column).as_primitive::<TimestampMicrosecondType>()));
-        let input_us = watermark.watermark_us;
-        if let (true, Some(before)) = (self.blueprint.carries_hidden, before) {
-            batch = hidden::attach(batch.clone(), hidden::with_hidden(&batch.schema()), partition, Arc::new(offsets), before)
-                .expect("attached");
-        }
         let task = self.task_of(partition);
-        let mut out = Output::default();
-        self.local[task].process(batch, &mut out).expect("rows are taken");
-        self.pass_on(out);
-        self.advance(partition, input_us);
+        let (took, refused) = self.local[task].take(partition, rows, &offsets, false).expect("rows are taken");
+        assert!(refused.is_empty(), "all rows can be taken");
+        self.took(0, task, took);
+        self.some_steps();
     }
 
     /// Raises a partition's watermark, as for an idle one.
     pub fn raise(&mut self, partition: i32, floor_us: i64) {
-        let watermark = self.watermarks.get_mut(&partition).expect("a known partition");
-        watermark.raise(floor_us);
-        let input_us = watermark.watermark_us;
-        self.advance(partition, input_us);
-    }
-
-    fn advance(&mut self, partition: i32, input_us: i64) {
         let task = self.task_of(partition);
-        let of_task = self.watermarks.iter().filter(|(p, _)| **p as usize % self.tasks.local == task);
-        let merged_us = of_task.map(|(_, w)| w.watermark_us).min().expect("the task has a partition");
-        let mut out = Output::default();
-        let after = self.local[task].on_watermark(Watermark { input: partition, input_us, merged_us }, &mut out).expect("time moves");
-        self.pass_on(out);
-        self.merged_of_task[task] = after.merged_us;
-        let tasks_with_partitions = self.tasks.local.min(self.partitions as usize);
-        let merged_us = self.merged_of_task[..tasks_with_partitions].iter().copied().min().expect("a task");
-        for keyed in 0..self.keyed.len() {
-            let mut out = Output::default();
-            self.keyed[keyed].on_watermark(Watermark { input: task as i32, input_us, merged_us }, &mut out).expect("time moves");
-            self.deliver(out);
+        if let Some(took) = self.local[task].raise(partition, floor_us).expect("time moves") {
+            self.took(0, task, took);
         }
+        self.some_steps();
     }
 
-    fn pass_on(&mut self, mut out: Output) {
-        let rows = std::mem::take(&mut out.rows);
-        self.deliver(out);
-        for rows in rows {
-            let Some(exchange) = &self.exchange else {
-                self.given.rows.push(rows);
-                continue;
+    /// Carries out what came of a message in a task.
+    fn took(&mut self, stage: usize, task: usize, took: Took) {
+        let given = match &mut self.cutting {
+            Some(cutting) if cutting.passed.contains(&(stage, task)) => &mut cutting.since,
+            _ => &mut self.given,
+        };
+        given.aside(took.aside);
+        for message in took.messages {
+            let parts = match (stage.checked_sub(1), message) {
+                (_, Message::Rows(rows)) if stage == self.later.len() => {
+                    given.rows.push(rows);
+                    continue;
+                }
+                (None, message) => self.local[task].shared_out(message),
+                (Some(later), message) => self.later[later][task].stage.shared_out(message),
             };
-            for (task, part) in exchange.split(rows).expect("split") {
-                let mut out = Output::default();
-                self.keyed[task].process(part, &mut out).expect("rows are taken");
-                self.deliver(out);
+            for (to, part) in parts.expect("split") {
+                self.later[stage][to].inputs[task].push_back(part);
+            }
+        }
+        if let (Some((_, delta)), Some(cutting)) = (took.passed, &mut self.cutting) {
+            cutting.deltas.push(delta);
+            cutting.passed.push((stage, task));
+            if cutting.passed.len() == self.local.len() + self.later.iter().map(Vec::len).sum::<usize>() {
+                self.decide();
             }
         }
     }
 
-    fn deliver(&mut self, out: Output) {
-        self.given.deduplicated += out.deduplicated;
-        self.given.dropped += out.dropped;
-        add_tallies(&mut self.given.tallies, &out.tallies);
-        self.given.late.extend(out.late);
-        self.given.rows.extend(out.rows);
+    /// All tasks have passed the barrier.
+    fn decide(&mut self) {
+        let Some(cutting) = self.cutting.take() else { return };
+        if std::mem::take(&mut self.state_is_stale) {
+            self.checkpoint.segments.clear();
+        }
+        for delta in cutting.deltas {
+            let decoded = |piece: &Range<u64>| {
+                let encoded = &delta.bytes[piece.start as usize..piece.end as usize];
+                let mut reader = StreamReader::try_new(encoded, None).expect("it can be decoded");
+                reader.next().expect("a batch").expect("it can be decoded")
+            };
+            delta.apply(&mut self.checkpoint.segments, decoded).expect("the pieces are known");
+        }
+        self.checkpoint.keyed = self.tasks.keyed;
+        self.checkpoint.watermarks_us = cutting.watermarks_us;
+        self.checkpoint.given = self.given.clone();
+        self.given.append(cutting.since);
+    }
+
+    fn lot(&mut self, of: usize) -> usize {
+        self.lots ^= self.lots << 13;
+        self.lots ^= self.lots >> 7;
+        self.lots ^= self.lots << 17;
+        (self.lots % of as u64) as usize
+    }
+
+    /// Takes one message of those that may be taken now. False if there is none.
+    fn step(&mut self) -> bool {
+        let mut ready = Vec::new();
+        for (stage, tasks) in self.later.iter().enumerate() {
+            for (task, Task { stage: machine, inputs }) in tasks.iter().enumerate() {
+                let open = inputs.iter().enumerate().filter(|(input, queue)| !queue.is_empty() && machine.is_open(*input));
+                ready.extend(open.map(|(input, _)| (stage, task, input)));
+            }
+        }
+        if ready.is_empty() {
+            return false;
+        }
+        let (stage, task, input) = ready[self.lot(ready.len())];
+        let of = &mut self.later[stage][task];
+        let Some(message) = of.inputs[input].pop_front() else { return false };
+        let took = of.stage.take(input, message).expect("a message is taken");
+        self.took(stage + 1, task, took);
+        true
+    }
+
+    /// Some messages get through, others are still on their way when the next rows come.
+    fn some_steps(&mut self) {
+        for _ in 0..self.lot(8) {
+            self.step();
+        }
+    }
+
+    /// All messages get through, and the barrier of a checkpoint that has begun.
+    fn settle(&mut self) {
+        (0..self.local.len()).for_each(|task| self.cut(task));
+        while self.step() {}
+        assert!(self.cutting.is_none(), "a barrier passes all tasks");
     }
 
     /// Closes everything, as if no row could come any more, and hands over what was given.
@@ -222,6 +311,7 @@ impl<'a> Driver<'a> {
         for partition in 0..self.partitions {
             self.raise(partition, i64::MAX);
         }
+        self.settle();
         self.given
     }
 }

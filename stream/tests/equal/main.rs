@@ -2,13 +2,14 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `driver.rs` | the chains of a pipeline as tasks run them, in one thread, with checkpoints and crashes |
+//! | `driver.rs` | the stages of a pipeline in one thread, with queues for channels, checkpoints and crashes |
 //! | `batch.rs` | the same query in DataFusion over the rows that were in time |
 //! | `storm.rs` | whole pipelines over a store that fails at random: the tables are those of a run that nothing disturbed |
 //! | `topic.rs` | whole pipelines over the embedded broker |
 //! | `drained.rs` | pipelines that go on after they were drained |
 //! | `idle.rs` | partitions that are idle over several runs |
 //! | `event_time.rs` | event times that are no time in the payload |
+//! | `stages.rs` | pipelines of several stages that go on with other numbers of tasks, and from older records |
 //! | `refused.rs` | rows that an expression fails on |
 //! | `replaced.rs` | a topic that is deleted and made again while it is read |
 //! | `property.rs` | random rows, order, cuts, tasks, crashes for every operator |
@@ -25,6 +26,7 @@ mod property;
 mod refused;
 mod replaced;
 mod slt;
+mod stages;
 mod start;
 mod storm;
 mod tombstones;

@@ -334,6 +334,138 @@ proptest! {
     }
 
     #[test]
+    fn deduplicated_rows_by_other_keys(run in disordered()) {
+        check(
+            "SELECT id, time, seats FROM DEDUPLICATE(TABLE (SELECT id, time, seats, city, count(*) OVER (PARTITION BY city ORDER BY time \
+             RANGE BETWEEN INTERVAL '5 seconds' PRECEDING AND CURRENT ROW) AS n FROM DEDUPLICATE(TABLE trips PARTITION BY id, DESCRIPTOR(time), \
+             INTERVAL '30 seconds')) PARTITION BY seats, DESCRIPTOR(time), INTERVAL '2 seconds')",
+            LateIf::Behind,
+            &run,
+        )?;
+        // Rows of a city are in one task from the first step to the last.
+        check(
+            "SELECT window_start, city, max(n) AS most FROM TUMBLE(TABLE (SELECT city, time, count(*) OVER (PARTITION BY city, seats ORDER BY time \
+             RANGE BETWEEN INTERVAL '5 seconds' PRECEDING AND CURRENT ROW) AS n FROM DEDUPLICATE(TABLE trips PARTITION BY city, DESCRIPTOR(time), \
+             INTERVAL '1 second')), DESCRIPTOR(time), INTERVAL '10 seconds') GROUP BY window_start, window_end, city",
+            LateIf::Behind,
+            &run,
+        )?;
+    }
+
+    #[test]
+    fn group_by_over_group_by(run in disordered()) {
+        let late_if = LateIf::WindowClosed { size_us: 10_000_000 };
+        let inner = "SELECT window_start, window_end, city, seats, count(*) AS n, sum(fare) AS fares \
+             FROM TUMBLE(TABLE trips, DESCRIPTOR(time), INTERVAL '10 seconds') GROUP BY window_start, window_end, city, seats";
+        check(
+            &format!(
+                "SELECT window_start, count(*) AS groups, max(n) AS most, sum(fares) AS fares, avg(n) AS mean FROM ({inner}) \
+                 GROUP BY window_start, window_end"
+            ),
+            late_if,
+            &run,
+        )?;
+        check(
+            &format!(
+                "SELECT cities, count(*) AS n FROM (SELECT window_end, seats, count(DISTINCT city) AS cities FROM ({inner}) WHERE n < 3 \
+                 GROUP BY window_start, window_end, seats) GROUP BY window_end, cities"
+            ),
+            late_if,
+            &run,
+        )?;
+    }
+
+    #[test]
+    fn windows_over_windows(run in disordered()) {
+        for time in ["window_start", "window_end", "window_time"] {
+            let inner = format!(
+                "SELECT {time} AS t, city, seats, count(*) AS n, sum(fare) AS fares FROM \
+                 TUMBLE(TABLE trips, DESCRIPTOR(time), INTERVAL '4 seconds') GROUP BY window_start, window_end, window_time, city, seats"
+            );
+            check(
+                &format!(
+                    "SELECT window_start, window_end, city, count(*) AS rows, max(n) AS most, sum(fares) AS fares FROM \
+                     HOP(TABLE ({inner}), DESCRIPTOR(t), INTERVAL '6 seconds', INTERVAL '18 seconds') GROUP BY window_start, window_end, city"
+                ),
+                LateIf::WindowClosed { size_us: 4_000_000 },
+                &run,
+            )?;
+        }
+    }
+
+    #[test]
+    fn windows_over_windows_that_overlap(run in orderly()) {
+        for window in ["HOP(TABLE trips, DESCRIPTOR(time), INTERVAL '3 seconds', INTERVAL '10 seconds')",
+            "CUMULATE(TABLE trips, DESCRIPTOR(time), INTERVAL '3 seconds', INTERVAL '12 seconds')"]
+        {
+            for time in ["window_start", "window_end"] {
+                let inner = format!("SELECT {time} AS t, city, count(*) AS n FROM {window} GROUP BY window_start, window_end, city");
+                check(
+                    &format!(
+                        "SELECT window_end, sum(n) AS n, count(*) AS windows FROM TUMBLE(TABLE ({inner}), DESCRIPTOR(t), INTERVAL '15 seconds') \
+                         GROUP BY window_start, window_end"
+                    ),
+                    LateIf::Never,
+                    &run,
+                )?;
+                check(
+                    &format!("SELECT t, city, sum(n) OVER (PARTITION BY city ORDER BY t \
+                              RANGE BETWEEN INTERVAL '9 seconds' PRECEDING AND CURRENT ROW) AS n FROM ({inner})"),
+                    LateIf::Never,
+                    &run,
+                )?;
+            }
+        }
+        // Windows of windows of rows: each row is in several of both.
+        check(
+            "SELECT window_end, began, count(*) AS n FROM TUMBLE(TABLE (SELECT time, began FROM (SELECT time, window_start AS began FROM \
+             HOP(TABLE trips, DESCRIPTOR(time), INTERVAL '5 seconds', INTERVAL '10 seconds'))), DESCRIPTOR(time), INTERVAL '10 seconds') \
+             GROUP BY window_start, window_end, began",
+            LateIf::Never,
+            &run,
+        )?;
+    }
+
+    #[test]
+    fn over_aggregates(run in disordered()) {
+        let late_if = LateIf::WindowClosed { size_us: 4_000_000 };
+        for time in ["window_start", "window_end", "window_time"] {
+            let over = format!(
+                "SELECT window_start, window_end, {time} AS t, city, n, sum(n) OVER w AS total, min(fares) OVER w AS least, \
+                 count(*) OVER (ORDER BY {time} RANGE BETWEEN INTERVAL '4 seconds' PRECEDING AND INTERVAL '1 second' PRECEDING) AS others FROM \
+                 (SELECT window_start, window_end, window_time, city, count(*) AS n, sum(fare) AS fares FROM \
+                 TUMBLE(TABLE trips, DESCRIPTOR(time), INTERVAL '4 seconds') GROUP BY window_start, window_end, window_time, city) \
+                 WINDOW w AS (PARTITION BY city ORDER BY {time} RANGE BETWEEN INTERVAL '12 seconds' PRECEDING AND CURRENT ROW)"
+            );
+            check(&format!("SELECT t, city, n, total, least, others FROM ({over})"), late_if, &run)?;
+            // The same windows once more, and others.
+            check(
+                &format!("SELECT window_end, max(total) AS most, count(*) AS n FROM ({over}) GROUP BY window_start, window_end"),
+                late_if,
+                &run,
+            )?;
+            check(
+                &format!(
+                    "SELECT window_end, sum(total) AS totals FROM TUMBLE(TABLE (SELECT t, total FROM ({over})), DESCRIPTOR(t), \
+                     INTERVAL '12 seconds') GROUP BY window_start, window_end"
+                ),
+                late_if,
+                &run,
+            )?;
+        }
+    }
+
+    #[test]
+    fn deduplicated_aggregates(run in disordered()) {
+        check(
+            "SELECT city, n FROM DEDUPLICATE(TABLE (SELECT window_end, city, count(*) AS n FROM TUMBLE(TABLE trips, DESCRIPTOR(time), \
+             INTERVAL '4 seconds') GROUP BY window_start, window_end, city) PARTITION BY n, DESCRIPTOR(window_end), INTERVAL '10 seconds')",
+            LateIf::WindowClosed { size_us: 4_000_000 },
+            &run,
+        )?;
+    }
+
+    #[test]
     fn windows_over_deduplicated_rows(run in disordered()) {
         check(
             "SELECT window_start, city, count(*) AS n, sum(seats) AS seats FROM TUMBLE(TABLE (SELECT * FROM \

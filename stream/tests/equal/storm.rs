@@ -30,8 +30,15 @@ AS SELECT window_start, city, count(id) AS trips, sum(id) AS ids
 FROM TUMBLE(TABLE trips, DESCRIPTOR(time), INTERVAL '1 minute') GROUP BY window_start, window_end, city;
 CREATE STREAMING TABLE silver.trips WITH (commit_interval = '20 milliseconds')
 AS SELECT id, time FROM DEDUPLICATE(TABLE trips PARTITION BY id, DESCRIPTOR(time), INTERVAL '10 minutes');
+CREATE STREAMING TABLE gold.stages WITH (commit_interval = '20 milliseconds')
+AS SELECT window_end, city, trips, sum(trips) OVER (PARTITION BY city ORDER BY window_end
+          RANGE BETWEEN INTERVAL '2 minutes' PRECEDING AND CURRENT ROW) AS lately
+FROM (SELECT window_end, city, count(*) AS trips FROM TUMBLE(TABLE (SELECT * FROM
+      DEDUPLICATE(TABLE trips PARTITION BY id, DESCRIPTOR(time), INTERVAL '10 minutes')), DESCRIPTOR(time), INTERVAL '1 minute')
+      GROUP BY window_start, window_end, city);
 ";
-const TABLES: [&str; 5] = ["bronze.trips", "gold.minutes", "gold.minutes$late", "silver.trips", "silver.trips$late"];
+const TABLES: [&str; 7] =
+    ["bronze.trips", "gold.minutes", "gold.minutes$late", "silver.trips", "silver.trips$late", "gold.stages", "gold.stages$late"];
 const PARTITIONS: i32 = 3;
 const ROWS: i64 = 400;
 /// Storms at most.

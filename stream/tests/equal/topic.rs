@@ -42,6 +42,11 @@ impl Topic {
         self.send_later(0, messages, Duration::ZERO);
     }
 
+    /// Sends messages to a partition.
+    pub fn send_to<T: AsRef<[u8]>>(&self, partition: i32, messages: &[T]) {
+        self.send_later(partition, messages, Duration::ZERO);
+    }
+
     /// Sends messages to a partition, with a Kafka timestamp that is later than that of others.
     pub fn send_later<T: AsRef<[u8]>>(&self, partition: i32, messages: &[T], later: Duration) {
         let mut producer = Producer::new(&self.kafka).expect("a producer");
@@ -61,6 +66,11 @@ impl Topic {
 
     /// Runs all pipelines to the end of the topic; gives the error of the first that could not go on.
     pub async fn run(&self, definitions: &str, drain: bool) -> Result<(), StreamError> {
+        self.run_with(definitions, drain, 1).await
+    }
+
+    /// [`Self::run`] with so many tasks a stage.
+    pub async fn run_with(&self, definitions: &str, drain: bool, parallelism: usize) -> Result<(), StreamError> {
         let project = Project::parse([definitions]).unwrap_or_else(|error| panic!("{error}\n{definitions}"));
         let options = RunOptions {
             sources: Arc::new(self.kafka.clone()),
@@ -69,7 +79,7 @@ impl Topic {
             until: Until::CaughtUp { drain },
             state_limits: Default::default(),
             spill_dir: std::env::temp_dir(),
-            parallelism: Some(1),
+            parallelism: Some(parallelism),
         };
         let runner = Runner::start(self.warehouse.clone(), &project, options).await?;
         let ended = tokio::time::timeout(Duration::from_secs(60), runner.join()).await.expect("the pipelines end");

@@ -37,6 +37,18 @@ pub(super) const KINDS: &[(&str, &str)] = &[
         "SELECT window_start, city, count(*) AS n FROM TUMBLE(TABLE (SELECT * FROM DEDUPLICATE(TABLE pay PARTITION BY id, DESCRIPTOR(at),
          INTERVAL '10 minutes')), DESCRIPTOR(at), INTERVAL '1 hour') GROUP BY window_start, window_end, city",
     ),
+    (
+        "tumble_tumble",
+        "SELECT window_end, city, max(n) AS most FROM TUMBLE(TABLE (SELECT window_start AS began, city, town, count(*) AS n FROM
+         TUMBLE(TABLE pay, DESCRIPTOR(at), INTERVAL '1 minute') GROUP BY window_start, window_end, city, town), DESCRIPTOR(began), INTERVAL '1 hour')
+         GROUP BY window_start, window_end, city",
+    ),
+    (
+        "tumble_over",
+        "SELECT window_end, city, n, sum(n) OVER (PARTITION BY city ORDER BY window_end RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW)
+         AS s FROM (SELECT window_end, city, count(*) AS n FROM TUMBLE(TABLE pay, DESCRIPTOR(at), INTERVAL '1 minute')
+         GROUP BY window_start, window_end, city)",
+    ),
 ];
 
 /// A record holds the fingerprint: were it to change, no pipeline could go on. A value here may change only together with
@@ -98,6 +110,15 @@ async fn tables_of_the_repository_are_explained() {
     for (name, blueprint) in planned {
         golden(&format!("explain/{name}.txt"), &blueprint.explain(&Holds::default()));
     }
+}
+
+#[tokio::test]
+async fn each_stage_is_explained() {
+    let mut text = String::new();
+    for (kind, query) in KINDS.iter().filter(|(kind, _)| kind.contains('_')) {
+        text.push_str(&format!("{kind}\n{}\n", plan(query).await.explain(&Holds::default())));
+    }
+    golden("stages.txt", &text);
 }
 
 #[tokio::test]
