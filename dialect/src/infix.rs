@@ -5,6 +5,7 @@ use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
+use watershed_functions::balanced;
 
 use crate::bounds::CHAIN_MAX;
 
@@ -82,18 +83,8 @@ fn parse_chain(
     while parser.parse_keyword(keyword) {
         terms.push(parser.parse_subexpr(precedence)?);
     }
-    while terms.len() > 1 {
-        let mut pairs = Vec::with_capacity(terms.len().div_ceil(2));
-        let mut rest = terms.into_iter();
-        while let Some(left) = rest.next() {
-            pairs.push(match rest.next() {
-                Some(right) => Expr::BinaryOp { left: Box::new(left), op: operator.clone(), right: Box::new(right) },
-                None => left,
-            });
-        }
-        terms = pairs;
-    }
-    terms.pop().ok_or_else(|| ParserError::ParserError(format!("Expected: an expression before {operator}")))
+    let join = |left, right| Expr::BinaryOp { left: Box::new(left), op: operator.clone(), right: Box::new(right) };
+    balanced(terms, join).ok_or_else(|| ParserError::ParserError(format!("Expected: an expression before {operator}")))
 }
 
 /// `first [NOT] IN ((…`: a query, or a list that begins with an expression in brackets. sqlparser takes a list that begins with a subquery for a

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{
     TableAliasColumnDef, TableFactor, UnaryOperator, Value,
 };
 use datafusion::sql::sqlparser::parser::Parser;
+use watershed_functions::balanced;
 use watershed_functions::numbers::{ROW_PART, ROWS_MAX};
 
 use crate::SqlError;
@@ -196,19 +197,8 @@ fn in_list(values: &[&Expr], list: &[Expr]) -> Result<Option<Expr>, SqlError> {
 }
 
 /// One of them, as a tree that is as flat as can be.
-fn any_of(mut conditions: Vec<Expr>) -> Option<Expr> {
-    while conditions.len() > 1 {
-        let mut pairs = Vec::with_capacity(conditions.len().div_ceil(2));
-        let mut left = conditions.into_iter();
-        while let Some(first) = left.next() {
-            pairs.push(match left.next() {
-                Some(second) => Expr::Nested(Box::new(either(first, second))),
-                None => first,
-            });
-        }
-        conditions = pairs;
-    }
-    conditions.pop()
+fn any_of(conditions: Vec<Expr>) -> Option<Expr> {
+    balanced(conditions, |first, second| Expr::Nested(Box::new(either(first, second))))
 }
 
 fn either(left: Expr, right: Expr) -> Expr {

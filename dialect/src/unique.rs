@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Dependency, FunctionalDependencies, Result};
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, Projection};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
@@ -62,19 +62,12 @@ pub(crate) fn without_wrong_notes(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn has_wrong_notes(plan: &LogicalPlan) -> Result<bool> {
-    plan.exists(|node| {
-        if let LogicalPlan::Aggregate(aggregate) = node
-            && had_unique_keys(aggregate.input.schema())
-        {
-            return Ok(true);
-        }
-        let mut within = false;
-        node.apply_subqueries(|subquery| {
-            within |= has_wrong_notes(subquery)?;
-            Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
-        })?;
-        Ok(within)
-    })
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found |= matches!(node, LogicalPlan::Aggregate(aggregate) if had_unique_keys(aggregate.input.schema()));
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 /// True for the columns of a join with a side whose rows are unique by some of them.

@@ -15,6 +15,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, lit};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use watershed_functions::balanced;
 
 /// The rule.
 #[derive(Debug)]
@@ -149,20 +150,10 @@ fn terms_of(expr: Expr, op: Operator) -> Vec<Expr> {
     terms
 }
 
-/// The chain of its terms, of which there is one at least; a tree as flat as can be.
-fn joined(mut terms: Vec<Expr>, op: Operator) -> Expr {
-    while terms.len() > 1 {
-        let mut pairs = Vec::with_capacity(terms.len().div_ceil(2));
-        let mut rest = terms.into_iter();
-        while let Some(left) = rest.next() {
-            pairs.push(match rest.next() {
-                Some(right) => Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))),
-                None => left,
-            });
-        }
-        terms = pairs;
-    }
-    terms.pop().unwrap_or_else(|| lit(op == Operator::And))
+/// The chain of its terms, of which there is one at least.
+fn joined(terms: Vec<Expr>, op: Operator) -> Expr {
+    let join = |left, right| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)));
+    balanced(terms, join).unwrap_or_else(|| lit(op == Operator::And))
 }
 
 /// The lists of one value among the terms of a chain.

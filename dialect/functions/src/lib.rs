@@ -20,6 +20,7 @@ pub mod deduplicate;
 pub mod numbers;
 pub mod window;
 
+mod balanced;
 mod date_trunc;
 mod distance_m;
 mod ended;
@@ -45,6 +46,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sig
 
 use self::quantified::{Quantified, Quantifier};
 
+pub use self::balanced::balanced;
 pub use self::ended::Ended;
 pub use self::event_time::event_time_type;
 pub use self::folding::{FOLDING_MAX, folding};

@@ -64,12 +64,8 @@ pub fn guarded(function: &ScalarUDF) -> Option<ScalarUDF> {
 
 /// Whether a function works out the size of its result first.
 pub fn is_guarded(function: &ScalarUDF) -> bool {
-    as_guarded(function).is_some()
-}
-
-fn as_guarded(function: &ScalarUDF) -> Option<&Guarded> {
     let inner: &dyn ScalarUDFImpl = function.inner().as_ref();
-    inner.downcast_ref::<Guarded>()
+    inner.downcast_ref::<Guarded>().is_some()
 }
 
 /// The call of a function that a planner of DataFusion's has put into a plan, such as `array_concat` for `a || b`.

@@ -8,6 +8,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::InList;
 
 use super::{type_of, widened};
+use crate::balanced;
 
 /// How many rows a list of IN may have that are compared one by one.
 pub const ROWS_MAX: usize = 2_000;
@@ -53,20 +54,7 @@ pub(super) fn rows_in_list(part: Expr, schema: &DFSchema) -> Result<Transformed<
     }
     let same =
         |row: &Vec<&Expr>| values.iter().zip(row).map(|(value, constant)| (*value).clone().eq((*constant).clone())).reduce(Expr::and);
-    let mut any: Vec<Expr> = rows.iter().filter_map(same).collect();
-    // As flat as can be.
-    while any.len() > 1 {
-        let mut left = any.into_iter();
-        let mut pairs = Vec::new();
-        while let Some(first) = left.next() {
-            pairs.push(match left.next() {
-                Some(second) => first.or(second),
-                None => first,
-            });
-        }
-        any = pairs;
-    }
-    match any.pop() {
+    match balanced(rows.iter().filter_map(same).collect(), Expr::or) {
         Some(written) => Ok(Transformed::yes(widened(written, schema)?.data)),
         None => Ok(Transformed::no(part)),
     }
