@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -24,9 +24,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::head::{self, Head, turn_away};
+use super::head::{self, Head, LEAVE_WAIT, UNREAD_BYTES_MAX, turn_away};
 use super::problem::Problem;
 use crate::counters::ServerCounters;
 
@@ -120,7 +120,7 @@ async fn connection(mut stream: TcpStream, peer: Peer, router: Router, lobby: Ar
     };
     drop(waiting);
     let Some((head, place)) = first else { return };
-    serve_one(Rewound { head, at: 0, stream, client: Arc::clone(&place.client) }, peer, router, &lobby, place).await;
+    serve_one(Rewound { head, at: 0, stream, client: Arc::clone(&place.client), leave: None }, peer, router, &lobby, place).await;
 }
 
 /// Serves requests until the client leaves, is idle for too long, or has to make room.
@@ -332,6 +332,8 @@ struct Rewound {
     at: usize,
     stream: TcpStream,
     client: Arc<Client>,
+    /// Once all is said: until when the client may take it and leave, and how much it has sent since.
+    leave: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Rewound {
@@ -375,7 +377,23 @@ impl AsyncWrite for Rewound {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
+    /// Waits a little until the client has left, too. A connection that is closed with bytes unread is reset, and a client whose request was
+    /// answered before it was read to its end may lose the answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let Self { stream, leave, .. } = &mut *self;
+        if leave.is_none() {
+            ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
+        }
+        let (until, unread) = leave.get_or_insert_with(|| (Box::pin(sleep(LEAVE_WAIT)), 0));
+        while *unread < UNREAD_BYTES_MAX && until.as_mut().poll(context).is_pending() {
+            let mut bytes = [0; 8 << 10];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let read = ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                break;
+            }
+            *unread += buffer.filled().len();
+        }
+        Poll::Ready(Ok(()))
     }
 }

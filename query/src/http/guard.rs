@@ -1,6 +1,7 @@
 //! Keeps other web sites out. A page in a browser on this machine can send requests to loopback, and with a name that resolves to
 //! 127.0.0.1 (DNS rebinding) even read the answers. So: the request must name a loopback host, and must not come from another site's
-//! page. No CORS header is ever sent.
+//! page. No CORS header is ever sent. A browser always names a host, so a request that names none comes from a program; simple ones that look
+//! after a process name none, and are told how it is.
 
 use std::net::IpAddr;
 
@@ -18,6 +19,14 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (header::CACHE_CONTROL, "no-store"),
 ];
+
+/// What those ask for who look after the process.
+const OF_SUPERVISORS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Whether those ask for it who look after the process.
+pub(super) fn is_of_supervisors(path: &str) -> bool {
+    OF_SUPERVISORS.contains(&path)
+}
 
 /// Refuses strangers, passes all others on.
 pub(super) async fn guard(request: Request, next: Next) -> Response {
@@ -41,13 +50,21 @@ fn refusal(headers: &HeaderMap, uri: &Uri) -> Option<Problem> {
     // HTTP/2 names the host in the address; where both do, they say the same or one of them is a lie.
     let named = headers.get_all(header::HOST).iter().map(|value| value.to_str().unwrap_or("?"));
     let named: Vec<&str> = uri.authority().map(|authority| authority.as_str()).into_iter().chain(named).collect();
-    let host = named.iter().find(|host| !is_loopback(host)).or(named.first()).copied().unwrap_or("");
-    if !is_loopback(host) {
-        return Some(Problem::stranger(
-            &format!("requests for host '{host}' are not answered"),
-            "only this machine is served, and a name for it could be another web site's",
-            "use http://127.0.0.1 or http://localhost with the same port",
-        ));
+    let host = named.iter().find(|host| !is_loopback(host)).or(named.first()).copied();
+    match host {
+        None if is_of_supervisors(path) => {}
+        Some(host) if is_loopback(host) => {}
+        _ => {
+            let what = match host {
+                Some(host) => format!("requests for host '{host}' are not answered"),
+                None => format!("requests that name no host are answered at {} only", OF_SUPERVISORS.join(", ")),
+            };
+            return Some(Problem::stranger(
+                &what,
+                "only this machine is served, and a name for it could be another web site's",
+                "use http://127.0.0.1 or http://localhost with the same port",
+            ));
+        }
     }
     let stranger = Problem::stranger(
         "requests from other web sites' pages are not answered",
@@ -55,7 +72,7 @@ fn refusal(headers: &HeaderMap, uri: &Uri) -> Option<Problem> {
         "open the address itself, or ask from a program",
     );
     let from = text(header::ORIGIN).filter(|origin| *origin != "null");
-    let own_origin = from.is_none_or(|origin| origin.strip_prefix("http://") == Some(host));
+    let own_origin = from.is_none_or(|origin| host.is_some() && origin.strip_prefix("http://") == host);
     let opaque = text(header::ORIGIN) == Some("null");
     // A link on another page to the dashboard is harmless: that page does not see what opens.
     let site = text(HeaderName::from_static("sec-fetch-site"));
@@ -132,6 +149,31 @@ mod tests {
             ("/sql", &["localhost:1", "evil.example"]),
         ] {
             assert!(refused(uri, hosts), "{uri} {hosts:?}");
+        }
+    }
+
+    /// Kubernetes' and HAProxy's checks over HTTP/1.0, say.
+    #[test]
+    fn who_looks_after_the_process_may_name_no_host() {
+        let refused = |headers: &[(HeaderName, &'static str)], path: &str| {
+            let map = HeaderMap::from_iter(headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))));
+            refusal(&map, &path.parse().unwrap()).is_some()
+        };
+        for path in OF_SUPERVISORS {
+            assert!(!refused(&[], path), "{path}");
+            // A browser names one, so these may be another site's.
+            for header in [
+                (header::HOST, "evil.example"),
+                (header::HOST, ""),
+                (header::ORIGIN, "https://evil.example"),
+                (header::ORIGIN, "http://"),
+                (HeaderName::from_static("sec-fetch-site"), "cross-site"),
+            ] {
+                assert!(refused(std::slice::from_ref(&header), path), "{path} {header:?}");
+            }
+        }
+        for path in ["/", "/sql", "/panels", "/pipelines", "/healthzz", "/healthz/"] {
+            assert!(refused(&[], path), "{path}");
         }
     }
 

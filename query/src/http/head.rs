@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::guard::with_headers;
+use super::guard::{is_of_supervisors, with_headers};
 use super::problem::Problem;
 
 /// The first line, which holds the address with its query.
@@ -21,9 +21,9 @@ const HEAD_BYTES_MAX: usize = 128 << 10;
 /// What hyper takes.
 const HEADERS_MAX: usize = 100;
 /// How long a client has to take the reason and leave.
-const LEAVE_WAIT: Duration = Duration::from_secs(2);
+pub(super) const LEAVE_WAIT: Duration = Duration::from_secs(2);
 /// What is read of a client that has not yet heard that it is not answered.
-const UNREAD_BYTES_MAX: usize = 4 << 20;
+pub(super) const UNREAD_BYTES_MAX: usize = 4 << 20;
 
 /// What came first.
 pub(super) enum Head {
@@ -65,7 +65,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Head> {
 /// True if this request comes from what looks after the process.
 pub(super) fn is_from_supervisor(head: &[u8]) -> bool {
     let path = head.strip_prefix(b"GET ").and_then(|rest| rest.split(|byte| matches!(byte, b' ' | b'?')).next());
-    matches!(path, Some(b"/healthz" | b"/readyz" | b"/metrics"))
+    path.and_then(|path| std::str::from_utf8(path).ok()).is_some_and(is_of_supervisors)
 }
 
 /// Tells a client why it is not answered, and ends the connection so that it can read that.

@@ -100,6 +100,21 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the query was not read", Some(&why), "write a shorter one")
     }
 
+    /// A body whose pieces are not those of HTTP, or that ends early; then nobody may be there to hear of it.
+    pub(super) fn broken_body(why: &(dyn std::error::Error + 'static)) -> Self {
+        // The last of the reasons says what is wrong; those around it say that it was about a body.
+        let mut root = why;
+        while let Some(inner) = root.source() {
+            root = inner;
+        }
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "the body cannot be read",
+            Some(&root.to_string()),
+            "send it with Content-Length, or in chunks that are whole",
+        )
+    }
+
     pub(super) fn too_long(seconds: u64) -> Self {
         let why = format!("it took longer than {seconds} s");
         Self::new(
@@ -143,9 +158,13 @@ impl IntoResponse for Problem {
             error.extend([("line".to_owned(), Value::from(line)), ("column".to_owned(), Value::from(column))]);
         }
         let mut response = (self.status, axum::Json(json!({ "error": error }))).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
+        let more = match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "1")),
+            // What is left of the body is not read, so no other request can come over this connection. (HTTP/2 leaves the header out.)
+            StatusCode::PAYLOAD_TOO_LARGE => Some((header::CONNECTION, "close")),
+            _ => None,
+        };
+        response.headers_mut().extend(more.map(|(name, value)| (name, HeaderValue::from_static(value))));
         response
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use axum::Extension;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -182,13 +182,22 @@ async fn text_of(headers: &HeaderMap, body: Body) -> Result<String, Problem> {
     if let Some(coding) = headers.get(header::CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Problem::coded_body(coding.to_str().unwrap_or("?")));
     }
-    let bytes = match timeout(BODY_WAIT, to_bytes(body, BODY_BYTES_MAX)).await {
-        Ok(Ok(bytes)) => bytes,
-        // The client has broken it off (then nobody reads this answer), or it is too long.
-        Ok(Err(_)) => return Err(Problem::long_body(BODY_BYTES_MAX)),
-        Err(_) => return Err(Problem::silent(BODY_WAIT.as_secs())),
-    };
-    String::from_utf8(bytes.into()).map_err(|_| Problem::request("the query is not text in UTF-8", "send it in UTF-8"))
+    let bytes = timeout(BODY_WAIT, whole(body)).await.map_err(|_| Problem::silent(BODY_WAIT.as_secs()))??;
+    String::from_utf8(bytes).map_err(|_| Problem::request("the query is not text in UTF-8", "send it in UTF-8"))
+}
+
+/// All of a body. One that is announced as too long is not read at all.
+async fn whole(body: Body) -> Result<Vec<u8>, Problem> {
+    let fits = |length: u64| if length > BODY_BYTES_MAX as u64 { Err(Problem::long_body(BODY_BYTES_MAX)) } else { Ok(()) };
+    fits(body.size_hint().lower())?;
+    let mut bytes = Vec::new();
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|why| Problem::broken_body(&why))?;
+        fits((bytes.len() + piece.len()) as u64)?;
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
 }
 
 async fn answer(

@@ -71,6 +71,46 @@ async fn what_is_too_long_is_named() {
     assert_eq!(site.get("/healthz").await.status, 200);
 }
 
+/// Over a connection that would stay open, and without a client that says that it has ended.
+#[tokio::test]
+async fn a_body_is_refused_for_what_is_wrong_with_it() {
+    let site = site(HttpLimits::default()).await;
+    let post = |headers: &str, body: &str| {
+        format!("POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sql\r\n{headers}\r\n{body}").into_bytes()
+    };
+    let started = std::time::Instant::now();
+    for headers in ["Content-Length: 1099511627776\r\n", "Content-Length: 1048577\r\nExpect: 100-continue\r\n"] {
+        let long = site.said(&post(headers, "SELECT 1")).await;
+        assert!(long.status == 413 && long.error().contains("longer than 1048576 bytes"), "{headers} {} {}", long.head, long.body);
+        assert!(long.head.contains("connection: close"), "{}", long.head);
+    }
+    let in_chunks = "Transfer-Encoding: chunked\r\n";
+    for body in ["what\r\nSELECT 1\r\n0\r\n\r\n", "8\r\nSELECT 1 and more\r\n0\r\n\r\n", "fffffffffffffffff\r\nSELECT 1\r\n"] {
+        let broken = site.said(&post(in_chunks, body)).await;
+        assert!(broken.status == 400 && broken.error().contains("the body cannot be read"), "{body:?}: {} {}", broken.head, broken.body);
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "nothing was waited for: {:?}", started.elapsed());
+    // Only what has come tells that chunks are too many; the client reads its answer though it has more to say.
+    let much = format!("100000\r\n{}\r\n", "x".repeat(1 << 20)).repeat(3);
+    let long = site.said(&post(in_chunks, &much)).await;
+    assert!(long.status == 413 && long.head.contains("connection: close"), "{} {}", long.head, long.body);
+    let right = site.said(&post("Connection: close\r\nTransfer-Encoding: chunked\r\n", "8\r\nSELECT 1\r\n5\r\n AS n\r\n0\r\n\r\n")).await;
+    assert_eq!((right.status, right.body.as_str()), (200, "[{\"n\":1}]\n"));
+}
+
+#[tokio::test]
+async fn who_looks_after_the_process_need_not_name_a_host() {
+    let site = site(HttpLimits::default()).await;
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        for version in ["1.0", "1.1"] {
+            let answer = site.said(format!("GET {path} HTTP/{version}\r\nConnection: close\r\n\r\n").as_bytes()).await;
+            assert_eq!(answer.status, 200, "{path} {version} {}", answer.body);
+        }
+    }
+    let sql = site.said(b"GET /sql?q=SELECT+1 HTTP/1.0\r\n\r\n").await;
+    assert!(sql.status == 403 && sql.error().contains("name no host"), "{}", sql.body);
+}
+
 #[tokio::test]
 async fn who_is_one_too_many_is_told_and_supervisors_are_answered() {
     let site = site(limits(ConnectionLimits { served_max: 2, ..ConnectionLimits::default() })).await;
