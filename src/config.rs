@@ -23,6 +23,10 @@ pub const FILE: &str = "watershed.toml";
 pub enum Kind {
     /// Anything.
     Text,
+    /// Brokers: `a:9092,b:9092`.
+    Brokers,
+    /// What is logged: `warn,watershed=debug`.
+    Filter,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A whole number.
@@ -53,13 +57,13 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, meaning:
     Setting { name, kind, default, meaning }
 }
 
-use Kind::{Address, Bytes, Count, Span, Switch, Text, Word};
+use Kind::{Address, Brokers, Bytes, Count, Filter, Span, Switch, Text, Word};
 
 /// All settings there are.
 pub const SETTINGS: &[Setting] = &[
     setting("warehouse", Text, "warehouse", "where tables live: a folder, or s3://bucket/prefix"),
     setting("project", Text, "sql", "the folder of .sql definitions"),
-    setting("kafka.bootstrap", Text, "localhost:9092", "Kafka brokers, with commas between"),
+    setting("kafka.bootstrap", Brokers, "localhost:9092", "Kafka brokers, with commas between"),
     setting("stream.parallelism", Count, "0", "tasks (threads) of each stage of a pipeline; 0: processors / pipelines"),
     setting(
         "stream.state_limit",
@@ -84,7 +88,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("query.spill_dir", Text, "", "where queries spill; else the system's temporary folder"),
     setting("query.spill_limit", Bytes, "32GiB", "how much queries may spill"),
     // The Delta kernel logs as an error what it returns as one, such as that a table is not there yet.
-    setting("log.filter", Text, "warn,watershed=info,buoyant_kernel=off,delta_kernel=off", "what is logged"),
+    setting("log.filter", Filter, "warn,watershed=info,buoyant_kernel=off,delta_kernel=off", "what is logged"),
     setting("log.file", Text, "", "where the log goes; else standard error"),
     setting("log.format", Word(&["text", "json"]), "text", "text or json"),
 ];
@@ -234,12 +238,9 @@ impl Config {
                     Message::new("it is empty").next("name a folder, or s3://bucket/prefix; leave it out for the folder 'warehouse'");
                 Err(self.wrong(name, message))
             }
-            Kind::Text if name == "kafka.bootstrap" && self.text(name).trim().is_empty() => {
-                let message = Message::new("it is empty").next("name a broker, such as localhost:9092; leave it out for that one");
-                Err(self.wrong(name, message))
-            }
-            Kind::Text if name == "log.filter" => log::filter(self.text(name)).map(drop).map_err(|why| self.wrong(name, why)),
             Kind::Text => Ok(()),
+            Kind::Brokers => check_brokers(self.text(name)).map_err(|why| self.wrong(name, why)),
+            Kind::Filter => log::filter(self.text(name)).map(drop).map_err(|why| self.wrong(name, why)),
             Kind::Word(words) if words.contains(&self.text(name)) => Ok(()),
             Kind::Word(words) => Err(self.wrong(name, Message::new(format!("'{}' is none of {}", self.text(name), words.join(", "))))),
             Kind::Count => self.number(name).map(drop),
@@ -303,6 +304,28 @@ impl Config {
         let prefix = format!("{section}.");
         let entries = self.values.iter().filter(|(key, _)| !own(key));
         entries.filter_map(|(key, (value, _))| Some((key.strip_prefix(&prefix)?.to_owned(), value.clone()))).collect()
+    }
+}
+
+/// Whether these are addresses of brokers, as Kafka's client takes them. A host that cannot be found is told when it is looked for.
+fn check_brokers(text: &str) -> Result<(), Message> {
+    let brokers: Vec<&str> = text.split(',').map(str::trim).filter(|broker| !broker.is_empty()).collect();
+    if brokers.is_empty() {
+        return Err(Message::new("it is empty").next("name a broker, such as localhost:9092; leave it out for that one"));
+    }
+    let is_broker = |broker: &str| {
+        let address = broker.split_once("://").map_or(broker, |(_, address)| address);
+        let (host, port) = match address.rsplit_once(':') {
+            Some((host, port)) if !address.ends_with(']') => (host, Some(port)),
+            _ => (address, None),
+        };
+        let named = host.trim_matches(['[', ']']);
+        let is_host = !named.is_empty() && !named.contains(|c: char| c.is_whitespace() || matches!(c, '/' | ';' | '@'));
+        is_host && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    };
+    match brokers.into_iter().find(|broker| !is_broker(broker)) {
+        Some(wrong) => Err(Message::new(format!("'{wrong}' is not a broker")).next("write for example localhost:9092, or a:9092,b:9092")),
+        None => Ok(()),
     }
 }
 
@@ -493,8 +516,33 @@ mod tests {
         }
         let none = message(load("", &[("WATERSHED_QUERY_MEMORY_LIMIT", "0")], None));
         assert!(none.contains("'0' is too little") && none.contains("64MiB"), "{none}");
-        let filter = message(load("", &[("WATERSHED_LOG_FILTER", "watershed=loud")], None));
-        assert!(filter.contains("WATERSHED_LOG_FILTER): 'watershed=loud' is not a filter"), "{filter}");
+        let filter = message(load("", &[("WATERSHED_LOG_FILTER", "loud")], None));
+        assert!(filter.contains("WATERSHED_LOG_FILTER): 'loud' is not a filter") && filter.contains("for example info"), "{filter}");
+    }
+
+    #[test]
+    fn brokers_are_hosts_with_ports() {
+        let bootstrap = |text: &str| load(&format!("[kafka]\nbootstrap = \"{text}\"\n"), &[], None);
+        for right in
+            ["localhost", "a:9092", "a:1, b:2,", "10.0.0.1:9092", "[::1]:9092", "[::1]", "::1:9092", "SSL://a:9093", "kafka_1.local:9092"]
+        {
+            assert!(bootstrap(right).is_ok(), "{right}");
+        }
+        for (text, wrong) in [
+            ("a:9092,b:port", "b:port"),
+            ("a:0", "a:0"),
+            ("a:99999", "a:99999"),
+            (":9092", ":9092"),
+            ("a:9092 b:9092", "a:9092 b:9092"),
+            ("a:9092;b:9092", "a:9092;b:9092"),
+            ("http://a:9092/x", "http://a:9092/x"),
+        ] {
+            let said = bootstrap(text).unwrap_err().to_string();
+            assert!(
+                said.starts_with("kafka.bootstrap (from ") && said.contains(&format!("'{wrong}' is not a broker; write for example ")),
+                "{said}"
+            );
+        }
     }
 
     #[test]
@@ -523,6 +571,8 @@ mod tests {
             let variable = variable(setting.name);
             match (setting.kind, load("", &[(variable.as_str(), "nonsense")], None)) {
                 (Kind::Text, loaded) => texts.extend(loaded.map(|_| setting.name)),
+                // A word may be the name of a host.
+                (Kind::Brokers, loaded) => assert!(loaded.is_ok()),
                 (_, Ok(_)) => panic!("{} takes nonsense", setting.name),
                 (_, Err(why)) => {
                     let (why, place) = (why.to_string(), format!("{} (from the environment variable {variable})", setting.name));
@@ -531,7 +581,7 @@ mod tests {
             }
         }
         // A new setting that takes anything is a decision, made here.
-        assert_eq!(texts, ["warehouse", "project", "kafka.bootstrap", "stream.spill_dir", "query.spill_dir", "log.filter", "log.file"]);
+        assert_eq!(texts, ["warehouse", "project", "stream.spill_dir", "query.spill_dir", "log.file"]);
     }
 
     #[test]

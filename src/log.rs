@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, anyhow};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use watershed_message::Message;
 
@@ -32,16 +33,28 @@ pub fn start(context: &Context, file: Option<&Path>) -> Result<()> {
     let file = OpenOptions::new().create(true).append(true).open(path);
     let file = file.map_err(|why| {
         let message = Message::new(format!("cannot write the log to {}", path.display())).why(why.to_string());
-        anyhow!(message.next("name a file in a folder that is there and may be written"))
+        anyhow!(message.next("name as log.file a file in a folder that is there and may be written"))
     })?;
     install(context, Mutex::new(file), false)
 }
 
-/// What is logged, as `log.filter` says it.
+/// What is logged, as `log.filter` says it. The library would take a word that is no level for the name of a module, of which all is logged.
 pub fn filter(text: &str) -> Result<EnvFilter, Message> {
-    EnvFilter::try_new(text).map_err(|why| {
-        Message::new(format!("'{text}' is not a filter")).why(why.to_string()).next("write for example info,watershed=debug")
-    })
+    let wrong =
+        |why: String| Message::new(format!("'{text}' is not a filter")).why(why).next("write for example info, or warn,watershed=debug");
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    for part in &parts {
+        // Fields of a span are in brackets and have signs of equality of their own.
+        let after_span = part.rsplit(']').next().unwrap_or_default();
+        let level = after_span.split_once('=').map_or(*part, |(_, level)| level);
+        if level.is_empty() || level.parse::<LevelFilter>().is_err() {
+            return Err(wrong(format!("'{level}' is none of the levels off, error, warn, info, debug, trace")));
+        }
+    }
+    if parts.is_empty() {
+        return Err(wrong("it names no level; 'off' logs nothing".to_owned()));
+    }
+    EnvFilter::try_new(parts.join(",")).map_err(|why| wrong(why.to_string()))
 }
 
 fn install<W>(context: &Context, writer: W, color: bool) -> Result<()>
@@ -101,6 +114,26 @@ impl<W: Write> Write for OneLine<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_is_made_of_levels() {
+        for right in ["info", "WARN", "off", "info,watershed=debug", " warn , watershed=debug ", "[run{pipeline=gold}]=trace", "warn,"] {
+            assert!(filter(right).is_ok(), "{right}");
+        }
+        for (text, wrong) in [
+            ("loud", "loud"),
+            ("info,watershed", "watershed"),
+            ("watershed=loud", "loud"),
+            ("watershed=", ""),
+            ("a[b]", "a[b]"),
+            ("[{a=b}]", "[{a=b}]"),
+        ] {
+            let said = filter(text).unwrap_err().to_string();
+            let named = format!("'{text}' is not a filter: '{wrong}' is none of the levels off, ");
+            assert!(said.starts_with(&named) && said.ends_with("write for example info, or warn,watershed=debug"), "{said}");
+        }
+        assert!(filter(" ,").unwrap_err().to_string().contains("it names no level"));
+    }
 
     #[test]
     fn an_event_stays_on_its_line() {

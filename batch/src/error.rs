@@ -32,7 +32,7 @@ pub enum BatchError {
     /// A stop was asked for.
     Stopped,
     /// The process cannot run jobs at all.
-    Setup(String),
+    Setup(Message),
     /// A row violates an expectation that allows none.
     Violated {
         /// The view.
@@ -76,7 +76,7 @@ impl BatchError {
             Self::TooSlow(inner) => Message::new(format!("it took longer than {} s", inner.as_secs()))
                 .next("make the query do less, or allow more in the view: WITH (timeout = '…')"),
             Self::Stopped => Message::new("it was stopped before it was done").next("the view is as it was, run it again"),
-            Self::Setup(inner) => Message::new("cannot set up what runs jobs").why(inner),
+            Self::Setup(inner) => inner.clone().within("cannot set up what runs jobs"),
             Self::Violated { view, constraint, predicate, row } => {
                 Message::new(format!("a row of {view} violates constraint '{constraint}', EXPECT ({predicate}) ON VIOLATION FAIL"))
                     .why(row)

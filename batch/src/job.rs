@@ -114,9 +114,8 @@ enum Computation {
 impl JobRunner {
     /// A runner with limits of its own.
     pub fn new(warehouse: Warehouse, limits: Limits) -> Result<Self, BatchError> {
-        let environment = environment(limits.memory_bytes, limits.spill_dir.as_deref(), limits.spill_bytes)
-            .map_err(|error| BatchError::Setup(error.strip_backtrace()))?;
-        let workers = workers("job").map_err(|why| BatchError::Setup(format!("no threads for jobs: {why}")))?;
+        let environment = environment(limits.memory_bytes, limits.spill_dir.as_deref(), limits.spill_bytes).map_err(BatchError::Setup)?;
+        let workers = workers("job").map_err(|why| BatchError::Setup(format!("no threads for jobs: {why}").into()))?;
         let (runs, clock) = (Runs::new(warehouse.clone()), Arc::new(SystemClock));
         Ok(Self {
             warehouse,
@@ -174,7 +173,7 @@ impl JobRunner {
         // Whoever lets go of this future lets go of the work.
         let guard = AbortOnDrop(work.abort_handle());
         let outcome = tokio::select! {
-            outcome = work => outcome.unwrap_or_else(|panic| Err(BatchError::Setup(format!("the job broke down: {panic}")))),
+            outcome = work => outcome.unwrap_or_else(|panic| Err(BatchError::Setup(format!("the job broke down: {panic}").into()))),
             () = asked(&mut stop) => Err(BatchError::Stopped),
         };
         drop(guard);
@@ -226,7 +225,7 @@ impl JobRunner {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(self.limits.backoff_max);
         }
-        Err(BatchError::Setup("no attempt was allowed".to_owned()))
+        Err(BatchError::Setup("no attempt was allowed".into()))
     }
 
     async fn attempt(&self, view: &View, run_id: &str) -> Result<Done, BatchError> {

@@ -6,11 +6,12 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use tokio::runtime::{Builder, Handle};
+use watershed_message::Message;
 
 /// How many memory consumers an out-of-memory message names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
@@ -20,8 +21,8 @@ const STACK_BYTES: usize = 8 << 20;
 const SPILL_SETTING: &str = "max_temp_directory_size";
 
 /// Memory and spill space for all that is computed in this environment together. Operators spill into `spill_dir`, else into the system's folder
-/// for temporary files.
-pub fn environment(memory_bytes: usize, spill_dir: Option<&Path>, spill_bytes: u64) -> Result<Arc<RuntimeEnv>> {
+/// for temporary files. Fails if nothing can be written to `spill_dir`.
+pub fn environment(memory_bytes: usize, spill_dir: Option<&Path>, spill_bytes: u64) -> Result<Arc<RuntimeEnv>, Message> {
     let disk = match spill_dir {
         Some(dir) => DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![dir.to_path_buf()])),
         None => DiskManagerBuilder::default(),
@@ -31,6 +32,12 @@ pub fn environment(memory_bytes: usize, spill_dir: Option<&Path>, spill_bytes: u
         .with_disk_manager_builder(disk.with_max_temp_directory_size(spill_bytes))
         .with_memory_pool(Arc::new(pool))
         .build_arc()
+        .map_err(|error| match (spill_dir, error.find_root()) {
+            (Some(dir), DataFusionError::IoError(why)) => Message::new(format!("queries and jobs cannot spill to {}", dir.display()))
+                .why(why.to_string())
+                .next("name as query.spill_dir a folder that is there and may be written; leave it out for the system's temporary folder"),
+            (_, other) => Message::new(other.strip_backtrace()),
+        })
 }
 
 /// The pool of threads of this name, which all of the process share; started at the first call.
@@ -79,6 +86,16 @@ mod tests {
         let said = out_of_memory(&full).unwrap();
         assert!(said.ends_with("The used disk space has exceeded the limit of 64.0 KB"), "{said}");
         assert_eq!(out_of_memory(&DataFusionError::Execution("division by zero".to_owned())), None);
+    }
+
+    #[test]
+    fn a_spill_folder_that_is_not_there_is_named_with_its_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(environment(1 << 20, Some(folder.path()), 1 << 20).is_ok());
+        let missing = folder.path().join("not/there");
+        let Message { what, why, next } = environment(1 << 20, Some(&missing), 1 << 20).unwrap_err();
+        assert_eq!(what, format!("queries and jobs cannot spill to {}", missing.display()));
+        assert!(why.is_some_and(|why| why.contains("No such file")) && next.is_some_and(|next| next.contains("query.spill_dir")));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub enum QueryError {
     /// A server said so, in its own words, which are complete.
     Told(Message),
     /// The session itself could not be set up (spill folder, …).
-    Setup(String),
+    Setup(Message),
 }
 
 impl QueryError {
@@ -49,7 +49,7 @@ impl QueryError {
                 .next("narrow it, or raise query.memory_limit or query.spill_limit"),
             Self::Value(inner) | Self::Failed(inner) => inner.clone().within("the query failed"),
             Self::Told(inner) => inner.clone(),
-            Self::Setup(inner) => Message::new("cannot set up the query session").why(inner),
+            Self::Setup(inner) => inner.clone().within("cannot set up the query session"),
         }
     }
 }

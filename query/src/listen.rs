@@ -25,7 +25,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, QueryError> {
             what: format!("another process listens on {address} already"),
             hint: "stop it, or choose another port (0 takes a free one)".to_owned(),
         },
-        _ => QueryError::Setup(format!("cannot listen on {address}: {why}")),
+        _ => QueryError::Setup(format!("cannot listen on {address}: {why}").into()),
     })
 }
 

@@ -108,8 +108,8 @@ impl Session {
 
     /// A session with limits and system tables of its own.
     pub fn with_options(warehouse: Warehouse, options: SessionOptions) -> Result<Self, QueryError> {
-        let runtime = environment(options.memory_limit_bytes, options.spill_dir.as_deref(), options.spill_limit_bytes)
-            .map_err(|error| QueryError::Setup(error.strip_backtrace()))?;
+        let runtime =
+            environment(options.memory_limit_bytes, options.spill_dir.as_deref(), options.spill_limit_bytes).map_err(QueryError::Setup)?;
         Ok(Self::over(LakeCatalog::new(warehouse, options.system_tables), runtime, workers::handle()?))
     }
 

@@ -25,7 +25,7 @@ const BATCHES_AHEAD: usize = 2;
 
 /// The pool.
 pub(crate) fn handle() -> Result<Handle, QueryError> {
-    workers("query").map_err(|why| QueryError::Setup(format!("no threads for queries: {why}")))
+    workers("query").map_err(|why| QueryError::Setup(format!("no threads for queries: {why}").into()))
 }
 
 /// Computes `stream` on the pool. Dropping the result ends the query as soon as it next pauses. A panic is an error:

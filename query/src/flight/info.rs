@@ -106,7 +106,7 @@ pub(super) fn sql_info(session: &Session) -> Result<SqlInfoData, QueryError> {
     queries(&mut info);
     limits(&mut info);
     absent(&mut info);
-    info.build().map_err(|error| QueryError::Setup(format!("what the server says of itself: {error}")))
+    info.build().map_err(|error| QueryError::Setup(format!("what the server says of itself: {error}").into()))
 }
 
 fn names_and_syntax(info: &mut SqlInfoDataBuilder) {
@@ -283,5 +283,5 @@ pub(super) fn types() -> Result<XdbcTypeInfoData, QueryError> {
     ] {
         all.append(kind);
     }
-    all.build().map_err(|error| QueryError::Setup(format!("the types of columns: {error}")))
+    all.build().map_err(|error| QueryError::Setup(format!("the types of columns: {error}").into()))
 }

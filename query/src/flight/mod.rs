@@ -81,7 +81,8 @@ impl FlightServer {
     /// Serves what `session` can read on `address`; port 0 takes a free one.
     pub async fn start(session: Session, address: SocketAddr) -> Result<Self, QueryError> {
         let listener = crate::listen::listen(address).await?;
-        let address = listener.local_addr().map_err(|why| QueryError::Setup(format!("cannot tell the address of a server: {why}")))?;
+        let address =
+            listener.local_addr().map_err(|why| QueryError::Setup(format!("cannot tell the address of a server: {why}").into()))?;
         let service = Service::new(session)?;
         let (queries, prepared) = (Arc::clone(&service.queries), Arc::clone(&service.prepared));
         let counters = Arc::clone(&service.counters);

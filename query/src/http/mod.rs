@@ -103,7 +103,7 @@ pub struct HttpServer {
 impl HttpServer {
     /// Serves `parts` on `listener`, which [`crate::listen::listen`] gave.
     pub fn start(listener: TcpListener, parts: HttpParts) -> Result<Self, QueryError> {
-        let address = listener.local_addr().map_err(|why| QueryError::Setup(format!("the HTTP server has no address: {why}")))?;
+        let address = listener.local_addr().map_err(|why| QueryError::Setup(format!("the HTTP server has no address: {why}").into()))?;
         let (limits, counters) = (parts.limits.connections, Arc::clone(&parts.counters));
         let task = tokio::spawn(connections::serve(listener, router(parts), limits, counters));
         tracing::info!(%address, "serving HTTP");
