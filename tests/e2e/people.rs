@@ -189,6 +189,35 @@ fn all_lines_of_a_burst_run() {
 }
 
 #[test]
+fn a_command_runs_within_a_statement_which_goes_on() {
+    let home = folder("prompt-");
+    let shell = Watershed::new(["shell", "--warehouse", &served().warehouse]).env("HOME", home.path().display().to_string());
+    let mut shell = Terminal::start(shell, 100, 30);
+    let mut at = shell.until("watershed>", 0);
+    shell.type_in("SELECT 6 *\r\\timing off\r");
+    at = shell.until("timing is off", at);
+    // A mistake takes nothing away.
+    at = shell.until("SELECT 6 *", at);
+    shell.type_in("\\no_such\r");
+    at = shell.until("there is no command \\no_such", at);
+    at = shell.until("SELECT 6 *", at);
+    shell.type_in("7 AS answer;\r");
+    at = shell.until("42", at);
+    // Ctrl-C forgets it.
+    at = shell.until("watershed>", at);
+    shell.type_in("SELECT 1 +\r\\timing on\r");
+    at = shell.until("timing is on", at);
+    at = shell.until("SELECT 1 +", at);
+    shell.type_in(CTRL_C);
+    at = shell.until("watershed>", at);
+    shell.type_in("SELECT 2 * 3 * 7 AS answer;\r");
+    at = shell.until("42", at);
+    shell.until("watershed>", at);
+    shell.type_in("\x04");
+    assert_eq!(shell.wait().code(), Some(0), "{}", shell.shown());
+}
+
+#[test]
 fn a_line_typed_while_the_window_changes_is_whole() {
     let home = folder("prompt-");
     let shell = Watershed::new(["shell", "--warehouse", &served().warehouse]).env("HOME", home.path().display().to_string());

@@ -100,7 +100,9 @@ pub fn complete(text: &str, at: usize, names: &Names, columns: &HashMap<String, 
     let before = &text[..at];
     let start = before.rfind(|c: char| !is_word(c)).map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
     let word = &before[start..];
-    if let Some(command) = before.trim_start().strip_prefix('\\') {
+    // Within a statement, too.
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    if let Some(command) = line.trim_start().strip_prefix('\\') {
         return complete_command(command, start, word, before, names);
     }
     let mut found: Vec<String> = Vec::new();
@@ -247,6 +249,7 @@ mod tests {
     fn commands_and_their_arguments() {
         assert_eq!(offered("\\d"), ["d", "dt"]);
         assert_eq!(offered("\\d bro"), ["bronze.rides"]);
+        assert_eq!(offered("SELECT 1,\n\\d bro"), ["bronze.rides"]);
         assert_eq!(offered("\\format "), ["table", "csv", "json"]);
     }
 

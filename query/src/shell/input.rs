@@ -1,15 +1,17 @@
 //! Where statements begin and end in what was typed. Pure.
 //!
-//! Quotes (`'…'`, `"…"`, `$$…$$`, `$tag$…$tag$`), comments (`-- …`, `/* … */`, nested) and the semicolon are all it knows of SQL. A backslash at the
-//! start of a line, outside of a statement, begins a command that ends with the line; so does a point before a letter, which
-//! other shells have there and no statement begins with.
+//! Quotes (`'…'`, `E'…'`, `"…"`, `$$…$$`, `$tag$…$tag$`), comments (`-- …`, `/* … */`, nested) and the semicolon are all it knows of SQL. A backslash
+//! outside of them begins a command that ends with the line; within a statement it is no part of that, and comes before it, as in psql. A point
+//! before a letter, outside of a statement, begins one, too: other shells have it there, and no statement begins with it.
+
+use std::ops::Range;
 
 /// A piece of input that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
     /// What it is.
     pub kind: UnitKind,
-    /// As written, without the backslash or the final semicolon, trimmed.
+    /// As written, without the backslash or the final semicolon, trimmed; blanks are where a command was.
     pub text: String,
     /// Byte at which `text` begins in the input.
     pub start: usize,
@@ -26,19 +28,25 @@ pub enum UnitKind {
     Command,
 }
 
-/// Splits input into statements and commands, in order. Comments alone make no unit.
+/// Splits input into statements and commands, in the order they run. Comments alone make no unit.
 pub fn split(input: &str) -> Vec<Unit> {
     let mut units = Vec::new();
     let mut scanner = Scanner { input, at: 0 };
-    while let Some(unit) = scanner.next_unit() {
-        units.push(unit);
-    }
+    while scanner.next_into(&mut units) {}
     units
 }
 
-/// True if Enter should run `input`: it is blank, or a command, or its last statement has its semicolon.
+/// True if Enter should run `input`: it is blank, or its last line has a command, or its last statement has its semicolon.
 pub fn is_complete(input: &str) -> bool {
-    split(input).last().is_none_or(|unit| unit.complete) && !ends_inside_comment(input)
+    let units = split(input);
+    let last_command = units.iter().rfind(|unit| unit.kind == UnitKind::Command);
+    let ends_in_command = last_command.is_some_and(|unit| !input[unit.start..].trim_end().contains('\n'));
+    (ends_in_command || units.last().is_none_or(|unit| unit.complete)) && !ends_inside_comment(input)
+}
+
+/// The statement whose semicolon has not come yet, without commands.
+pub fn unfinished(input: &str) -> Option<String> {
+    split(input).pop().filter(|unit| !unit.complete).map(|unit| unit.text)
 }
 
 fn ends_inside_comment(input: &str) -> bool {
@@ -74,7 +82,8 @@ impl<'a> Scanner<'a> {
         &self.input[self.at..]
     }
 
-    fn next_unit(&mut self) -> Option<Unit> {
+    /// Adds the next statement, after the commands within it, or the next command. False at the end.
+    fn next_into(&mut self, units: &mut Vec<Unit>) -> bool {
         self.skip_blank();
         // Semicolons that end nothing.
         while self.rest().starts_with(';') {
@@ -82,33 +91,38 @@ impl<'a> Scanner<'a> {
             self.skip_blank();
         }
         if self.rest().is_empty() {
-            return None;
+            return false;
         }
         if self.rest().starts_with('\\') {
-            let line = self.rest().lines().next().unwrap_or_default();
-            let unit = Unit { kind: UnitKind::Command, text: line[1..].trim().to_owned(), start: self.at + 1, complete: true };
-            self.at += line.len();
-            return Some(unit);
+            units.push(self.command(1));
+            return true;
         }
         if self.rest().starts_with('.') && self.rest()[1..].starts_with(|c: char| c.is_ascii_alphabetic()) {
-            let line = self.rest().lines().next().unwrap_or_default();
-            let unit = Unit { kind: UnitKind::Command, text: line.trim().to_owned(), start: self.at, complete: true };
-            self.at += line.len();
-            return Some(unit);
+            units.push(self.command(0));
+            return true;
         }
-        let start = self.at;
-        while !self.rest().is_empty() {
-            if self.rest().starts_with(';') {
-                let text = self.input[start..self.at].trim_end().to_owned();
-                self.at += 1;
-                return Some(Unit { kind: UnitKind::Sql, text, start, complete: true });
-            }
-            if self.skip_quoted().is_none() {
+        let (start, mut commands) = (self.at, Vec::new());
+        while !self.rest().is_empty() && !self.rest().starts_with(';') {
+            if self.rest().starts_with('\\') {
+                let began = self.at;
+                units.push(self.command(1));
+                commands.push(began..self.at);
+            } else if self.skip_quoted().is_none() {
                 self.at += self.rest().chars().next().map_or(0, char::len_utf8);
             }
         }
-        let text = self.input[start..].trim_end().to_owned();
-        Some(Unit { kind: UnitKind::Sql, text, start, complete: false })
+        let (end, complete) = (self.at, !self.rest().is_empty());
+        self.at += usize::from(complete);
+        units.push(Unit { kind: UnitKind::Sql, text: blanked(self.input, start..end, &commands), start, complete });
+        true
+    }
+
+    /// The command that begins here, after so many bytes, and ends with the line.
+    fn command(&mut self, opening: usize) -> Unit {
+        let line = self.rest().lines().next().unwrap_or_default();
+        let unit = Unit { kind: UnitKind::Command, text: line[opening..].trim().to_owned(), start: self.at + opening, complete: true };
+        self.at += line.len();
+        unit
     }
 
     /// Skips white space and comments.
@@ -126,6 +140,7 @@ impl<'a> Scanner<'a> {
     fn skip_quoted(&mut self) -> Option<Ended> {
         let rest = self.rest();
         let (length, ended) = match rest.as_bytes() {
+            [b'\'', ..] if self.after_e() => after(rest, 1, escaped_length(&rest[1..])),
             [quote @ (b'\'' | b'"'), ..] => after(rest, 1, rest[1..].find(char::from(*quote)).map(|at| at + 1)),
             [b'-', b'-', ..] => (rest.find('\n').map_or(rest.len(), |at| at + 1), Ended::Properly),
             [b'/', b'*', ..] => after(rest, 0, block_comment_length(rest)),
@@ -141,6 +156,12 @@ impl<'a> Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
+    /// Whether an `E` by itself comes just before: in the text that it begins a backslash takes away the meaning of what follows.
+    fn after_e(&self) -> bool {
+        let before = self.input[..self.at].strip_suffix(['e', 'E']);
+        before.is_some_and(|before| !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$'))
+    }
+
     /// `$$` or `$tag$` if a text in such quotes begins here; within a name or before digits `$` is no quote.
     fn dollar_quote(&self) -> Option<&'a str> {
         let in_name = self.input[..self.at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$');
@@ -148,6 +169,32 @@ impl<'a> Scanner<'a> {
         let is_tag = !tag.starts_with(|c: char| c.is_ascii_digit()) && tag.chars().all(|c| c.is_alphanumeric() || c == '_');
         (is_tag && !in_name).then(|| &self.rest()[..tag.len() + 2])
     }
+}
+
+/// This part of the input, blanks in place of the commands within it, trimmed at its end.
+fn blanked(input: &str, part: Range<usize>, commands: &[Range<usize>]) -> String {
+    let (mut text, mut at) = (String::with_capacity(part.len()), part.start);
+    for command in commands {
+        text.push_str(&input[at..command.start]);
+        text.extend(input[command.clone()].chars().map(|_| ' '));
+        at = command.end;
+    }
+    text.push_str(&input[at..part.end]);
+    text.truncate(text.trim_end().len());
+    text
+}
+
+/// How long a text is whose characters may be escaped, its closing quote included.
+fn escaped_length(text: &str) -> Option<usize> {
+    let mut bytes = text.bytes().enumerate().peekable();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'\\' => _ = bytes.next(),
+            b'\'' if bytes.next_if(|(_, next)| *next == b'\'').is_none() => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn after(rest: &str, opening: usize, length: Option<usize>) -> (usize, Ended) {
@@ -202,6 +249,8 @@ mod tests {
             ("select 1;", 100_000),
             ("select 'a;b', $$c;d$$;", 100_000),
             ("\\d\n", 100_000),
+            ("x\\d\n", 100_001),
+            ("E'", 1),
             ("'", 1),
             ("/*", 0),
             ("$a", 1),
@@ -216,12 +265,39 @@ mod tests {
     }
 
     #[test]
-    fn a_backslash_begins_a_command_only_outside_a_statement() {
+    fn a_command_within_a_statement_comes_before_it_and_is_no_part_of_it() {
         assert_eq!(split(".tables\nselect .5;\n").iter().map(|unit| unit.kind).collect::<Vec<_>>(), [UnitKind::Command, UnitKind::Sql]);
-        let units = split("\\timing on\nselect 1,\n\\d\n;\n\\d silver.x");
-        let kinds: Vec<UnitKind> = units.iter().map(|unit| unit.kind).collect();
-        assert_eq!(kinds, [UnitKind::Command, UnitKind::Sql, UnitKind::Command]);
-        assert_eq!((units[0].text.as_str(), units[2].text.as_str()), ("timing on", "d silver.x"));
+        let input = "\\timing on\nselect 1,\n\\d größe\n(2 \\x on;\n) as ü;\n\\d silver.x";
+        let units = split(input);
+        let found: Vec<(UnitKind, &str)> = units.iter().map(|unit| (unit.kind, unit.text.as_str())).collect();
+        assert_eq!(
+            found,
+            [
+                (UnitKind::Command, "timing on"),
+                (UnitKind::Command, "d größe"),
+                (UnitKind::Command, "x on;"),
+                (UnitKind::Sql, "select 1,\n        \n(2       \n) as ü"),
+                (UnitKind::Command, "d silver.x"),
+            ]
+        );
+        assert_eq!(in_place(input, &units[3]), "          \nselect 1,\n        \n(2       \n) as ü");
+        // In quotes and comments it is text.
+        let quoted = "select '\\d', \"\\d\", $$\\d$$, E'it\\'s ''\\d', e'\\\\' -- \\d\n/* \\d */";
+        assert_eq!(texts(&format!("{quoted};")), [quoted]);
+        // Not after an E, but after a name that ends in one.
+        assert_eq!(texts("select date'\\';"), ["select date'\\'"]);
+    }
+
+    #[test]
+    fn a_statement_goes_on_after_a_command() {
+        for whole in ["select 1,\n\\d", "select 1,\n\\d  ", "select (1, \\timing on", "\\d\nselect 1\n\\x"] {
+            assert!(is_complete(whole), "{whole:?}");
+        }
+        for part in ["select 1,\n\\d\n2", "select 1,\n\\d\n2\n", "\\d\nselect 1", "select '\n\\d", "select 1 -- \\d"] {
+            assert!(!is_complete(part), "{part:?}");
+        }
+        assert_eq!(unfinished("\\d\nselect 1,\n\\d x").as_deref(), Some("select 1,"));
+        assert_eq!(["select 1;\n\\d", "\\d", ""].map(unfinished), [None, None, None]);
     }
 
     #[test]

@@ -403,6 +403,24 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&output).unwrap(), "seven\n7\nseven\n7\n");
     }
 
+    /// As in psql.
+    #[tokio::test]
+    async fn a_command_within_a_statement_runs_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("output.csv");
+        let session = Session::new(Warehouse::open("memory://", &HashMap::new()).await.unwrap()).unwrap();
+        let options =
+            ShellOptions { format: Format::Table, timing: None, history: None, terminal: false, color: false, commands: Vec::new() };
+        let mut shell = Shell::new(session, options);
+        let script = format!("SELECT 7\n\\format csv\nAS seven, \\o {}\n8 AS eight;\n\\timing on", output.display());
+        shell.run_text(&script, None).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&output).unwrap(), "seven,eight\n7,8\n");
+        assert!(shell.timing);
+        let failed = shell.run_text("SELECT 9\n\\no_such\nAS nine;", None).await;
+        assert!(matches!(failed, Err(ShellError::StatementFailed)), "{failed:?}");
+        assert_eq!(std::fs::read_to_string(&output).unwrap(), "seven,eight\n7,8\n", "nothing runs after a failure");
+    }
+
     #[test]
     fn numbers_and_spans_read_well() {
         assert_eq!(["7", "1,234", "12,345,678"], [7, 1234, 12_345_678].map(grouped).each_ref().map(String::as_str));

@@ -1,6 +1,7 @@
 //! The prompt: line editing, history, completion, colours; and what Ctrl-C and Ctrl-D mean.
 //!
-//! Ctrl-C empties the line; on a line that was empty already, a second one leaves, as Ctrl-D does at once.
+//! Ctrl-C empties the line; on a line that was empty already, a second one leaves, as Ctrl-D does at once. A command within a statement runs
+//! at once, and the prompt comes back with the statement, to go on from there.
 //!
 //! Programs, and terminals without bracketed paste, send many lines at once. What follows the first Enter is kept for the next
 //! prompt (rustyline's feature `buffer-redux`), and a tab in it is a tab.
@@ -25,7 +26,8 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::complete::{Names, complete, tables_named};
-use super::{Backend, Outcome, Shell, ShellError, input};
+use super::input::{self, UnitKind};
+use super::{Backend, Outcome, Shell, ShellError, command};
 
 /// Lines remembered.
 const HISTORY_LINES_MAX: usize = 5000;
@@ -42,16 +44,22 @@ impl Shell {
         // Between two prompts the terminal makes a signal of Ctrl-C, which would end the process.
         let mut between = signal(SignalKind::interrupt()).map_err(|why| ShellError::Io(why.to_string()))?;
         let mut interrupted = false;
+        // The statement that a command came into.
+        let mut begun = String::new();
         loop {
             self.refresh_names(&mut editor).await;
             if between.recv().now_or_never().is_some() && interrupted {
                 return Ok(());
             }
             let prompt = ("watershed> ", if self.options.color { "\x1b[1;36mwatershed>\x1b[0m " } else { "watershed> " });
-            match tokio::task::block_in_place(|| editor.readline(&prompt)) {
+            let initial = std::mem::take(&mut begun);
+            match tokio::task::block_in_place(|| editor.readline_with_initial(&prompt, (&initial, ""))) {
                 Ok(text) => {
                     interrupted = false;
-                    if !text.trim().is_empty() && editor.add_history_entry(text.trim_end()).is_ok() {
+                    if let Some(statement) = goes_on(&text) {
+                        begun = statement + "\n";
+                    } else if !text.trim().is_empty() && editor.add_history_entry(text.trim_end()).is_ok() {
+                        // One that goes on is remembered when it is whole.
                         self.remember(&mut editor);
                     }
                     if self.run_typed(&text).await == Outcome::Leave {
@@ -72,9 +80,13 @@ impl Shell {
         }
     }
 
-    /// Runs all that one Enter sent; the first failure ends it, the prompt returns.
+    /// Runs all that one Enter sent, but a statement that goes on; the first failure ends it, the prompt returns.
     async fn run_typed(&mut self, text: &str) -> Outcome {
+        let goes_on = goes_on(text).is_some();
         for unit in input::split(text) {
+            if goes_on && unit.kind == UnitKind::Sql && !unit.complete {
+                continue;
+            }
             match self.run_unit(text, &unit, None).await {
                 Outcome::Done => {}
                 other => return other,
@@ -133,6 +145,11 @@ impl Shell {
             self.options.history = None;
         }
     }
+}
+
+/// The statement that has no end yet, and so is not run.
+fn goes_on(text: &str) -> Option<String> {
+    input::unfinished(text).filter(|statement| command::bare_word(statement).is_none())
 }
 
 /// What rustyline asks while a line is typed.
@@ -239,7 +256,7 @@ impl Hinter for Assistant {
 impl Validator for Assistant {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let text = context.input();
-        Ok(if super::command::bare_word(text).is_some() || input::is_complete(text) {
+        Ok(if command::bare_word(text).is_some() || input::is_complete(text) {
             ValidationResult::Valid(None)
         } else {
             ValidationResult::Incomplete
