@@ -9,7 +9,7 @@ use watershed_message::Message;
 use watershed_query::shell::{Cell, Column, grouped};
 use watershed_stream::{Phase, PipelineMetrics};
 
-use crate::say::span;
+use crate::say::{ahead, behind};
 use crate::terminal::{Terminal, paint, terminal_size};
 
 /// Columns of the table in narrow windows.
@@ -75,8 +75,12 @@ impl Live {
         let rate: f64 = self.rates(metrics).iter().sum();
         let sum = |value: &dyn Fn(&PipelineMetrics) -> u64| grouped(metrics.iter().map(value).sum::<u64>() as usize);
         let running = metrics.iter().filter(|pipeline| pipeline.phase == Phase::Running).count();
-        let behind = metrics.iter().filter_map(|pipeline| pipeline.watermark_lag_ms).max();
-        let behind = behind.map_or("no watermark yet".to_owned(), |ms| format!("behind {}", span(ms)));
+        let lags = || metrics.iter().filter_map(|pipeline| pipeline.watermark_lag_ms);
+        let behind = match (lags().min().and_then(ahead), lags().max()) {
+            (Some(ahead), _) => format!("a watermark {ahead} ahead of the clock"),
+            (None, Some(ms)) => format!("behind {}", behind(ms)),
+            (None, None) => "no watermark yet".to_owned(),
+        };
         format!(
             "{running}/{} pipelines running, {} rows/s, {} in, {} out, {} late, {} quarantined, {} duplicates, lag {}, {behind}, {} commits",
             metrics.len(),
@@ -190,7 +194,7 @@ fn row(pipeline: &PipelineMetrics, rate: f64) -> Vec<Cell> {
         number(pipeline.counters.rows_quarantined),
         number(pipeline.counters.rows_deduplicated),
         number(pipeline.lag_records),
-        text(pipeline.watermark_lag_ms.map_or("-".to_owned(), span)),
+        text(pipeline.watermark_lag_ms.map_or("-".to_owned(), behind)),
         number(pipeline.epoch),
     ]
 }
@@ -215,8 +219,11 @@ mod tests {
         let shown = PipelineMetrics { watermark_us: Some(1), watermark_lag_ms: Some(13_000), ..metrics.read() };
         let mut live = Live::new(Terminal::look(ColorChoice::Never));
         assert!(live.line(std::slice::from_ref(&shown)).contains(", behind 13.00 s, "));
-        let table = live.table(&[shown]);
+        let table = live.table(std::slice::from_ref(&shown));
         assert!(table.contains("behind") && table.contains("13.00 s"), "{table}");
+        let ahead = PipelineMetrics { watermark_lag_ms: Some(-400 * 86_400_000), ..shown.clone() };
+        assert!(live.table(std::slice::from_ref(&ahead)).contains("400 days ahead"));
+        assert!(live.line(&[shown, ahead]).contains(", a watermark 400 days ahead of the clock, "), "the other hides it not");
         assert!(crate::system::pipelines::SHOWN.split(", ").any(|column| column == "behind"), "the same in SHOW PIPELINES");
     }
 

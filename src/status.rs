@@ -7,7 +7,7 @@ use watershed_lake::{Definitions, Warehouse, kind};
 use watershed_query::shell::{Format, Shell, ShellOptions};
 use watershed_stream::{Held, PipelineReport, reports, with_refused};
 
-use crate::say::span;
+use crate::say::{self, span};
 use crate::system::{jobs, pipelines};
 use crate::terminal::paint;
 use crate::{Context, batch, project, warehouse};
@@ -18,7 +18,8 @@ use crate::{Context, batch, project, warehouse};
 Reads the newest epoch record of each pipeline and the records of jobs from the warehouse; nothing needs to run here.
 A pipeline is running, failing (it tries again and again), failed (it gave up, or this version cannot run it as it was
 applied), stopped, or silent: whoever ran it last was not heard of for a while. Exit code 1 if one is failing, failed or
-silent, if a job's last run failed, or if nothing is applied; standard error says why.
+silent, if a job's last run failed, or if nothing is applied; standard error says why. It also tells of event times that
+lie more than a minute ahead of the clock.
 
 Examples:
   watershed status
@@ -44,7 +45,9 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     if args.output == Format::Table {
         say!("{}: {}", warehouse.url(), defined(&definitions, &views));
     }
-    let troubles = troubles(&warehouse, &definitions, &views).await?;
+    let now_ms = now_ms();
+    let reports = with_refused(reports(&warehouse).await?, pipelines::Refused::default().of(definitions.clone()).await);
+    let troubles = troubles(&warehouse, &definitions, &views, &reports, now_ms).await?;
     let mut shell = Shell::new(
         warehouse::session(&context.config, warehouse)?,
         ShellOptions {
@@ -65,8 +68,8 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     if args.output == Format::Table && !views.is_empty() {
         failed |= shell.run_text(&format!("SELECT {} FROM system.jobs;", jobs::SHOWN), None).await.is_err();
     }
-    for trouble in &troubles {
-        tell!("{} {trouble}", paint("warning:", "1;33", context.terminal.color_error()));
+    for said in troubles.iter().chain(&reports.iter().filter_map(|report| ahead_of_clock(report, now_ms)).collect::<Vec<_>>()) {
+        tell!("{} {said}", paint("warning:", "1;33", context.terminal.color_error()));
     }
     Ok(u8::from(failed || !troubles.is_empty()))
 }
@@ -84,12 +87,16 @@ fn defined(definitions: &Definitions, views: &Views) -> String {
 const NOTHING_APPLIED: &str = "nothing is applied yet; `watershed apply DIR` does";
 
 /// What is not well, a sentence each.
-async fn troubles(warehouse: &Warehouse, definitions: &Definitions, views: &Views) -> Result<Vec<String>> {
+async fn troubles(
+    warehouse: &Warehouse,
+    definitions: &Definitions,
+    views: &Views,
+    reports: &[PipelineReport],
+    now_ms: u64,
+) -> Result<Vec<String>> {
     if definitions.revision == 0 {
         return Ok(vec![NOTHING_APPLIED.to_owned()]);
     }
-    let now_ms = now_ms();
-    let reports = with_refused(reports(warehouse).await?, pipelines::Refused::default().of(definitions.clone()).await);
     let mut troubles: Vec<String> = reports.iter().filter_map(|report| of_pipeline(report, now_ms)).collect();
     let runs = if views.is_empty() { Vec::new() } else { Runs::new(warehouse.clone()).all().await? };
     troubles.extend(statuses(views, &runs).iter().filter_map(of_job));
@@ -117,6 +124,18 @@ fn of_pipeline(report: &PipelineReport, now_ms: u64) -> Option<String> {
         }
         Held::Silent => Some(format!("{name} is silent: who ran it was not heard of for a while; its last error: {error}")),
     }
+}
+
+/// What is said of a pipeline whose rows move its watermark ahead of the clock. A drain alone, or what other partitions have, may do so, too.
+pub fn ahead_of_clock(report: &PipelineReport, now_ms: u64) -> Option<String> {
+    let (name, record) = (&report.pipeline, report.record.as_ref()?);
+    let moved = |(partition, newest_us): (&i32, &i64)| Some((*record.watermarks_us.get(partition)?.min(newest_us), *partition));
+    let (watermark_us, partition) = record.newest_us.iter().filter_map(moved).max()?;
+    let ahead = say::ahead(now_ms as i64 - watermark_us / 1_000)?;
+    Some(format!(
+        "event times of {name} are {ahead} ahead of the clock, and with them the watermark of partition {partition}: rows of now may be late \
+         there; if the times are wrong, correct the producer, give the source a smaller max_skew, and `watershed rebuild {name}`"
+    ))
 }
 
 fn of_job(job: &JobStatus) -> Option<String> {

@@ -127,7 +127,7 @@ const PIPELINE: &[Metric<PipelineMetrics>] = &[
     gauge("pipeline_watermark_timestamp", Some(Unit::Seconds), "The watermark, as seconds since 1970", |p| {
         p.watermark_us.and_then(|us| seconds(us as f64 / 1e3))
     }),
-    gauge("pipeline_watermark_lag", Some(Unit::Seconds), "How far the watermark is behind the clock", |p| {
+    gauge("pipeline_watermark_lag", Some(Unit::Seconds), "How far the watermark is behind the clock; less than zero if it is ahead", |p| {
         p.watermark_lag_ms.and_then(|ms| seconds(ms as f64))
     }),
     gauge("pipeline_epoch", None, "The newest epoch", |p| whole(p.epoch)),

@@ -17,7 +17,7 @@ use watershed_stream::{Counters, Held, PipelineReport, StreamError, reports, wit
 
 use super::columns::{count, counts, maybe, text, texts, time, times_ms, times_us};
 use crate::project;
-use crate::say::span;
+use crate::say::behind;
 
 /// The columns that fit a terminal.
 pub const SHOWN: &str = "pipeline, state, epoch, age, behind, lag_records AS lag, rows_in, rows_out, late, quarantined, deduplicated";
@@ -76,6 +76,7 @@ impl SystemTable for Pipelines {
             maybe(count("age_ms")),
             maybe(time("committed")),
             maybe(time("watermark")),
+            // How far it lags the clock: such as `13.00 s`, or `365 days ahead`; the number is less than zero then.
             maybe(text("behind")),
             maybe(count("watermark_lag_ms")),
             count("rows_in"),
@@ -138,7 +139,7 @@ fn batch(schema: SchemaRef, reports: &[PipelineReport], now_ms: u64) -> Result<R
         counts(reports, age_ms),
         times_ms(reports, |report| Some(report.record.as_ref()?.written_ms)),
         times_us(reports, |report| report.record.as_ref()?.watermark_us()),
-        texts(reports, |report| lag_ms(report).map(span)),
+        texts(reports, |report| lag_ms(report).map(behind)),
         counts(reports, lag_ms),
         counted(|counters| counters.rows_in),
         counted(|counters| counters.rows_out),

@@ -3,6 +3,7 @@
 use arrow::array::RecordBatch;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
+use watershed_lake::clock;
 use watershed_stream::Project;
 
 use super::tables;
@@ -13,6 +14,32 @@ async fn rows(trial: &Trial, table: &str, columns: &[&str]) -> Vec<String> {
     let all: RecordBatch = table.rows().await.unwrap();
     let wanted: Vec<usize> = columns.iter().map(|column| all.schema().index_of(column).unwrap()).collect();
     lines(&all.project(&wanted).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watermark_that_is_ahead_of_the_clock_is_told_of() {
+    let project = Project::parse(["CREATE SOURCE s (n BIGINT, t TIMESTAMP NOT NULL, WATERMARK FOR t AS t - INTERVAL '10 seconds')
+         WITH (connector = 'kafka', topic = 't', format = 'json', max_skew = '36500 days');
+         CREATE STREAMING TABLE gold.x WITH (commit_interval = '20 milliseconds') AS
+         SELECT window_start, sum(n) AS n FROM TUMBLE(TABLE s, DESCRIPTOR(t), INTERVAL '1 day') GROUP BY window_start, window_end;"])
+    .unwrap();
+    let now = clock::now();
+    let later = now + chrono::Duration::days(400);
+    for (times, is_ahead) in [([now, later], true), ([now, now], false)] {
+        let trial = Trial::new().await;
+        let messages = times.map(|time| format!(r#"{{"n":1,"t":"{}"}}"#, time.format("%Y-%m-%dT%H:%M:%SZ")));
+        trial.send(&messages.each_ref().map(String::as_str));
+        // It moves the watermark to the end of the newest window, so of today, too: that was asked for.
+        trial.run(&project, true).await;
+        let reports = watershed_stream::reports(&trial.warehouse).await.unwrap();
+        let said = crate::status::ahead_of_clock(&reports[0], clock::now_ms());
+        assert_eq!(said.is_some(), is_ahead, "{said:?}");
+        if let Some(said) = said {
+            assert!(said.starts_with("event times of gold.x are 399 days ahead of the clock, "), "{said}");
+            let shown = rows(&trial, "pipelines", &["behind", "watermark_lag_ms"]).await;
+            assert!(shown[0].contains(" days ahead|-3"), "{shown:?}");
+        }
+    }
 }
 
 /// The windows that a drain closed end there: the watermark is a time like any other, and rows of later windows are not late.

@@ -109,7 +109,7 @@ pub struct PipelineMetrics {
     pub lag_ms: u64,
     /// The least watermark of its partitions in microseconds since 1970; `None` before every partition has one.
     pub watermark_us: Option<i64>,
-    /// How far the watermark lags the wall clock; `None` without a watermark.
+    /// How far the watermark lags the wall clock; less than zero if it is ahead, `None` without a watermark.
     pub watermark_lag_ms: Option<i64>,
     /// The newest epoch.
     pub epoch: u64,
@@ -259,7 +259,7 @@ impl Metrics {
             lag_records: partitions.values().map(|p| p.lag()).sum(),
             lag_ms: behind.map_or(0, |read_ms| now_ms.saturating_sub(read_ms as u64)),
             watermark_us,
-            watermark_lag_ms: watermark_us.map(|w| (now_ms as i64 - w / 1_000).max(0)),
+            watermark_lag_ms: watermark_us.map(|w| now_ms as i64 - w / 1_000),
             epoch: state.record.map_or(0, |(epoch, _)| epoch),
             commits: state.commit_times.count(),
             commit_ms: state.commit.as_millis() as u64,
