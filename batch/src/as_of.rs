@@ -19,10 +19,12 @@ use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::Column;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{Expr, col};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{DataFrame, SessionContext};
 use futures::TryStreamExt;
 use polars::prelude::{AsofJoinBy, AsofStrategy, Column as PolarsColumn, DataFrame as PolarsFrame, PolarsResult};
 use watershed_dialect::{AsOfJoin, as_of_columns, plan_text, without_panics};
+use watershed_lake::{with_bounded_batches, with_damage_named};
 
 use crate::BatchError;
 
@@ -126,8 +128,10 @@ async fn sorted_rows(frame: DataFrame, time: &str) -> Result<Held, BatchError> {
     let schema = Arc::clone(frame.schema().inner());
     let pool = Arc::clone(&frame.task_ctx().runtime_env().memory_pool);
     let memory = MemoryConsumer::new("as-of join").register(&pool);
+    let task = Arc::new(frame.task_ctx());
+    let plan = with_damage_named(with_bounded_batches(frame.create_physical_plan().await?, &task).await?)?;
     let mut batches = Vec::new();
-    let mut stream = without_panics(frame.execute_stream().await?);
+    let mut stream = without_panics(execute_stream(plan, task)?);
     while let Some(batch) = stream.try_next().await? {
         // Twice: as they come, and as one.
         memory.try_grow(2 * batch.get_array_memory_size())?;

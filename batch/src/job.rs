@@ -27,7 +27,7 @@ use watershed_dialect::stages::{JOB_TASKS_MIN, Stage, as_of_stages, refresh_stag
 use watershed_dialect::{
     AsOfJoin, CountsBesideDistinct, as_of_join, deep, plan_materialized_view, session_config, session_state, without_panic, without_panics,
 };
-use watershed_lake::{LakeError, Overwrite, TableName, Texts, Warehouse, step, with_damage_named};
+use watershed_lake::{LakeError, Overwrite, TableName, Texts, Warehouse, step, with_bounded_batches, with_damage_named};
 
 use crate::as_of::joined;
 use crate::clock::{Clock, SystemClock};
@@ -302,9 +302,10 @@ impl JobRunner {
         let schema = Arc::clone(logical.schema().inner());
         let query = match as_of_join(&view.definition.query)? {
             Some(join) => Computation::AsOf(Box::new(join)),
-            None => Computation::DataFusion(with_damage_named(
-                deep(context.execute_logical_plan(logical).await?.create_physical_plan()).await?,
-            )?),
+            None => {
+                let plan = deep(context.execute_logical_plan(logical).await?.create_physical_plan()).await?;
+                Computation::DataFusion(with_damage_named(with_bounded_batches(plan, &context.task_ctx()).await?)?)
+            }
         };
         Ok(Planned { context, query, schema, read })
     }

@@ -262,7 +262,7 @@ fn describe(node: &dyn ExecutionPlan) -> Option<String> {
         scanned(scan)
     } else {
         match node.name() {
-            "CooperativeExec" | "CoalesceBatchesExec" => return None,
+            "CooperativeExec" | "CoalesceBatchesExec" | "HeldInputExec" | "RowsAtOnceExec" => return None,
             "PlaceholderRowExec" => "one row".to_owned(),
             "EmptyExec" => "no rows: the table is empty".to_owned(),
             name => name.strip_suffix("Exec").unwrap_or(name).to_owned(),

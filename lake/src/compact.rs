@@ -31,14 +31,12 @@ use crate::footer;
 use crate::limits;
 use crate::log::{Action, Add, DELETION_VECTORS, ENGINE, Remove, render, version_path};
 use crate::partition;
+use crate::row_width::RowWidth;
 use crate::state::{Identity, State};
 use crate::step::step;
 use crate::table::Table;
 use crate::tiers::{self, CompactOptions, Round};
 use crate::writer::{TableWriter, WriterLimits, below};
-
-/// Rows read at once.
-const BATCH_ROWS: usize = 8192;
 
 /// What a compaction of one table did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -231,7 +229,8 @@ fn reader(bytes: Bytes, is_own: bool, columns: &Schema) -> parquet::errors::Resu
     parquet.try_parse(&bytes)?;
     let footer = Arc::new(parquet.finish()?);
     let footer = if is_own { footer } else { footer::adapted(footer, columns)? };
-    ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, footer::reading(footer)?).with_batch_size(BATCH_ROWS).build()
+    let rows = RowWidth::of(&footer).rows_in(limits::BATCH_BYTES_MAX, limits::REWRITE_ROWS);
+    ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, footer::reading(footer)?).with_batch_size(rows).build()
 }
 
 /// Whether the files of a round are live and as they were, in a table defined as it was.

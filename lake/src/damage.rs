@@ -29,10 +29,11 @@ use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuil
 use parquet::errors::ParquetError;
 use watershed_message::panic_text;
 
+use crate::bounded_batches::{batch_bytes, bounded};
 use crate::error::LakeError;
 use crate::limits::DAMAGE_SEARCH_MAX;
 
-/// The same plan, in which scans of data files say what file and column they failed on. For plans that are ready to run.
+/// The same plan, in which scans of data files say what file and column they failed on, and give batches of a bounded size. For plans that are ready to run.
 pub fn with_damage_named(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         let is_scan = node.downcast_ref::<DataSourceExec>().is_some_and(|scan| scan.downcast_to_file_source::<ParquetSource>().is_some());
@@ -87,7 +88,14 @@ impl ExecutionPlan for Named {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let rows = self.scan.execute(partition, Arc::clone(&context))?;
+        let bytes = batch_bytes(context.memory_pool().as_ref());
+        Ok(bounded(self.explained(partition, context)?, bytes))
+    }
+}
+
+impl Named {
+    fn explained(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let rows = self.scan.execute(partition, context)?;
         let config = self.scan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.downcast_to_file_source::<ParquetSource>());
         let Some((config, source)) = config else { return Ok(rows) };
         let Some(readers) = source.parquet_file_reader_factory() else { return Ok(rows) };

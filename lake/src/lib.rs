@@ -17,6 +17,8 @@
 //! is committed at most once; the cost of a commit does not grow with the number of files in the table.
 
 mod access;
+mod accounted;
+mod bounded_batches;
 mod bounds;
 mod checkpoint;
 pub mod clock;
@@ -40,10 +42,12 @@ mod open;
 mod ordered;
 mod overwrite;
 mod partition;
+mod pieces;
 mod provider;
 mod reader;
 mod replay;
 mod retention;
+mod row_width;
 mod scan_statistics;
 mod schema;
 mod selectivity;
@@ -61,6 +65,7 @@ mod whole;
 mod writer;
 
 pub use access::{Patience, PutOutcome};
+pub use bounded_batches::{batch_bytes, with_bounded_batches};
 pub use commit::{Commit, Committed, StagedFile};
 pub use compact::Compaction;
 pub use create::Retention;
@@ -71,6 +76,7 @@ pub use name::TableName;
 pub use open::open_folder;
 pub use overwrite::{Overwrite, Standing};
 pub use partition::refused_partition_value;
+pub use pieces::{compacted, pieces, row_bytes};
 pub use provider::Texts;
 pub use staged::StagedRows;
 pub use step::step;

@@ -91,6 +91,22 @@ pub const PARTITION_FOLDER_BYTES: usize = 120;
 /// A scan that expects no more than this part of the rows to pass its filter reads the filter's columns first. Above it, reading
 /// all columns at once is faster.
 pub const FILTER_WHILE_READING_MAX: f64 = 0.05;
+/// Bytes of one batch of a scan, at most and at least: of rows up to 512 bytes, most of a batch of the usual 8,192 rows; and one batch of short rows.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// See there.
+pub const BATCH_BYTES_MIN: usize = 64 * 1024;
+/// In between, so many batches have the memory limit of queries together: some for each step and thread.
+pub const BATCHES_IN_MEMORY: usize = 32;
+/// Rows read at once where a file is written again, if they are small.
+pub const REWRITE_ROWS: usize = 8192;
+/// Rows that are large: the few of them that a batch has may need little of the pages that they were decoded from.
+pub const LARGE_ROW_BYTES: usize = 1024;
+/// Files of a scan whose footers tell how large rows are, before it starts. It reads these anyway.
+pub const FOOTERS_LOOKED_AT: usize = 16;
+/// Footers read at once.
+pub const FOOTERS_AT_ONCE: usize = 16;
+/// Scans of a query whose footers are read at once.
+pub const SCANS_AT_ONCE: usize = 4;
 /// Files whose statistics are kept and pruned together.
 pub const FILES_PER_CHUNK: usize = 4096;
 /// Tables looked at together while listing the warehouse.

@@ -30,6 +30,7 @@ use crate::files::Layout;
 use crate::limits;
 use crate::log::ENGINE;
 use crate::partition::{self, Values, refused_partition_value};
+use crate::row_width::RowWidth;
 use crate::stats::Collector;
 
 const OWN_ENDING: &str = ".zstd.parquet";
@@ -220,7 +221,9 @@ impl Target {
             properties = properties.set_column_statistics_enabled(column, EnabledStatistics::None);
         }
         let mut writer = ArrowWriter::try_new_with_options(Vec::new(), self.layout.file_schema.clone(), options(properties.build()))?;
-        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+        let rows = RowWidth::of(reader.metadata()).rows_in(limits::BATCH_BYTES_MAX, limits::REWRITE_ROWS);
+        for batch in reader.with_batch_size(rows).build()? {
             writer.write(&batch?)?;
         }
         Ok(Bytes::from(writer.into_inner()?))

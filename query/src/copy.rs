@@ -16,7 +16,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use url::Url;
 use uuid::Uuid;
+use watershed_lake::pieces;
 
+use crate::memory::PIECE_BYTES_TARGET;
 use crate::session::refused;
 use crate::{QueryError, csv};
 
@@ -137,9 +139,10 @@ async fn write_csv(
     file.write_all(csv::head(&stream.schema()).as_bytes()).map_err(&cannot)?;
     let mut rows = 0;
     while let Some(batch) = stream.next().await {
-        let batch = batch?;
-        rows += batch.num_rows() as u64;
-        file.write_all(csv::lines(&batch)?.as_bytes()).map_err(&cannot)?;
+        for piece in pieces(batch?, PIECE_BYTES_TARGET) {
+            rows += piece.num_rows() as u64;
+            file.write_all(csv::lines(&piece)?.as_bytes()).map_err(&cannot)?;
+        }
     }
     file.flush().map_err(&cannot)?;
     Ok(rows)

@@ -21,7 +21,6 @@ mod json;
 pub mod listen;
 mod memory;
 mod pauses;
-mod pieces;
 mod prepare;
 mod printable;
 mod refusals;

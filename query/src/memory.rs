@@ -9,6 +9,9 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 
+/// Rows of one piece in which a result leaves take about this at most. Clients of Flight refuse messages of more than 4 MiB unless set otherwise.
+pub(crate) const PIECE_BYTES_TARGET: usize = 1 << 20;
+
 /// Bytes that a statement holds now, and the most it held.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryUse {

@@ -30,7 +30,7 @@ use futures::FutureExt as _;
 use watershed_dialect::compute::environment;
 use watershed_dialect::{CountsBesideDistinct, Statement, StatementKind, ViewName, deep, is_brief, of_panic, on_deep_stack, one_statement};
 use watershed_functions::{Ended, FOLDING_MAX, folding};
-use watershed_lake::{TableName, Warehouse, with_damage_named};
+use watershed_lake::{TableName, Warehouse, with_bounded_batches, with_damage_named};
 
 use crate::catalog::{CATALOG, HOME, LakeCatalog, SYSTEM, asks_for_tables, named};
 use crate::copy::{self, Copying};
@@ -256,7 +256,8 @@ impl Session {
         let frame = DataFrame::new(state, plan);
         let (task, memory) = memory::counted(frame.task_ctx());
         let task = Arc::new(task);
-        let mut plan = with_damage_named(with_pauses(frame.create_physical_plan().await?)?)?;
+        let plan = frame.create_physical_plan().await?;
+        let mut plan = with_damage_named(with_bounded_batches(with_pauses(plan)?, &task).await?)?;
         if let Some(stages) = stages {
             plan = explain::with_stages(plan, Arc::clone(&task), stages).await?;
         }

@@ -14,8 +14,9 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, stream};
 use watershed_functions::sql_type;
+use watershed_lake::pieces;
 
-use crate::pieces::{PIECE_BYTES_TARGET, pieces};
+use crate::memory::PIECE_BYTES_TARGET;
 
 /// Flight SQL's names for what is known of a column.
 const TYPE_NAME: &str = "ARROW:FLIGHT:SQL:TYPE_NAME";

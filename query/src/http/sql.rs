@@ -23,13 +23,14 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use watershed_dialect::{StatementKind, did_you_mean};
+use watershed_lake::pieces;
 
 use super::connections::Peer;
 use super::encode::{Encoder, Format, Numbers};
 use super::problem::Problem;
 use super::{HttpLimits, Lake, Site};
 use crate::counters::{self, Counted, HTTP, Who};
-use crate::pieces::{PIECE_BYTES_TARGET, pieces};
+use crate::memory::PIECE_BYTES_TARGET;
 use crate::{QueryError, QueryResult};
 
 /// How much of a result is held back.

@@ -5,6 +5,7 @@ mod flight;
 #[path = "../../../dialect/tests/dialect/grown.rs"]
 mod grown;
 mod hostile;
+mod large_rows;
 mod messages;
 mod parameters;
 mod session;
