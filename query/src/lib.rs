@@ -30,6 +30,7 @@ pub mod shell;
 mod show_create;
 mod system;
 mod type_names;
+mod weight;
 mod workers;
 
 pub use counters::ServerCounters;

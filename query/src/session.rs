@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{
@@ -39,6 +40,7 @@ use crate::memory::{self, MemoryUse};
 use crate::pauses::with_pauses;
 use crate::prepare::Prepared;
 use crate::type_names::with_type_names;
+use crate::weight::Weight;
 use crate::{QueryError, SystemTable, prepare, refusals, settings, show_create, workers};
 
 /// Tables of the schema `system` that the binary hands to every session over a warehouse: `SHOW <name>` lists the main columns of each.
@@ -257,11 +259,12 @@ impl Session {
         let (task, memory) = memory::counted(frame.task_ctx());
         let task = Arc::new(task);
         let plan = frame.create_physical_plan().await?;
+        let weight = Weight::of(&plan, task.memory_pool())?;
         let mut plan = with_damage_named(with_bounded_batches(with_pauses(plan)?, &task).await?)?;
         if let Some(stages) = stages {
             plan = explain::with_stages(plan, Arc::clone(&task), stages).await?;
         }
-        Ok(Ready { plan, task, memory, has_rows, copying, ended, workers: self.workers.clone() })
+        Ok(Ready { plan, weight, task, memory, has_rows, copying, ended, workers: self.workers.clone() })
     }
 
     /// The columns that a plan with parameters will give, as far as they are known before the parameters are.
@@ -346,6 +349,11 @@ impl Session {
         Ok(named(self.context.table_provider(reference)).await?.schema())
     }
 
+    /// The memory that all statements share.
+    pub(crate) fn memory_pool(&self) -> Arc<dyn MemoryPool> {
+        Arc::clone(&self.context.runtime_env().memory_pool)
+    }
+
     /// Names of all functions a query can call, sorted.
     pub fn functions(&self) -> Vec<String> {
         let state = self.context.state();
@@ -361,6 +369,7 @@ impl Session {
 /// A plan whose physical form is known and which has not run yet. It runs once: operators keep state.
 pub(crate) struct Ready {
     plan: Arc<dyn ExecutionPlan>,
+    weight: Weight,
     task: Arc<TaskContext>,
     memory: Arc<MemoryUse>,
     has_rows: bool,
@@ -380,6 +389,11 @@ impl Ready {
     /// What it will take of the memory of this process.
     pub(crate) fn memory(&self) -> Arc<MemoryUse> {
         Arc::clone(&self.memory)
+    }
+
+    /// About what the plan itself takes.
+    pub(crate) fn plan_bytes(&self) -> usize {
+        self.weight.bytes()
     }
 
     /// False for statements such as `SET` that have no rows to show.
@@ -402,7 +416,8 @@ impl Ready {
             Some(copying) => copying.finish(stream),
             None => stream,
         };
-        Ok(QueryResult { stream: workers::compute(&self.workers, adapt(stream), self.ended), has_rows: self.has_rows, memory: self.memory })
+        let stream = self.weight.with(adapt(stream));
+        Ok(QueryResult { stream: workers::compute(&self.workers, stream, self.ended), has_rows: self.has_rows, memory: self.memory })
     }
 }
 

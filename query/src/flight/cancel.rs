@@ -107,8 +107,14 @@ fn malformed(what: &str) -> QueryError {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::execution::memory_pool::UnboundedMemoryPool;
+
     use super::*;
     use crate::flight::wire::packed;
+
+    fn queries() -> Queries {
+        Queries::within(&UnboundedMemoryPool::default())
+    }
 
     #[test]
     fn the_ticket_of_an_info_names_the_query() {
@@ -120,7 +126,7 @@ mod tests {
         assert_eq!(query_of(&info), Some(id));
         assert_eq!(query_of(b"nonsense"), None);
         let body = message(&info);
-        let answer = act(&Queries::default(), &Action::new(CANCEL_FLIGHT_INFO, body)).unwrap();
+        let answer = act(&queries(), &Action::new(CANCEL_FLIGHT_INFO, body)).unwrap();
         assert_eq!(answer, Writer::default().number(1, NOT_CANCELLABLE as u64).finish());
     }
 
@@ -133,14 +139,14 @@ mod tests {
             .bytes(1, &option("catalog", "other"))
             .bytes(1, &option("colour", "red"))
             .finish();
-        let errors = act(&Queries::default(), &Action::new(SET_OPTIONS, request)).unwrap();
+        let errors = act(&queries(), &Action::new(SET_OPTIONS, request)).unwrap();
         let names: Vec<_> = fields(&errors, 1).unwrap().into_iter().map(|error| field(error, 1).unwrap()).collect();
         assert_eq!(names, [b"catalog".as_slice(), b"colour"]);
     }
 
     #[test]
     fn an_unknown_action_is_named() {
-        let error = act(&Queries::default(), &Action::new("Dance", "")).unwrap_err().to_string();
+        let error = act(&queries(), &Action::new("Dance", "")).unwrap_err().to_string();
         assert!(error.contains("'Dance'") && error.contains("ListActions"), "{error}");
     }
 }

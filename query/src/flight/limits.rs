@@ -14,13 +14,16 @@ pub(super) const SILENT_MAX: usize = 64;
 pub(super) const SILENT_KEPT: Duration = Duration::from_secs(10);
 /// Planned queries whose result was not fetched yet. Each holds the lists of files of the versions it reads.
 pub(super) const PLANNED_MAX: usize = 256;
+/// One part in so many of the memory of all queries is what those take at most, with their texts: a client that never fetches leaves the others
+/// the rest.
+pub(super) const PLANNED_SHARE: usize = 4;
 /// How long a result waits to be fetched.
 pub(super) const PLANNED_KEPT: Duration = Duration::from_secs(10 * 60);
 /// Queries that run at once. Memory is bounded by the session's limit; this bounds what shares it.
 pub(super) const RUNNING_MAX: usize = 64;
 /// Prepared statements of all clients.
 pub(super) const PREPARED_MAX: usize = 1024;
-/// Texts and values of all prepared statements, and texts of all queries that wait to be fetched. Beyond that, too, the oldest goes.
+/// Texts and values of all prepared statements. Beyond that, too, the oldest goes.
 pub(super) const KEPT_BYTES_MAX: usize = 64 << 20;
 /// How long a prepared statement is kept after it was last used.
 pub(super) const PREPARED_KEPT: Duration = Duration::from_secs(60 * 60);

@@ -157,7 +157,8 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Service {
     fn new(base: Session) -> Result<Self, QueryError> {
         let (info, types) = (info::sql_info(&base)?, info::types()?);
-        Ok(Self { queries: Arc::default(), prepared: Arc::default(), info, types, counters: Arc::default(), base })
+        let queries = Arc::new(Queries::within(base.memory_pool().as_ref()));
+        Ok(Self { queries, prepared: Arc::default(), info, types, counters: Arc::default(), base })
     }
 
     /// The session of the connection that a request came over.

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::limits::{KEPT_BYTES_MAX, PLANNED_KEPT, PLANNED_MAX, RUNNING_MAX};
+use super::limits::{PLANNED_KEPT, PLANNED_MAX, PLANNED_SHARE, RUNNING_MAX};
 use crate::QueryError;
 use crate::counters::Counted;
 use crate::session::{Ready, refused};
@@ -24,9 +25,10 @@ use crate::session::{Ready, refused};
 pub(super) type QueryId = Uuid;
 
 /// All queries of a server.
-#[derive(Default)]
 pub(super) struct Queries {
     state: Mutex<State>,
+    /// What those that wait may take together.
+    planned_bytes_max: usize,
 }
 
 #[derive(Default)]
@@ -61,17 +63,34 @@ pub(super) enum Cancelled {
     Unknown,
 }
 
+impl Planned {
+    /// Its text and values, and its plan.
+    fn bytes(&self) -> usize {
+        self.counted.bytes() + self.ready.plan_bytes()
+    }
+}
+
 impl Queries {
-    /// Keeps a planned query until it is fetched. Beyond the bound the one that waited longest is let go.
+    /// Those of a server whose queries share this memory.
+    pub(super) fn within(pool: &dyn MemoryPool) -> Self {
+        let planned_bytes_max = match pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes / PLANNED_SHARE,
+            MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
+        };
+        Self { state: Mutex::default(), planned_bytes_max }
+    }
+
+    /// Keeps a planned query until it is fetched. Beyond the bounds those that waited longest are let go, never this one.
     pub(super) fn add(&self, ready: Ready, schema: SchemaRef, counted: Counted) -> QueryId {
         let id = Uuid::new_v4();
         let mut state = self.lock();
         state.planned.insert(id, Planned { ready, schema, counted, since: Instant::now() });
-        let mut bytes: usize = state.planned.values().map(|planned| planned.counted.bytes()).sum();
-        while state.planned.len() > PLANNED_MAX || bytes > KEPT_BYTES_MAX {
-            let oldest = state.planned.iter().min_by_key(|(_, planned)| planned.since).map(|(id, _)| *id);
+        let mut bytes: usize = state.planned.values().map(Planned::bytes).sum();
+        while state.planned.len() > PLANNED_MAX || bytes > self.planned_bytes_max {
+            let others = state.planned.iter().filter(|(other, _)| **other != id);
+            let oldest = others.min_by_key(|(_, planned)| planned.since).map(|(id, _)| *id);
             let Some(gone) = oldest.and_then(|id| state.planned.remove(&id)) else { break };
-            bytes -= gone.counted.bytes();
+            bytes -= gone.bytes();
         }
         id
     }
@@ -85,8 +104,8 @@ impl Queries {
         let Some(planned) = state.planned.remove(&id) else {
             let minutes = PLANNED_KEPT.as_secs() / 60;
             return Err(refused(
-                "this result is not there: it was fetched before, cancelled, or not fetched in time",
-                &format!("run the query again and fetch its result once within {minutes} minutes"),
+                "this result is not there: it was fetched before, cancelled, not fetched in time, or gave its place to newer ones",
+                &format!("run the query again and fetch its result at once, or within {minutes} minutes while few others wait"),
             ));
         };
         let (sender, receiver) = watch::channel(false);
@@ -168,7 +187,7 @@ impl Drop for Running {
 mod tests {
     use super::*;
     use crate::counters::{Asked, FLIGHT, Who};
-    use crate::{ServerCounters, Session};
+    use crate::{ServerCounters, Session, SessionOptions};
 
     fn counted() -> Counted {
         Arc::new(ServerCounters::default()).begin(Asked::new(Who::new(FLIGHT, None, None), "SELECT 1"))
@@ -180,14 +199,22 @@ mod tests {
         session.ready(session.plan(&statement).await.unwrap()).await.unwrap()
     }
 
+    async fn added(queries: &Queries, session: &Session, text: &str) -> QueryId {
+        let statement = watershed_dialect::one_statement(text).unwrap();
+        let ready = session.ready(session.plan(&statement).await.unwrap()).await.unwrap();
+        let schema = ready.schema();
+        queries.add(ready, schema, counted())
+    }
+
     async fn session() -> Session {
         Session::new(watershed_lake::Warehouse::open("memory://", &HashMap::new()).await.unwrap()).unwrap()
     }
 
     #[tokio::test]
     async fn a_result_is_fetched_once() {
-        let queries = Arc::new(Queries::default());
-        let ready = endless(&session().await).await;
+        let session = session().await;
+        let queries = Arc::new(Queries::within(session.memory_pool().as_ref()));
+        let ready = endless(&session).await;
         let schema = ready.schema();
         let id = queries.add(ready, schema, counted());
         let (_planned, running) = queries.take(id).unwrap();
@@ -199,8 +226,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_running_query_ends_with_the_reason_when_it_is_cancelled() {
-        let queries = Arc::new(Queries::default());
-        let ready = endless(&session().await).await;
+        let session = session().await;
+        let queries = Arc::new(Queries::within(session.memory_pool().as_ref()));
+        let ready = endless(&session).await;
         let schema = ready.schema();
         let id = queries.add(ready, schema, counted());
         let (planned, running) = queries.take(id).unwrap();
@@ -217,17 +245,38 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_bounded_in_number_and_time() {
-        let queries = Arc::new(Queries::default());
         let session = session().await;
+        let queries = Arc::new(Queries::within(session.memory_pool().as_ref()));
         let mut ids = Vec::new();
         for _ in 0..=PLANNED_MAX {
-            let statement = watershed_dialect::one_statement("SELECT 1").unwrap();
-            let ready = session.ready(session.plan(&statement).await.unwrap()).await.unwrap();
-            let schema = ready.schema();
-            ids.push(queries.add(ready, schema, counted()));
+            ids.push(added(&queries, &session, "SELECT 1").await);
         }
         assert!(queries.take(ids[0]).is_err() && queries.take(ids[1]).is_ok());
         queries.sweep_older_than(Duration::ZERO);
         assert!(queries.take(ids[2]).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_in_the_memory_that_plans_take() {
+        let options = SessionOptions { memory_limit_bytes: 64 << 20, ..SessionOptions::default() };
+        let warehouse = watershed_lake::Warehouse::open("memory://", &HashMap::new()).await.unwrap();
+        let session = Session::with_options(warehouse, options).unwrap();
+        let queries = Arc::new(Queries::within(session.memory_pool().as_ref()));
+        let list: Vec<String> = (0..20_000).map(|n| (7 * n).to_string()).collect();
+        let text = format!("SELECT value FROM generate_series(1, 10) WHERE value IN ({})", list.join(","));
+        let mut ids = Vec::new();
+        for _ in 0..12 {
+            ids.push(added(&queries, &session, &text).await);
+            assert!(session.memory_pool().reserved() <= (64 << 20) / PLANNED_SHARE, "{}", session.memory_pool().reserved());
+        }
+        let error = queries.take(ids[0]).err().expect("it gave way").to_string();
+        assert!(error.contains("gave its place to newer ones") && error.contains("run the query again"), "{error}");
+        let (planned, _running) = queries.take(ids[11]).unwrap();
+        let rows: Vec<_> = planned.ready.start(|rows| rows).unwrap().stream.collect().await;
+        assert!(rows.iter().all(Result::is_ok), "{rows:?}");
+        // One that is beyond the bound alone can be fetched.
+        let few = Queries { state: Mutex::default(), planned_bytes_max: 1 };
+        let id = added(&few, &session, &text).await;
+        assert!(Arc::new(few).take(id).is_ok());
     }
 }
