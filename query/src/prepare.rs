@@ -1,6 +1,7 @@
 //! `PREPARE name (types) AS query`, `EXECUTE name (values)` and `DEALLOCATE name` of a session.
 //!
-//! The statement is kept, not its plan: each `EXECUTE` reads the newest version of every table, as the query itself would.
+//! The text is kept, not its plan: each `EXECUTE` reads the newest version of every table, as the query itself would. Nor is the parsed text, which is many
+//! times as large.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,19 +14,29 @@ use datafusion::logical_expr::{Execute, Expr, LogicalPlan, Prepare, Statement as
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
-use watershed_dialect::{Statement, StatementKind};
+use watershed_dialect::{Statement, StatementKind, one_statement};
 
 use crate::QueryError;
 use crate::session::refused;
 
 /// How many statements a session keeps.
 const KEPT_MAX: usize = 100;
+/// Their texts together: sessions may be many.
+const KEPT_BYTES_MAX: usize = 1 << 20;
 const PARAMETERS_MAX: usize = 1_000;
 
 /// The prepared statements of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
-    by_name: Mutex<HashMap<String, Statement>>,
+    by_name: Mutex<HashMap<String, Kept>>,
+}
+
+/// The text of a statement, and where it began.
+#[derive(Debug, Clone)]
+struct Kept {
+    text: String,
+    line: u64,
+    column: u64,
 }
 
 impl Prepared {
@@ -39,13 +50,20 @@ impl Prepared {
         if kept.len() >= KEPT_MAX && !kept.contains_key(&prepare.name) {
             return Err(refused(&format!("a session keeps {KEPT_MAX} prepared statements at most"), "let one go: DEALLOCATE name"));
         }
-        kept.insert(prepare.name.clone(), statement.clone());
+        let others = kept.iter().filter(|(name, _)| **name != prepare.name);
+        let bytes = others.map(|(_, kept)| kept.text.len()).sum::<usize>() + statement.text.len();
+        if bytes > KEPT_BYTES_MAX {
+            let what = format!("a session keeps prepared statements of {} MiB at most", KEPT_BYTES_MAX >> 20);
+            return Err(refused(&what, "let one go: DEALLOCATE name; or write long lists of values as a subquery"));
+        }
+        kept.insert(prepare.name.clone(), Kept { text: statement.text.clone(), line: statement.line, column: statement.column });
         Ok(())
     }
 
     /// The `PREPARE` statement of a name.
     pub(crate) fn get(&self, name: &str) -> Result<Statement, QueryError> {
-        self.lock().get(name).cloned().ok_or_else(|| unknown(name))
+        let Kept { text, line, column } = self.lock().get(name).cloned().ok_or_else(|| unknown(name))?;
+        Ok(Statement { line, column, ..one_statement(&text)? })
     }
 
     /// Lets go of a statement.
@@ -53,7 +71,7 @@ impl Prepared {
         self.lock().remove(name).map(drop).ok_or_else(|| unknown(name))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Statement>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

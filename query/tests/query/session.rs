@@ -401,7 +401,9 @@ async fn a_prepared_statement_gives_its_rows_from_the_newest_version() {
     let other = session.for_client();
     assert!(refusal(&other, "EXECUTE p").await.to_string().contains("there is no prepared statement 'p'"));
     session.query("DEALLOCATE p").await.unwrap();
+    let long = format!("PREPARE r AS SELECT '{}'", "x".repeat(1 << 20));
     for (text, says) in [
+        (long.as_str(), "a session keeps prepared statements of 1 MiB at most; let one go: DEALLOCATE name"),
         ("EXECUTE p", "there is no prepared statement 'p' in this session; make it: PREPARE p AS SELECT …"),
         ("DEALLOCATE p", "there is no prepared statement 'p'"),
         ("EXECUTE q", "'q' takes 1 values, and 0 are given"),
