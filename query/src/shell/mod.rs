@@ -11,6 +11,7 @@
 //! its own (`workers.rs`), so the prompt returns at once when it is cancelled, whatever the query is doing.
 
 mod backend;
+mod cells;
 mod command;
 mod complete;
 mod input;

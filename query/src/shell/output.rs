@@ -8,22 +8,28 @@ use std::io::{self, Write};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::DataFusionError;
 use futures::{Stream, StreamExt};
 use tokio::time::timeout_at;
 
-use watershed_message::visible;
+use watershed_lake::{pieces, row_bytes};
 
+use super::cells::{cells, columns};
 use super::table::{self, Cell, Column, Layout, Style};
+use crate::memory::PIECE_BYTES_TARGET;
 use crate::printable::printable;
 use crate::{QueryError, csv, json};
 
 /// Rows that decide the column widths of a table without a limit.
 const LAYOUT_ROWS: usize = 1000;
+/// Bytes of theirs, at most: fewer rows decide if they are large.
+const LAYOUT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a table that are laid out at once.
+const PRINTED_BYTES: usize = 256 << 10;
 /// Of a long result so many last rows are shown, at most.
 const TAIL_ROWS_MAX: usize = 10;
 /// Rows too wide for the terminal are shown one line per column if they are not more than these; else columns are left out.
@@ -147,19 +153,22 @@ where
     let mut held: Vec<Vec<Cell>> = Vec::new();
     // What may have to be shown below a gap, once all rows have been counted.
     let mut last: VecDeque<RecordBatch> = VecDeque::new();
-    let mut rows = 0;
+    let (mut rows, mut bytes, style) = (0, 0, &look.style);
     while rows <= limit {
         let Some(batch) = batches.next().await else { break };
         let batch = batch?;
         let room = limit - rows.min(limit);
         rows += batch.num_rows();
-        held.extend(cells(&batch.slice(0, batch.num_rows().min(room)))?);
+        for piece in pieces(batch.slice(0, batch.num_rows().min(room)), PIECE_BYTES_TARGET) {
+            bytes += row_bytes(&piece);
+            held.extend(cells(&piece, style)?);
+            if limit == usize::MAX && (held.len() >= LAYOUT_ROWS || bytes >= LAYOUT_BYTES_MAX) {
+                printer.print(&held, out)?;
+                (held, bytes) = (Vec::new(), 0);
+            }
+        }
         if batch.num_rows() > room {
             last.push_back(batch.slice(room, batch.num_rows() - room));
-        }
-        if limit == usize::MAX && held.len() >= LAYOUT_ROWS {
-            printer.print(&held, out)?;
-            held.clear();
         }
     }
     let mut counted_all = true;
@@ -187,7 +196,7 @@ where
             Err(_) => break false,
         }
     };
-    let end = if ended { end_of(&gap, &last, tail)? } else { Vec::new() };
+    let end = if ended { end_of(&gap, &last, tail, style)? } else { Vec::new() };
     printer.fix_layout(&[held.as_slice(), gap.as_slice(), end.as_slice()].concat(), out)?;
     printer.print(&held, out)?;
     out.flush()?;
@@ -203,7 +212,7 @@ where
         printer.print(&gap, out)?;
         return Ok(Written { rows, first: printer.shown, last: 0, counted_all, hidden: printer.hidden });
     }
-    let end = if ended { end } else { end_of(&gap, &last, tail)? };
+    let end = if ended { end } else { end_of(&gap, &last, tail, style)? };
     let first = printer.shown;
     let mark = if look.style.unicode { "⋮" } else { ":" };
     writeln!(out, " {mark}")?;
@@ -213,10 +222,10 @@ where
 }
 
 /// The last `tail` rows of a result: `last` comes after `gap`.
-fn end_of(gap: &[Vec<Cell>], last: &VecDeque<RecordBatch>, tail: usize) -> Result<Vec<Vec<Cell>>, OutputError> {
+fn end_of(gap: &[Vec<Cell>], last: &VecDeque<RecordBatch>, tail: usize, style: &Style) -> Result<Vec<Vec<Cell>>, OutputError> {
     let mut end = gap.to_vec();
     for batch in last {
-        end.extend(cells(&batch.slice(batch.num_rows().saturating_sub(tail), batch.num_rows().min(tail)))?);
+        end.extend(cells(&batch.slice(batch.num_rows().saturating_sub(tail), batch.num_rows().min(tail)), style)?);
     }
     Ok(end.split_off(end.len() - tail))
 }
@@ -270,17 +279,24 @@ impl Printer<'_> {
         if self.layout.is_none() {
             self.fix_layout(rows, out)?;
         }
-        let style = &self.look.style;
-        let text = match &self.layout {
-            Some(Shape::Lines(layout)) => layout.rows(&self.columns, rows, style),
-            Some(Shape::Part(layout, shown)) => {
-                let (columns, rows) = table::pick(&self.columns, rows, shown);
-                layout.rows(&columns, &rows, style)
-            }
-            Some(Shape::Expanded) | None => table::expanded(&self.columns, rows, self.shown + 1, style),
+        let widest = match &self.layout {
+            Some(Shape::Lines(layout) | Shape::Part(layout, _)) => layout.width(),
+            Some(Shape::Expanded) | None => rows.iter().map(|row| table::text_bytes(row)).max().unwrap_or(0),
         };
-        self.shown += rows.len();
-        out.write_all(text.as_bytes())
+        for rows in rows.chunks((PRINTED_BYTES / widest.max(1)).max(1)) {
+            let style = &self.look.style;
+            let text = match &self.layout {
+                Some(Shape::Lines(layout)) => layout.rows(&self.columns, rows, style),
+                Some(Shape::Part(layout, shown)) => {
+                    let (columns, rows) = table::pick(&self.columns, rows, shown);
+                    layout.rows(&columns, &rows, style)
+                }
+                Some(Shape::Expanded) | None => table::expanded(&self.columns, rows, self.shown + 1, style),
+            };
+            self.shown += rows.len();
+            out.write_all(text.as_bytes())?;
+        }
+        Ok(())
     }
 }
 
@@ -322,9 +338,10 @@ where
     out.write_all(csv::head(&schema).as_bytes())?;
     let mut rows = 0;
     while let Some(batch) = batches.next().await {
-        let batch = batch?;
-        out.write_all(csv::lines(&batch).map_err(failed)?.as_bytes())?;
-        rows += batch.num_rows();
+        for piece in pieces(batch?, PIECE_BYTES_TARGET) {
+            out.write_all(csv::lines(&piece).map_err(failed)?.as_bytes())?;
+            rows += piece.num_rows();
+        }
         out.flush()?;
     }
     Ok(Written::all(rows))
@@ -342,53 +359,26 @@ where
     }
     let mut rows = 0;
     while let Some(batch) = batches.next().await {
-        let batch = batch?;
-        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-        printable(&batch).and_then(|batch| writer.write(&batch)).and_then(|()| writer.finish()).map_err(failed)?;
-        out.write_all(&writer.into_inner())?;
+        for piece in pieces(batch?, PIECE_BYTES_TARGET) {
+            let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+            printable(&piece).and_then(|piece| writer.write(&piece)).and_then(|()| writer.finish()).map_err(failed)?;
+            out.write_all(&writer.into_inner())?;
+            rows += piece.num_rows();
+        }
         out.flush()?;
-        rows += batch.num_rows();
     }
     Ok(Written::all(rows))
 }
 
-fn failed(error: arrow::error::ArrowError) -> OutputError {
+pub(super) fn failed(error: arrow::error::ArrowError) -> OutputError {
     OutputError::Query(DataFusionError::from(error).into())
-}
-
-fn formatters<'a>(batch: &'a RecordBatch, options: &FormatOptions<'a>) -> Result<Vec<ArrayFormatter<'a>>, OutputError> {
-    batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), options).map_err(failed)).collect()
-}
-
-/// Headings of a result.
-pub fn columns(schema: &SchemaRef) -> Vec<Column> {
-    let describe = |field: &arrow::datatypes::FieldRef| Column {
-        name: visible(field.name()),
-        number: field.data_type().is_numeric(),
-        whole: field.data_type().is_temporal() || *field.data_type() == DataType::Boolean,
-    };
-    schema.fields().iter().map(describe).collect()
-}
-
-/// Values of a batch as a person reads them.
-pub fn cells(batch: &RecordBatch) -> Result<Vec<Vec<Cell>>, OutputError> {
-    let batch = &printable(batch).map_err(failed)?;
-    let options = FormatOptions::new()
-        .with_null("NULL")
-        .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
-        .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f"));
-    let formats = formatters(batch, &options)?;
-    let cell = |row: usize, at: usize| {
-        if batch.column(at).is_null(row) { Cell::Null } else { Cell::Text(visible(&formats[at].value(row).to_string())) }
-    };
-    Ok((0..batch.num_rows()).map(|row| (0..formats.len()).map(|at| cell(row, at)).collect()).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float64Array, Int64Array, ListArray, StringArray, TimestampMicrosecondArray};
+    use arrow::array::{Array, Float64Array, Int64Array, ListArray, StringArray, TimestampMicrosecondArray};
     use arrow::datatypes::Int32Type;
     use futures::stream;
 
@@ -515,6 +505,39 @@ mod tests {
         let (out, written) = run(vec![batch(0, 900), batch(900, 900), batch(1800, 10)], &look(Format::Table));
         assert_eq!((out.lines().count(), written.first), (2 + 1810, 1810));
         assert!(out.starts_with("    n | text"), "{out}");
+    }
+
+    #[test]
+    fn large_values_are_written_as_they_come_and_shown_without_their_middle() {
+        let texts = StringArray::from_iter_values((0..20).map(|n| format!("{n:02}{}{n:02}", "ä".repeat(500_000))));
+        let large = RecordBatch::try_from_iter([("text", Arc::new(texts) as Arc<dyn Array>)]).unwrap();
+        // Not all are held for the widths of columns, and each is laid out by itself.
+        let (mut out, mut seen) = (Vec::new(), 0);
+        let batches = stream::iter([Ok(large.clone()), Ok(large.slice(0, 1))]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(write(large.schema(), batches, &look(Format::Table), &mut Watched(&mut out, &mut seen))).unwrap();
+        assert!(seen < 6_000_000 && out.len() > 21_000_000, "{seen} {}", out.len());
+        for expanded in [Expanded::Off, Expanded::On] {
+            let style = Style { width: Some(60), unicode: true, color: false };
+            let cells = cells(&large, &style).unwrap();
+            assert!(cells.iter().all(|row| table::text_bytes(row) < 20_000));
+            let (out, _) = run(vec![large.clone()], &Look { expanded, style, ..look(Format::Table) });
+            assert!(out.contains("19ä") && out.contains('…') && out.len() < 50_000, "{}", out.len());
+        }
+    }
+
+    /// Knows the largest part that was written at once.
+    struct Watched<'a>(&'a mut Vec<u8>, &'a mut usize);
+
+    impl Write for Watched<'_> {
+        fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+            *self.1 = (*self.1).max(part.len());
+            self.0.write(part)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]

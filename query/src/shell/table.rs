@@ -101,6 +101,11 @@ impl Layout {
         if fits { Ok(laid_out(widths)) } else { Err(laid_out(widths)) }
     }
 
+    /// Of a line that is not longer.
+    pub fn width(&self) -> usize {
+        self.widths.iter().map(|width| width + 3).sum()
+    }
+
     /// Headings and the line below them.
     pub fn head(&self, columns: &[Column], style: &Style) -> String {
         let bar = if style.unicode { " │ " } else { " | " };
@@ -200,6 +205,11 @@ pub fn expanded(columns: &[Column], rows: &[Vec<Cell>], first: usize, style: &St
         }
     }
     out
+}
+
+/// Bytes of the values of a row.
+pub fn text_bytes(row: &[Cell]) -> usize {
+    row.iter().map(|cell| cell_text(cell).len()).sum()
 }
 
 fn cell_text(cell: &Cell) -> &str {
