@@ -18,6 +18,7 @@ mod guard;
 mod head;
 mod page;
 mod panel_columns;
+mod panel_rows;
 mod panels;
 mod problem;
 mod slots;

@@ -9,18 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{SortOptions, cast, concat_batches, sort_to_indices, take_record_batch};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Float64Type, SchemaRef};
-use arrow::error::ArrowError;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use datafusion::common::TableReference;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::sql::resolve::resolve_table_references;
-use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -31,9 +29,11 @@ use watershed_lake::{Definitions, Warehouse};
 
 use super::encode::{Encoder, Format, Numbers};
 use super::panel_columns::check_panel;
+use super::panel_rows::{Shown, shown};
 use super::problem::Problem;
 use super::{Lake, Site};
 use crate::counters::{self, Asked, Counted, Who};
+use crate::weight::held;
 use crate::{QueryError, Session};
 
 /// For how long the rows of a panel are not computed again.
@@ -46,8 +46,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const QUERY_TIME_MAX: Duration = Duration::from_secs(15);
 /// How long a panel waits for others before it.
 const SLOT_WAIT: Duration = Duration::from_secs(15);
-/// Rows of a panel: a picture of more shows nothing more.
-const ROWS_MAX: usize = 5_000;
+/// Answers up to this size are kept whatever the memory of queries has room for.
+const SMALL_BYTES_MAX: usize = 1 << 20;
 /// What the page says of the pipelines, above the panels.
 const PIPELINES: &str = "SELECT pipeline, state, watermark_lag_ms, lag_records, late, quarantined, age_ms FROM system.pipelines";
 
@@ -66,6 +66,7 @@ struct Cached {
 struct Computed {
     fresh_until: Instant,
     body: Result<Bytes, Problem>,
+    _held: Option<Arc<MemoryReservation>>,
 }
 
 impl Cache {
@@ -98,6 +99,8 @@ struct AtWork {
     cached: Arc<Cached>,
     started: Instant,
     body: Result<Bytes, Problem>,
+    /// A large body's part of the memory of queries.
+    held: Option<Arc<MemoryReservation>>,
 }
 
 impl AtWork {
@@ -105,7 +108,7 @@ impl AtWork {
     fn begin(cached: &Arc<Cached>) -> Option<Self> {
         let body = Err(Problem::request("the panel's query ended without an answer", "look at the log of the server"));
         let free = !cached.at_work.swap(true, Ordering::AcqRel);
-        free.then(|| Self { cached: Arc::clone(cached), started: Instant::now(), body })
+        free.then(|| Self { cached: Arc::clone(cached), started: Instant::now(), body, held: None })
     }
 }
 
@@ -113,7 +116,7 @@ impl Drop for AtWork {
     fn drop(&mut self) {
         let body = std::mem::replace(&mut self.body, Ok(Bytes::new()));
         let rest = FRESH_FOR.max(self.started.elapsed() * REST);
-        self.cached.answer.send_replace(Some(Computed { fresh_until: Instant::now() + rest, body }));
+        self.cached.answer.send_replace(Some(Computed { fresh_until: Instant::now() + rest, body, _held: self.held.take() }));
         self.cached.at_work.store(false, Ordering::Release);
     }
 }
@@ -195,10 +198,15 @@ async fn work(site: Arc<Site>, mut at_work: AtWork) {
             Err(_) => Err(Problem::too_long(QUERY_TIME_MAX.as_secs())),
         };
         counted.end(computed.is_ok());
-        computed
+        let body = computed?;
+        let held = if body.len() > SMALL_BYTES_MAX { Some(held(&lake.session.memory_pool(), "panel", body.len())) } else { None };
+        Ok::<_, Problem>((body, held.transpose().map_err(QueryError::from)?.map(Arc::new)))
     };
-    let body = computed.await;
-    at_work.body = body;
+    let computed = computed.await;
+    match computed {
+        Ok((body, held)) => (at_work.body, at_work.held) = (Ok(body), held),
+        Err(problem) => at_work.body = Err(problem),
+    }
 }
 
 fn lake(site: &Site) -> Result<&Lake, Problem> {
@@ -261,57 +269,22 @@ async fn compute(lake: &Lake, panel: &PanelDefinition, counted: &mut Counted) ->
     counted.takes(Arc::clone(&result.memory));
     let schema = result.schema();
     check_panel(panel, &schema).map_err(QueryError::from)?;
-    let mut encoder = Encoder::new(Format::Json(Numbers::Plain), &schema)?;
+    // It would fail for every row.
+    Encoder::new(Format::Json(Numbers::Plain), &schema)?;
     // Of a line the newest points matter, in whichever order they come; of all else what the query puts first.
     let along = panel.x.as_ref().filter(|_| matches!(panel.chart, Chart::Line | Chart::Area)).and_then(|x| schema.index_of(x).ok());
-    let (kept, truncated) = kept(result.stream, &schema, along).await?;
-    let rows = [encoder.rows(&kept)?, encoder.end()?].concat();
+    let Shown { rows, json, cut } = shown(result.stream, &schema, along).await?;
     let about = json!({
-        "state": if kept.num_rows() == 0 { "empty" } else { "ready" }, "truncated": truncated, "columns": columns(&schema),
-        "not_finite": not_finite(&kept), "took_ms": started.elapsed().as_millis() as u64, "as_of_ms": now_ms(),
+        "state": if rows.num_rows() == 0 { "empty" } else { "ready" }, "truncated": cut.is_some(), "cut_at": cut.map(|cut| cut.to_string()),
+        "columns": columns(&schema), "not_finite": not_finite(&rows), "took_ms": started.elapsed().as_millis() as u64, "as_of_ms": now_ms(),
     });
     // The rows are JSON already: they become the last member.
     let mut body = about.to_string().into_bytes();
     body.pop();
     body.extend_from_slice(b",\"rows\":");
-    body.extend_from_slice(&rows);
+    body.extend_from_slice(&json);
     body.push(b'}');
     Ok(body.into())
-}
-
-/// The rows that are shown, in their order, and whether there were more: the greatest along a column, or the first.
-async fn kept(mut stream: SendableRecordBatchStream, schema: &SchemaRef, along: Option<usize>) -> Result<(RecordBatch, bool), QueryError> {
-    let failed = |why: ArrowError| QueryError::Failed(why.to_string().into());
-    let (mut held, mut rows, mut truncated) = (Vec::<RecordBatch>::new(), 0, false);
-    while let Some(batch) = stream.next().await {
-        let batch = batch?;
-        rows += batch.num_rows();
-        held.push(batch);
-        truncated |= rows > ROWS_MAX;
-        match along {
-            // Twice as many, so that a row is looked at about twice, however many there are.
-            Some(column) if rows > 2 * ROWS_MAX => {
-                let newest = greatest(&concat_batches(schema, &held).map_err(failed)?, column).map_err(failed)?;
-                (rows, held) = (newest.num_rows(), vec![newest]);
-            }
-            None if truncated => break,
-            _ => {}
-        }
-    }
-    let all = concat_batches(schema, &held).map_err(failed)?;
-    let kept = match along {
-        Some(column) if rows > ROWS_MAX => greatest(&all, column).map_err(failed)?,
-        _ => all.slice(0, rows.min(ROWS_MAX)),
-    };
-    Ok((kept, truncated))
-}
-
-/// The rows with the greatest values of a column, in the order they had.
-fn greatest(batch: &RecordBatch, column: usize) -> Result<RecordBatch, ArrowError> {
-    let descending = SortOptions { descending: true, nulls_first: false };
-    let mut places: Vec<u32> = sort_to_indices(batch.column(column), Some(descending), Some(ROWS_MAX))?.values().to_vec();
-    places.sort_unstable();
-    take_record_batch(batch, &UInt32Array::from(places))
 }
 
 fn columns(schema: &SchemaRef) -> Vec<Value> {

@@ -386,12 +386,16 @@ async fn panels_are_those_of_the_applied_project() {
             ("none", "CREATE PANEL none WITH (chart = 'table', position = 3) AS SELECT n FROM rides WHERE n < 0"),
             ("wrong", "CREATE PANEL wrong WITH (chart = 'bar', x = 'm', y = 'n', position = 4) AS SELECT n FROM rides"),
             ("many", "CREATE PANEL many WITH (chart = 'table', position = 5) AS SELECT n FROM rides"),
+            (
+                "large",
+                "CREATE PANEL large WITH (chart = 'table', position = 6) AS SELECT n, repeat('x', 5000) AS text FROM rides ORDER BY n",
+            ),
         ],
     )
     .await;
     let list = site.get("/panels").await.json();
     let names: Vec<&str> = list["panels"].as_array().unwrap().iter().map(|panel| panel["name"].as_str().unwrap()).collect();
-    assert_eq!((names, list["revision"].as_u64()), (vec!["first", "late", "none", "wrong", "many"], Some(1)));
+    assert_eq!((names, list["revision"].as_u64()), (vec!["first", "late", "none", "wrong", "many", "large"], Some(1)));
     let late = site.get("/panels/late").await.json();
     assert_eq!((late["state"].as_str(), late["rows"].clone()), (Some("ready"), serde_json::json!([{"n": 0}, {"n": 1}, {"n": 2}])));
     assert_eq!(late["columns"][0], serde_json::json!({"name": "n", "number": true, "exact": true, "time": false}));
@@ -402,6 +406,13 @@ async fn panels_are_those_of_the_applied_project() {
     assert!(wrong.status == 400 && wrong.error().contains("'m'") && wrong.error().contains("its query has: n"), "{}", wrong.body);
     let many = site.get("/panels/many").await.json();
     assert_eq!((many["truncated"].as_bool(), many["rows"].as_array().unwrap().len()), (Some(true), 5_000));
+    let large = site.get("/panels/large").await;
+    assert!(large.body.len() < (4 << 20) + 1000, "{}", large.body.len());
+    let large = large.json();
+    assert_eq!(
+        (large["truncated"].as_bool(), large["cut_at"].as_str(), &large["rows"][800]["n"]),
+        (Some(true), Some("4 MiB"), &800.into())
+    );
 }
 
 #[tokio::test]

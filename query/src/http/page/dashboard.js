@@ -153,7 +153,7 @@
       Charts.draw(it.plot, it.panel, rows, columns);
       it.plot.setAttribute("aria-label", `${visible(it.panel.title)}: ${it.panel.chart} chart of ${rows.length} rows; the button beside the title shows them as a table`);
     }
-    if (it.data.truncated) say(it, "over", "Too many rows", `the ${timeline(it.panel) ? "newest" : "first"} ${rows.length.toLocaleString("en")} are shown`);
+    if (it.data.truncated) say(it, "over", "Too many rows", `the ${timeline(it.panel) ? "newest" : "first"} ${rows.length.toLocaleString("en")} are shown: a panel has at most ${it.data.cut_at}`);
   };
 
   // NaN and the infinities come beside the rows, where JSON has null.
