@@ -15,7 +15,9 @@ use watershed_lake::clock::now_ms;
 
 use crate::StreamError;
 use crate::epoch::ShardId;
-use crate::limits::{FAILURE_CHARS_MAX, HEARTBEAT_INTERVAL, HOLDER_SILENT_MAX, HOLDER_TIMEOUT, RETRY_PAUSE_MAX};
+use crate::limits::{
+    FAILURE_CHARS_MAX, HEARTBEAT_INTERVAL, HOLDER_SILENT_MAX, HOLDER_TIMEOUT, RESERVE_BYTES, RESERVE_PAUSE, RESERVE_TRIES, RETRY_PAUSE_MAX,
+};
 use crate::metrics::{Metrics, PipelineMetrics};
 
 /// A process, as it signs its records.
@@ -230,6 +232,7 @@ pub async fn check_free(warehouse: &Warehouse, shard: &ShardId) -> Result<(), St
 /// Refuses if another process holds the shard and may be alive; else says that we hold it.
 pub async fn claim(warehouse: &Warehouse, shard: &ShardId, me: &Identity, metrics: &Arc<Metrics>) -> Result<Holding, StreamError> {
     refuse_held(warehouse, shard, Some(me)).await?;
+    keep_reserve(warehouse, shard).await;
     say(warehouse, shard, me, Some(Vitals::of(&metrics.read())), false).await;
     let (warehouse, shard, me, metrics) = (warehouse.clone(), shard.clone(), me.clone(), metrics.clone());
     Ok(Holding(tokio::spawn(async move {
@@ -245,10 +248,43 @@ pub async fn say(warehouse: &Warehouse, shard: &ShardId, me: &Identity, vitals: 
     let holder = Holder { holder: me.clone(), seen_ms: now_ms(), released, vitals };
     let bytes = Bytes::from(serde_json::to_vec(&holder).unwrap_or_default());
     let path = path(shard);
-    match tokio::time::timeout(HOLDER_TIMEOUT, warehouse.store().put(&path, bytes.into())).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(%error, pipeline = %shard.pipeline, "holder file not written"),
-        Err(_) => tracing::debug!(pipeline = %shard.pipeline, "holder file not written in time"),
+    let Err(first) = put(warehouse, &path, &bytes).await else { return };
+    // Of a full disk most of all it must be told what fails, and there.
+    if !has_reserve(warehouse) || warehouse.store().delete(&reserve_path(shard)).await.is_err() {
+        return tracing::debug!(error = first, pipeline = %shard.pipeline, "holder file not written");
+    }
+    // Others write to the disk, too, and give back what they took when they fail.
+    for _ in 0..RESERVE_TRIES {
+        match put(warehouse, &path, &bytes).await {
+            Ok(()) => return keep_reserve(warehouse, shard).await,
+            Err(error) => tracing::debug!(error, pipeline = %shard.pipeline, "holder file not written, though there was a reserve"),
+        }
+        tokio::time::sleep(RESERVE_PAUSE).await;
+    }
+}
+
+async fn put(warehouse: &Warehouse, path: &Path, bytes: &Bytes) -> Result<(), String> {
+    match tokio::time::timeout(HOLDER_TIMEOUT, warehouse.store().put(path, bytes.clone().into())).await {
+        Ok(put) => put.map(drop).map_err(|error| error.to_string()),
+        Err(_) => Err(format!("it took longer than {} s", HOLDER_TIMEOUT.as_secs())),
+    }
+}
+
+/// Only a disk runs full.
+fn has_reserve(warehouse: &Warehouse) -> bool {
+    warehouse.url().scheme() == "file"
+}
+
+fn reserve_path(shard: &ShardId) -> Path {
+    Path::from(format!("{}/holder.reserve", shard.folder()))
+}
+
+/// Holds room on the disk for the holder's file, which is replaced and not written over.
+async fn keep_reserve(warehouse: &Warehouse, shard: &ShardId) {
+    if has_reserve(warehouse)
+        && let Err(error) = put(warehouse, &reserve_path(shard), &Bytes::from_static(&[b' '; RESERVE_BYTES])).await
+    {
+        tracing::debug!(error, pipeline = %shard.pipeline, "no reserve for the holder file");
     }
 }
 
@@ -282,5 +318,52 @@ mod tests {
         // As Watershed wrote it before it told of state.
         let older: Vitals = serde_json::from_str(r#"{"lag_records":3,"lag_ms":4,"commit_ms":5,"restarts":6,"failure":null}"#).unwrap();
         assert_eq!(older, Vitals { state_keys: 0, state_memory_bytes: 0, state_spilled_bytes: 0, snapshot_ms: 0, restore_ms: 0, ..vitals });
+    }
+
+    /// What its file says, and when it was written.
+    async fn held(failure: Option<bool>, released: bool, since: Duration) -> Held {
+        let warehouse = Warehouse::open("memory://", &Default::default()).await.unwrap();
+        let shard = ShardId { pipeline: "gold.x".parse().unwrap(), shard: 0 };
+        assert_eq!(look(&warehouse, &shard).await, (Held::Stopped, None), "nobody ever ran it");
+        let mut vitals = Vitals::of(&Metrics::new(shard.pipeline.clone(), String::new()).read());
+        vitals.failure = failure.map(|ended| Failure { error: "why".into(), since_ms: 1, ended });
+        // Of another machine, whose processes cannot be looked at.
+        let holder = Identity { run: "r".into(), host: "another".into(), pid: 1, started: 2 };
+        let holder = Holder { holder, seen_ms: now_ms() - since.as_millis() as u64, released, vitals: Some(vitals) };
+        put(&warehouse, &path(&shard), &serde_json::to_vec(&holder).unwrap().into()).await.unwrap();
+        look(&warehouse, &shard).await.0
+    }
+
+    #[tokio::test]
+    async fn who_is_not_heard_of_is_silent_whatever_it_said_last() {
+        let (now, between, late) = (Duration::ZERO, HOLDER_SILENT_MAX * 2, HOLDER_SILENT_MAX + RETRY_PAUSE_MAX + Duration::from_secs(1));
+        for (failure, released, since, expected) in [
+            (None, false, now, Held::Running),
+            (None, false, between, Held::Silent),
+            (None, true, late, Held::Stopped),
+            (Some(false), false, now, Held::Failing),
+            (Some(false), false, between, Held::Silent),
+            // It waits between two tries.
+            (Some(false), true, between, Held::Failing),
+            (Some(false), true, late, Held::Silent),
+            (Some(true), true, late, Held::Failed),
+        ] {
+            assert_eq!(held(failure, released, since).await, expected, "{failure:?}, {released}, {since:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn room_for_the_holder_file_is_kept_on_disks_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = ShardId { pipeline: "gold.x".parse().unwrap(), shard: 0 };
+        let me = Identity::of_this_process();
+        for (url, kept) in [(folder.path().display().to_string(), true), ("memory://".to_owned(), false)] {
+            let warehouse = Warehouse::open(&url, &Default::default()).await.unwrap();
+            let metrics = Arc::new(Metrics::new(shard.pipeline.clone(), String::new()));
+            let holding = claim(&warehouse, &shard, &me, &metrics).await.unwrap();
+            assert_eq!(look(&warehouse, &shard).await.0, Held::Running, "{url}");
+            assert_eq!(warehouse.store().head(&reserve_path(&shard)).await.is_ok(), kept, "{url}");
+            drop(holding);
+        }
     }
 }

@@ -26,6 +26,12 @@ pub const HOLDER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const HOLDER_SILENT_MAX: Duration = Duration::from_secs(15);
 /// How much of an error is kept in the holder's file.
 pub const FAILURE_CHARS_MAX: usize = 800;
+/// Room on a disk that is kept for the holder's file: one block of most file systems.
+pub const RESERVE_BYTES: usize = 4096;
+/// How often the holder's file is tried in that room, and the pause between.
+pub const RESERVE_TRIES: usize = 5;
+/// See [`RESERVE_TRIES`].
+pub const RESERVE_PAUSE: Duration = Duration::from_millis(100);
 /// The first pause before a failed pipeline starts again; each further one is twice as long.
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest pause.

@@ -136,6 +136,17 @@ fn a_full_disk_is_named_and_the_pipelines_go_on_when_there_is_room() {
             let again = said.matches("the disk of the warehouse is full").count() > before;
             (again && said.contains("hint: free some space there")).then_some(())
         });
+        // So does the warehouse itself, though nothing more fits there.
+        let status = || project.watershed(["status"]).run();
+        let told = |status: &Finished| {
+            let full = |line: &str, pipeline: &str| {
+                line.starts_with(&format!("warning: {pipeline} has been failing for "))
+                    && line.contains("the disk of the warehouse is full")
+            };
+            pipelines.iter().all(|pipeline| status.stderr.lines().any(|line| full(line, pipeline)))
+        };
+        let status = wait_for("status says why of all", LIMIT, || status().output(), || Some(status()).filter(told));
+        assert_eq!(status.status.code(), Some(1), "{}", status.output());
         fs::remove_file(ballast).expect("removed");
         pipelines.iter().for_each(|pipeline| until_committed(&mut running, &project, pipeline, all()));
     }

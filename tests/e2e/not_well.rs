@@ -79,6 +79,20 @@ fn a_pipeline_that_fails_is_failing_until_it_is_stopped() {
     assert!(ended.status.success(), "{}", ended.output());
     let stopped = project.watershed(["status"]).succeeds();
     assert_eq!(stopped.matches(" stopped ").count(), 2, "{stopped}");
+
+    // Whoever is killed lets nothing go, and is not heard of any more.
+    let mut running = project.stream().start();
+    running.until("it says why again", |running| running.output().contains("failed and starts again").then_some(()));
+    wait_for("both are failing again", LIMIT, || project.watershed(["status"]).run().output(), failing);
+    running.kill();
+    let silent = project.watershed(["status"]).run();
+    assert_eq!(silent.status.code(), Some(1), "{}", silent.output());
+    assert_eq!(silent.stdout.matches(" silent ").count(), 2, "{}", silent.output());
+    assert!(
+        silent.stderr.contains("warning: bronze.a is silent: who ran it was not heard of for a while; its last error: "),
+        "{}",
+        silent.output()
+    );
 }
 
 /// As another version may have applied it.
