@@ -51,7 +51,7 @@ pub async fn run(_: Args, context: &Context) -> Result<u8> {
     let scheduler = start(context, runner, views, true)?;
     let _http = match context.config.address("batch.http_address")? {
         Some(address) => {
-            let server = serve::http(None, observed, address).await?;
+            let server = serve::http_without_lake(observed, address).await?;
             tell!("metrics on {}metrics", server.url());
             Some(server)
         }

@@ -31,12 +31,16 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// A whole number.
     Count,
+    /// A whole number from 1.
+    Places,
     /// A size: `512MiB`.
     Bytes,
     /// `true` or `false`.
     Switch,
     /// A time span: `7d`; may be empty.
     Span,
+    /// A time span that there must be, up to a day.
+    Limit,
     /// An address to listen on; may be empty.
     Address,
 }
@@ -57,7 +61,7 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, meaning:
     Setting { name, kind, default, meaning }
 }
 
-use Kind::{Address, Brokers, Bytes, Count, Filter, Span, Switch, Text, Word};
+use Kind::{Address, Brokers, Bytes, Count, Filter, Limit, Places, Span, Switch, Text, Word};
 
 /// All settings there are.
 pub const SETTINGS: &[Setting] = &[
@@ -78,6 +82,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("batch.memory_limit", Bytes, "1GiB", "memory for jobs; beyond it they spill where queries do, or fail"),
     setting("batch.http_address", Address, "", "where `batch` answers /metrics, /healthz and /readyz; nowhere if empty"),
     setting("serve.http_address", Address, "127.0.0.1:8321", "HTTP of `serve` and the demo: dashboard, SQL, metrics; nowhere if empty"),
+    setting("serve.http_queries", Places, "8", "queries over /sql that run at once; panels have places of their own"),
+    setting("serve.http_query_wait", Limit, "2s", "how long a further one waits before it is sent away"),
+    setting("serve.http_query_time", Limit, "5m", "how long one may take, from the request to the last row"),
     setting("serve.flight_address", Address, "127.0.0.1:8815", "where Flight SQL is served: host:port of this machine; nowhere if empty"),
     setting("lake.compact", Switch, "true", "merge small files of the tables that this process writes, in the background"),
     setting("lake.compact_files", Count, "32", "small files of about one size that must have come together to be merged"),
@@ -95,6 +102,10 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Less is a mistake.
 const MEMORY_MIN_BYTES: u64 = 1 << 20;
+/// What is waited for longer than this is not waited for.
+const LIMIT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// More at once is a mistake.
+const PLACES_MAX: usize = 10_000;
 
 /// Sections whose further settings are handed on unread.
 const OPEN_SECTIONS: &[&str] = &["kafka", "storage"];
@@ -244,6 +255,8 @@ impl Config {
             Kind::Word(words) if words.contains(&self.text(name)) => Ok(()),
             Kind::Word(words) => Err(self.wrong(name, Message::new(format!("'{}' is none of {}", self.text(name), words.join(", "))))),
             Kind::Count => self.number(name).map(drop),
+            Kind::Places => self.places(name).map(drop),
+            Kind::Limit => self.limit(name).map(drop),
             Kind::Bytes if (name.ends_with(".memory_limit") || name.ends_with("state_limit")) && self.bytes(name)? < MEMORY_MIN_BYTES => {
                 let message = Message::new(format!("'{}' is too little to compute anything", self.text(name)));
                 Err(self.wrong(name, message.next("give it 64MiB or more")))
@@ -288,6 +301,23 @@ impl Config {
     /// A time span: `90s`, `5m`, `2h`, `7d`; none if the setting is empty.
     pub fn span(&self, name: &str) -> Result<Option<Duration>> {
         self.optional(name).map(|text| parse_duration(text).map_err(|why| self.wrong(name, why))).transpose()
+    }
+
+    /// A count from 1.
+    pub fn places(&self, name: &str) -> Result<usize> {
+        match self.number(name)? {
+            places @ 1..=PLACES_MAX => Ok(places),
+            other => Err(self.wrong(name, Message::new(format!("{other} is not between 1 and {PLACES_MAX}")))),
+        }
+    }
+
+    /// A time span that there must be.
+    pub fn limit(&self, name: &str) -> Result<Duration> {
+        let text = self.text(name);
+        match parse_duration(text).map_err(|why| self.wrong(name, why))? {
+            limit if limit <= LIMIT_MAX => Ok(limit),
+            _ => Err(self.wrong(name, Message::new(format!("'{text}' is longer than a day")).next("give it 24h or less"))),
+        }
     }
 
     /// An address to listen on; none if the setting is empty.

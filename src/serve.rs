@@ -121,10 +121,11 @@ impl Servers {
         address: SocketAddr,
         taken: Taken,
     ) -> Result<HttpServer> {
-        match http(Some(lake.clone()), observed.clone(), address).await {
+        let limits = http_limits(config)?;
+        match http(Some(lake.clone()), observed.clone(), address, limits).await {
             Err(QueryError::Refused { what, .. }) if taken == Taken::Moves && config.chosen(HTTP_ADDRESS).is_none() => {
                 self.remarks.push(format!("{what}, so HTTP took a free port"));
-                Ok(http(Some(lake), observed, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?)
+                Ok(http(Some(lake), observed, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), limits).await?)
             }
             started => Ok(started?),
         }
@@ -162,8 +163,22 @@ impl Servers {
     }
 }
 
-/// Starts HTTP on `address`. Without a lake it tells the state of this process only.
-pub async fn http(lake: Option<Lake>, observed: Observed, address: SocketAddr) -> Result<HttpServer, QueryError> {
+/// What HTTP may spend, by the settings.
+fn http_limits(config: &Config) -> Result<HttpLimits> {
+    Ok(HttpLimits {
+        queries_max: config.places("serve.http_queries")?,
+        query_wait_max: config.limit("serve.http_query_wait")?,
+        query_time_max: config.limit("serve.http_query_time")?,
+        ..HttpLimits::default()
+    })
+}
+
+/// Starts HTTP on `address`, to tell the state of this process only.
+pub async fn http_without_lake(observed: Observed, address: SocketAddr) -> Result<HttpServer, QueryError> {
+    http(None, observed, address, HttpLimits::default()).await
+}
+
+async fn http(lake: Option<Lake>, observed: Observed, address: SocketAddr, limits: HttpLimits) -> Result<HttpServer, QueryError> {
     let counters = Arc::new(ServerCounters::default());
     let telemetry = Telemetry::new(observed.clone(), counters.clone());
     let parts = HttpParts {
@@ -171,7 +186,40 @@ pub async fn http(lake: Option<Lake>, observed: Observed, address: SocketAddr) -
         metrics: Arc::new(move || telemetry.text()),
         not_ready: Arc::new(move || not_ready(&observed)),
         counters,
-        limits: HttpLimits::default(),
+        limits,
     };
     HttpServer::start(listen(address).await?, parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_http_are_settings_and_by_default_those_of_the_server() {
+        let load = |environment: &[(&str, &str)]| {
+            let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            http_limits(&Config::load(None, environment, &[]).unwrap()).unwrap()
+        };
+        assert_eq!(load(&[]), HttpLimits::default());
+        let set = load(&[
+            ("WATERSHED_SERVE_HTTP_QUERIES", "3"),
+            ("WATERSHED_SERVE_HTTP_QUERY_WAIT", "500ms"),
+            ("WATERSHED_SERVE_HTTP_QUERY_TIME", "1h"),
+        ]);
+        let (wait, time) = (std::time::Duration::from_millis(500), std::time::Duration::from_secs(3600));
+        assert_eq!(set, HttpLimits { queries_max: 3, query_wait_max: wait, query_time_max: time, ..HttpLimits::default() });
+    }
+
+    #[test]
+    fn limits_of_http_have_bounds() {
+        for (variable, value, said) in [
+            ("WATERSHED_SERVE_HTTP_QUERIES", "0", "0 is not between 1 and 10000"),
+            ("WATERSHED_SERVE_HTTP_QUERY_WAIT", "", "'' is not a time span"),
+            ("WATERSHED_SERVE_HTTP_QUERY_TIME", "25h", "'25h' is longer than a day; give it 24h or less"),
+        ] {
+            let error = Config::load(None, [(variable.to_owned(), value.to_owned())], &[]).unwrap_err().to_string();
+            assert!(error.contains(variable) && error.contains(said), "{error}");
+        }
+    }
 }

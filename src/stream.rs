@@ -82,7 +82,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     let _http = match context.config.address("stream.http_address")? {
         Some(address) => {
             let observed = Observed { pipelines: Some(runner.observer()), jobs: None, tables: Some(warehouse), flight: None };
-            let server = serve::http(None, observed, address).await?;
+            let server = serve::http_without_lake(observed, address).await?;
             tell!("metrics on {}metrics", server.url());
             Some(server)
         }

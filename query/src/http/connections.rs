@@ -31,7 +31,7 @@ use super::problem::Problem;
 use crate::counters::ServerCounters;
 
 /// How many, and for how long.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// Connections whose first request has not come.
     pub waiting_max: usize,

@@ -44,14 +44,16 @@ use problem::Problem;
 use slots::Slots;
 
 /// What one server may spend.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpLimits {
     /// Rows of one result. A larger one is an error, never cut short in silence.
     pub rows_max: usize,
     /// From the request to the last byte.
     pub query_time_max: Duration,
-    /// Queries at once over `/sql`; further ones wait a moment, then are sent away.
+    /// Queries at once over `/sql`; further ones wait, then are sent away.
     pub queries_max: usize,
+    /// How long a query waits for another one to end.
+    pub query_wait_max: Duration,
     /// Panels that are computed at once; further ones wait.
     pub panels_max: usize,
     /// Connections.
@@ -64,6 +66,7 @@ impl Default for HttpLimits {
             rows_max: 10_000_000,
             query_time_max: Duration::from_secs(300),
             queries_max: 8,
+            query_wait_max: Duration::from_secs(2),
             panels_max: 4,
             connections: ConnectionLimits::default(),
         }

@@ -49,7 +49,10 @@ impl Problem {
             1 => ", and another one waits".to_owned(),
             several => format!(", and {several} others wait"),
         };
-        let why = format!("{queries_max} queries run already{others}");
+        let why = match queries_max {
+            1 => format!("1 query runs already{others}"),
+            several => format!("{several} queries run already{others}"),
+        };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the query was not started", Some(&why), "try again in a moment")
     }
 

@@ -37,8 +37,8 @@ use crate::{QueryError, QueryResult};
 const HELD_BACK_BYTES: usize = 256 << 10;
 /// Pieces that wait between a query and its client.
 const CHUNKS_AHEAD: usize = 2;
-/// How long a request waits for another query to end.
-const SLOT_WAIT: Duration = Duration::from_secs(2);
+/// How long the last bytes of a result may take when the query's time is over.
+const LAST_BYTES_WAIT: Duration = Duration::from_secs(2);
 /// A query as a body.
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// How long it may take to come.
@@ -256,7 +256,7 @@ impl Running {
     async fn start(site: &Site, lake: &Lake, who: Who, asked: &Asked) -> Result<Self, Problem> {
         let limits = site.parts.limits;
         let deadline = Instant::now() + limits.query_time_max;
-        let slot = site.slots.take(SLOT_WAIT).await?;
+        let slot = site.slots.take(limits.query_wait_max).await?;
         let mut counted = site.parts.counters.begin(counters::Asked::new(who, &asked.sql));
         let planned = async {
             only_reads(&asked.sql)?;
@@ -354,7 +354,7 @@ impl Running {
                 }
             };
             tokio::select! {
-                _ = timeout_at(deadline + SLOT_WAIT, work) => {}
+                _ = timeout_at(deadline + LAST_BYTES_WAIT, work) => {}
                 () = sender.closed() => {}
             }
         });

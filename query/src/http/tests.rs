@@ -438,7 +438,7 @@ async fn a_panel_is_answered_as_it_is_defined_now() {
 
 #[tokio::test]
 async fn long_queries_and_slow_panels_hold_no_other_panel_up() {
-    let site = site(HttpLimits { queries_max: 1, ..HttpLimits::default() }).await;
+    let site = site(HttpLimits { queries_max: 1, query_wait_max: Duration::from_millis(100), ..HttpLimits::default() }).await;
     let slow = format!("CREATE PANEL slow WITH (chart = 'table') AS {ENDLESS}");
     define(&site, &[("slow", &slow), ("quick", "CREATE PANEL quick WITH (chart = 'table') AS SELECT n FROM rides WHERE n < 3")]).await;
     let _endless = site.send(&format!("/sql?q={}", encoded(ENDLESS)), "").await;
@@ -449,7 +449,41 @@ async fn long_queries_and_slow_panels_hold_no_other_panel_up() {
     assert!(quick.status == 200 && site.counters.running() >= 1, "{}", quick.body);
     // A query over /sql waits, and its answer says for what.
     let busy = site.sql("SELECT 1", "").await;
-    assert!(busy.status == 503 && busy.error().contains("1 queries run already"), "{}", busy.body);
+    assert!(busy.status == 503 && busy.error().contains("1 query runs already"), "{}", busy.body);
+}
+
+/// Many clients at once: as many as may run end after their time, the others are sent away with the reason, and panels are drawn all the while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_long_queries_than_may_run_get_an_orderly_answer_each() {
+    let (query_wait_max, query_time_max) = (Duration::from_secs(1), Duration::from_secs(5));
+    let site = Arc::new(site(HttpLimits { queries_max: 4, query_wait_max, query_time_max, ..HttpLimits::default() }).await);
+    define(&site, &[("quick", "CREATE PANEL quick WITH (chart = 'table') AS SELECT n FROM rides WHERE n < 3")]).await;
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let site = Arc::clone(&site);
+            tokio::spawn(async move { site.sql(ENDLESS, "").await })
+        })
+        .collect();
+    site.until("as many run as may", |counters| counters.running() == 4).await;
+    let panel = site.get("/panels/quick").await;
+    assert!(panel.status == 200 && panel.json()["state"] == "ready", "{}", panel.body);
+    assert_eq!(site.get("/healthz").await.status, 200);
+    let (mut ended, mut refused) = (0, 0);
+    for client in clients {
+        let answer = client.await.unwrap();
+        match answer.status {
+            504 => ended += usize::from(answer.error().contains("longer than 5 s")),
+            503 => {
+                assert!(answer.head.contains("retry-after") && answer.error().contains("4 queries run already"), "{}", answer.body);
+                refused += 1;
+            }
+            _ => panic!("{}: {}", answer.status, answer.body),
+        }
+    }
+    // One that comes late may find a place.
+    assert!(ended >= 4 && refused >= 10 && ended + refused == 20, "{ended} ended, {refused} refused");
+    assert_eq!(site.counters.running(), 0);
+    assert_eq!(site.sql("SELECT 1 AS one", "").await.body, "[{\"one\":1}]\n");
 }
 
 #[tokio::test]
