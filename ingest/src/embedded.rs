@@ -10,13 +10,14 @@
 //! "offset out of range", never a silent gap.
 //!
 //! ```text
-//!  serve.rs    connections: frames in, answers out
+//!  serve.rs    connections: frames in, answers out    guests.rs  how many, and for how long
 //!  records.rs  Produce, Fetch, ListOffsets         answers.rs  everything else
 //!  catalog.rs  topics, group offsets, retention    log.rs      a partition's files     producers.rs  sequence numbers
 //! ```
 
 mod answers;
 mod catalog;
+mod guests;
 mod log;
 mod producers;
 mod records;
@@ -36,6 +37,7 @@ use tokio::sync::watch;
 use watershed_message::Message;
 
 use self::catalog::Catalog;
+use self::guests::Limits;
 use crate::error::{IngestError, Result};
 
 /// How an embedded broker is to run.
@@ -69,6 +71,10 @@ pub struct EmbeddedBroker {
 impl EmbeddedBroker {
     /// Starts a broker on threads of its own; it can be reached when this returns. Blocks while a folder's records are looked through.
     pub fn start(settings: &EmbeddedSettings) -> Result<Self> {
+        Self::start_within(settings, Limits::default())
+    }
+
+    fn start_within(settings: &EmbeddedSettings, limits: Limits) -> Result<Self> {
         let failed = |doing: &str| {
             let doing = doing.to_string();
             move |error: std::io::Error| {
@@ -102,7 +108,7 @@ impl EmbeddedBroker {
         let address = listener.local_addr().map_err(failed(&listening))?;
         let (stop, stopped) = watch::channel(false);
         let run = move || {
-            runtime.block_on(serve::serve(Arc::new(catalog), listener, address, stopped));
+            runtime.block_on(serve::serve(Arc::new(catalog), listener, limits, stopped));
             runtime.shutdown_timeout(Duration::from_secs(5));
         };
         let thread = std::thread::Builder::new().name("broker-main".into()).spawn(run).map_err(failed("starting threads"))?;

@@ -1,28 +1,29 @@
 //! Connections of the embedded broker: frames in, answers out, one request of a connection after the other.
 
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tansu_sans_io::{Body, ErrorCode, Frame, Header};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::answers::{self, VERSIONS};
 use super::catalog::Catalog;
+use super::guests::{Guest, Guests, Limits};
 use super::records;
 
 /// Larger frames are not read: the connection is closed.
 const FRAME_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// Connections served at a time; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 1000;
+/// When no connection can be accepted (no file handles left, say), this long passes before the next attempt.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// How often old records are deleted and offsets saved.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(500);
@@ -30,16 +31,21 @@ const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(500);
 const API_VERSIONS_KEY: i16 = 18;
 
 /// Serves until `stop` turns true.
-pub(super) async fn serve(catalog: Arc<Catalog>, listener: TcpListener, address: SocketAddr, mut stop: watch::Receiver<bool>) {
+pub(super) async fn serve(catalog: Arc<Catalog>, listener: TcpListener, limits: Limits, mut stop: watch::Receiver<bool>) {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let guests = Arc::new(Guests::new(limits));
     let mut connections = JoinSet::new();
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
     loop {
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(catalog.clone(), stream, address.port()));
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => if let Some(guest) = guests.enter(peer) {
+                    connections.spawn(connection(catalog.clone(), stream, guest, port));
+                },
+                Err(error) => {
+                    warn!("the embedded broker cannot accept a connection: {error}");
+                    tokio::time::sleep(AFTER_FAILURE).await;
                 }
-                Err(error) => debug!("connection not accepted: {error}"),
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             _ = housekeeping.tick() => {
@@ -59,30 +65,58 @@ pub(super) async fn serve(catalog: Arc<Catalog>, listener: TcpListener, address:
     }
 }
 
-async fn connection(catalog: Arc<Catalog>, stream: TcpStream, port: u16) {
-    if let Err(error) = converse(&catalog, stream, port).await
-        && error.kind() != io::ErrorKind::UnexpectedEof
-    {
-        debug!("connection closed: {error}");
+async fn connection(catalog: Arc<Catalog>, stream: TcpStream, guest: Guest, port: u16) {
+    let ended = tokio::select! {
+        ended = converse(&catalog, stream, &guest, port) => ended,
+        () = guest.must_leave() => {
+            guest.turned_away("another needed its place, and it has asked nothing for longest");
+            return;
+        }
+    };
+    match ended {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => guest.turned_away(&error.to_string()),
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => debug!("connection closed: {error}"),
+        Ok(()) | Err(_) => {}
     }
 }
 
-async fn converse(catalog: &Catalog, stream: TcpStream, port: u16) -> io::Result<()> {
+/// Answers until the client leaves, or is silent for too long.
+async fn converse(catalog: &Catalog, stream: TcpStream, guest: &Guest, port: u16) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let Limits { idle_max, transfer_max, .. } = guest.limits();
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::with_capacity(64 * 1024, reader);
     loop {
-        let size = reader.read_u32().await? as usize;
-        if size > FRAME_BYTES_MAX {
-            return Err(io::Error::other(format!("a frame of {size} bytes is too large")));
+        guest.is_at_work(false);
+        let Ok(there) = timeout(idle_max, reader.fill_buf()).await else {
+            debug!(peer = %guest.peer, "connection closed: it has asked nothing for {} s", idle_max.as_secs());
+            return Ok(());
+        };
+        if there?.is_empty() {
+            return Ok(());
         }
-        let mut frame = vec![0; size + 4];
-        frame[..4].copy_from_slice(&(size as u32).to_be_bytes());
-        reader.read_exact(&mut frame[4..]).await?;
-        if let Some(answer) = answer(catalog, Bytes::from(frame), port).await? {
-            writer.write_all(&answer).await?;
+        guest.is_at_work(true);
+        let frame = in_time(transfer_max, "its request did not come", read_frame(&mut reader)).await?;
+        if let Some(answer) = answer(catalog, frame, port).await? {
+            in_time(transfer_max, "it did not take its answer", writer.write_all(&answer)).await?;
         }
     }
+}
+
+async fn read_frame(reader: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Bytes> {
+    let size = reader.read_u32().await? as usize;
+    if size > FRAME_BYTES_MAX {
+        return Err(io::Error::other(format!("a frame of {size} bytes is too large")));
+    }
+    let mut frame = vec![0; size + 4];
+    frame[..4].copy_from_slice(&(size as u32).to_be_bytes());
+    reader.read_exact(&mut frame[4..]).await?;
+    Ok(Bytes::from(frame))
+}
+
+async fn in_time<T>(limit: Duration, what: &str, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {} s", limit.as_secs_f64()));
+    timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// The answer to one frame; `None` if the client wants none.

@@ -1,13 +1,17 @@
 //! The broker as librdkafka sees it.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 
-use super::{EmbeddedBroker, EmbeddedSettings};
+use super::guests::Guests;
+use super::{EmbeddedBroker, EmbeddedSettings, Limits};
 use crate::error::IngestError;
 use crate::kafka::{self, KafkaFetch, KafkaIdentity, KafkaSettings};
 use crate::producer::{Producer, ensure_topics};
@@ -355,4 +359,127 @@ fn hostile_frames_are_answered_or_refused_and_cost_nobody_else_anything() {
     }
     assert!(answered > 100 && refused > 100, "{answered} answered, {refused} refused");
     assert!(catalog.topics().len() < 10_000, "{} topics were made", catalog.topics().len());
+}
+
+/// Bytes that ask for the versions of the protocol, as a client begins.
+fn api_versions() -> Vec<u8> {
+    let body = [0, 18, 0, 0, 0, 0, 0, 9, 0, 1, b'c'];
+    [&(body.len() as u32).to_be_bytes()[..], &body].concat()
+}
+
+/// Whether it is answered within a while; false if the connection ends.
+fn is_answered(mut stream: &TcpStream) -> bool {
+    let mut answer = [0; 8];
+    stream.write_all(&api_versions()).is_ok() && stream.read_exact(&mut answer).is_ok() && answer[4..] == [0, 0, 0, 9]
+}
+
+/// Waits until the broker closes it, which must take `least` or more.
+fn ends(mut stream: &TcpStream, least: Duration) {
+    let started = Instant::now();
+    let read = stream.read(&mut [0; 64]);
+    let ended = matches!(&read, Ok(0)) || read.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+    assert!(ended && started.elapsed() >= least, "{read:?} after {:?}", started.elapsed());
+}
+
+#[test]
+fn connections_that_ask_nothing_or_half_of_something_end_and_lock_nobody_out() {
+    let (idle_max, transfer_max) = (Duration::from_secs(3), Duration::from_secs(1));
+    let limits = Limits { connections_max: 2, idle_max, transfer_max, ..Limits::default() };
+    let broker = EmbeddedBroker::start_within(&EmbeddedSettings::default(), limits).unwrap();
+    let connect = || {
+        let stream = TcpStream::connect(broker.bootstrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    // One that is idle is closed, and not before its time; one that asks goes on.
+    let (silent, lively) = (connect(), connect());
+    for _ in 0..8 {
+        assert!(is_answered(&lively));
+        std::thread::sleep(idle_max / 6);
+    }
+    ends(&silent, Duration::ZERO);
+    assert!(is_answered(&lively));
+    // Half a request, and a size without anything.
+    for part in [&api_versions()[..9], &[0, 0, 1, 0], &[0]] {
+        let mut half = connect();
+        half.write_all(part).unwrap();
+        ends(&half, transfer_max / 2);
+        assert!(is_answered(&lively), "the other has gone");
+    }
+    // A third takes the place of the one that has asked nothing for longest.
+    let (older, newer) = (connect(), connect());
+    assert!(is_answered(&older) && is_answered(&newer));
+    ends(&lively, Duration::ZERO);
+    let third = connect();
+    assert!(is_answered(&third) && is_answered(&newer));
+    ends(&older, Duration::ZERO);
+    // While all are at work, there is no place.
+    let busy = [connect(), connect()];
+    for mut stream in &busy {
+        stream.write_all(&api_versions()[..5]).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    ends(&connect(), Duration::ZERO);
+    // They have ended by then.
+    std::thread::sleep(transfer_max);
+    assert!(is_answered(&connect()));
+    broker.stop();
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Line(String);
+        impl tracing::field::Visit for Line {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!("{field}={value:?} "));
+            }
+        }
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn the_log_says_who_was_turned_away_and_not_once_for_each() {
+    let log = Log::default();
+    // While there is one alone, the thread of another test, which has none, may turn events off for all.
+    let _second = tracing::Dispatch::new(log.clone());
+    tracing::subscriber::with_default(log.clone(), || {
+        let limits = Limits { connections_max: 1, log_every: Duration::from_secs(1), ..Limits::default() };
+        let guests = Arc::new(Guests::new(limits));
+        let peer = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let first = guests.enter(peer(1)).expect("a place");
+        first.is_at_work(true);
+        assert!((2..30).all(|port| guests.enter(peer(port)).is_none()));
+        std::thread::sleep(limits.log_every);
+        assert!(guests.enter(peer(30)).is_none());
+        first.is_at_work(false);
+        assert!(guests.enter(peer(31)).is_some(), "it takes the idle one's place");
+    });
+    let lines = log.0.lock().unwrap().clone();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    let said = ["closed a connection", "peer=127.0.0.1:2 ", "1 connections are at work already", "others_before=0 "];
+    assert!(said.iter().all(|part| lines[0].contains(part)), "{lines:#?}");
+    assert!(lines[1].contains("peer=127.0.0.1:30 ") && lines[1].contains("others_before=27 "), "{lines:#?}");
 }
