@@ -4,7 +4,7 @@
 /// failpoint `name` is configured to `return`; then it says so on stderr and kills this process with SIGKILL, as a
 /// power cut would.
 ///
-/// `FAILPOINTS="record_written=3*off->return"` kills at the fourth time the step is reached.
+/// `FAILPOINTS="record_written=3*off->return"` kills at the fourth time the step is reached; with `panic(…)` in place of `return` the step panics.
 pub fn step(name: &'static str) {
     #[cfg(feature = "failpoints")]
     if fail::eval(name, |_| ()).is_some() {

@@ -167,3 +167,41 @@ pub fn sift(
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+    use datafusion::physical_expr::ScalarFunctionExpr;
+    use datafusion::physical_expr::expressions::Column;
+
+    use super::*;
+
+    #[test]
+    fn a_row_that_a_function_panics_over_is_set_aside_alone_and_named() {
+        let breaks = |args: &[ColumnarValue]| {
+            let values = ColumnarValue::values_to_arrays(args)?.remove(0);
+            assert!(!values.as_primitive::<Int64Type>().values().contains(&7), "index 7 of 3");
+            Ok(ColumnarValue::Array(values))
+        };
+        let breaks = Arc::new(create_udf("breaks", vec![DataType::Int64], DataType::Int64, Volatility::Immutable, Arc::new(breaks)));
+        let field = Arc::new(Field::new("v", DataType::Int64, true));
+        let argument: Arc<dyn PhysicalExpr> = Arc::new(Column::new("v", 0));
+        let call = ScalarFunctionExpr::new("breaks", breaks, vec![argument], Arc::clone(&field), Arc::default());
+        let call: Arc<dyn PhysicalExpr> = Arc::new(call);
+        let schema = Arc::new(Schema::new(vec![field]));
+        let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(0..20))]).unwrap();
+        let (mut refused, mut taken) = (Vec::new(), Vec::new());
+        sift(batch, &mut refused, &mut |rows| {
+            let values = evaluate(&call, &rows, || "column 'x'".to_owned())?;
+            taken.extend(values.as_primitive::<Int64Type>().values().iter().copied());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(taken, (0..20).filter(|value| *value != 7).collect::<Vec<_>>());
+        let [Refused { reason, .. }] = refused.as_slice() else { panic!("{refused:?}") };
+        let said = "column 'x': breaks(v) fails: a function panicked (index 7 of 3), which is a defect";
+        assert!(reason.starts_with(said) && reason.contains('7'), "{reason}");
+    }
+}

@@ -1,9 +1,11 @@
 //! Runs pipelines side by side: each fails and recovers by itself.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use watershed_dialect::{OnGap, did_you_mean};
@@ -14,6 +16,7 @@ use crate::StreamError;
 use crate::aside::Files;
 use crate::budget::{Budget, StateLimits};
 use crate::epoch::ShardId;
+use crate::fault::panic_text;
 use crate::holder::{self, Identity, Vitals};
 use crate::limits::{RETRY_PAUSE_MAX, RETRY_PAUSE_MIN};
 use crate::metrics::{Metrics, Phase, PipelineMetrics};
@@ -162,15 +165,15 @@ fn wanted(mut planned: Planned, only: &[TableName]) -> Result<Planned, StreamErr
 /// Runs one shard, again and again while its errors are of the kind that passes.
 async fn keep_running(spec: ShardSpec, metrics: Arc<Metrics>, mut stop: watch::Receiver<bool>) -> Result<(), StreamError> {
     let mut pause = RETRY_PAUSE_MIN;
-    let mut last_death: Option<(u64, String)> = None;
+    let mut last_death: Option<u64> = None;
     loop {
         let epoch_before = metrics.read().epoch;
-        let outcome = shard::run(&spec, &metrics, stop.clone()).await;
-        // A task that panics again, with nothing committed between, does so because of what it reads: a third time would end alike.
-        let death = match &outcome {
-            Err(error @ StreamError::TaskDied { .. }) => Some((metrics.read().epoch, error.to_string())),
-            _ => None,
-        };
+        let outcome = AssertUnwindSafe(shard::run(&spec, &metrics, stop.clone())).catch_unwind().await.unwrap_or_else(|panic| {
+            Err(StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: panic_text(panic.as_ref()) })
+        });
+        // A task that panics again, with nothing committed between, does so because of what it reads: a third time would end alike. Which task
+        // it is and what it says may differ.
+        let death = matches!(outcome, Err(StreamError::TaskDied { .. })).then(|| metrics.read().epoch);
         let repeats = death.is_some() && death == last_death;
         last_death = death;
         match outcome {

@@ -198,6 +198,15 @@ struct InFlight {
     staged: Option<Staged>,
 }
 
+/// Tells the tasks of a run to end, also when what drives them panics.
+struct StopOnDrop(Arc<Control>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 struct Shard<'a> {
     spec: &'a ShardSpec,
     metrics: Arc<Metrics>,
@@ -279,8 +288,9 @@ impl<'a> Shard<'a> {
         targets: BTreeMap<i32, i64>,
     ) -> Result<Ended, StreamError> {
         self.metrics.phase(Phase::Running);
+        let tasks = StopOnDrop(running.control.clone());
         let result = self.epochs(&mut running, stop, targets).await;
-        running.control.stop();
+        drop(tasks);
         running.reports.close();
         while running.reports.recv().await.is_some() {}
         let threads = running.threads;

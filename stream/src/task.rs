@@ -258,6 +258,7 @@ impl LocalTask {
             return Ok(false);
         }
         let offsets = decoded.offsets;
+        watershed_lake::step("rows_read");
         let (took, refused) = self.stage.take(partition, decoded.rows, &offsets, self.on_error == OnError::Fail)?;
         match refused.first() {
             None => {}
@@ -377,6 +378,7 @@ impl KeyedTask {
             let Some((input, message)) = inputs.receive(|input| self.stage.is_open(input)) else { continue };
             if let Message::Rows(rows) = &message {
                 self.outputs.control.passed(self.outputs.name, rows.num_rows(), 0);
+                watershed_lake::step("rows_shared_out");
             }
             let started = Instant::now();
             let mut took = self.stage.take(input, message)?;

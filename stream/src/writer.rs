@@ -2,12 +2,14 @@
 //! that need not wait for that to sinks in Kafka.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::Receiver;
+use futures::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use watershed_dialect::SourceDefinition;
@@ -17,7 +19,7 @@ use crate::StreamError;
 use crate::control::{Control, StageName};
 use crate::delivery::Delivered;
 use crate::epoch::Counters;
-use crate::fault::set_aside;
+use crate::fault::{panic_text, set_aside};
 use crate::hidden;
 use crate::limits::WRITER_BUFFER_BYTES_MAX;
 use crate::outlet::Outlet;
@@ -98,12 +100,19 @@ impl Writer {
                     // Closing and uploading goes on beside the rows of the next epoch.
                     let done = std::mem::take(&mut open);
                     let reports = reports.clone();
+                    let pipeline = self.pipeline.clone();
                     self.runtime.spawn(async move {
-                        let report = match done.finish(cut.epoch, delivered).await {
-                            Ok(staged) => {
-                                watershed_lake::step("files_staged");
-                                Report::Staged(Box::new(staged))
-                            }
+                        let finished = async {
+                            let staged = done.finish(cut.epoch, delivered).await?;
+                            watershed_lake::step("files_staged");
+                            Ok::<_, StreamError>(staged)
+                        };
+                        // Nobody else would tell the coordinator, which would wait until the epoch counts as stuck, and again after each start.
+                        let finished = AssertUnwindSafe(finished).catch_unwind().await;
+                        let report = match finished
+                            .unwrap_or_else(|panic| Err(StreamError::TaskDied { pipeline, what: panic_text(panic.as_ref()) }))
+                        {
+                            Ok(staged) => Report::Staged(Box::new(staged)),
                             Err(error) => Report::Failed(error),
                         };
                         let _ = reports.send(report).await;

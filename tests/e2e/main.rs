@@ -41,6 +41,7 @@ mod jobs;
 mod kafka;
 mod not_well;
 mod object_storage;
+mod panics;
 mod people;
 mod project;
 mod quality;
