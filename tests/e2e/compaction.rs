@@ -12,6 +12,7 @@ use crate::input::{CHUNKS, PARTITIONS};
 use crate::kafka::Kafka;
 use crate::project::{Project, TABLES};
 use crate::readers;
+use crate::serving::python;
 use crate::table::DeltaTable;
 use crate::tools::free_port;
 use crate::watershed::{LIMIT, Watershed};
@@ -169,6 +170,33 @@ fn by_hand_all_readers_read_the_same_before_and_after() {
     check_equal(&project);
     let wrong = project.watershed(["compact", "bronze.event"]).run();
     assert!(!wrong.status.success() && wrong.stderr.contains("did you mean 'bronze.events'?"), "{}", wrong.output());
+}
+
+/// Times as Spark writes them unless it is told otherwise. Other readers take them for nanoseconds of 64 bits.
+#[test]
+fn by_hand_spark_reads_times_in_int96_as_they_were() {
+    let home = crate::tools::folder("int96-");
+    let warehouse = home.path().join("warehouse");
+    let table = warehouse.join("bronze/times");
+    let folder = table.display().to_string();
+    python("delta.py", &["int96", &folder]);
+    let before = readers::read_with_spark(&[&table]);
+    let at = &before[&folder].columns["at"];
+    // 1600-07-01 and 9999-07-01, 12:30:15.250001.
+    let ends = (Some(serde_json::json!(-11_660_326_184_749_999_i64)), Some(serde_json::json!(253_386_448_215_250_001_i64)));
+    assert_eq!((before[&folder].rows, at.distinct, (at.least.clone(), at.greatest.clone())), (6, Some(6), ends));
+    let url = warehouse.display().to_string();
+    let watershed = |arguments: &[&str]| Watershed::new(arguments.iter().copied().chain(["--warehouse", &url]));
+    let asked = || {
+        let said = watershed(&["shell", "--output", "csv", "-c", "SELECT number, at FROM bronze.times ORDER BY number"]).succeeds();
+        said.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let rows = asked();
+    assert_eq!((rows.len(), rows[0].as_str(), rows[5].as_str()), (6, "0,1600-07-01T12:30:15.250001Z", "5,9999-07-01T12:30:15.250001Z"));
+    let said = watershed(&["compact", "bronze.times"]).succeeds();
+    assert!(said.contains("became"), "{said}");
+    assert_eq!(readers::read_with_spark(&[&table]), before);
+    assert_eq!(asked(), rows);
 }
 
 /// Somebody else's table, or a damaged one: the others are looked after all the same, and the exit code says that not all was done.

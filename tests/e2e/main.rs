@@ -42,6 +42,7 @@ mod kafka;
 mod not_well;
 mod object_storage;
 mod panics;
+mod partition_values;
 mod people;
 mod project;
 mod quality;

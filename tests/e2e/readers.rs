@@ -56,11 +56,16 @@ pub fn read_with_python(folders: &[&Path]) -> Summaries {
     by_reader
 }
 
+/// Reads each folder with Spark and delta-spark alone.
+pub fn read_with_spark(folders: &[&Path]) -> BTreeMap<String, Summary> {
+    static SPARK: Mutex<Option<Answerer>> = Mutex::new(None);
+    said(&SPARK, || java(&[&tool("spark")], "SparkReader.java"), folders)
+}
+
 /// Reads each folder with Spark and delta-spark, too.
 pub fn read_with_all(folders: &[&Path]) -> Summaries {
-    static SPARK: Mutex<Option<Answerer>> = Mutex::new(None);
     std::thread::scope(|scope| {
-        let spark = scope.spawn(|| said(&SPARK, || java(&[&tool("spark")], "SparkReader.java"), folders));
+        let spark = scope.spawn(|| read_with_spark(folders));
         let mut read = read_with_python(folders);
         read.insert("spark".to_owned(), spark.join().expect("Spark reads"));
         read
