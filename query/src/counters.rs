@@ -202,6 +202,7 @@ mod tests {
     use std::fmt::{Debug, Write};
     use std::sync::Mutex;
 
+    use datafusion::execution::memory_pool::MemoryConsumer;
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Dispatch, Event, Metadata, Subscriber};
@@ -252,6 +253,11 @@ mod tests {
         tracing::subscriber::with_default(log.clone(), || {
             let whole = Who::new(HTTP, "192.0.2.7:4711".parse().ok(), Some("curl\n/8.0"));
             let mut asked = counters.begin(Asked::new(whole, " select 'SeCrEt77' AS s"));
+            let (task, memory) = crate::memory::counted(datafusion::execution::TaskContext::default());
+            let held = MemoryConsumer::new("test").register(task.memory_pool());
+            held.try_grow(4711).unwrap();
+            held.shrink(4000);
+            asked.takes(memory);
             asked.sent(3);
             asked.end(true);
             drop(asked);
@@ -276,6 +282,7 @@ mod tests {
             assert!(parts.iter().all(|part| words.contains(part)), "{parts:?} in: {line}");
             assert!(line.contains(" message=statement") && !line.contains("SeCrEt77"), "{line}");
         }
+        assert!(lines[0].contains(" memory_peak_bytes=4711 ") && lines[1].contains(" memory_peak_bytes=0 "), "{lines:#?}");
         assert!(lines[0].contains(" peer=192.0.2.7:4711 agent=\"curl/8.0\" "), "{}", lines[0]);
         assert!(!lines[1].contains(" peer="), "{}", lines[1]);
         // Whether two are the same can be told.

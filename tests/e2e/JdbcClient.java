@@ -16,7 +16,7 @@ import java.util.TimeZone;
 /**
  * What the Flight SQL JDBC driver is answered, in the words of clients.py: one JSON array on standard output.
  *
- * <p>{@code JdbcClient URL QUERY... -> [{"columns": [NAME, ...], "rows": [[VALUE, ...], ...]}, ...]}
+ * <p>{@code JdbcClient URL QUERY... -> [{"columns": [NAME, ...], "types": [NAME, ...], "rows": [[VALUE, ...], ...]}, ...]}
  *
  * <p>A query may be followed by values of its parameters, each after a tab: a kind and a colon, then the value ({@code text:Lima},
  * {@code long:7}, {@code double:0.5}, {@code decimal:1.50}, {@code instant:2024-06-01T00:00:00Z}, {@code boolean:true}, {@code null:}).
@@ -59,8 +59,10 @@ final class JdbcClient {
     private static String answer(ResultSet result) throws SQLException {
         ResultSetMetaData about = result.getMetaData();
         StringJoiner columns = new StringJoiner(", ", "[", "]");
+        StringJoiner types = new StringJoiner(", ", "[", "]");
         for (int column = 1; column <= about.getColumnCount(); column++) {
             columns.add(json(about.getColumnLabel(column)));
+            types.add(json(about.getColumnTypeName(column)));
         }
         StringJoiner rows = new StringJoiner(", ", "[", "]");
         while (result.next()) {
@@ -70,7 +72,7 @@ final class JdbcClient {
             }
             rows.add(row.toString());
         }
-        return "{\"columns\": " + columns + ", \"rows\": " + rows + "}";
+        return "{\"columns\": " + columns + ", \"types\": " + types + ", \"rows\": " + rows + "}";
     }
 
     private static String value(ResultSet result, int column, int type) throws SQLException {

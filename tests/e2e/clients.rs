@@ -102,6 +102,9 @@ fn visit(id: i64) -> Value {
 #[derive(Debug, PartialEq, Deserialize)]
 struct Answer {
     columns: Vec<String>,
+    /// What the driver calls the types; only JDBC says.
+    #[serde(default)]
+    types: Vec<String>,
     rows: Vec<Vec<Value>>,
 }
 
@@ -159,10 +162,14 @@ fn clients_and_readers_agree_on_a_table_with_everything_in_it() {
     });
     jdbc_parameters(&flight);
     go_parameters(&flight);
+    jdbc_types(&flight);
     let texts: Vec<&str> = QUERIES.iter().map(|(_, sql)| *sql).collect();
+    let done_before = flight_queries(page);
     let adbc: Vec<Answer> = serde_json::from_str(&python("clients.py", &[&[flight.as_str()], texts.as_slice()].concat())).expect("JSON");
     let jdbc: Vec<Answer> = with_jdbc(&flight, &texts);
     assert_eq!((adbc.len(), jdbc.len()), (QUERIES.len(), QUERIES.len()));
+    // Each was asked twice over Flight SQL.
+    assert!(flight_queries(page) - done_before >= 2.0 * QUERIES.len() as f64, "{} and before {done_before}", flight_queries(page));
     for (((name, sql), adbc), jdbc) in QUERIES.iter().zip(&adbc).zip(&jdbc) {
         assert_eq!(adbc.rows.is_empty(), *name == "empty", "{name}: {} rows", adbc.rows.len());
         assert_eq!(adbc.columns, jdbc.columns, "{name}: ADBC and JDBC differ");
@@ -176,6 +183,36 @@ fn clients_and_readers_agree_on_a_table_with_everything_in_it() {
         assert_eq!(answer.status, 200, "{name}: {}", answer.body);
         check_csv(name, adbc, &answer.body);
     }
+}
+
+/// Statements over Flight SQL that ended well, as `/metrics` has them.
+fn flight_queries(page: SocketAddr) -> f64 {
+    let text = http::get(page, "/metrics").body;
+    let line = text.lines().find(|line| line.starts_with("watershed_flight_queries_total{") && line.contains("\"done\""));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no counter in {text}"))
+}
+
+/// The JDBC driver names types as SQL does, not as Arrow.
+fn jdbc_types(flight: &str) {
+    let answers = with_jdbc(flight, &["SELECT * FROM bronze.visits WHERE id < 0"]);
+    let named: Vec<(&str, &str)> = answers[0].columns.iter().map(String::as_str).zip(answers[0].types.iter().map(String::as_str)).collect();
+    let expected = [
+        ("id", "BIGINT"),
+        ("event_time", "TIMESTAMP_WITH_TIMEZONE"),
+        ("city", "VARCHAR"),
+        ("remark", "VARCHAR"),
+        ("paid", "BOOLEAN"),
+        ("guests", "INTEGER"),
+        ("steps", "BIGINT"),
+        ("price", "DECIMAL"),
+        ("ratio", "DOUBLE"),
+        ("tags", "ARRAY"),
+        // So the driver calls a struct.
+        ("place", "JAVA_OBJECT"),
+        ("stops", "ARRAY"),
+        ("day", "DATE"),
+    ];
+    assert_eq!(named, expected);
 }
 
 /// Parameters as the JDBC driver writes them mean what they mean written into the statement.
