@@ -48,6 +48,9 @@ JSON.stringify({
       trace.querySelector(".legendtext")?.textContent, trace.querySelector(".legendlines path")?.style.stroke])),
     caption: card.querySelector(".rows caption")?.textContent,
     labels: [...card.querySelectorAll(".ytick text")].map((label) => label.textContent),
+    // Cells whose text is cut, and how: their width and what marks the cut.
+    shortened: [...card.querySelectorAll("tbody td")].filter((cell) => cell.scrollWidth > cell.clientWidth)
+      .map((cell) => [cell.clientWidth, getComputedStyle(cell).textOverflow]),
     scrolls: card.querySelector(".scrolls") !== null,
     bars: [...card.querySelectorAll(".point path")].map((bar) => bar.style.fill),
     said: card.querySelector(".say").hidden ? "" : card.querySelector(".say").textContent,

@@ -40,6 +40,10 @@ fn looked_at(address: SocketAddr, folder: &Path, to_end: Option<u32>) -> Value {
 fn check_views(views: &Value) {
     for (name, view) in views.as_object().expect("views") {
         assert_eq!(view["console"], Value::from(Vec::<Value>::new()), "{name}: the console says something");
+        // The 3,000 characters beside it push nothing far away, and are seen to go on.
+        let shortened = view["panels"]["numbers"]["shortened"].as_array().expect("cells");
+        let [cell] = shortened.as_slice() else { panic!("{name}: cells that are cut: {shortened:?}") };
+        assert!(cell[0].as_u64().is_some_and(|px| (100..450).contains(&px)) && cell[1] == "ellipsis", "{name}: {cell}");
         assert!(view["overflow"].as_i64().is_some_and(|px| px <= 0), "{name}: the page is wider than the screen by {}", view["overflow"]);
         assert!(view["fresh"].as_str().is_some_and(|class| class.contains("good")), "{name}: {}", view["fresh"]);
         let panels = view["panels"].as_object().expect("panels");

@@ -333,6 +333,53 @@ mod tests {
         assert!(narrow.contains("and_hour") && narrow.contains("and_day"), "{narrow}");
     }
 
+    /// The columns of SHOW PIPELINES and SHOW JOBS at the widths of terminals.
+    #[test]
+    fn rows_of_listings_are_told_apart_by_their_names() {
+        let names = ["gold.ride_totals_by_city_and_hour", "gold.ride_totals_by_city_and_day", "gold.ride_totals_by_zone_and_hour"];
+        let number = |name: &str| column(name, true);
+        let time = Column { name: "started".into(), number: false, whole: true };
+        let counts = ["rows_in", "rows_out", "late", "quarantined", "deduplicated"].map(number);
+        let pipelines = [
+            column("pipeline", false),
+            column("state", false),
+            number("epoch"),
+            column("age", false),
+            column("behind", false),
+            number("lag"),
+        ];
+        let jobs = [column("job", false), column("schedule", false), column("status", false), time, number("took_ms"), number("rows")];
+        let of_pipeline = ["running", "48213", "3 s", "12 s", "0", "123456789", "123456000", "17", "3", "456"];
+        let of_job = ["every 10 minutes", "succeeded", "2026-01-01T00:00:00Z", "1234", "123456", "48213", "2"];
+        for (width, columns, values) in [
+            (80, pipelines.into_iter().chain(counts).collect::<Vec<_>>(), of_pipeline.as_slice()),
+            (110, jobs.into_iter().chain(["runs", "failed"].map(number)).chain([column("error", false)]).collect(), of_job.as_slice()),
+        ] {
+            let row = |name: &&str| {
+                let cells = [text(name)].into_iter().chain(values.iter().map(|value| text(value)));
+                cells.chain([Cell::Null]).take(columns.len()).collect::<Vec<_>>()
+            };
+            let rows: Vec<Vec<Cell>> = names.iter().map(row).collect();
+            let style = Style { width: Some(width), ..PLAIN };
+            let shown = Layout::some(&columns, &rows, &style);
+            let (columns, rows) = pick(&columns, &rows, &shown);
+            let table = table(&columns, &rows, &style);
+            assert!(table.lines().all(|line| line.width() <= width), "{table}");
+            let firsts: HashSet<&str> = table.lines().skip(2).map(|line| line.split('│').next().unwrap_or_default()).collect();
+            assert!(firsts.len() == names.len() && shown.len() > 4, "{shown:?}\n{table}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_with_a_mark_and_leaves_its_neighbours_in_sight() {
+        let columns = [column("before", true), column("remark", false), column("after", false)];
+        let long = "long ".repeat(600);
+        let table = table(&columns, &[vec![text("7"), text(&long), text("seen")]], &Style { width: Some(80), ..PLAIN });
+        let line = table.lines().find(|line| line.contains("seen")).unwrap_or_default();
+        assert!(table.lines().all(|line| line.width() <= 80) && line.contains("long") && line.contains('…'), "{table}");
+        assert!(line.contains('7') && line.trim_end().ends_with("seen"), "{table}");
+    }
+
     #[test]
     fn of_columns_that_do_not_fit_the_first_with_values_are_shown() {
         let columns: Vec<Column> = (0..6).map(|n| column(&format!("column_{n}"), true)).collect();
