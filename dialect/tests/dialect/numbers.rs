@@ -36,6 +36,11 @@ async fn what_does_not_fit_a_type_is_an_error() {
         ("SELECT sum(b) OVER () + 1 FROM (VALUES (9223372036854775807)) t(b)", "does not fit BIGINT"),
         ("SELECT count(*) FROM (VALUES (9223372036854775807)) t(b) GROUP BY b + 1", "does not fit BIGINT"),
         ("SELECT CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) + 1", "does not fit DECIMAL(38, 0)"),
+        ("SELECT d + d FROM (SELECT CAST('50000000000000000000' AS DECIMAL(38, 18)) AS d)", "does not fit DECIMAL(38, 18)"),
+        (
+            "SELECT sum(CAST(v AS DECIMAL(38, 18))) FROM (VALUES ('99999999999999999999.5'), ('0.5')) t(v)",
+            "does not fit DECIMAL(38, 18): it is 100000000000000000000.000000000000000000",
+        ),
         ("SELECT CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) * 10", "does not fit DECIMAL(38, 0)"),
         ("SELECT CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) / CAST(0.1 AS DECIMAL(1, 1))", "does not fit DECIMAL(38"),
     ] {
@@ -56,6 +61,16 @@ async fn what_fits_is_computed() {
         ("SELECT a + b, a - b, a * b, -a FROM (VALUES (7, 3), (NULL, 9223372036854775807)) t(a, b) WHERE a > 0", "10 4 21 -7"),
         ("SELECT b + 1 AS c FROM (VALUES (1), (2)) t(b) GROUP BY b + 1 ORDER BY b + 1 DESC LIMIT 1", "3"),
         ("SELECT CAST(9.99 AS DECIMAL(3, 2)) + CAST(9.99 AS DECIMAL(3, 2))", "19.98"),
+        (
+            "SELECT sum(CAST(v AS DECIMAL(38, 18))) FROM (VALUES ('99999999999999999999.5'), ('0.5'), ('-1')) t(v)",
+            "99999999999999999999.000000000000000000",
+        ),
+        // A double has no such cents.
+        (
+            "SELECT count(*), min(d) FROM (SELECT CAST(v AS DECIMAL(38, 2)) AS d FROM \
+             (VALUES ('90071992547409.92'), ('90071992547409.93'), ('90071992547409.94')) t(v)) WHERE d = 90071992547409.93",
+            "1 90071992547409.93",
+        ),
         ("SELECT 5 LIMIT 1 + 1", "5"),
     ] {
         assert_eq!(lines(&ctx, query).await, [right], "{query}");

@@ -8,6 +8,8 @@ const EXPRESSIONS: &[(&str, &str)] = &[
     ("amount + 1", "amount - 1"),
     ("amount / 2", "amount / 4"),
     ("amount % 2", "amount % 4"),
+    ("amount % 19", "amount % 7"),
+    ("amount + 1", "amount + 2"),
     ("-amount", "amount"),
     ("amount", "id"),
     ("amount - id", "id - amount"),
@@ -123,6 +125,10 @@ const CONDITIONS: &[&str] = &[
 
 /// Whole queries.
 const QUERIES: &[(&str, &str)] = &[
+    (
+        "SELECT window_start, sum(amount) AS s FROM TUMBLE(TABLE pay, DESCRIPTOR(at), INTERVAL '1 hour') GROUP BY window_start, window_end",
+        "SELECT window_start, sum(amount) * 2 AS s FROM TUMBLE(TABLE pay, DESCRIPTOR(at), INTERVAL '1 hour') GROUP BY window_start, window_end",
+    ),
     (
         "SELECT window_start, sum(amount) / 2 AS s FROM TUMBLE(TABLE pay, DESCRIPTOR(at), INTERVAL '1 hour') GROUP BY window_start, window_end",
         "SELECT window_start, sum(amount) / 4 AS s FROM TUMBLE(TABLE pay, DESCRIPTOR(at), INTERVAL '1 hour') GROUP BY window_start, window_end",
