@@ -51,6 +51,24 @@ async fn offsets_shift_windows() {
     with_rows(&ctx, &[(Some("a"), Some(0), 1)]);
     let query = "SELECT window_start FROM TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1 hour', INTERVAL '15 minutes')";
     assert_eq!(lines(&ctx, query).await, ["1969-12-31T23:15:00Z"]);
+    // By their names in any order, in all of them.
+    for (call, starts) in [
+        (
+            "TUMBLE(OFFSET => INTERVAL '6 hours', SIZE => INTERVAL '1 day', DATA => TABLE t, TIMECOL => DESCRIPTOR(ts))",
+            vec!["1969-12-31T06:00:00Z"],
+        ),
+        (
+            "HOP(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '2 hours', SLIDE => INTERVAL '1 hour', OFFSET => INTERVAL '-15 minutes')",
+            vec!["1969-12-31T22:45:00Z", "1969-12-31T23:45:00Z"],
+        ),
+        (
+            "CUMULATE(TABLE t, DESCRIPTOR(ts), STEP => INTERVAL '30 minutes', SIZE => INTERVAL '1 hour', OFFSET => INTERVAL '30 minutes')",
+            vec!["1969-12-31T23:30:00Z"],
+        ),
+    ] {
+        let query = format!("SELECT DISTINCT window_start FROM {call} ORDER BY window_start");
+        assert_eq!(lines(&ctx, &query).await, starts, "{call}");
+    }
 }
 
 #[tokio::test]

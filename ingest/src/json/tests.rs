@@ -1,6 +1,7 @@
 //! The decoder against serde_json on random rows, and against a table of bad ones.
 
 mod event_times;
+mod guide;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
