@@ -21,6 +21,12 @@ pub(crate) fn number(tokens: &mut [TokenWithSpan]) -> Result<(), SqlError> {
         let mut last = 0;
         for token in statement {
             let Token::Placeholder(name) = &mut token.token else { continue };
+            if name[1..].parse::<u64>() == Ok(0) {
+                let (line, column) = (token.span.start.line, token.span.start.column);
+                let first = name.replace('0', "") + "1";
+                let error = SqlError::new(format!("there is no parameter {name}: parameters are counted from 1"));
+                return Err(error.at(line, column).hint(format!("write {first} for the first one")));
+            }
             let Some(digits) = name.strip_prefix('?') else { continue };
             if named {
                 let (line, column) = (token.span.start.line, token.span.start.column);
@@ -158,6 +164,16 @@ mod tests {
     fn two_kinds_in_one_statement_are_refused_at_their_place() {
         let error = parse("SELECT $1,\n ?").unwrap_err();
         assert_eq!((error.line, error.column), (Some(2), Some(2)), "{error}");
+    }
+
+    #[test]
+    fn parameters_are_counted_from_one() {
+        for (text, first) in [("SELECT 1,\n $0", "write $1 "), ("SELECT 1,\n ?0", "write ?1 "), ("SELECT 1,\n $00", "write $1 ")] {
+            let error = parse(text).unwrap_err();
+            assert_eq!((error.line, error.column), (Some(2), Some(2)), "{error}");
+            assert!(error.message.contains("counted from 1") && error.hint.is_some_and(|hint| hint.starts_with(first)), "{text}");
+        }
+        assert_eq!(written("SELECT $10, $zero0"), ["SELECT $10, $zero0"]);
     }
 
     #[test]

@@ -1,12 +1,16 @@
-//! Times and dates that no formatter knows, as text: years beyond 262,142, which a TIMESTAMP of 64 bits reaches. Otherwise a cell would hold the formatter's
-//! error as if it were a value.
+//! What formatters would write otherwise than people expect. Times and dates of years beyond 262,142, which a TIMESTAMP of 64 bits reaches, become
+//! texts: a cell would hold the formatter's error as if it were a value. What is between two times, `ts - ts`, becomes an interval of days and a rest: it
+//! would be written as `P1D`, and an interval as `1 days`.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray, ListArray, PrimitiveArray, RecordBatch, StringArray, StructArray,
+};
+use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowTimestampType, DataType, Date32Type, Date64Type, Field, Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampSecondType,
+    ArrowTimestampType, DataType, Date32Type, Date64Type, Field, FieldRef, IntervalMonthDayNano, Schema, TimeUnit,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampSecondType,
 };
 use arrow::error::ArrowError;
 use watershed_functions::civil::civil_of_day;
@@ -14,7 +18,8 @@ use watershed_functions::civil::civil_of_day;
 /// Years that every formatter knows, in seconds from 1970, a little within.
 const KNOWN_S: std::ops::Range<i64> = -8_000_000_000_000..8_000_000_000_000;
 
-/// The batch, with columns of times as texts if a time of theirs is beyond the years that are known. Fails if such a time is within a list or struct.
+/// The batch, with columns of times as texts if a time of theirs is beyond the years that are known, and lengths of time as intervals. Fails if such a time
+/// is within a list or struct.
 pub(crate) fn printable(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().map(column).collect::<Result<Vec<_>, _>>()?;
     if columns.iter().all(Option::is_none) {
@@ -38,22 +43,69 @@ fn column(column: &ArrayRef) -> Result<Option<ArrayRef>, ArrowError> {
         DataType::Timestamp(TimeUnit::Microsecond, _) => texts(column.as_primitive::<TimestampMicrosecondType>(), 1_000_000),
         DataType::Date32 => dates(column.as_primitive::<Date32Type>().iter().map(|day| day.map(i64::from))),
         DataType::Date64 => dates(column.as_primitive::<Date64Type>().iter().map(|ms| ms.map(|ms| ms.div_euclid(86_400_000)))),
-        DataType::Struct(_) => inner(column.as_struct().columns())?,
-        DataType::List(_) => inner(std::slice::from_ref(column.as_list::<i32>().values()))?,
-        DataType::Map(..) => inner(column.as_map().entries().columns())?,
+        DataType::Duration(unit) => {
+            let counts = cast(column, &DataType::Int64)?;
+            intervals(counts.as_primitive(), units_per_second(*unit))
+        }
+        DataType::Struct(fields) => {
+            let parts = column.as_struct();
+            inner(parts.columns())?.map(|columns| {
+                let fields = fields.iter().zip(&columns).map(|(field, column)| retyped(field, column)).collect();
+                Arc::new(StructArray::new(fields, columns, parts.nulls().cloned())) as _
+            })
+        }
+        DataType::List(field) => {
+            let lists = column.as_list::<i32>();
+            inner(std::slice::from_ref(lists.values()))?.and_then(|mut items| {
+                let items = items.pop()?;
+                Some(Arc::new(ListArray::new(retyped(field, &items), lists.offsets().clone(), items, lists.nulls().cloned())) as _)
+            })
+        }
+        DataType::Map(..) => {
+            inner(column.as_map().entries().columns())?;
+            None
+        }
         _ => None,
     })
 }
 
-fn inner(columns: &[ArrayRef]) -> Result<Option<ArrayRef>, ArrowError> {
-    for part in columns {
-        if column(part)?.is_some() {
-            return Err(ArrowError::CastError(
-                "a time within a list or struct is after the year 262,000: such times have no text; select it by itself".to_owned(),
-            ));
+/// Parts of lists and structs with lengths of time as intervals; `None` if there are none. A time that has no text is an error.
+fn inner(columns: &[ArrayRef]) -> Result<Option<Vec<ArrayRef>>, ArrowError> {
+    let mut changed = false;
+    let columns = columns.iter().map(|part| match column(part)? {
+        Some(text) if text.data_type().is_string() => Err(ArrowError::CastError(
+            "a time within a list or struct is after the year 262,000: such times have no text; select it by itself".to_owned(),
+        )),
+        Some(other) => {
+            changed = true;
+            Ok(other)
         }
+        None => Ok(Arc::clone(part)),
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    Ok(changed.then_some(columns))
+}
+
+fn retyped(field: &Field, column: &ArrayRef) -> FieldRef {
+    Arc::new(field.clone().with_data_type(column.data_type().clone()))
+}
+
+fn units_per_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
     }
-    Ok(None)
+}
+
+/// Lengths of time as days and a rest; `None` if one has more days than an interval holds.
+fn intervals(lengths: &Int64Array, per_second: i64) -> Option<ArrayRef> {
+    let (per_day, nanoseconds) = (86_400 * per_second, 1_000_000_000 / per_second);
+    let interval = |length: i64| Some(IntervalMonthDayNano::new(0, i32::try_from(length / per_day).ok()?, length % per_day * nanoseconds));
+    let made = lengths.iter().map(|length| length.map_or(Some(None), |length| interval(length).map(Some)));
+    let made: IntervalMonthDayNanoArray = made.collect::<Option<Vec<_>>>()?.into();
+    Some(Arc::new(made))
 }
 
 fn texts<T: ArrowTimestampType>(times: &PrimitiveArray<T>, units: i64) -> Option<ArrayRef> {
@@ -92,7 +144,8 @@ fn text(time: i64, units: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Date32Array, StructArray, TimestampMicrosecondArray, TimestampSecondArray};
+    use arrow::array::{Date32Array, DurationMicrosecondArray, DurationSecondArray, TimestampMicrosecondArray, TimestampSecondArray};
+    use arrow::util::display::array_value_to_string;
 
     use super::*;
 
@@ -115,6 +168,33 @@ mod tests {
         assert_eq!(texts, [Some("+5881580-07-11".to_owned()), None, Some("1970-01-01".to_owned())]);
         let near = one(Arc::new(TimestampMicrosecondArray::from(vec![0, 253_402_300_799_999_999])));
         assert_eq!(printable(&near).unwrap(), near);
+    }
+
+    #[test]
+    fn what_is_between_times_is_an_interval() {
+        let day = 86_400_000_000;
+        let lengths = DurationMicrosecondArray::from(vec![Some(day), Some(day + 3_600_000_001), Some(-day), None, Some(0)]);
+        let lengths: ArrayRef = Arc::new(lengths);
+        let shown = |column: &ArrayRef| (0..column.len()).map(|row| array_value_to_string(column, row).unwrap()).collect::<Vec<_>>();
+        let as_intervals: ArrayRef = Arc::new(IntervalMonthDayNanoArray::from(vec![
+            Some(IntervalMonthDayNano::new(0, 1, 0)),
+            Some(IntervalMonthDayNano::new(0, 1, 3_600_000_001_000)),
+            Some(IntervalMonthDayNano::new(0, -1, 0)),
+            None,
+            Some(IntervalMonthDayNano::new(0, 0, 0)),
+        ]));
+        let found = printable(&one(Arc::clone(&lengths))).unwrap();
+        assert_eq!(shown(found.column(0)), shown(&as_intervals));
+        assert_eq!(shown(found.column(0))[..1], ["1 days"]);
+        let items = ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>([Some([Some(day)])]);
+        let items = cast(&items, &DataType::new_list(DataType::Duration(TimeUnit::Microsecond), true)).unwrap();
+        assert_eq!(shown(printable(&one(items)).unwrap().column(0)), ["[1 days]"]);
+        let field = Arc::new(Field::new("d", lengths.data_type().clone(), true));
+        let parts = printable(&one(Arc::new(StructArray::from(vec![(field, lengths)])))).unwrap();
+        assert_eq!(shown(parts.column(0))[0], "{d: 1 days}");
+        // Beyond what an interval holds.
+        let far = one(Arc::new(DurationSecondArray::from(vec![i64::MAX])));
+        assert_eq!(printable(&far).unwrap(), far);
     }
 
     #[test]

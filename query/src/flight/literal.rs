@@ -76,6 +76,8 @@ fn written(value: &ScalarValue, beside: Option<&DataType>) -> Result<Expr, Strin
         ScalarValue::List(list) => list_of(&list.value(0)),
         ScalarValue::LargeList(list) => list_of(&list.value(0)),
         ScalarValue::FixedSizeList(list) => list_of(&list.value(0)),
+        ScalarValue::Map(_) => Err("a MAP cannot be bound: bind two lists, and write map(?, ?) in the statement".to_owned()),
+        ScalarValue::Struct(_) => Err("a STRUCT cannot be bound: bind its fields, and write struct(?, …) in the statement".to_owned()),
         other => Err(format!("a {} cannot be bound", sql_type(&other.data_type()))),
     }
 }

@@ -90,8 +90,17 @@ impl Prepared {
         };
         let (session, text, parameters, values) = self.with(handle, known)?;
         let mut statement = one_statement(&text)?;
-        if !parameters.is_empty() {
-            with_values(&mut statement, &bound(&parameters, values.as_ref())?)?;
+        match values.as_ref().map(RecordBatch::num_columns) {
+            // Some clients bind a row of no values where there are no parameters.
+            None | Some(0) if parameters.is_empty() => {}
+            Some(given) if parameters.is_empty() => {
+                let given = if given == 1 { "1 value is".to_owned() } else { format!("{given} values are") };
+                return Err(unbound(
+                    format!("the statement has no parameters, and {given} bound"),
+                    "write ? where a value belongs, or bind none",
+                ));
+            }
+            _ => with_values(&mut statement, &bound(&parameters, values.as_ref())?)?,
         }
         let plan = session.plan(&statement).await?;
         refuse_parameters(&plan)?;
@@ -329,7 +338,7 @@ fn unbound(what: String, hint: &str) -> QueryError {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, StringArray};
+    use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, MapBuilder, RecordBatchOptions, StringArray, StringBuilder};
     use arrow::datatypes::Int64Type;
     use futures::TryStreamExt;
 
@@ -393,8 +402,28 @@ mod tests {
         assert!(unfit.contains("parameter $1") && unfit.contains("'many' is not a BIGINT"), "{unfit}");
         let two = one(vec![("a", Arc::new(Int64Array::from(vec![1, 2])) as _)]);
         assert!(said(prepared.bind(handle, two).unwrap_err()).contains("more than one row"));
+        let mut maps = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+        maps.keys().append_value("k");
+        maps.values().append_value("v");
+        maps.append(true).unwrap();
+        prepared.bind(handle, one(vec![("a", Arc::new(maps.finish()) as _)])).unwrap();
+        let unfit = said(number(&prepared, handle).await.unwrap_err());
+        assert!(unfit.contains("parameter $1 cannot be used: a MAP cannot be bound: bind two lists"), "{unfit}");
         assert!(prepared.close(handle) && !prepared.close(handle));
         assert!(said(number(&prepared, handle).await.unwrap_err()).contains("prepare it again"));
+    }
+
+    #[tokio::test]
+    async fn values_without_a_parameter_are_refused() {
+        let prepared = Prepared::default();
+        let handle = prepared.prepare(session().await, "SELECT CAST(7 AS BIGINT)".to_owned()).await.unwrap().handle;
+        assert_eq!(number(&prepared, handle).await.unwrap(), 7);
+        let none = RecordBatchOptions::new().with_row_count(Some(1));
+        prepared.bind(handle, vec![RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &none).unwrap()]).unwrap();
+        assert_eq!(number(&prepared, handle).await.unwrap(), 7);
+        prepared.bind(handle, one(vec![("a", Arc::new(Int64Array::from(vec![1])) as _)])).unwrap();
+        let refused = number(&prepared, handle).await.unwrap_err().to_string();
+        assert!(refused.contains("the statement has no parameters, and 1 value is bound"), "{refused}");
     }
 
     #[tokio::test]
