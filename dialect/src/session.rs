@@ -68,8 +68,8 @@ pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) ->
     builder.expr_planners().get_or_insert_default().insert(0, Arc::new(Operators));
     let known = builder.scalar_functions().get_or_insert_default();
     for function in known.iter_mut() {
-        if let Some(guarded) = functions::guarded(function) {
-            *function = Arc::new(guarded);
+        if let Some(ours) = functions::guarded(function).or_else(|| functions::retyped(function)) {
+            *function = Arc::new(ours);
         }
     }
     known.extend(functions::all());

@@ -13,6 +13,7 @@
 //! | how times beyond the years that nanoseconds hold are computed | `far_times.rs` |
 //! | how intervals are multiplied, and added to dates and to times of a zone | `interval_math.rs` |
 //! | how ANY and ALL compare with a list | `quantified.rs` |
+//! | which of DataFusion's take further types | `retyped.rs` |
 //! | what a type is called | `sql_type.rs` |
 
 pub mod civil;
@@ -31,6 +32,7 @@ mod guarded;
 mod interval_math;
 mod joined_text;
 mod quantified;
+mod retyped;
 mod room;
 mod s2_cell;
 mod series;
@@ -53,6 +55,7 @@ pub use self::folding::{FOLDING_MAX, folding};
 pub use self::guarded::{guarded, is_guarded};
 pub use self::interval_math::planned_operator;
 pub use self::joined_text::BoundedTexts;
+pub use self::retyped::retyped;
 pub use self::series::Series;
 pub use self::sql_type::sql_type;
 

@@ -218,3 +218,14 @@ async fn a_list_has_what_it_has_however_it_is_written() {
         assert_eq!(cells(&ctx, &query).await, right, "{query}");
     }
 }
+
+#[tokio::test]
+async fn bytes_are_counted() {
+    let ctx = session();
+    // Of a text `length` counts characters; of bytes that are no text there are none.
+    let rows = "(VALUES ('5a00', 'ä'), ('ff', ''), (NULL, NULL)) t(h, s)";
+    let query = format!("SELECT length(decode(h, 'hex')), octet_length(decode(h, 'hex')), length(s), octet_length(s) FROM {rows}");
+    assert_eq!(cells(&ctx, &query).await, ["2 2 1 2", "1 1 0 0", "NULL NULL NULL NULL"]);
+    let query = "SELECT length(X'FF00'), octet_length(X'FF00'), length(arrow_cast(X'FF00', 'BinaryView')), length(arrow_cast(X'FF', 'LargeBinary')), length(12345)";
+    assert_eq!(cells(&ctx, query).await, ["2 2 2 1 5"]);
+}
