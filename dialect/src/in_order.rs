@@ -160,10 +160,18 @@ fn aggregated(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>
     Ok(Some(Arc::new(changed.with_limit_options(limit))))
 }
 
+/// Whether a part of a condition decides for which rows another one that may fail is computed.
+pub(crate) fn guards(condition: &Arc<dyn PhysicalExpr>) -> bool {
+    condition.exists(|part| Ok(part.is::<InOrder>() || is_guard(part))).unwrap_or(true)
+}
+
+fn is_guard(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    expr.downcast_ref::<BinaryExpr>().is_some_and(|sides| is_logical(*sides.op()) && may_fail(sides.right()))
+}
+
 fn in_order(expr: Arc<dyn PhysicalExpr>) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
     expr.transform_up(|part| {
-        let may_fail = part.downcast_ref::<BinaryExpr>().is_some_and(|sides| is_logical(*sides.op()) && may_fail(sides.right()));
-        Ok(if may_fail { Transformed::yes(Arc::new(InOrder { sides: part }) as _) } else { Transformed::no(part) })
+        Ok(if is_guard(&part) { Transformed::yes(Arc::new(InOrder { sides: part }) as _) } else { Transformed::no(part) })
     })
 }
 

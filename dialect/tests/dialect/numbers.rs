@@ -276,6 +276,10 @@ async fn a_condition_guards_keys_and_joins() {
         (format!("SELECT a.k, b.k FROM {a} FULL JOIN {b} ON a.n <> 0 AND 10 / a.n = b.m ORDER BY 2"), vec!["1", "2 2", "1"]),
         (format!("SELECT a.k, b.k FROM {b} RIGHT JOIN {a} ON a.n <> 0 AND b.m = 10 / a.n ORDER BY 1"), vec!["1", "2 2"]),
         (format!("SELECT a.k, b.k FROM {a} JOIN {b} ON a.n <> 0 AND 10 / a.n = b.m ORDER BY 1"), vec!["2 2"]),
+        (format!("SELECT a.k, b.k FROM {a} LEFT JOIN {b} ON a.n <> 0 AND 10 / a.n > b.m ORDER BY 1"), vec!["1", "2 1"]),
+        (format!("SELECT a.k, b.k FROM {b} RIGHT JOIN {a} ON a.n <> 0 AND 10 / a.n > b.m ORDER BY 1"), vec!["1", "2 1"]),
+        (format!("SELECT a.k, b.k FROM {a} JOIN {b} ON b.m > 1 AND (a.n = 0 OR 10 / a.n >= b.m) ORDER BY 1"), vec!["1 2", "2 2"]),
+        (format!("SELECT a.k FROM {a} WHERE NOT EXISTS (SELECT 1 FROM {b} WHERE a.n <> 0 AND 10 / a.n > b.m)"), vec!["1"]),
         (
             format!("SELECT a.k, b.k FROM {a} FULL JOIN {b} ON a.k = b.k AND a.n <> 0 AND 10 / a.n >= b.m ORDER BY 2, 1"),
             vec!["1", "2 2", "1"],
