@@ -136,7 +136,7 @@ fn of_signature(message: &str) -> Option<SqlError> {
 }
 
 /// The error inside of contexts, diagnostics and collections (where the first counts).
-fn root(error: &DataFusionError) -> &DataFusionError {
+pub(crate) fn root(error: &DataFusionError) -> &DataFusionError {
     match error {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => root(inner),
         DataFusionError::Shared(inner) => root(inner),

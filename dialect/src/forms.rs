@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Array, BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
-    OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement as SqlStatement, Subscript,
-    TableFactor, Value, Visitor, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
+    AccessExpr, Array, BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Statement as SqlStatement, Subscript, TableFactor, Value, Visitor, VisitorMut,
+    WindowFrameBound, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -36,7 +37,7 @@ pub(crate) fn with_headings(statement: &mut DfStatement) {
 }
 
 /// `SELECT DISTINCT k + 1 … ORDER BY k + 1` orders by the column that now has a name.
-fn order_by_headings(query: &mut Query) {
+pub(crate) fn order_by_headings(query: &mut Query) {
     let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &mut query.order_by else { return };
     let SetExpr::Select(select) = query.body.as_ref() else { return };
     for key in keys {
@@ -54,28 +55,38 @@ fn order_by_headings(query: &mut Query) {
 
 fn head(body: &mut SetExpr) {
     match body {
-        SetExpr::Select(select) => {
-            let mut headings: Vec<String> = Vec::new();
-            for item in &mut select.projection {
-                let SelectItem::UnnamedExpr(expr) = item else { continue };
-                let heading = expr.to_string();
-                let is_column = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
-                let is_repeated = is_column && headings.contains(&heading);
-                if !is_computed(expr) && !is_repeated {
-                    headings.push(heading);
-                    continue;
-                }
-                // DataFusion wants a name of its own for each column.
-                let more = (2..).map(|n| format!("{heading} ({n})"));
-                let heading = std::iter::once(heading.clone()).chain(more).find(|heading| !headings.contains(heading)).unwrap_or_default();
-                let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
-                headings.push(heading.clone());
-                *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', heading) };
-            }
-        }
+        SetExpr::Select(select) => head_select(select, Repeated::Numbered),
         SetExpr::SetOperation { left, .. } => head(left),
         SetExpr::Query(query) => head(&mut query.body),
         _ => {}
+    }
+}
+
+/// What becomes of a column that is selected twice.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Repeated {
+    Numbered,
+    /// DataFusion refuses it.
+    Stay,
+}
+
+pub(crate) fn head_select(select: &mut Select, repeated: Repeated) {
+    let mut headings: Vec<String> = Vec::new();
+    for item in &mut select.projection {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        let heading = expr.to_string();
+        let is_column = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+        let is_repeated = is_column && repeated == Repeated::Numbered && headings.contains(&heading);
+        if !is_computed(expr) && !is_repeated {
+            headings.push(heading);
+            continue;
+        }
+        // DataFusion wants a name of its own for each column.
+        let more = (2..).map(|n| format!("{heading} ({n})"));
+        let heading = std::iter::once(heading.clone()).chain(more).find(|heading| !headings.contains(heading)).unwrap_or_default();
+        let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+        headings.push(heading.clone());
+        *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', heading) };
     }
 }
 
@@ -134,6 +145,9 @@ impl VisitorMut for Forms {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = expr {
+            without_constant_order(list);
+        }
         match expr {
             Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
                 if let Some(escape) = escape_char {
@@ -250,6 +264,17 @@ fn without_brackets(key: &mut Expr) {
     if matches!(innermost, Expr::Value(value) if matches!(value.value, Value::Number(..))) {
         *key = innermost.clone();
     }
+}
+
+/// `array_agg(x ORDER BY 1)`: a constant orders nothing. DataFusion takes it for the first column of the table.
+fn without_constant_order(list: &mut FunctionArgumentList) {
+    for clause in &mut list.clauses {
+        if let FunctionArgumentClause::OrderBy(keys) = clause {
+            keys.iter_mut().for_each(|key| without_brackets(&mut key.expr));
+            keys.retain(|key| !matches!(&key.expr, Expr::Value(value) if matches!(value.value, Value::Number(..))));
+        }
+    }
+    list.clauses.retain(|clause| !matches!(clause, FunctionArgumentClause::OrderBy(keys) if keys.is_empty()));
 }
 
 fn is_over(expr: &Expr) -> bool {

@@ -73,6 +73,7 @@ mod nearest;
 mod one_value;
 mod options;
 mod order_keys;
+mod own_names;
 mod panics;
 mod parameter;
 mod plain;

@@ -28,6 +28,7 @@ use crate::forms::{self, with_headings};
 use crate::locate::{Excerpt, placed_by_message};
 use crate::multiset::with_rows_counted;
 use crate::order_keys::with_names_of_input;
+use crate::own_names;
 use crate::refused;
 use crate::storable::{check_columns, check_partitioning, with_stored_types};
 use crate::streamable::{check_streamable, place_of};
@@ -223,14 +224,16 @@ pub(crate) async fn plan_as_written(state: &SessionState, mut statement: DfState
     ignored::check_statement(&statement, state).map_err(|e| placed_by_message(e, text))?;
     let has_ordered_names = forms::rewrite(&mut statement)?;
     double_literals::rewrite(&mut statement)?;
-    let plan = match &statement {
+    let mut own_state = None;
+    if matches!(&statement, DfStatement::Statement(inner) if is_recursive(inner)) {
         // The types of its columns are settled while it is planned, before literals can be.
-        DfStatement::Statement(inner) if is_recursive(inner) => {
-            let mut state = state.clone();
-            state.config_mut().options_mut().sql_parser.parse_float_as_decimal = false;
-            state.statement_to_plan(statement).await
-        }
-        _ => state.statement_to_plan(statement).await,
+        own_state.insert(state.clone()).config_mut().options_mut().sql_parser.parse_float_as_decimal = false;
+    }
+    let planning = own_state.as_ref().unwrap_or(state);
+    let plan = match planning.statement_to_plan(statement.clone()).await {
+        // What the second try says may name a part that is nowhere in the text.
+        Err(clash) if own_names::is_clash(&clash) => own_names::planned(planning, statement).await.map_err(|_| clash),
+        planned => planned,
     };
     let plan = if has_ordered_names { plan.and_then(with_names_of_input) } else { plan };
     plan.and_then(literals::settle).map_err(|e| from_datafusion(&e, state, text))

@@ -11,6 +11,7 @@ mod intervals;
 mod keys;
 mod numbers;
 mod operators;
+mod own_names;
 mod panels;
 mod project;
 mod shared;
