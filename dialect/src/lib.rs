@@ -41,6 +41,7 @@ pub mod over;
 pub mod stages;
 pub mod walk;
 
+mod accumulators;
 mod as_of;
 mod bounds;
 mod clauses;

@@ -21,6 +21,7 @@ use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use watershed_functions::numbers::literals;
 
+use crate::accumulators::Accumulators;
 use crate::as_of::as_of_join;
 use crate::deep_stack::deep;
 use crate::diagnose::from_datafusion;
@@ -198,6 +199,7 @@ pub(crate) fn streaming_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PushDownFilter::new()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
+        Arc::new(Accumulators),
     ]
 }
 

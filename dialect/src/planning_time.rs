@@ -14,6 +14,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, JoinType, LogicalPlan, Operator
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 
+use crate::accumulators::Accumulators;
 use crate::unique::{self, BELIEVERS, Unique};
 use crate::value_sets::ValueSets;
 
@@ -67,7 +68,7 @@ pub(crate) fn counted<R>(spent: &mut Duration, part: impl FnOnce() -> R) -> R {
     result
 }
 
-/// DataFusion's rules, each of which ends when planning has taken too long, and ours before those that would make mistakes.
+/// DataFusion's rules, each of which ends when planning has taken too long, ours before those that would make mistakes, and a last look.
 pub(crate) fn timed_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Vec::new();
     for rule in Optimizer::new().rules {
@@ -78,6 +79,7 @@ pub(crate) fn timed_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         }
         rules.push(Arc::new(Timed(rule)));
     }
+    rules.push(Arc::new(Accumulators));
     rules
 }
 
@@ -88,6 +90,23 @@ fn keeps_its_place(plan: &LogicalPlan) -> bool {
     let LogicalPlan::Aggregate(aggregate) = filter.input.as_ref() else { return false };
     let has_row = aggregate.group_expr.is_empty() || aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_)));
     has_row && split_conjunction(&filter.predicate).into_iter().any(|condition| condition.column_refs().is_empty())
+}
+
+/// Whether a projection says of which table a computed column is, as it does in the place of an outer join with a table that gives no rows.
+fn names_tables(plan: &LogicalPlan) -> bool {
+    let LogicalPlan::Projection(projection) = plan else { return false };
+    projection.expr.iter().any(|expr| matches!(expr, Expr::Alias(alias) if alias.relation.is_some()))
+}
+
+/// Whether some inner join has keys of which NULL equals NULL, `ON a.x IS NOT DISTINCT FROM b.x`. The rule that puts such joins and their neighbours into
+/// another order gives all of them keys of one kind; conditions with `=` must not become keys of such a join, either.
+fn joins_on_null(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found = matches!(node, LogicalPlan::Join(join) if join.join_type == JoinType::Inner && join.null_equality == NullEquality::NullEqualsNull);
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 /// `ON a.n <> 0 AND 10 / a.n = b.m`, where the rows of `a` for which it is false stay: what is to become a key of the join is NULL for those, and not
@@ -172,13 +191,21 @@ impl OptimizerRule for Timed {
         if self.0.name() == "push_down_filter" && keeps_its_place(&plan) {
             return Ok(Transformed::no(plan));
         }
+        if self.0.name() == "eliminate_cross_join" && joins_on_null(&plan)? {
+            return Ok(Transformed::no(plan));
+        }
+        if self.0.name() == "extract_equijoin_predicate"
+            && matches!(&plan, LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNull)
+        {
+            return Ok(Transformed::no(plan));
+        }
         if self.0.name() == "replace_distinct_aggregate"
             && let Some(input) = unique::is_distinct(&plan)
         {
             return Ok(Transformed::yes(unique::distinct(input)?));
         }
         if FORGONE.contains(&self.0.name()) {
-            if plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_))))? {
+            if plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_)) || names_tables(node)))? {
                 return Ok(Transformed::no(plan));
             }
             let before = plan.clone();

@@ -6,6 +6,7 @@
 //! | `batch.rs` | the same query in DataFusion over the rows that were in time |
 //! | `storm.rs` | whole pipelines over a store that fails at random: the tables are those of a run that nothing disturbed |
 //! | `topic.rs` | whole pipelines over the embedded broker |
+//! | `aggregates.rs` | every aggregate, refused or computed |
 //! | `drained.rs` | pipelines that go on after they were drained |
 //! | `idle.rs` | partitions that are idle over several runs |
 //! | `event_time.rs` | event times that are no time in the payload |
@@ -17,6 +18,7 @@
 //! | `tombstones.rs` | messages without a value |
 //! | `slt.rs` | the cases in `stream/tests/slt/`: text with rows, verbs, queries and what they give |
 
+mod aggregates;
 mod batch;
 mod drained;
 mod driver;
