@@ -43,6 +43,14 @@ pub(crate) fn with_subqueries_joined(plan: LogicalPlan) -> Result<LogicalPlan> {
 fn joined(node: LogicalPlan, names: &mut Names) -> Result<Transformed<LogicalPlan>> {
     if let LogicalPlan::Join(join) = &node
         && let Some(subquery) = lateral(&join.right)
+        && outer_columns(subquery)?.is_empty()
+    {
+        // It is LATERAL in name only.
+        let right = Arc::new(without_lateral(&join.right)?);
+        return joined(LogicalPlan::Join(Join { right, ..join.clone() }), names)?.transform_data(|node| Ok(Transformed::yes(node)));
+    }
+    if let LogicalPlan::Join(join) = &node
+        && let Some(subquery) = lateral(&join.right)
         && outer_columns(subquery)?.iter().any(|column| join.left.schema().has_column(column))
     {
         return Ok(Transformed::yes(joined_laterally(join, names)?));
@@ -143,6 +151,15 @@ fn lateral(right: &LogicalPlan) -> Option<&LogicalPlan> {
         LogicalPlan::Subquery(_) => Some(right),
         LogicalPlan::SubqueryAlias(alias) => lateral(&alias.input).map(|_| right),
         _ => None,
+    }
+}
+
+/// A plan that [`lateral`] finds, as any other.
+fn without_lateral(right: &LogicalPlan) -> Result<LogicalPlan> {
+    match right {
+        LogicalPlan::Subquery(subquery) => Ok(subquery.subquery.as_ref().clone()),
+        LogicalPlan::SubqueryAlias(alias) => LogicalPlanBuilder::from(without_lateral(&alias.input)?).alias(alias.alias.clone())?.build(),
+        other => Ok(other.clone()),
     }
 }
 
@@ -415,7 +432,8 @@ impl<'a> Asking<'a> {
 fn is_plain(plan: &LogicalPlan) -> Result<bool> {
     let here = match plan {
         LogicalPlan::Projection(projection) => {
-            !projection.expr.iter().any(|expr| expr.contains_outer() || is_unnest(expr) || has_subquery(expr))
+            let is_odd = |expr: &Expr| expr.contains_outer() || is_unnest(expr) || has_subquery(expr) || hides(expr, &projection.input);
+            !projection.expr.iter().any(is_odd)
         }
         LogicalPlan::Filter(filter) => !has_subquery(&filter.predicate),
         LogicalPlan::Join(join) => {
@@ -427,6 +445,15 @@ fn is_plain(plan: &LogicalPlan) -> Result<bool> {
         _ => return Ok(outer_columns(plan)?.is_empty() && matches!(plan, LogicalPlan::Distinct(Distinct::All(_)))),
     };
     Ok(here && plan.inputs().into_iter().map(is_plain).collect::<Result<Vec<_>>>()?.into_iter().all(|plain| plain))
+}
+
+/// True for a column with a name that a column below has, which could then not be handed on beside it.
+fn hides(expr: &Expr, input: &LogicalPlan) -> bool {
+    match expr {
+        Expr::Alias(alias) if matches!(alias.expr.as_ref(), Expr::Column(column) if column.name == alias.name) => false,
+        Expr::Alias(alias) => input.schema().fields().iter().any(|field| *field.name() == alias.name),
+        _ => false,
+    }
 }
 
 fn is_unnest(expr: &Expr) -> bool {

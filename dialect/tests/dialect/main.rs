@@ -5,6 +5,7 @@ mod bounds;
 mod errors;
 mod fenced;
 mod forms;
+mod found;
 mod functions;
 mod grown;
 mod intervals;
