@@ -10,6 +10,8 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Least width a text column is cut to.
 const TEXT_WIDTH_MIN: usize = 12;
+/// Names of rows are not cut further than they can be told apart, if that takes no more than this.
+const NAME_WIDTH_MAX: usize = 40;
 /// Least width a heading is cut to.
 const HEADING_WIDTH_MIN: usize = 5;
 
@@ -93,7 +95,9 @@ impl Layout {
         // Names and other values are worth more than the headings above them.
         let uncut: Vec<usize> = headings.iter().zip(&cells).map(|(heading, cells)| *cells.max(heading.min(&HEADING_WIDTH_MIN))).collect();
         let least = |at: usize| {
-            let cell = if columns[at].number || columns[at].whole { cells[at] } else { cells[at].min(TEXT_WIDTH_MIN) };
+            // The first one names the row.
+            let text = if at == 0 { told_apart(rows, at) } else { TEXT_WIDTH_MIN };
+            let cell = if columns[at].number || columns[at].whole { cells[at] } else { cells[at].min(text) };
             cell.max(headings[at].min(HEADING_WIDTH_MIN))
         };
         let least: Vec<usize> = (0..columns.len()).map(least).collect();
@@ -181,6 +185,16 @@ pub fn pick(columns: &[Column], rows: &[Vec<Cell>], shown: &[usize]) -> (Vec<Col
 fn alike_when_cut(rows: &[Vec<Cell>], at: usize, width: usize) -> bool {
     let texts: HashSet<&str> = rows.iter().map(|row| cell_text(&row[at])).collect();
     texts.iter().map(|text| cut(text, width)).collect::<HashSet<_>>().len() < texts.len()
+}
+
+/// The least width at which texts of a column that differ look different, cut at their ends or in their middle; as any text if none will do.
+fn told_apart(rows: &[Vec<Cell>], at: usize) -> usize {
+    let texts: HashSet<&str> = rows.iter().map(|row| cell_text(&row[at])).collect();
+    let differ = |width: &usize| {
+        let count = |cut: fn(&str, usize) -> String| texts.iter().map(|text| cut(text, *width)).collect::<HashSet<_>>().len();
+        count(cut) == texts.len() || count(cut_in_the_middle) == texts.len()
+    };
+    (TEXT_WIDTH_MIN..=NAME_WIDTH_MAX).find(differ).unwrap_or(TEXT_WIDTH_MIN)
 }
 
 /// Rows shown one line per column; `first` is the number of the first row.
