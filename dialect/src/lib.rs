@@ -71,7 +71,6 @@ mod locate;
 mod masked;
 mod multiset;
 mod nearest;
-mod no_columns;
 mod one_value;
 mod options;
 mod order_keys;

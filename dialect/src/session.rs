@@ -28,7 +28,6 @@ use watershed_functions::{self as functions, BoundedTexts, Series};
 
 use crate::fenced::fenced;
 use crate::in_order::{ColumnsInOrder, FiltersInOrder};
-use crate::no_columns::NoColumns;
 use crate::planning_time::timed_rules;
 use crate::relation::WindowFunctionPlanner;
 
@@ -58,7 +57,6 @@ pub fn session_state(config: SessionConfig, runtime: Option<Arc<RuntimeEnv>>) ->
     let mut physical = fenced(PhysicalOptimizer::new().rules);
     physical.insert(0, Arc::new(ColumnsInOrder));
     physical.push(Arc::new(FiltersInOrder));
-    physical.push(Arc::new(NoColumns));
     let mut builder = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_relation_planners(vec![Arc::new(WindowFunctionPlanner)])

@@ -45,15 +45,6 @@ async fn a_subquery_may_name_its_columns_as_its_tables_do() {
 }
 
 #[tokio::test]
-async fn rows_without_columns_have_partitions() {
-    check(&[(
-        "SELECT max(7) OVER (PARTITION BY (SELECT max(k) FROM s.a) ORDER BY 1) FROM (SELECT true AS v FROM s.b) q",
-        &["7", "7", "7"],
-    )])
-    .await;
-}
-
-#[tokio::test]
 async fn fields_are_found_where_an_outer_join_has_no_other_side() {
     let none = "(SELECT k, x, named_struct('n', k) AS p FROM s.a) r RIGHT JOIN (SELECT k, y, named_struct('n', k) AS p FROM s.b) q ON CAST(NULL AS BOOLEAN)";
     let query = format!("SELECT max(v) FROM (SELECT DISTINCT q.p['n'] AS v, CASE WHEN r.x > 1 THEN r.x ELSE q.y END AS w FROM {none}) z");
