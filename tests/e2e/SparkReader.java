@@ -125,7 +125,7 @@ final class SparkReader {
 
     /** Decimals as text, times as microseconds, bytes in hexadecimal, dates as ISO 8601. */
     private static String json(Object value) {
-        if (value == null || value instanceof Long || value instanceof Integer || value instanceof Double || value instanceof Boolean) {
+        if (value == null || value instanceof Boolean || value instanceof Number && !(value instanceof BigDecimal)) {
             return String.valueOf(value);
         }
         if (value instanceof Instant time) {

@@ -57,7 +57,10 @@ async fn batches_of_large_rows_have_few_of_them() {
         assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>() as i64, rows, "{sql}");
         let largest = batches.iter().map(row_bytes).max().unwrap();
         assert!(largest <= BATCH_BYTES + TEXT_BYTES, "{sql}: {largest} bytes");
-        // What keeps its memory is not much more than its rows.
+        // What keeps its memory is not much more than its rows. Those of a join share the memory of its side that is held.
+        if sql.contains("JOIN") {
+            continue;
+        }
         let kept = batches.iter().map(RecordBatch::get_array_memory_size).max().unwrap();
         assert!(kept <= 4 * BATCH_BYTES, "{sql}: {kept} bytes");
     }
