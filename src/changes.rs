@@ -92,7 +92,9 @@ pub fn between(old: &InForce, new: &Checked) -> Vec<Change> {
     for (name, source) in &new.project.sources {
         // Those whose rows and state it changes say so themselves.
         let carries_on = || {
-            let reads = |table: &&TableName| old.project.tables.contains_key(*table) && new.blueprints[*table].source.name == *name;
+            let reads = |table: &&TableName| {
+                old.project.tables.contains_key(*table) && new.blueprints[*table].names.iter().any(|read| read == name)
+            };
             let changed = |table: &TableName| tables.iter().any(|change| change.name == table.to_string());
             let names = new.blueprints.keys().filter(reads).filter(|table| !changed(table)).map(ToString::to_string).collect::<Vec<_>>();
             if names.is_empty() { String::new() } else { format!("carries on: {}", names.join(", ")) }

@@ -380,7 +380,7 @@ async fn catch_up(runner: &Runner, produced: &reconcile::Produced) -> bool {
     let behind = || {
         runner.metrics().iter().any(|pipeline| {
             let alive = !matches!(pipeline.phase, Phase::Failed { .. } | Phase::Stopped);
-            alive && pipeline.counters.rows_in < produced.of(&pipeline.source)
+            alive && pipeline.counters.rows_in < pipeline.sources.iter().map(|source| produced.of(&source.name)).sum::<u64>()
         })
     };
     let until = Instant::now() + CATCH_UP_TIMEOUT;

@@ -42,9 +42,11 @@ pub fn of(
         Change::Columns(columns) => columns,
         Change::Nothing => Vec::new(),
     };
-    let (was, is) = (place_of(&before.source), place_of(&after.source));
-    if was != is && old.started.contains(name) {
-        return Fate::Rebuilds(format!("its source reads {is}, and what it has was read from {was}"));
+    for (before, after) in before.sources.iter().zip(&after.sources) {
+        let (was, is) = (place_of(&before.definition), place_of(&after.definition));
+        if was != is && old.started.contains(name) {
+            return Fate::Rebuilds(format!("its source reads {is}, and what it has was read from {was}"));
+        }
     }
     if known.partitioned_by != table.partitioned_by {
         return Fate::Rebuilds("its partitioning changes".to_owned());
@@ -64,7 +66,8 @@ pub fn of(
     if !same_expectations(&known.expectations, &table.expectations) {
         what.push("new rows are held to other constraints".to_owned());
     }
-    if known.commit_interval != table.commit_interval || known.late_rows != table.late_rows {
+    let settings = |table: &StreamingTableDefinition| (table.commit_interval, table.late_rows, table.max_ahead);
+    if settings(known) != settings(table) {
         what.push("settings change".to_owned());
     }
     if what.is_empty() { Fate::Same } else { Fate::CarriesOn { what: what.join("; "), columns } }

@@ -215,7 +215,8 @@ mod tests {
     /// Not `watermark -10 s` here and `behind 13 s` there.
     #[test]
     fn the_distance_of_the_watermark_to_now_has_one_word() {
-        let metrics = watershed_stream::Metrics::new("gold.a".parse().unwrap(), "s".to_owned());
+        let metrics =
+            watershed_stream::Metrics::new("gold.a".parse().unwrap(), watershed_stream::hidden::SourceNames::new(["s".to_owned()]));
         let shown = PipelineMetrics { watermark_us: Some(1), watermark_lag_ms: Some(13_000), ..metrics.read() };
         let mut live = Live::new(Terminal::look(ColorChoice::Never));
         assert!(live.line(std::slice::from_ref(&shown)).contains(", behind 13.00 s, "));

@@ -35,7 +35,7 @@ impl<'a> Topic<'a> {
     }
 }
 
-/// A table reads one topic, and a sink that follows it sends to another.
+/// A table reads a topic, and a sink that follows it sends to another.
 struct Step<'a> {
     from: Topic<'a>,
     to: Topic<'a>,
@@ -46,11 +46,13 @@ struct Step<'a> {
 fn steps(blueprints: &BTreeMap<TableName, Blueprint>) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     for (table, blueprint) in blueprints {
-        let Connector::Kafka { topic, properties } = &blueprint.source.connector else { continue };
-        for sink in &blueprint.sinks {
-            let sink = &sink.definition;
-            let (from, to) = (Topic::new(topic, properties), Topic::new(&sink.topic, &sink.properties));
-            steps.push(Step { from, to, table, sink });
+        for source in &blueprint.sources {
+            let Connector::Kafka { topic, properties } = &source.definition.connector else { continue };
+            for sink in &blueprint.sinks {
+                let sink = &sink.definition;
+                let (from, to) = (Topic::new(topic, properties), Topic::new(&sink.topic, &sink.properties));
+                steps.push(Step { from, to, table, sink });
+            }
         }
     }
     steps

@@ -14,6 +14,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
+use watershed_dialect::union_all::sources_of;
 use watershed_dialect::{Connector, SourceTable, StreamingTableDefinition, plan_streaming, session_config, session_state};
 use watershed_ingest::{KafkaSettings, kafka};
 use watershed_lake::{TableName, Warehouse};
@@ -94,14 +95,18 @@ pub async fn account(session: &Session, warehouse: &Warehouse, project: &Project
     let mut lines = Vec::new();
     for (name, table) in &project.tables {
         let blueprint = project.plan(table).await?;
-        let source = &blueprint.source.name;
-        if !produced.by_source.contains_key(source) {
+        let sources: Vec<&str> = blueprint.names.iter().collect();
+        if !sources.iter().all(|source| produced.by_source.contains_key(*source)) {
             continue;
         }
         let counters = records.get(name).map(|record| record.counters).unwrap_or_default();
         let declared = tables::declared(&blueprint)?;
-        let quarantine = tables::quarantine_name(source)?;
         let pipeline = name.to_string().replace('\'', "''");
+        let mut quarantined = 0;
+        for source in &sources {
+            let quarantine = quoted(&tables::quarantine_name(source)?);
+            quarantined += count(session, &format!("SELECT count(*) FROM {quarantine} WHERE pipeline = '{pipeline}'")).await?;
+        }
         let late = match declared.get(&Target::Late) {
             Some(late) => count(session, &format!("SELECT count(*) FROM {}", quoted(&late.name))).await?,
             // Those that are dropped are in no table.
@@ -112,13 +117,13 @@ pub async fn account(session: &Session, warehouse: &Warehouse, project: &Project
         let has_violations = stored.contains(&violations);
         let kept = if has_violations { count(session, &format!("SELECT count(*) FROM {}", quoted(&violations))).await? } else { 0 };
         lines.push(Line {
-            topic: produced.topic(source).to_owned(),
+            topic: sources.iter().map(|source| produced.topic(source)).collect::<Vec<_>>().join(", "),
             table: name.clone(),
-            produced: produced.of(source),
+            produced: sources.iter().map(|source| produced.of(source)).sum(),
             rows_in: counters.rows_in,
             in_table: count(session, &format!("SELECT count(*) FROM {}", quoted(name))).await?,
             late,
-            quarantined: count(session, &format!("SELECT count(*) FROM {} WHERE pipeline = '{pipeline}'", quoted(&quarantine))).await?,
+            quarantined,
             deduplicated: counters.rows_deduplicated,
             violating: kept + counters.rows_dropped,
             kind: kind(project, table).await?,
@@ -145,10 +150,13 @@ async fn kind(project: &Project, table: &StreamingTableDefinition) -> Result<Kin
         context.register_table(source.name.as_str(), std::sync::Arc::new(SourceTable::new(source.clone())))?;
     }
     let plan = plan_streaming(&context.state(), &table.query).await?;
+    let sources = sources_of(&plan);
     let mut kind = Kind::Kept;
     plan.apply(|node| {
         kind = kind.max(match node {
             LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) => Kind::Kept,
+            // A row of a source that is read for several parts may be in the table as often.
+            LogicalPlan::Union(_) if sources.iter().all(|name| sources.iter().filter(|other| *other == name).count() == 1) => Kind::Kept,
             LogicalPlan::Extension(extension) if extension.node.name() == "Deduplicate" => Kind::KeptLater,
             LogicalPlan::Window(_) => Kind::KeptLater,
             _ => Kind::Summed,
@@ -294,10 +302,13 @@ mod tests {
             ("SELECT *, upper(id) AS big FROM rides", Kind::Kept),
             ("SELECT id FROM DEDUPLICATE(TABLE rides PARTITION BY id, DESCRIPTOR(at), INTERVAL '1 minute')", Kind::KeptLater),
             ("SELECT id FROM rides WHERE id <> 'x'", Kind::Summed),
+            ("SELECT id FROM rides UNION ALL SELECT id FROM trips", Kind::Kept),
+            ("SELECT id FROM rides UNION ALL SELECT upper(id) FROM rides", Kind::Summed),
             (window, Kind::Summed),
         ];
         for (query, expected) in queries {
-            let text = format!("{source} CREATE STREAMING TABLE silver.x AS {query};");
+            let other = source.replace("rides", "trips");
+            let text = format!("{source} {other} CREATE STREAMING TABLE silver.x AS {query};");
             let project = Project::parse([text.as_str()]).unwrap();
             let table = project.tables.values().next().unwrap();
             assert_eq!(kind(&project, table).await.unwrap(), expected, "{query}");

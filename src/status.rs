@@ -47,7 +47,7 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     }
     let now_ms = now_ms();
     let reports = with_refused(reports(&warehouse).await?, pipelines::Refused::default().of(definitions.clone()).await);
-    let troubles = troubles(&warehouse, &definitions, &views, &reports, now_ms).await?;
+    let (troubles, waiting) = troubles(&warehouse, &definitions, &views, &reports, now_ms).await?;
     let mut shell = Shell::new(
         warehouse::session(&context.config, warehouse)?,
         ShellOptions {
@@ -68,6 +68,9 @@ pub async fn run(args: Args, context: &Context) -> Result<u8> {
     if args.output == Format::Table && !views.is_empty() {
         failed |= shell.run_text(&format!("SELECT {} FROM system.jobs;", jobs::SHOWN), None).await.is_err();
     }
+    for waits in waiting.iter().filter(|_| args.output == Format::Table) {
+        say!("{waits}");
+    }
     for said in troubles.iter().chain(&reports.iter().filter_map(|report| ahead_of_clock(report, now_ms)).collect::<Vec<_>>()) {
         tell!("{} {said}", paint("warning:", "1;33", context.terminal.color_error()));
     }
@@ -86,21 +89,25 @@ fn defined(definitions: &Definitions, views: &Views) -> String {
 
 const NOTHING_APPLIED: &str = "nothing is applied yet; `watershed apply DIR` does";
 
-/// What is not well, a sentence each.
+/// What is not well, a sentence each, and which sources wait for others, which is well.
 async fn troubles(
     warehouse: &Warehouse,
     definitions: &Definitions,
     views: &Views,
     reports: &[PipelineReport],
     now_ms: u64,
-) -> Result<Vec<String>> {
+) -> Result<(Vec<String>, Vec<String>)> {
     if definitions.revision == 0 {
-        return Ok(vec![NOTHING_APPLIED.to_owned()]);
+        return Ok((vec![NOTHING_APPLIED.to_owned()], Vec::new()));
     }
     let mut troubles: Vec<String> = reports.iter().filter_map(|report| of_pipeline(report, now_ms)).collect();
     let runs = if views.is_empty() { Vec::new() } else { Runs::new(warehouse.clone()).all().await? };
     troubles.extend(statuses(views, &runs).iter().filter_map(of_job));
-    Ok(troubles)
+    let waits = |report: &PipelineReport| {
+        let waiting = pipelines::waiting(report)?;
+        Some(format!("{}: waiting, as one source is further ahead in event time than max_ahead allows: {waiting}", report.pipeline))
+    };
+    Ok((troubles, reports.iter().filter_map(waits).collect()))
 }
 
 fn of_pipeline(report: &PipelineReport, now_ms: u64) -> Option<String> {
@@ -129,11 +136,15 @@ fn of_pipeline(report: &PipelineReport, now_ms: u64) -> Option<String> {
 /// What is said of a pipeline whose rows move its watermark ahead of the clock. A drain alone, or what other partitions have, may do so, too.
 pub fn ahead_of_clock(report: &PipelineReport, now_ms: u64) -> Option<String> {
     let (name, record) = (&report.pipeline, report.record.as_ref()?);
-    let moved = |(partition, newest_us): (&i32, &i64)| Some((*record.watermarks_us.get(partition)?.min(newest_us), *partition));
-    let (watermark_us, partition) = record.newest_us.iter().filter_map(moved).max()?;
+    let of_sources = record.sources.iter().flat_map(|(source, of)| {
+        let moved =
+            move |(partition, newest_us): (&i32, &i64)| Some((*of.watermarks_us.get(partition)?.min(newest_us), *partition, source));
+        of.newest_us.iter().filter_map(moved)
+    });
+    let (watermark_us, partition, source) = of_sources.max()?;
     let ahead = say::ahead(now_ms as i64 - watermark_us / 1_000)?;
     Some(format!(
-        "event times of {name} are {ahead} ahead of the clock, and with them the watermark of partition {partition}: rows of now may be late \
+        "event times of {name} are {ahead} ahead of the clock, and with them the watermark of partition {partition} of {source}: rows of now may be late \
          there; if the times are wrong, correct the producer, give the source a smaller max_skew, and `watershed rebuild {name}`"
     ))
 }

@@ -19,7 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 use watershed_batch::JobObserver;
 use watershed_lake::Warehouse;
 use watershed_query::ServerCounters;
-use watershed_stream::{COMMIT_BUCKETS_MS, Observer, Phase, PipelineMetrics};
+use watershed_stream::{COMMIT_BUCKETS_MS, Observer, Phase, PipelineMetrics, SourceMetrics};
 
 use jobs::Jobs;
 use process::Process;
@@ -144,6 +144,19 @@ const PIPELINE: &[Metric<PipelineMetrics>] = &[
     gauge("pipeline_state_spilled", Some(Unit::Bytes), "Operator state that is put aside in local files", |p| whole(p.spilled_bytes)),
 ];
 
+/// One source of one pipeline.
+struct OfSource {
+    pipeline: String,
+    source: SourceMetrics,
+}
+
+const SOURCE: &[Metric<OfSource>] = &[
+    gauge("source_lag_records", None, "Records of the source that a pipeline has not read yet", |of| whole(of.source.lag_records)),
+    gauge("source_watermark_timestamp", Some(Unit::Seconds), "The watermark of the source in a pipeline, as seconds since 1970", |of| {
+        of.source.watermark_us.and_then(|us| seconds(us as f64 / 1e3))
+    }),
+];
+
 /// All pipelines of the process.
 struct Pipelines(Box<dyn Fn() -> Vec<PipelineMetrics> + Send + Sync>);
 
@@ -157,6 +170,7 @@ impl Collector for Pipelines {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let pipelines = (self.0)();
         encode(&mut encoder, PIPELINE, &pipelines, labels)?;
+        sources(&mut encoder, &pipelines)?;
         phases(&mut encoder, &pipelines)?;
         commits(&mut encoder, &pipelines)?;
         stages(&mut encoder, &pipelines)
@@ -189,7 +203,26 @@ fn encode<T>(
 }
 
 fn labels(pipeline: &PipelineMetrics) -> Vec<(&'static str, String)> {
-    vec![("pipeline", pipeline.pipeline.to_string()), ("source", pipeline.source.clone())]
+    let sources: Vec<&str> = pipeline.sources.iter().map(|source| source.name.as_str()).collect();
+    vec![("pipeline", pipeline.pipeline.to_string()), ("source", sources.join(","))]
+}
+
+fn sources(encoder: &mut DescriptorEncoder, pipelines: &[PipelineMetrics]) -> fmt::Result {
+    let of = |pipeline: &PipelineMetrics| {
+        let name = pipeline.pipeline.to_string();
+        pipeline.sources.iter().map(move |source| OfSource { pipeline: name.clone(), source: source.clone() }).collect::<Vec<_>>()
+    };
+    let all: Vec<OfSource> = pipelines.iter().flat_map(of).collect();
+    let labels = |of: &OfSource| vec![("pipeline", of.pipeline.clone()), ("source", of.source.name.clone())];
+    encode(encoder, SOURCE, &all, labels)?;
+    let help = "1 while the source waits for another one, which it is too far ahead of";
+    let mut family = encoder.encode_descriptor("source_waiting", help, None, MetricType::Gauge)?;
+    for of in &all {
+        let mut labels = labels(of);
+        labels.push(("waits_for", of.source.waits_for.clone().unwrap_or_default()));
+        family.encode_family(&labels)?.encode_gauge(&u64::from(of.source.waits_for.is_some()))?;
+    }
+    Ok(())
 }
 
 fn phases(encoder: &mut DescriptorEncoder, pipelines: &[PipelineMetrics]) -> fmt::Result {
@@ -263,6 +296,7 @@ mod tests {
 
     use watershed_batch::{JobRunner, Limits, Listener, Scheduler, SchedulerOptions, Views};
     use watershed_message::Message;
+    use watershed_stream::hidden::SourceNames;
     use watershed_stream::{Metrics, Snapshot};
 
     use super::*;
@@ -289,7 +323,7 @@ mod tests {
     }
 
     async fn text() -> String {
-        let metrics = Metrics::new("gold.demand".parse().unwrap(), "rides".to_owned());
+        let metrics = Metrics::new("gold.demand".parse().unwrap(), SourceNames::new(["rides".to_owned()]));
         metrics.phase(Phase::Running);
         metrics.committed(None, Duration::from_millis(30), Snapshot { bytes: 7, took: Duration::from_millis(20) });
         let warehouse = Warehouse::with_store(Arc::new(object_store::memory::InMemory::new()), "memory:///".parse().unwrap());
@@ -298,7 +332,13 @@ mod tests {
         let mut telemetry = Telemetry::new(observed, Arc::default());
         telemetry.registry.register_collector(Box::new(Pipelines(Box::new(move || {
             // A watermark is there only with rows; say one, so that every metric has a value.
-            vec![PipelineMetrics { watermark_us: Some(2_000_000), watermark_lag_ms: Some(1_500), ..metrics.read() }]
+            let waits = SourceMetrics {
+                name: "rides".to_owned(),
+                lag_records: 3,
+                watermark_us: Some(2_500_000),
+                waits_for: Some("trips".to_owned()),
+            };
+            vec![PipelineMetrics { sources: vec![waits], watermark_us: Some(2_000_000), watermark_lag_ms: Some(1_500), ..metrics.read() }]
         }))));
         telemetry.text()
     }
@@ -340,6 +380,9 @@ mod tests {
             r#"watershed_pipeline_commit_seconds_bucket{le="0.05",pipeline="gold.demand",source="rides"} 1"#,
             r#"watershed_pipeline_commit_seconds_bucket{le="+Inf",pipeline="gold.demand",source="rides"} 1"#,
             r#"watershed_pipeline_watermark_lag_seconds{pipeline="gold.demand",source="rides"} 1.5"#,
+            r#"watershed_source_lag_records{pipeline="gold.demand",source="rides"} 3"#,
+            r#"watershed_source_watermark_timestamp_seconds{pipeline="gold.demand",source="rides"} 2.5"#,
+            r#"watershed_source_waiting{pipeline="gold.demand",source="rides",waits_for="trips"} 1"#,
             r#"watershed_pipeline_snapshot_bytes{pipeline="gold.demand",source="rides"} 7"#,
             r#"watershed_stage_rows_in_total{pipeline="gold.demand",source="rides",stage="sink"} 0"#,
             r#"watershed_job_runs_total{job="gold.one",outcome="succeeded"} 1"#,
@@ -365,7 +408,7 @@ mod tests {
 
     #[test]
     fn what_is_not_running_is_named_with_its_reason() {
-        let metrics = Metrics::new("gold.demand".parse().unwrap(), "rides".to_owned());
+        let metrics = Metrics::new("gold.demand".parse().unwrap(), SourceNames::new(["rides".to_owned()]));
         assert_eq!(stuck(&[metrics.read()]), ["gold.demand is starting"]);
         metrics.phase(Phase::Retrying { error: Message::new("the broker is away") });
         assert_eq!(stuck(&[metrics.read()]), ["gold.demand starts again: the broker is away"]);

@@ -21,6 +21,7 @@ pub(crate) struct Head {
     pub(crate) partitioned_by: Vec<String>,
     pub(crate) commit_interval: Duration,
     pub(crate) late_rows: LateRows,
+    pub(crate) max_ahead: Option<Duration>,
 }
 
 /// Parses what follows `CREATE STREAMING TABLE`, up to and with `AS`. `text` is the whole text.
@@ -66,6 +67,7 @@ pub(crate) fn parse_head(cursor: &mut Cursor, text: &str) -> Result<Head, SqlErr
     let mut options = options.unwrap_or_default();
     let commit_interval = options.take_duration("commit_interval", COMMIT_INTERVAL)?;
     let late_rows = options.take_word("late_rows", &[("divert", LateRows::Divert), ("drop", LateRows::Drop)], LateRows::Divert)?;
+    let max_ahead = options.take_some_duration("max_ahead")?;
     options.finish("a streaming table", &[])?;
-    Ok(Head { schema, table, expectations, partitioned_by, commit_interval, late_rows })
+    Ok(Head { schema, table, expectations, partitioned_by, commit_interval, late_rows, max_ahead })
 }

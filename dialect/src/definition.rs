@@ -279,6 +279,8 @@ pub struct StreamingTableDefinition {
     pub commit_interval: Duration,
     /// What becomes of late rows.
     pub late_rows: LateRows,
+    /// How far in event time one source may be ahead of another that it meets, if the definition says so.
+    pub max_ahead: Option<Duration>,
     /// What must be true of each row, in the order given.
     pub expectations: Vec<Expectation>,
     /// The text of the query after `AS`, as written.

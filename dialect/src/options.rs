@@ -99,6 +99,13 @@ impl Options {
         }
     }
 
+    /// [`Self::take_duration`] of an option that has no default.
+    pub(crate) fn take_some_duration(&mut self, name: &str) -> Result<Option<Duration>, SqlError> {
+        let is_given = self.given.iter().any(|given| given.name == name);
+        let duration = self.take_duration(name, Duration::ZERO)?;
+        Ok(is_given.then_some(duration))
+    }
+
     /// Takes all settings of the Kafka client, without the prefix.
     pub(crate) fn take_client_settings(&mut self) -> BTreeMap<String, ClientSetting> {
         let (with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut self.given).into_iter().partition(|g| g.name.starts_with(CLIENT));

@@ -150,6 +150,7 @@ fn parse_one(parser: &mut DFParser, places: &Places) -> Result<Statement, SqlErr
             partitioned_by: head.partitioned_by,
             commit_interval: head.commit_interval,
             late_rows: head.late_rows,
+            max_ahead: head.max_ahead,
             expectations: head.expectations.into_iter().map(expectation).collect(),
             query: places.slice(query_start, end_of_last(parser)).to_string(),
         })

@@ -1,6 +1,6 @@
 //! Says whether a plan can run as a stream, and if not, what comes nearest that can.
 //!
-//! What can: one source; filters and projections; window functions; `DEDUPLICATE`; `OVER` with frames that reach back by a time; `GROUP BY` with a
+//! What can: a source, or several united by `UNION ALL` or joined within an interval; filters and projections; window functions; `DEDUPLICATE`; `OVER` with frames that reach back by a time; `GROUP BY` with a
 //! column of the window in it, so that each group is finished once the watermark passes the end of its window. They may follow one another, as each
 //! hands rows on with a watermark that holds for them: by the event time of the source, and after a `GROUP BY` by the times of its window.
 
@@ -14,13 +14,16 @@ use watershed_functions::window::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowA
 
 use crate::SqlError;
 use crate::definition::SourceDefinition;
-use crate::over;
 use crate::source_table::SourceTable;
+use crate::union_all;
+use crate::{interval_join, over};
 
 /// Fails, with the reason and a hint, if `plan` cannot run as a stream. Takes an analysed or optimised plan of a query over a [`SourceTable`].
 pub fn check_streamable(plan: &LogicalPlan) -> Result<(), SqlError> {
-    let mut seen = Seen::default();
-    let mut node = plan;
+    walk(plan, plan, Seen::default())
+}
+
+fn walk<'a>(mut node: &'a LogicalPlan, plan: &LogicalPlan, mut seen: Seen<'a>) -> Result<(), SqlError> {
     loop {
         check_expressions(node)?;
         node = match node {
@@ -31,6 +34,23 @@ pub fn check_streamable(plan: &LogicalPlan) -> Result<(), SqlError> {
             LogicalPlan::Window(window) => seen.over(window, node)?,
             LogicalPlan::Extension(extension) => seen.extension(extension, node)?,
             LogicalPlan::TableScan(scan) => return seen.scan(scan, plan),
+            LogicalPlan::Union(union) => {
+                union_all::check(union, seen.above())?;
+                for (part, input) in union.inputs.iter().enumerate() {
+                    walk(input, plan, seen.within(part))?;
+                }
+                return Ok(());
+            }
+            LogicalPlan::Join(join) => {
+                let meeting = interval_join::of(join).map_err(|error| placed(error, node))?;
+                interval_join::check_sides(join)?;
+                for (side, (input, time)) in [&join.left, &join.right].into_iter().zip(meeting.times).enumerate() {
+                    let mut seen = seen.within(side);
+                    seen.time(input, time, "JOIN");
+                    walk(input, plan, seen)?;
+                }
+                return Ok(());
+            }
             other => return Err(refusal(other)),
         };
     }
@@ -65,17 +85,48 @@ pub(crate) fn placed(error: SqlError, node: &LogicalPlan) -> SqlError {
 }
 
 /// What was met on the way down.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Seen<'a> {
     /// Whether an OVER has rows that no GROUP BY lies under yet.
     over: bool,
-    /// Event-time columns, which must be those that the watermark speaks of, with the node that reads them and the operator's name.
-    times: Vec<(&'a LogicalPlan, &'a Column, &'static str)>,
+    /// Whether a GROUP BY is above.
+    grouped: bool,
+    /// Event-time columns, which must be those that the watermark speaks of.
+    times: Vec<Time<'a>>,
+    /// Which part was taken of each UNION ALL, and which side of each JOIN.
+    way: Vec<usize>,
+}
+
+/// An event-time column.
+#[derive(Clone)]
+struct Time<'a> {
+    /// The plan whose rows it is of.
+    input: &'a LogicalPlan,
+    column: &'a Column,
+    operator: &'static str,
+    /// How many of these were above.
+    depth: usize,
 }
 
 impl<'a> Seen<'a> {
+    /// A step above that goes by time.
+    fn above(&self) -> Option<&'static str> {
+        self.times.last().map(|time| time.operator).or(self.grouped.then_some("GROUP BY"))
+    }
+
+    /// The same for the part of this number of a UNION ALL, or the side of a JOIN.
+    fn within(&self, part: usize) -> Self {
+        let mut seen = self.clone();
+        seen.way.push(part);
+        seen
+    }
+
+    fn time(&mut self, input: &'a LogicalPlan, column: &'a Column, operator: &'static str) {
+        self.times.push(Time { input, column, operator, depth: self.way.len() });
+    }
+
     fn aggregate(&mut self, aggregate: &'a Aggregate, node: &'a LogicalPlan) -> Result<&'a LogicalPlan, SqlError> {
-        self.over = false;
+        (self.over, self.grouped) = (false, true);
         if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
             return Err(placed(SqlError::new("GROUPING SETS, ROLLUP and CUBE cannot run as a stream yet"), node)
                 .hint("group by the finest columns in the stream and roll up when you query the table"));
@@ -90,7 +141,7 @@ impl<'a> Seen<'a> {
         }
         let closing = closing(&aggregate.input);
         let windows = aggregate.group_expr.iter().filter_map(|expr| match unaliased(expr) {
-            Expr::Column(column) => match origin(&aggregate.input, column) {
+            Expr::Column(column) => match origin(&aggregate.input, column, &[]) {
                 Origin::Window { assign, name, .. } if is_same(closing, assign) => Some((assign.kind, name)),
                 _ => None,
             },
@@ -111,7 +162,7 @@ impl<'a> Seen<'a> {
 
     fn over(&mut self, window: &'a Window, node: &'a LogicalPlan) -> Result<&'a LogicalPlan, SqlError> {
         self.over = true;
-        self.times.push((&window.input, over::check(window, node)?, "OVER"));
+        self.time(&window.input, over::check(window, node)?, "OVER");
         Ok(&window.input)
     }
 
@@ -121,11 +172,11 @@ impl<'a> Seen<'a> {
                 return Err(placed(SqlError::new(format!("OVER over {} cannot run as a stream yet", assign.kind.name())), node)
                     .hint("put OVER into the query that the window function reads"));
             }
-            self.times.push((&assign.input, &assign.time_column, assign.kind.name()));
+            self.time(&assign.input, &assign.time_column, assign.kind.name());
             return Ok(&assign.input);
         }
         if let Some(deduplicate) = node_of::<Deduplicate>(extension) {
-            self.times.push((&deduplicate.input, &deduplicate.time_column, "DEDUPLICATE"));
+            self.time(&deduplicate.input, &deduplicate.time_column, "DEDUPLICATE");
             return Ok(&deduplicate.input);
         }
         Err(SqlError::new(format!("{} cannot run as a stream", extension.node.name())))
@@ -138,15 +189,16 @@ impl<'a> Seen<'a> {
             return Err(placed(SqlError::new(format!("'{}' is a table, and a streaming table reads a source", scan.table_name)), plan)
                 .hint("define the input with CREATE SOURCE, or query the table in batch"));
         };
-        for (input, column, operator) in &self.times {
-            check_time(source.definition(), input, column, operator)?;
+        for time in &self.times {
+            check_time(source.definition(), time, &self.way[time.depth..])?;
         }
         Ok(())
     }
 }
 
 /// The event time of windows, OVER and deduplication must be one that the watermark speaks of, else nothing ever closes.
-fn check_time(source: &SourceDefinition, input: &LogicalPlan, column: &Column, operator: &str) -> Result<(), SqlError> {
+fn check_time(source: &SourceDefinition, time: &Time, way: &[usize]) -> Result<(), SqlError> {
+    let Time { input, column, operator, .. } = *time;
     let at = |error: SqlError| match column.spans.first() {
         Some(span) => error.at(span.start.line, span.start.column),
         None => error,
@@ -158,11 +210,24 @@ fn check_time(source: &SourceDefinition, input: &LogicalPlan, column: &Column, o
     };
     let write = |name: &str| match operator {
         "OVER" => format!("write ORDER BY {name}"),
+        "JOIN" => format!("bound {name} in ON"),
         _ => format!("write DESCRIPTOR({name})"),
     };
-    match origin(input, column) {
+    match origin(input, column, way) {
         Origin::Source(name) if name == watermark.column => Ok(()),
-        Origin::Window { ended: true, .. } => Ok(()),
+        Origin::Window { ended: true, .. } | Origin::Elsewhere => Ok(()),
+        Origin::Lacking => Err(at(SqlError::new(format!("{operator} is by '{}', which is NULL in rows without a partner", column.name))
+            .detail("what such rows have of the other side of the JOIN has no time")
+            .hint("go by the event time of the side whose rows are all kept, or write an INNER JOIN"))),
+        _ if !way.is_empty() => Err(at(SqlError::new(format!(
+            "{operator} is by '{}', which is not '{}' in the part of the query that reads source '{}'",
+            column.name, watermark.column, source.name
+        ))
+        .detail("the rows of each source go by the event time that its watermark follows")
+        .hint(match operator {
+            "JOIN" => format!("bound {} in ON, as the source has it", watermark.column),
+            _ => format!("put {} AS {} in its place there, as the source has it", watermark.column, column.name),
+        }))),
         _ if is_grouped(input) => {
             Err(at(SqlError::new(format!("{operator} is by '{}', which is no time of the windows of the GROUP BY in it", column.name))
                 .detail("rows of a GROUP BY come once their window has ended, and then only its own times are known to be over")
@@ -224,7 +289,7 @@ fn is_grouped(plan: &LogicalPlan) -> bool {
     plan.exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(_)))).unwrap_or(false)
 }
 
-fn node_of<T: 'static>(extension: &Extension) -> Option<&T> {
+pub(crate) fn node_of<T: 'static>(extension: &Extension) -> Option<&T> {
     let user: &dyn UserDefinedLogicalNode = extension.node.as_ref();
     user.as_any().downcast_ref()
 }
@@ -259,30 +324,48 @@ enum Origin<'a> {
     },
     Source(String),
     Computed,
+    /// Of another side of a join than the one that is asked about.
+    Elsewhere,
+    /// Of a side of a join whose rows may be lacking.
+    Lacking,
 }
 
-/// Follows a column down through operators that hand it on unchanged.
-fn origin<'a>(plan: &'a LogicalPlan, column: &Column) -> Origin<'a> {
+/// Follows a column down through operators that hand it on unchanged; `way` says which part to take of each UNION ALL.
+fn origin<'a>(plan: &'a LogicalPlan, column: &Column, way: &[usize]) -> Origin<'a> {
     let Some(index) = plan.schema().maybe_index_of_column(column) else { return Origin::Computed };
-    origin_at(plan, index)
+    origin_at(plan, index, way)
 }
 
-fn origin_at(plan: &LogicalPlan, index: usize) -> Origin<'_> {
+fn origin_at<'a>(plan: &'a LogicalPlan, index: usize, way: &[usize]) -> Origin<'a> {
     match plan {
-        LogicalPlan::Projection(p) => origin_through(&p.input, p.expr.get(index)),
-        LogicalPlan::Aggregate(a) => match origin_through(&a.input, a.group_expr.get(index)) {
+        LogicalPlan::Projection(p) => origin_through(&p.input, p.expr.get(index), way),
+        LogicalPlan::Aggregate(a) => match origin_through(&a.input, a.group_expr.get(index), way) {
             Origin::Window { assign, name, .. } if is_same(closing(&a.input), assign) => Origin::Window { assign, name, ended: true },
             // Of other times the watermark says nothing any more: rows of a window come when that has ended.
             _ => Origin::Computed,
         },
-        LogicalPlan::Filter(f) => origin_at(&f.input, index),
-        LogicalPlan::Window(w) if index < w.input.schema().fields().len() => origin_at(&w.input, index),
-        LogicalPlan::SubqueryAlias(a) => origin_at(&a.input, index),
+        LogicalPlan::Filter(f) => origin_at(&f.input, index, way),
+        LogicalPlan::Window(w) if index < w.input.schema().fields().len() => origin_at(&w.input, index, way),
+        LogicalPlan::SubqueryAlias(a) => origin_at(&a.input, index, way),
         LogicalPlan::TableScan(scan) => Origin::Source(scan.projected_schema.field(index).name().clone()),
+        LogicalPlan::Join(join) => {
+            let left = join.left.schema().fields().len();
+            let (side, index) = if index < left { (0, index) } else { (1, index - left) };
+            match way.split_first() {
+                _ if interval_join::may_lack(join, side) => Origin::Lacking,
+                Some((taken, way)) if *taken == side => origin_at([&join.left, &join.right][side], index, way),
+                Some(_) => Origin::Elsewhere,
+                None => Origin::Computed,
+            }
+        }
+        LogicalPlan::Union(union) => match way.split_first() {
+            Some((part, way)) => origin_at(&union.inputs[*part], index, way),
+            None => Origin::Computed,
+        },
         LogicalPlan::Extension(e) => {
             if let Some(assign) = node_of::<WindowAssign>(e) {
                 match index.checked_sub(assign.input.schema().fields().len()) {
-                    None => match origin_at(&assign.input, index) {
+                    None => match origin_at(&assign.input, index, way) {
                         // The windows that count are from here on these.
                         Origin::Window { .. } => Origin::Computed,
                         other => other,
@@ -292,7 +375,7 @@ fn origin_at(plan: &LogicalPlan, index: usize) -> Origin<'_> {
                     Some(_) => Origin::Window { assign, name: WINDOW_TIME, ended: false },
                 }
             } else if let Some(deduplicate) = node_of::<Deduplicate>(e) {
-                origin_at(&deduplicate.input, index)
+                origin_at(&deduplicate.input, index, way)
             } else {
                 Origin::Computed
             }
@@ -301,9 +384,9 @@ fn origin_at(plan: &LogicalPlan, index: usize) -> Origin<'_> {
     }
 }
 
-fn origin_through<'a>(input: &'a LogicalPlan, expr: Option<&Expr>) -> Origin<'a> {
+fn origin_through<'a>(input: &'a LogicalPlan, expr: Option<&Expr>, way: &[usize]) -> Origin<'a> {
     match expr.map(unaliased) {
-        Some(Expr::Column(column)) => origin(input, column),
+        Some(Expr::Column(column)) => origin(input, column, way),
         _ => Origin::Computed,
     }
 }
@@ -329,13 +412,11 @@ fn refusal(node: &LogicalPlan) -> SqlError {
             "leave it out and sort when you query the table",
         ),
         LogicalPlan::Limit(_) => ("LIMIT over a stream has no bound to count in".into(), "leave it out and limit when you query the table"),
-        LogicalPlan::Join(_) => (
-            "a JOIN would keep rows of both sides for ever".into(),
-            "make a streaming table of each side and join them when you query; joins within a window or an interval are to come",
+        LogicalPlan::Distinct(distinct) if matches!(distinct.input().as_ref(), LogicalPlan::Union(_)) => (
+            "UNION over streams would remember every row for ever".into(),
+            "write UNION ALL, and put DEDUPLICATE around it if rows may repeat: \
+             DEDUPLICATE(TABLE (SELECT … UNION ALL SELECT …) PARTITION BY key, DESCRIPTOR(event_time), INTERVAL '10 minutes')",
         ),
-        LogicalPlan::Union(_) => {
-            ("UNION of streams is not supported yet".into(), "make a streaming table of each part and unite them when you query")
-        }
         LogicalPlan::Distinct(_) => (
             "DISTINCT over a stream would remember every row for ever".into(),
             "use DEDUPLICATE(TABLE t PARTITION BY key, DESCRIPTOR(event_time), INTERVAL '10 minutes'), or GROUP BY window_start, …",
@@ -349,7 +430,7 @@ fn refusal(node: &LogicalPlan) -> SqlError {
         LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE cannot run as a stream".into(), "compute it when you query the table"),
         other => (
             format!("{} cannot run as a stream", other.display()),
-            "write a query of SELECT, WHERE, TUMBLE or HOP with GROUP BY, OVER, or DEDUPLICATE",
+            "write a query of SELECT, WHERE, JOIN, UNION ALL, TUMBLE or HOP with GROUP BY, OVER, or DEDUPLICATE",
         ),
     };
     placed(SqlError::new(message).hint(hint), node)

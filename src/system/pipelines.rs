@@ -101,6 +101,8 @@ impl SystemTable for Pipelines {
             maybe(count("state_spilled_bytes")),
             maybe(count("snapshot_ms")),
             maybe(count("restore_ms")),
+            // Sources that wait for another one: `clicks for rides`.
+            maybe(text("waiting")),
             maybe(text("offsets")),
             maybe(text("writer")),
         ]))
@@ -162,7 +164,8 @@ fn batch(schema: SchemaRef, reports: &[PipelineReport], now_ms: u64) -> Result<R
         counts(reports, |report| Some(report.vitals.as_ref()?.state_spilled_bytes)),
         counts(reports, |report| Some(report.vitals.as_ref()?.snapshot_ms)),
         counts(reports, |report| Some(report.vitals.as_ref()?.restore_ms)),
-        texts(reports, |report| Some(offsets(&report.record.as_ref()?.offsets))),
+        texts(reports, waiting),
+        texts(reports, |report| Some(report.record.as_ref()?.offsets_shown())),
         texts(reports, |report| Some(report.record.as_ref()?.writer.to_string())),
     ];
     if columns.len() != schema.fields().len() {
@@ -171,9 +174,11 @@ fn batch(schema: SchemaRef, reports: &[PipelineReport], now_ms: u64) -> Result<R
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 
-fn offsets(offsets: &BTreeMap<i32, i64>) -> String {
-    let pairs: Vec<String> = offsets.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
-    pairs.join(" ")
+/// Which sources wait for another one, while somebody runs the pipeline.
+pub fn waiting(report: &PipelineReport) -> Option<String> {
+    let waits = &report.vitals.as_ref().filter(|_| report.held == Held::Running)?.waits;
+    let said: Vec<String> = waits.iter().map(|waits| format!("{} for {}", waits.source, waits.waits_for)).collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ async fn a_drained_pipeline_shows_the_end_of_its_last_window() {
     let newest = trial.warehouse.list(&folder).await.unwrap().into_iter().max().unwrap();
     let bytes = trial.warehouse.read(&newest).await.unwrap().unwrap();
     let mut record: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-    record["watermarks_us"]["0"] = i64::MAX.into();
+    record["sources"]["s"]["watermarks_us"]["0"] = i64::MAX.into();
     trial.warehouse.store().put(&newest, PutPayload::from(record.to_string().into_bytes())).await.unwrap();
     assert_eq!(rows(&trial, "pipelines", &["watermark", "behind", "watermark_lag_ms"]).await, ["NULL|NULL|NULL"]);
 }

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use crate::align::Ceilings;
 use crate::epoch::Counters;
+use crate::hidden::Lane;
 use crate::idle::Quiet;
 
 /// A barrier: everything before it belongs to the epoch.
@@ -15,7 +17,7 @@ pub struct BarrierRequest {
     /// The epoch it ends.
     pub epoch: u64,
     /// Partitions that are idle, and what their watermark is raised to.
-    pub idle_us: BTreeMap<i32, i64>,
+    pub idle_us: BTreeMap<Lane, i64>,
     /// Whether these are raised although rows may have come since: so that open windows close.
     pub drains: bool,
     /// Whether the tasks end after it.
@@ -51,8 +53,10 @@ impl PartitionState {
 /// A stage of a pipeline, as metrics name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StageName {
-    /// By its place: 0 is beside the source, with fetch and decode, all others are after an exchange.
-    Stage(usize),
+    /// Beside the source of this place, with fetch and decode.
+    Source(usize),
+    /// After an exchange, by its place among those that are.
+    Exchange(usize),
     /// Rows to files: the writer.
     Sink,
 }
@@ -61,9 +65,10 @@ impl StageName {
     /// As metrics write it.
     pub fn name(self) -> Cow<'static, str> {
         match self {
-            StageName::Stage(0) => "local".into(),
-            StageName::Stage(1) => "keyed".into(),
-            StageName::Stage(place) => format!("keyed_{place}").into(),
+            StageName::Source(0) => "local".into(),
+            StageName::Source(place) => format!("local_{}", place + 1).into(),
+            StageName::Exchange(0) => "keyed".into(),
+            StageName::Exchange(place) => format!("keyed_{}", place + 1).into(),
             StageName::Sink => "sink".into(),
         }
     }
@@ -88,21 +93,22 @@ impl StageRows {
 /// Rows through each stage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StageCounts {
-    stages: Vec<StageRows>,
+    sources: Vec<StageRows>,
+    exchanges: Vec<StageRows>,
     sink: StageRows,
 }
 
 impl StageCounts {
     fn of(&mut self, stage: StageName) -> &mut StageRows {
-        match stage {
-            StageName::Stage(place) => {
-                if self.stages.len() <= place {
-                    self.stages.resize(place + 1, StageRows::default());
-                }
-                &mut self.stages[place]
-            }
-            StageName::Sink => &mut self.sink,
+        let (stages, place) = match stage {
+            StageName::Source(place) => (&mut self.sources, place),
+            StageName::Exchange(place) => (&mut self.exchanges, place),
+            StageName::Sink => return &mut self.sink,
+        };
+        if stages.len() <= place {
+            stages.resize(place + 1, StageRows::default());
         }
+        &mut stages[place]
     }
 
     /// Adds other counts, stage by stage.
@@ -112,10 +118,12 @@ impl StageCounts {
         }
     }
 
-    /// Each stage in the order in which rows pass them. The first two are always told, also where rows need no exchange.
+    /// Each stage in the order in which rows pass them. One beside a source and one after an exchange are always told, also where rows need none.
     pub fn iter(&self) -> impl Iterator<Item = (StageName, StageRows)> {
-        let of = move |place: usize| (StageName::Stage(place), self.stages.get(place).copied().unwrap_or_default());
-        (0..self.stages.len().max(2)).map(of).chain([(StageName::Sink, self.sink)])
+        let of = |stages: &[StageRows], place: usize| stages.get(place).copied().unwrap_or_default();
+        let sources = (0..self.sources.len().max(1)).map(move |place| (StageName::Source(place), of(&self.sources, place)));
+        let exchanges = (0..self.exchanges.len().max(1)).map(move |place| (StageName::Exchange(place), of(&self.exchanges, place)));
+        sources.chain(exchanges).chain([(StageName::Sink, self.sink)])
     }
 }
 
@@ -125,7 +133,8 @@ pub struct Control {
     stop: AtomicBool,
     requested: AtomicU64,
     request: Mutex<BarrierRequest>,
-    partitions: Mutex<BTreeMap<i32, PartitionState>>,
+    partitions: Mutex<BTreeMap<Lane, PartitionState>>,
+    ceilings: Mutex<Arc<Ceilings>>,
     live: Mutex<Counters>,
     stages: Mutex<StageCounts>,
 }
@@ -154,13 +163,23 @@ impl Control {
     }
 
     /// Says how far a partition is.
-    pub fn report(&self, partition: i32, state: PartitionState) {
-        lock(&self.partitions).insert(partition, state);
+    pub fn report(&self, lane: Lane, state: PartitionState) {
+        lock(&self.partitions).insert(lane, state);
     }
 
     /// How far all partitions are.
-    pub fn partitions(&self) -> BTreeMap<i32, PartitionState> {
+    pub fn partitions(&self) -> BTreeMap<Lane, PartitionState> {
         lock(&self.partitions).clone()
+    }
+
+    /// Says how far sources may go that meet others.
+    pub fn set_ceilings(&self, ceilings: Ceilings) {
+        *lock(&self.ceilings) = Arc::new(ceilings);
+    }
+
+    /// How far they may go.
+    pub fn ceilings(&self) -> Arc<Ceilings> {
+        lock(&self.ceilings).clone()
     }
 
     /// Counts rows as they pass; the epoch record has its own, exact count.
@@ -195,7 +214,7 @@ mod tests {
     #[test]
     fn rows_are_counted_stage_by_stage() {
         let control = Control::default();
-        control.passed(StageName::Stage(2), 3, 1);
+        control.passed(StageName::Exchange(1), 3, 1);
         control.passed(StageName::Sink, 1, 1);
         let mut counts = control.stages();
         counts.add(&control.stages());

@@ -16,7 +16,7 @@ use watershed_lake::{StagedFile, StagedRows, Table, Warehouse};
 
 use crate::StreamError;
 use crate::epoch::{EpochRecord, ShardId};
-use crate::hidden;
+use crate::hidden::{self, SourceNames};
 use crate::outlet::Outlet;
 use crate::tables;
 
@@ -39,7 +39,7 @@ pub async fn deliver(
         return Ok((outlets, Delivered::new()));
     }
     let life: String = table.id().chars().take(LIFE_CHARS).collect();
-    let origin = format!("{}/{life}/{}", table.name(), record.epoch);
+    let origin = SourceNames::new([format!("{}/{life}/{}", table.name(), record.epoch)]);
     let schema = &tables::nullable(schema);
     for (number, file) in files.iter().enumerate() {
         let rows = table.staged_rows(file).await?;
@@ -59,7 +59,7 @@ pub async fn deliver(
             delivered.insert(outlet.name().to_string(), rows);
             // As for those that the query fails on.
             for unsent in outlet.take_unsent(&origin) {
-                tracing::error!(origin, "{}", unsent.reason);
+                tracing::error!(origin = origin.get(0), "{}", unsent.reason);
             }
         }
         Ok((outlets, delivered))
@@ -77,7 +77,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(body).await.map_err(|e| StreamError::TaskDied { pipeline, what: e.to_string() })?
 }
 
-fn send_file(rows: StagedRows, schema: &SchemaRef, file: i32, origin: &str, outlets: &mut [Outlet]) -> Result<(), StreamError> {
+fn send_file(rows: StagedRows, schema: &SchemaRef, file: i32, origin: &SourceNames, outlets: &mut [Outlet]) -> Result<(), StreamError> {
     let with_place = hidden::with_hidden(schema);
     let mut first = 0;
     for batch in rows {
@@ -90,7 +90,7 @@ fn send_file(rows: StagedRows, schema: &SchemaRef, file: i32, origin: &str, outl
         for outlet in outlets.iter_mut() {
             // Their epoch is decided: they are in the table, and no quarantine takes them any more.
             for refused in outlet.send(batch.clone(), origin)? {
-                tracing::error!(origin, "{}; correct the sink's query with TRY_CAST or NULLIF", refused.reason);
+                tracing::error!(origin = origin.get(0), "{}; correct the sink's query with TRY_CAST or NULLIF", refused.reason);
             }
         }
     }
@@ -170,19 +170,12 @@ mod tests {
             writer: Identity::of_this_process(),
             definition: String::new(),
             written_ms: 0,
-            offsets: BTreeMap::new(),
-            watermarks_us: BTreeMap::new(),
-            newest_us: BTreeMap::new(),
-            idle_us: BTreeMap::new(),
-            caught_up_ms: BTreeMap::new(),
-            quiet: BTreeMap::new(),
-            read_ms: None,
+            sources: BTreeMap::new(),
             keyed_tasks: 1,
             state: BTreeMap::new(),
             state_files: BTreeMap::new(),
             tables: Vec::new(),
             counters: Counters::default(),
-            source_id: None,
             constraints: Vec::new(),
             sinks: Vec::new(),
         }

@@ -20,9 +20,11 @@ use crate::plan::Blueprint;
 use crate::sink_plan::SinkBlueprint;
 
 /// The layout of records that this version writes.
-pub const VERSION: u32 = 2;
-/// The oldest layout that it reads. In layout 1 each segment had one range.
+pub const VERSION: u32 = 3;
+/// The oldest layout that it reads. In layout 1 each segment had one range; up to layout 2 a pipeline had one source, whose name records did not say.
 const OLDEST: u32 = 1;
+/// The name of the source in records of these layouts.
+const UNNAMED: &str = "";
 
 /// The folder of all pipelines' records and state, below the warehouse root.
 pub const PIPELINES: &str = "_watershed/pipelines";
@@ -224,23 +226,12 @@ impl Counters {
     }
 }
 
-/// One epoch of one shard.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// Layout of this record.
-    pub version: u32,
-    /// The pipeline.
-    pub pipeline: TableName,
-    /// The shard.
-    pub shard: u32,
-    /// Its number; the first is 1.
-    pub epoch: u64,
-    /// Who wrote it.
-    pub writer: Identity,
-    /// Hash of the definition it was computed by.
-    pub definition: String,
-    /// When it was written, in milliseconds since 1970. For people; nothing depends on it.
-    pub written_ms: u64,
+/// How far one source of a pipeline is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceEpoch {
+    /// Which topic of that name the offsets are of: another one once it was deleted and made again. `None` if the source has no such mark.
+    #[serde(default)]
+    pub source_id: Option<String>,
     /// The next offset to be read, by partition.
     pub offsets: BTreeMap<i32, i64>,
     /// The watermark of each partition in microseconds since 1970, idle decisions included; partitions without rows are absent.
@@ -260,6 +251,35 @@ pub struct EpochRecord {
     /// The latest timestamp of a record that has been read of any partition, in milliseconds since 1970; `None` before the first.
     #[serde(default)]
     pub read_ms: Option<i64>,
+}
+
+impl SourceEpoch {
+    /// The watermarks of its partitions in microseconds since 1970; `i64::MIN` of those that have none.
+    fn least_us(&self) -> Option<i64> {
+        self.offsets.keys().map(|partition| self.watermarks_us.get(partition).copied().unwrap_or(i64::MIN)).min()
+    }
+}
+
+/// One epoch of one shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Layout of this record.
+    pub version: u32,
+    /// The pipeline.
+    pub pipeline: TableName,
+    /// The shard.
+    pub shard: u32,
+    /// Its number; the first is 1.
+    pub epoch: u64,
+    /// Who wrote it.
+    pub writer: Identity,
+    /// Hash of the definition it was computed by.
+    pub definition: String,
+    /// When it was written, in milliseconds since 1970. For people; nothing depends on it.
+    pub written_ms: u64,
+    /// How far each source is, by its name.
+    #[serde(default)]
+    pub sources: BTreeMap<String, SourceEpoch>,
     /// How many keyed tasks the state is split over.
     pub keyed_tasks: u32,
     /// All state: where the pieces of each segment lie, in the order in which they came.
@@ -272,9 +292,6 @@ pub struct EpochRecord {
     pub tables: Vec<TableEpoch>,
     /// Totals.
     pub counters: Counters,
-    /// Which topic of that name the offsets are of: another one once it was deleted and made again. `None` if the source has no such mark.
-    #[serde(default)]
-    pub source_id: Option<String>,
     /// The table's expectations, in the order of their definition.
     #[serde(default)]
     pub constraints: Vec<ConstraintEpoch>,
@@ -292,18 +309,38 @@ impl EpochRecord {
     /// As read from the store.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, StreamError> {
         let corrupt = |reason: String| StreamError::Corrupt { path: path.to_string(), kind: "an epoch record", reason };
-        let record: Self = serde_json::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
+        let mut record: Self = serde_json::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
         if !(OLDEST..=VERSION).contains(&record.version) {
             return Err(corrupt(format!("it has layout {}, this Watershed knows {OLDEST} to {VERSION}", record.version)));
         }
+        if record.version <= 2 {
+            // What a source has now was the record's own.
+            let only = serde_json::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
+            record.sources = [(UNNAMED.to_owned(), only)].into();
+        }
         Ok(record)
+    }
+
+    /// How far a source is; `None` if the record says nothing of it. Older records speak of the only source of their pipeline, whatever its name.
+    pub fn source(&self, name: &str) -> Option<&SourceEpoch> {
+        self.sources.get(name).or_else(|| self.sources.get(UNNAMED))
     }
 
     /// The least watermark over all partitions in microseconds since 1970. `None` as long as some partition has none, and if an older
     /// version has drained the pipeline.
     pub fn watermark_us(&self) -> Option<i64> {
-        let of = |p: &i32| self.watermarks_us.get(p).copied().unwrap_or(i64::MIN);
-        self.offsets.keys().map(of).min().filter(|&us| us != i64::MIN && us != i64::MAX)
+        self.sources.values().filter_map(SourceEpoch::least_us).min().filter(|&us| us != i64::MIN && us != i64::MAX)
+    }
+
+    /// The next offsets to be read, as people read them: `0:17 1:4`, of several sources after the name of each.
+    pub fn offsets_shown(&self) -> String {
+        let of =
+            |source: &SourceEpoch| source.offsets.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect::<Vec<_>>();
+        let named = |(name, source): (&String, &SourceEpoch)| match self.sources.len() {
+            1 => of(source).join(" "),
+            _ => format!("{name} {}", of(source).join(" ")),
+        };
+        self.sources.iter().map(named).collect::<Vec<_>>().join(", ")
     }
 
     /// All state it holds, in bytes.
@@ -391,6 +428,16 @@ mod tests {
             epoch_failed: 4,
             last_failed_ms: Some(5),
         };
+        let rides = SourceEpoch {
+            source_id: Some("topic-id".into()),
+            offsets: [(0, 10), (1, 20)].into(),
+            watermarks_us: [(0, 5), (1, i64::MAX)].into(),
+            newest_us: [(0, 7)].into(),
+            idle_us: [(1, 6)].into(),
+            caught_up_ms: [(1, 8)].into(),
+            quiet: [(1, QuietSince { since_ms: 8, read_ms: 9 })].into(),
+            read_ms: Some(9),
+        };
         EpochRecord {
             version: VERSION,
             pipeline: table.clone(),
@@ -399,19 +446,16 @@ mod tests {
             writer: Identity { run: "run".into(), host: "host".into(), pid: 1, started: 2 },
             definition: "2:0123456789abcdef".into(),
             written_ms: 1_764_288_000_000,
-            offsets: [(0, 10), (1, 20)].into(),
-            watermarks_us: [(0, 5), (1, i64::MAX)].into(),
-            newest_us: [(0, 7)].into(),
-            idle_us: [(1, 6)].into(),
-            caught_up_ms: [(1, 8)].into(),
-            quiet: [(1, QuietSince { since_ms: 8, read_ms: 9 })].into(),
-            read_ms: Some(9),
+            sources: [
+                ("rides".to_owned(), rides),
+                ("trips".to_owned(), SourceEpoch { offsets: [(0, 3)].into(), ..SourceEpoch::default() }),
+            ]
+            .into(),
             keyed_tasks: 2,
             state: [("k1/0/0-60".to_string(), vec![range(8, 16), range(24, 4)])].into(),
             state_files: [("f.arrow".to_string(), 32)].into(),
             tables: vec![TableEpoch { table, table_id: "id".into(), previous_epoch: Some(6), files: vec![file] }],
             counters: Counters { rows_in: 1, rows_out: 2, rows_late: 3, rows_quarantined: 4, ..Counters::default() },
-            source_id: Some("topic-id".into()),
             constraints: vec![constraint],
             sinks: vec![SinkEpoch { name: "s".into(), topic: "t".into(), at_once: true, rows: 9 }],
         }
@@ -423,9 +467,18 @@ mod tests {
         let bytes = record().to_bytes();
         golden("epoch.json", &format!("{}\n", std::str::from_utf8(&bytes).unwrap()));
         assert_eq!(EpochRecord::from_bytes(&bytes, &path).unwrap(), record());
+        // As layout 2 was written: one source, without a name.
+        let older = EpochRecord::from_bytes(include_bytes!("../tests/golden/epoch-2.json"), &path).unwrap();
+        let mut expected = EpochRecord { version: 2, ..record() };
+        expected.sources = [(UNNAMED.to_owned(), record().sources["rides"].clone())].into();
+        assert_eq!(older, expected);
+        assert_eq!(older.source("rides"), record().source("rides"));
+        assert_eq!((older.offsets_shown(), record().offsets_shown()), ("0:10 1:20".to_owned(), "rides 0:10 1:20, trips 0:3".to_owned()));
+        assert_eq!((older.watermark_us(), record().watermark_us()), (Some(5), None), "nothing was read of trips yet");
         let first = EpochRecord::from_bytes(FIRST.as_bytes(), &path).unwrap();
-        assert!(first.caught_up_ms.is_empty() && first.quiet.is_empty() && first.read_ms.is_none());
-        assert_eq!((first.source_id, first.constraints, first.sinks, first.counters.rows_lost), (None, vec![], vec![], 0));
+        let of_first = first.source("rides").unwrap();
+        assert_eq!(of_first, &SourceEpoch { offsets: [(0, 4)].into(), ..SourceEpoch::default() });
+        assert_eq!((first.constraints, first.sinks, first.counters.rows_lost), (vec![], vec![], 0));
         let single = FIRST.replace(r#""state":{}"#, r#""state":{"k1/0/0-60":{"file":"f.arrow","offset":8,"bytes":16}}"#);
         let single = EpochRecord::from_bytes(single.as_bytes(), &path).unwrap();
         assert_eq!((single.state, single.state_files.len()), ([("k1/0/0-60".to_string(), vec![range(8, 16)])].into(), 0));

@@ -23,7 +23,7 @@ use watershed_ingest::origin;
 use watershed_message::Message;
 
 use crate::StreamError;
-use crate::hidden;
+use crate::hidden::{self, Lane, SourceNames};
 
 /// Longer expressions are cut where they are shown.
 const SHOWN_CHARS_MAX: usize = 300;
@@ -107,7 +107,7 @@ pub fn evaluate(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch, what: i
 /// A row that was not taken where its record is no longer at hand.
 #[derive(Debug, Clone)]
 pub struct Refused {
-    /// Partition and offset of its record; `None` if several records made it.
+    /// The number of its lane and the offset of its record; `None` if several records made it.
     pub place: Option<(i32, i64)>,
     /// Why, and what the row holds.
     pub reason: String,
@@ -125,25 +125,35 @@ impl Refused {
     }
 }
 
-/// Refused rows as the quarantine has them; `None` if there are none. An error if the source says `on_error = 'fail'`.
-pub fn set_aside(pipeline: &str, source: &SourceDefinition, refused: Vec<Refused>) -> Result<Option<RecordBatch>, StreamError> {
-    let Some(first) = refused.first() else { return Ok(None) };
-    if source.on_error == OnError::Fail {
-        let place = match first.place {
-            Some((partition, offset)) => format!("the record of partition {partition}, offset {offset}"),
-            None => "a row of its result".into(),
-        };
+/// Refused rows as the quarantine of each source has them, with the source's place; those that several records made are with the first. An error
+/// if a source says `on_error = 'fail'`.
+pub fn set_aside(pipeline: &str, sources: &[SourceDefinition], refused: Vec<Refused>) -> Result<Vec<(usize, RecordBatch)>, StreamError> {
+    if refused.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lane = |place: (i32, i64)| if sources.len() > 1 { Lane::of(place.0) } else { Some(Lane { source: 0, partition: place.0 }) };
+    let source_of = |row: &Refused| row.place.and_then(lane).map_or(0, |lane| lane.source);
+    let fails = |row: &&Refused| sources.get(source_of(row)).is_some_and(|source| source.on_error == OnError::Fail);
+    if let Some(first) = refused.iter().find(fails) {
+        let names = SourceNames::new(sources.iter().map(|source| source.name.clone()));
+        let place = first.place.and_then(|(number, offset)| names.place(number, offset));
+        let place = place.map_or_else(|| "a row of its result".into(), |place| format!("the record of {place}"));
         return Err(StreamError::RowRefused { pipeline: pipeline.into(), place, reason: first.reason.clone() });
     }
     // A row may be in several windows; its record is set aside once.
     let mut records = BTreeSet::new();
-    let mut rows = Vec::with_capacity(refused.len());
+    let mut rows_of = vec![Vec::new(); sources.len()];
     for row in refused {
         if row.place.is_none_or(|place| records.insert(place)) {
-            rows.push((row.place.unwrap_or((-1, -1)), row.reason));
+            let place = row.place.and_then(|place| Some((lane(place)?.partition, place.1)));
+            rows_of[source_of(&row)].push((place.unwrap_or((-1, -1)), row.reason));
         }
     }
-    Ok(origin::set_aside(source, &rows)?)
+    let mut aside = Vec::new();
+    for (place, (source, rows)) in sources.iter().zip(rows_of).enumerate() {
+        aside.extend(origin::set_aside(source, &rows)?.map(|rows| (place, rows)));
+    }
+    Ok(aside)
 }
 
 /// Runs `take` over a batch. Where it says that it cannot take a row, over its halves, down to single rows, which are left out and added to

@@ -127,6 +127,7 @@ mod tests {
     }
 
     async fn write_of_shard(warehouse: &Warehouse, pipeline: &str, shard: u32, epoch: u64, rows_in: u64) {
+        let source = crate::epoch::SourceEpoch { offsets: [(0, 7)].into(), watermarks_us: [(0, 5)].into(), ..Default::default() };
         let record = EpochRecord {
             version: crate::epoch::VERSION,
             pipeline: pipeline.parse().unwrap(),
@@ -135,19 +136,12 @@ mod tests {
             writer: crate::holder::Identity::of_this_process(),
             definition: String::new(),
             written_ms: 1_000 * epoch,
-            offsets: [(0, 7)].into(),
-            watermarks_us: [(0, 5)].into(),
-            newest_us: Default::default(),
-            idle_us: Default::default(),
-            caught_up_ms: Default::default(),
-            quiet: Default::default(),
-            read_ms: None,
+            sources: [("s".to_owned(), source)].into(),
             keyed_tasks: 1,
             state: Default::default(),
             state_files: Default::default(),
             tables: Vec::new(),
             counters: Counters { rows_in, ..Counters::default() },
-            source_id: None,
             constraints: Vec::new(),
             sinks: Vec::new(),
         };

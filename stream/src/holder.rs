@@ -18,7 +18,7 @@ use crate::epoch::ShardId;
 use crate::limits::{
     FAILURE_CHARS_MAX, HEARTBEAT_INTERVAL, HOLDER_SILENT_MAX, HOLDER_TIMEOUT, RESERVE_BYTES, RESERVE_PAUSE, RESERVE_TRIES, RETRY_PAUSE_MAX,
 };
-use crate::metrics::{Metrics, PipelineMetrics};
+use crate::metrics::{Metrics, PipelineMetrics, SourceMetrics};
 
 /// A process, as it signs its records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,9 +102,21 @@ pub struct Vitals {
     /// How long it took to read the state back at the last start.
     #[serde(default)]
     pub restore_ms: u64,
+    /// Sources that wait for another one, which they are too far ahead of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Waits>,
     /// Why it does not get on, if it does not.
     #[serde(default)]
     pub failure: Option<Failure>,
+}
+
+/// A source of a pipeline that waits for another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// The source that waits.
+    pub source: String,
+    /// The one that it waits for.
+    pub waits_for: String,
 }
 
 impl Vitals {
@@ -112,6 +124,8 @@ impl Vitals {
     pub fn of(metrics: &PipelineMetrics) -> Self {
         let PipelineMetrics { lag_records, lag_ms, commit_ms, restarts, snapshot_ms, restore_ms, held, spilled_bytes, .. } = *metrics;
         let failure = metrics.failure.as_ref().map(|failure| Failure { error: short(&failure.error), ..failure.clone() });
+        let waits = |source: &SourceMetrics| Some(Waits { source: source.name.clone(), waits_for: source.waits_for.clone()? });
+        let waits = metrics.sources.iter().filter_map(waits).collect();
         let (state_keys, state_memory_bytes, state_spilled_bytes) = (held.keys, held.bytes, spilled_bytes);
         Self {
             lag_records,
@@ -123,6 +137,7 @@ impl Vitals {
             state_spilled_bytes,
             snapshot_ms,
             restore_ms,
+            waits,
             failure,
         }
     }
@@ -306,6 +321,7 @@ mod tests {
             state_spilled_bytes: 12,
             snapshot_ms: 10,
             restore_ms: 11,
+            waits: Vec::new(),
             failure: None,
         };
         let text = serde_json::to_string(&Holder { holder, seen_ms: 7, released: true, vitals: Some(vitals.clone()) }).unwrap();

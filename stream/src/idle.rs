@@ -2,7 +2,7 @@
 //! source's `idle_timeout`. A pipeline that runs for seconds at a time would never see that: over runs it is those of which two clocks say so
 //! that know nothing of each other (docs/decisions/0005-idle-partitions.md).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,8 @@ use watershed_ingest::source::PartitionProgress;
 use watershed_lake::clock::now_ms;
 
 use crate::control::PartitionState;
-use crate::epoch::EpochRecord;
+use crate::epoch::SourceEpoch;
+use crate::hidden::Lane;
 
 /// A partition that has had rows and has been read to its end since an earlier run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +41,9 @@ pub struct QuietSince {
 }
 
 impl QuietSince {
-    /// The partitions that `record` finds at their end after rows. One that was there in the record `before`, too, and has had no row since,
-    /// has been there since then.
-    pub fn of(record: &EpochRecord, before: Option<&EpochRecord>) -> BTreeMap<i32, Self> {
+    /// The partitions of a source that its newest epoch finds at their end after rows. One that was there in the epoch `before`, too, and has had
+    /// no row since, has been there since then.
+    pub fn of(record: &SourceEpoch, before: Option<&SourceEpoch>) -> BTreeMap<i32, Self> {
         let Some(read_ms) = record.read_ms else { return BTreeMap::new() };
         let had_rows = record.caught_up_ms.iter().filter(|(partition, _)| record.newest_us.contains_key(*partition));
         let since = |(&partition, &since_ms): (&i32, &u64)| {
@@ -120,18 +121,25 @@ impl AtEnd {
     }
 }
 
-/// Which partitions are idle, and the watermark they are raised to: the least of those that are not, or, if all are, the greatest that any
-/// has reached. Empty if no partition would move.
-pub fn floors(partitions: &BTreeMap<i32, PartitionState>, timeout: Duration) -> BTreeMap<i32, i64> {
-    let in_run = |state: &PartitionState| state.caught_up_since.is_some_and(|since| since.elapsed() >= timeout);
-    let may_be = |state: &PartitionState| in_run(state) || state.quiet.is_some_and(|quiet| quiet.since.elapsed() >= timeout);
+/// The partitions that are idle, each by the timeout of its source.
+pub fn idle(partitions: &BTreeMap<Lane, PartitionState>, timeout: impl Fn(Lane) -> Duration) -> BTreeSet<Lane> {
+    let in_run = |lane: Lane, state: &PartitionState| state.caught_up_since.is_some_and(|since| since.elapsed() >= timeout(lane));
+    let may_be =
+        |lane: Lane, state: &PartitionState| in_run(lane, state) || state.quiet.is_some_and(|quiet| quiet.since.elapsed() >= timeout(lane));
     // None of these is quiet itself, so what they have read was written since.
-    let others_ms = partitions.values().filter(|state| !may_be(state)).map(|state| state.read_ms).min().flatten();
-    let idle = |state: &PartitionState| in_run(state) || state.quiet.is_some_and(|quiet| quiet.idle(timeout, others_ms));
-    let active = partitions.values().filter(|state| !idle(state)).map(|state| state.watermark_us).min();
+    let others_ms = partitions.iter().filter(|(lane, state)| !may_be(**lane, state)).map(|(_, state)| state.read_ms).min().flatten();
+    let idle =
+        |lane: Lane, state: &PartitionState| in_run(lane, state) || state.quiet.is_some_and(|quiet| quiet.idle(timeout(lane), others_ms));
+    partitions.iter().filter(|(lane, state)| idle(**lane, state)).map(|(&lane, _)| lane).collect()
+}
+
+/// What the watermarks of idle partitions are raised to: the least of those of all sources that are not idle, or, if all are, the greatest that
+/// any has reached. Empty if no partition would move.
+pub fn floors(partitions: &BTreeMap<Lane, PartitionState>, idle: &BTreeSet<Lane>) -> BTreeMap<Lane, i64> {
+    let active = partitions.iter().filter(|(lane, _)| !idle.contains(lane)).map(|(_, state)| state.watermark_us).min();
     let floor = active.or_else(|| partitions.values().map(|state| state.watermark_us).max()).unwrap_or(i64::MIN);
-    let raised = partitions.iter().filter(|(_, state)| idle(state) && state.watermark_us < floor);
-    raised.map(|(&partition, _)| (partition, floor)).collect()
+    let raised = partitions.iter().filter(|(lane, state)| idle.contains(lane) && state.watermark_us < floor);
+    raised.map(|(&lane, _)| (lane, floor)).collect()
 }
 
 #[cfg(test)]
@@ -151,7 +159,10 @@ mod tests {
     }
 
     fn of(states: impl IntoIterator<Item = PartitionState>, timeout: Duration) -> BTreeMap<i32, i64> {
-        floors(&(0..).zip(states).collect(), timeout)
+        let lanes = (0..).map(|partition| Lane { source: 0, partition });
+        let states = lanes.zip(states).collect();
+        let raised = floors(&states, &idle(&states, |_| timeout));
+        raised.into_iter().map(|(lane, floor)| (lane.partition, floor)).collect()
     }
 
     #[test]
@@ -165,6 +176,20 @@ mod tests {
         let states = [partition(100, true), partition(70, true)];
         assert_eq!(of(states, TIMEOUT), BTreeMap::from([(1, 100)]));
         assert_eq!(of(states, Duration::from_secs(100)), BTreeMap::new());
+    }
+
+    #[test]
+    fn an_idle_source_is_raised_to_the_others_by_its_own_timeout() {
+        let states: BTreeMap<Lane, PartitionState> = [(0, 0, 100, false), (0, 1, 80, true), (1, 0, 10, true)]
+            .map(|(source, partition, us, at_end)| (Lane { source, partition }, self::partition(us, at_end)))
+            .into();
+        let raised = |timeouts: [u64; 2]| {
+            let idle = idle(&states, |lane| Duration::from_secs(timeouts[lane.source]));
+            floors(&states, &idle).into_iter().map(|(lane, floor)| (lane.source, lane.partition, floor)).collect::<Vec<_>>()
+        };
+        assert_eq!(raised([10, 10]), [(0, 1, 100), (1, 0, 100)]);
+        assert_eq!(raised([100, 10]), [(1, 0, 80)], "the slowest that is not idle is the second of the first source");
+        assert!(raised([10, 100]).is_empty(), "the slowest is not idle yet");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //!
 //! Operators (`operators/`) and stages are pure: no I/O, no clock, no channels.
 
+pub mod align;
 pub mod aside;
 pub mod budget;
 pub mod control;
@@ -36,6 +37,7 @@ pub mod outlet;
 pub mod pipelines;
 pub mod plan;
 pub mod project;
+pub mod resume;
 pub mod runner;
 pub mod same_source;
 pub mod segments;
@@ -53,11 +55,11 @@ pub mod writer;
 pub use budget::StateLimits;
 pub use control::StageName;
 pub use delivery::with_noted;
-pub use epoch::{ConstraintEpoch, Counters, EpochRecord, SinkEpoch};
+pub use epoch::{ConstraintEpoch, Counters, EpochRecord, SinkEpoch, SourceEpoch};
 pub use error::StreamError;
 pub use history::{EpochHistory, EpochSummary};
-pub use holder::{Failure, Held, Vitals};
-pub use metrics::{COMMIT_BUCKETS_MS, CommitTimes, Metrics, Phase, PipelineMetrics, Snapshot};
+pub use holder::{Failure, Held, Vitals, Waits};
+pub use metrics::{COMMIT_BUCKETS_MS, CommitTimes, Metrics, Phase, PipelineMetrics, Snapshot, SourceMetrics};
 pub use pipelines::{PipelineReport, check_free, newest_epochs, prepare, rebuild, remove, reports, started, unfit, with_refused};
 pub use plan::Blueprint;
 pub use project::{Planned, Project};

@@ -18,6 +18,8 @@ pub const SOURCE_SAYS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a sink may wait for acknowledgements before its pipeline starts again from its newest epoch. Kafka's client gives up a record
 /// sooner (`message.timeout.ms`), unless the definition says otherwise.
 pub const SINK_ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How far in event time one source may be ahead of another that it meets, unless the table says `max_ahead`.
+pub const MAX_AHEAD: Duration = Duration::from_secs(600);
 /// How often the holder of a shard says that it is alive.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long reading or writing the holder's file may take: it is a courtesy, not worth waiting for.

@@ -1,5 +1,6 @@
 //! What a pipeline says of itself while it runs: the same for every pipeline, taken from the runtime.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,9 @@ use watershed_lake::clock::now_ms;
 use watershed_message::Message;
 
 use crate::budget::{Budget, Held};
-use crate::control::{Control, StageCounts};
+use crate::control::{Control, PartitionState, StageCounts};
 use crate::epoch::{Counters, EpochRecord};
+use crate::hidden::{Lane, SourceNames};
 use crate::holder::Failure;
 use crate::limits::WELL_AFTER;
 
@@ -84,13 +86,26 @@ impl Phase {
     }
 }
 
+/// One source of a pipeline at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceMetrics {
+    /// The source.
+    pub name: String,
+    /// Records that were not read yet.
+    pub lag_records: u64,
+    /// The least watermark of its partitions in microseconds since 1970; `None` before every partition has one.
+    pub watermark_us: Option<i64>,
+    /// The source that it waits for because it is too far ahead of it.
+    pub waits_for: Option<String>,
+}
+
 /// A pipeline at one moment.
 #[derive(Debug, Clone)]
 pub struct PipelineMetrics {
     /// The table it writes.
     pub pipeline: TableName,
-    /// The source it reads.
-    pub source: String,
+    /// The sources it reads, in the order in which its query names them; none if it cannot be planned.
+    pub sources: Vec<SourceMetrics>,
     /// What it is doing.
     pub phase: Phase,
     /// Why it does not get on: kept from an error until an epoch is committed, or it has run for a while.
@@ -167,15 +182,15 @@ impl State {
 /// Collects what [`PipelineMetrics`] shows.
 pub struct Metrics {
     pipeline: TableName,
-    source: String,
+    sources: SourceNames,
     budget: Option<Arc<Budget>>,
     state: Mutex<State>,
 }
 
 impl Metrics {
-    /// For a pipeline that has not started.
-    pub fn new(pipeline: TableName, source: String) -> Self {
-        Self { pipeline, source, budget: None, state: Mutex::default() }
+    /// For a pipeline over these sources that has not started.
+    pub fn new(pipeline: TableName, sources: SourceNames) -> Self {
+        Self { pipeline, sources, budget: None, state: Mutex::default() }
     }
 
     /// What the pipeline's operators hold is counted there.
@@ -244,12 +259,20 @@ impl Metrics {
             counted.add(live);
             stages.add(&control.stages());
         }
+        let ceilings = state.control.as_ref().map(|control| control.ceilings()).unwrap_or_default();
+        let runs = state.phase == Some(Phase::Running);
+        let waits_for = |place: usize| {
+            let other = ceilings.waits_for.get(place).copied().flatten().filter(|_| runs)?;
+            Some(self.sources.get(other).to_owned())
+        };
+        let of_source = |(place, name)| SourceMetrics { waits_for: waits_for(place), ..of_source(place, name, &partitions) };
+        let sources = self.sources.iter().enumerate().map(of_source).collect();
         let now_ms = now_ms();
         let behind = partitions.values().filter(|p| p.lag() > 0).filter_map(|p| p.read_ms).min();
         let watermark_us = partitions.values().map(|p| p.watermark_us).min().filter(|&w| w != i64::MIN);
         PipelineMetrics {
             pipeline: self.pipeline.clone(),
-            source: self.source.clone(),
+            sources,
             phase: state.phase.clone().unwrap_or(Phase::Starting),
             failure: state.failure().cloned(),
             counters,
@@ -275,13 +298,27 @@ impl Metrics {
     }
 }
 
+fn of_source(place: usize, name: &str, partitions: &BTreeMap<Lane, PartitionState>) -> SourceMetrics {
+    let own = || partitions.iter().filter(move |(lane, _)| lane.source == place).map(|(_, state)| state);
+    SourceMetrics {
+        name: name.to_owned(),
+        lag_records: own().map(PartitionState::lag).sum(),
+        watermark_us: own().map(|state| state.watermark_us).min().filter(|&us| us != i64::MIN),
+        waits_for: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{PartitionState, StageName};
+    use crate::control::StageName;
 
     fn metrics() -> Metrics {
-        Metrics::new("gold.demand".parse().unwrap(), "rides".to_owned())
+        Metrics::new("gold.demand".parse().unwrap(), SourceNames::new(["rides", "trips"].map(str::to_owned)))
+    }
+
+    fn lane(source: usize, partition: i32) -> Lane {
+        Lane { source, partition }
     }
 
     fn partition(next_offset: i64, high: i64, read_ms: i64) -> PartitionState {
@@ -303,11 +340,11 @@ mod tests {
             let control = Arc::new(Control::default());
             metrics.run(control.clone(), None);
             control.count(Counters { rows_in: 10, ..Counters::default() });
-            control.passed(StageName::Stage(1), 4, 3);
+            control.passed(StageName::Exchange(0), 4, 3);
         }
         let read = metrics.read();
         assert_eq!((read.counters.rows_in, read.counted.rows_in), (10, 20));
-        let keyed = read.stages.iter().find(|(stage, _)| *stage == StageName::Stage(1)).map(|(_, rows)| (rows.rows_in, rows.rows_out));
+        let keyed = read.stages.iter().find(|(stage, _)| *stage == StageName::Exchange(0)).map(|(_, rows)| (rows.rows_in, rows.rows_out));
         assert_eq!(keyed, Some((8, 6)));
     }
 
@@ -317,12 +354,12 @@ mod tests {
         let control = Arc::new(Control::default());
         metrics.run(control.clone(), None);
         let now = now_ms() as i64;
-        control.report(0, partition(5, 5, now - 3_600_000));
+        control.report(lane(0, 0), partition(5, 5, now - 3_600_000));
         assert_eq!((metrics.read().lag_records, metrics.read().lag_ms), (0, 0));
-        control.report(1, partition(5, 8, now - 60_000));
-        control.report(2, partition(5, 6, now - 5_000));
+        control.report(lane(0, 1), partition(5, 8, now - 60_000));
+        control.report(lane(1, 0), partition(5, 6, now - 5_000));
         let read = metrics.read();
-        assert_eq!(read.lag_records, 4);
+        assert_eq!((read.lag_records, read.sources.iter().map(|source| source.lag_records).collect::<Vec<_>>()), (4, vec![3, 1]));
         assert!((60_000..70_000).contains(&read.lag_ms), "{}", read.lag_ms);
     }
 

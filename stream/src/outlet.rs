@@ -17,7 +17,7 @@ use watershed_ingest::{IngestError, OpenSink, SinkWrite, Unsent};
 
 use crate::StreamError;
 use crate::fault::Refused;
-use crate::hidden;
+use crate::hidden::{self, SourceNames};
 use crate::limits::SINK_ACKNOWLEDGE_TIMEOUT;
 use crate::operator::{Chain, Output};
 use crate::sink_plan::SinkBlueprint;
@@ -62,13 +62,13 @@ impl Outlet {
         &self.name
     }
 
-    /// Sends rows of the table, which end in hidden columns. Ids begin with `origin`. A full queue makes it wait. Gives the rows that the
+    /// Sends rows of the table, which end in hidden columns. Ids begin with one of `origins`. A full queue makes it wait. Gives the rows that the
     /// sink's query fails on, which are not sent.
-    pub fn send(&mut self, rows: RecordBatch, origin: &str) -> Result<Vec<Refused>, StreamError> {
+    pub fn send(&mut self, rows: RecordBatch, origins: &SourceNames) -> Result<Vec<Refused>, StreamError> {
         let mut out = Output::default();
         self.chain.process(rows, &mut out)?;
         for rows in out.rows {
-            let ids = self.ids(&rows, origin)?;
+            let ids = self.ids(&rows, origins)?;
             let visible: Vec<usize> = (0..self.schema.fields().len()).collect();
             let sent = self.write.send(&rows.project(&visible)?, &ids);
             sent.map_err(|reason| failure(&self.name, &self.topic, reason))?;
@@ -80,7 +80,7 @@ impl Outlet {
         Ok(out.refused)
     }
 
-    fn ids(&self, rows: &RecordBatch, origin: &str) -> Result<Vec<String>, StreamError> {
+    fn ids(&self, rows: &RecordBatch, origins: &SourceNames) -> Result<Vec<String>, StreamError> {
         let place = hidden::hidden_columns(rows);
         let partitions: &Int32Array = place[0].as_primitive::<Int32Type>();
         let offsets: &Int64Array = place[1].as_primitive::<Int64Type>();
@@ -89,7 +89,7 @@ impl Outlet {
         let of = |row: usize| match (own, &text) {
             (Some(column), Some(text)) if column.is_valid(row) => Ok(text.value(row).try_to_string()?),
             // A row without an id of its own has that of its place.
-            _ => Ok(format!("{origin}/{}/{}", partitions.value(row), offsets.value(row))),
+            _ => Ok(origins.id(partitions.value(row), offsets.value(row))),
         };
         (0..rows.num_rows()).map(of).collect()
     }
@@ -113,15 +113,11 @@ impl Outlet {
     }
 
     /// The rows that the sink will never take, such as one that is larger than its topic allows, as far as known once they were waited for.
-    /// `origin` is what their ids begin with.
-    pub fn take_unsent(&mut self, origin: &str) -> Vec<Refused> {
-        let place = |id: &str| {
-            let (partition, offset) = id.strip_prefix(origin)?.strip_prefix('/')?.split_once('/')?;
-            Some((partition.parse().ok()?, offset.parse().ok()?))
-        };
+    /// `origins` are what their ids begin with.
+    pub fn take_unsent(&mut self, origins: &SourceNames) -> Vec<Refused> {
         let of = |Unsent { id, reason }: Unsent| Refused {
             // An id of the sink's own says nothing of a place.
-            place: if self.id.is_none() { place(&id) } else { None },
+            place: if self.id.is_none() { origins.place_of(&id) } else { None },
             reason: format!("not sent to sink '{}', under the id '{id}': {reason}", self.name),
         };
         std::mem::take(&mut self.unsent).into_iter().map(of).collect()
@@ -207,6 +203,10 @@ pub(crate) mod tests {
         hidden::attach(rows, schema, 2, offsets, Int64Array::from(vec![0, 0, 0])).unwrap()
     }
 
+    fn origin() -> SourceNames {
+        SourceNames::new(["rides".to_owned()])
+    }
+
     const TABLE: &str = "CREATE STREAMING TABLE silver.rides AS SELECT * FROM rides;";
 
     #[tokio::test]
@@ -218,7 +218,7 @@ pub(crate) mod tests {
         let recorders = Recorders::default();
         for sink in &blueprint.sinks {
             let mut outlet = Outlet::open(sink, &recorders).unwrap();
-            outlet.send(rides(), "rides").unwrap();
+            outlet.send(rides(), &origin()).unwrap();
             let rows = if outlet.name() == "a" { 2 } else { 3 };
             assert_eq!(outlet.settle(|| false).unwrap(), Some(rows));
             assert_eq!(outlet.settle(|| false).unwrap(), Some(0), "rows are counted once");
@@ -234,7 +234,7 @@ pub(crate) mod tests {
         let blueprint = blueprint(&format!("{TABLE}CREATE SINK a TO KAFKA (topic = 't') AS SELECT id FROM STREAM(silver.rides);")).await;
         let recorders = Recorders::default();
         let mut outlet = Outlet::open(&blueprint.sinks[0], &recorders).unwrap();
-        outlet.send(rides(), "rides").unwrap();
+        outlet.send(rides(), &origin()).unwrap();
         *recorders.0.flushes.lock().unwrap() = vec![Ok(true), Ok(false), Ok(false)];
         assert_eq!(outlet.settle(|| false).unwrap(), Some(3));
         *recorders.0.flushes.lock().unwrap() = vec![Ok(false), Ok(false), Ok(false)];
@@ -252,13 +252,13 @@ pub(crate) mod tests {
         for (sink, id, place) in [(0, "rides/2/11", Some((2, 11))), (1, "c", None)] {
             let recorders = Recorders::default();
             let mut outlet = Outlet::open(&blueprint.sinks[sink], &recorders).unwrap();
-            outlet.send(rides(), "rides").unwrap();
+            outlet.send(rides(), &origin()).unwrap();
             recorders.0.refused.lock().unwrap().push(Unsent { id: id.into(), reason: "it is too large".into() });
             assert_eq!(outlet.settle(|| false).unwrap(), Some(2), "two of three have arrived");
-            let unsent = outlet.take_unsent("rides");
+            let unsent = outlet.take_unsent(&origin());
             assert_eq!((unsent.len(), unsent[0].place), (1, place));
             assert_eq!(unsent[0].reason, format!("not sent to sink '{}', under the id '{id}': it is too large", outlet.name()));
-            assert!(outlet.take_unsent("rides").is_empty());
+            assert!(outlet.take_unsent(&origin()).is_empty());
         }
         let gone = failure("a", "t", IngestError::Undeliverable { record: "rides/2/11".into(), reason: "invalid".into() });
         assert!(!gone.may_pass() && gone.to_string().contains("the record with the id 'rides/2/11'"), "{gone}");

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
+use watershed_dialect::union_all::sources_of;
 use watershed_dialect::{
     LateRows, SinkDefinition, SourceDefinition, SourceTable, SqlError, StatementKind, StreamingTableDefinition, did_you_mean, parse,
     placed, plan_expectation, plan_sink, plan_streaming_table, session_config, session_state,
@@ -12,6 +14,7 @@ use watershed_dialect::{
 use watershed_lake::TableName;
 
 use crate::StreamError;
+use crate::hidden::SOURCES_MAX;
 use crate::operators::expect::VIOLATED;
 use crate::plan::{Blueprint, Ends};
 use crate::sink_plan::SinkBlueprint;
@@ -102,8 +105,7 @@ impl Project {
         }
         let state = ctx.state();
         let plan = plan_streaming_table(&state, table).await.map_err(|error| self.meant(error))?;
-        let name = source_of(&plan).ok_or_else(|| SqlError::new("the query reads no source"))?;
-        let source = self.sources.get(&name).ok_or_else(|| self.no_source(&name))?;
+        let sources = self.sources_of(&plan)?;
         let result = plan.schema().as_arrow();
         if let Some(first) = table.expectations.first()
             && result.column_with_name(VIOLATED).is_some()
@@ -115,9 +117,32 @@ impl Project {
         let predicates = table.expectations.iter().map(|e| plan_expectation(&state, e, result).map_err(StreamError::Constraint));
         let ends =
             Ends { predicates: predicates.collect::<Result<_, _>>()?, has_sinks: self.sinks.values().any(|sink| follows(sink, table)) };
-        let blueprint = Blueprint::new(source, table, &plan, state.execution_props(), ends)?;
+        let blueprint = Blueprint::new(&sources, table, &plan, state.execution_props(), ends)?;
         check_sides(&blueprint)?;
+        if table.max_ahead.is_some() && blueprint.meeting().is_none() {
+            let error = SqlError::new("no source can wait for another here, so 'max_ahead' says nothing").detail(
+                "it says how far one source may be ahead of another, where windows, OVER or DEDUPLICATE follow a UNION ALL of them",
+            );
+            return Err(error.hint("leave it out").into());
+        }
         Ok(blueprint)
+    }
+
+    /// The sources that a plan reads, each once, in the order in which it names them.
+    fn sources_of(&self, plan: &LogicalPlan) -> Result<Vec<SourceDefinition>, StreamError> {
+        let mut sources: Vec<SourceDefinition> = Vec::new();
+        for name in sources_of(plan) {
+            if sources.iter().all(|known| known.name != name) {
+                sources.push(self.sources.get(&name).ok_or_else(|| self.no_source(&name))?.clone());
+            }
+        }
+        match sources.len() {
+            0 => Err(SqlError::new("the query reads no source").into()),
+            1..=SOURCES_MAX => Ok(sources),
+            many => Err(SqlError::new(format!("the query reads {many} sources, and one pipeline can read {SOURCES_MAX}"))
+                .hint("make streaming tables of some of them each and unite these when you query")
+                .into()),
+        }
     }
 
     /// An error that names a source which is there but cannot be read, with the reason for that.
@@ -198,20 +223,26 @@ fn follows(sink: &SinkDefinition, table: &StreamingTableDefinition) -> bool {
 /// Refuses columns that the table's side tables have, too: nothing could hold both.
 fn check_sides(blueprint: &Blueprint) -> Result<(), StreamError> {
     let table = &blueprint.table;
-    if let Some(name) = blueprint.late_schema.as_ref().filter(|_| table.late_rows == LateRows::Divert).and_then(twice) {
-        let error = SqlError::new(format!(
-            "column '{name}' of '{}' would be twice in {}.{}${LATE}",
-            blueprint.source.name, table.schema, table.table
-        ))
-        .detail("late rows are kept with source_partition, source_offset and watermark beside the columns that the query reads")
-        .hint(
-            "leave it out of what is read, TABLE (SELECT … FROM s), or rename it in the source if METADATA, or write WITH (late_rows = 'drop')",
-        );
+    let keeps_late = table.late_rows == LateRows::Divert;
+    let said = if blueprint.names.are_several() { "source, source_partition" } else { "source_partition" };
+    if let Some(name) = blueprint.late_schema.as_ref().filter(|_| keeps_late).and_then(twice) {
+        let of = blueprint.names.iter().collect::<Vec<_>>().join("' or '");
+        let error = SqlError::new(format!("column '{name}' of '{of}' would be twice in {}.{}${LATE}", table.schema, table.table))
+            .detail(format!("late rows are kept with {said}, source_offset and watermark beside the columns that the query reads"))
+            .hint(
+                "leave it out of what is read, TABLE (SELECT … FROM s), or rename it in the source if METADATA, or write WITH (late_rows = 'drop')",
+            );
+        return Err(placed(error, &table.query).into());
+    }
+    if let Some(name) = blueprint.late_conflict.as_ref().filter(|_| keeps_late) {
+        let error = SqlError::new(format!("late rows of its parts have a column '{name}' of several types"))
+            .detail(format!("all of them are kept in {}.{}${LATE}", table.schema, table.table))
+            .hint("cast it to one type in what each part reads, TABLE (SELECT … FROM s), or write WITH (late_rows = 'drop')");
         return Err(placed(error, &table.query).into());
     }
     if let (Some(name), Some(first)) = (blueprint.violations_schema.as_ref().and_then(twice), table.expectations.first()) {
         let error = SqlError::new(format!("column '{name}' would be twice in {}.{}${VIOLATIONS}", table.schema, table.table))
-            .detail("rows that violate a constraint are kept with source_partition and source_offset beside the columns of the table")
+            .detail(format!("rows that violate a constraint are kept with {said} and source_offset beside the columns of the table"))
             .hint("give the column another name with AS");
         return Err(StreamError::Constraint(error.at(first.line, first.column)));
     }
@@ -226,14 +257,6 @@ fn twice(schema: &SchemaRef) -> Option<&str> {
 
 fn taken(name: &str) -> SqlError {
     SqlError::new(format!("'{name}' is defined twice")).hint("rename or remove one of them")
-}
-
-/// The name of the first source a plan reads.
-fn source_of(plan: &datafusion::logical_expr::LogicalPlan) -> Option<String> {
-    match plan {
-        datafusion::logical_expr::LogicalPlan::TableScan(scan) => Some(scan.table_name.table().to_string()),
-        other => other.inputs().into_iter().find_map(source_of),
-    }
 }
 
 #[cfg(test)]

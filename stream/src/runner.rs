@@ -17,6 +17,7 @@ use crate::aside::Files;
 use crate::budget::{Budget, StateLimits};
 use crate::epoch::ShardId;
 use crate::fault::panic_text;
+use crate::hidden::SourceNames;
 use crate::holder::{self, Identity, Vitals};
 use crate::limits::{RETRY_PAUSE_MAX, RETRY_PAUSE_MIN};
 use crate::metrics::{Metrics, Phase, PipelineMetrics};
@@ -74,7 +75,7 @@ impl Runner {
         let mut pipelines = Vec::new();
         for (name, blueprint) in blueprints {
             let budget = Budget::of_pipeline(&process, options.state_limits, Some(Arc::new(Files::new(&options.spill_dir))));
-            let metrics = Metrics::new(name.clone(), blueprint.source.name.clone()).with_budget(budget.clone());
+            let metrics = Metrics::new(name.clone(), blueprint.names.clone()).with_budget(budget.clone());
             let metrics = Arc::new(metrics);
             let spec = ShardSpec {
                 id: ShardId { pipeline: name, shard: 0 },
@@ -92,7 +93,7 @@ impl Runner {
         }
         for (pipeline, error) in refused {
             // What it would read is told by its plan.
-            let metrics = Arc::new(Metrics::new(pipeline.clone(), String::new()));
+            let metrics = Arc::new(Metrics::new(pipeline.clone(), SourceNames::new([])));
             let error = StreamError::cannot_plan(&pipeline, error);
             metrics.phase(Phase::Failed { error: error.message() });
             let (warehouse, identity, shard) = (warehouse.clone(), identity.clone(), ShardId { pipeline, shard: 0 });
@@ -228,7 +229,7 @@ async fn let_go(spec: &ShardSpec, metrics: &Metrics, error: &StreamError) {
 fn passes(spec: &ShardSpec, error: &StreamError) -> bool {
     // A start goes on after a gap if the source says so.
     let skips = matches!(error, StreamError::Ingest(IngestError::OffsetGone { wanted, low, .. }) if wanted < low);
-    error.may_pass() || skips && spec.blueprint.source.on_gap == OnGap::Skip
+    error.may_pass() || skips && spec.blueprint.sources.iter().any(|source| source.definition.on_gap == OnGap::Skip)
 }
 
 #[cfg(test)]

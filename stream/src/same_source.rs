@@ -12,7 +12,9 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
 use tokio::sync::watch;
+use watershed_dialect::SourceDefinition;
 use watershed_ingest::{Identify, IngestError, PartitionRange};
 
 use crate::StreamError;
@@ -36,9 +38,14 @@ pub struct Origin {
     pub source_id: Option<String>,
 }
 
-/// Looks at the source of a shard. The partitions are those of the source that has the identity.
-pub async fn look(spec: &ShardSpec) -> Result<Origin, StreamError> {
-    let (source, sources) = (spec.blueprint.source.clone(), spec.sources.clone());
+/// Looks at all sources of a shard, side by side, in the order of its plan.
+pub async fn look(spec: &ShardSpec) -> Result<Vec<Origin>, StreamError> {
+    try_join_all(spec.blueprint.sources.iter().map(|source| look_at(spec, &source.definition))).await
+}
+
+/// Looks at one source. The partitions are those of the source that has the identity.
+async fn look_at(spec: &ShardSpec, source: &SourceDefinition) -> Result<Origin, StreamError> {
+    let (source, sources) = (source.clone(), spec.sources.clone());
     let look = move || {
         let mut asks = sources.identify(&source)?;
         let mut before = None;
@@ -62,11 +69,11 @@ pub async fn look(spec: &ShardSpec) -> Result<Origin, StreamError> {
 }
 
 /// Refuses to go on at old offsets in a topic that was made again: they would point to other records.
-pub fn check(spec: &ShardSpec, before: Option<&String>, now: Option<&String>) -> Result<(), StreamError> {
+pub fn check(spec: &ShardSpec, source: &str, before: Option<&String>, now: Option<&String>) -> Result<(), StreamError> {
     match (before, now) {
         (Some(before), Some(now)) if before != now => Err(StreamError::SourceReplaced {
             pipeline: spec.id.pipeline.to_string(),
-            source_name: spec.blueprint.source.name.clone(),
+            source_name: source.to_owned(),
             was: before.clone(),
             now: now.clone(),
         }),
@@ -76,6 +83,7 @@ pub fn check(spec: &ShardSpec, before: Option<&String>, now: Option<&String>) ->
 
 /// Asks while a shard runs.
 pub struct Guard {
+    source: String,
     /// What is read; `None` if that cannot be known.
     id: Option<String>,
     asks: Option<Box<dyn Identify>>,
@@ -83,12 +91,22 @@ pub struct Guard {
 
 impl Guard {
     /// Of a source that was found to be `id`. Does not wait.
-    pub fn new(spec: &ShardSpec, id: Option<String>) -> Result<Self, StreamError> {
+    pub fn new(spec: &ShardSpec, source: &SourceDefinition, id: Option<String>) -> Result<Self, StreamError> {
         let asks = match id {
-            Some(_) => spec.sources.identify(&spec.blueprint.source)?,
+            Some(_) => spec.sources.identify(source)?,
             None => None,
         };
-        Ok(Self { id, asks })
+        Ok(Self { source: source.name.clone(), id, asks })
+    }
+
+    /// The source.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// What it was found to be.
+    pub fn id(&self) -> Option<&String> {
+        self.id.as_ref()
     }
 
     /// Fails unless the source is still the same now.
@@ -99,9 +117,9 @@ impl Guard {
             let (said, asks) = asked.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })?;
             self.asks = Some(asks);
             match said {
-                Ok(Some(now)) => return check(spec, self.id.as_ref(), Some(&now)),
+                Ok(Some(now)) => return check(spec, &self.source, self.id.as_ref(), Some(&now)),
                 Ok(None) => {
-                    let doing = format!("looking at source '{}'", spec.blueprint.source.name);
+                    let doing = format!("looking at source '{}'", self.source);
                     return Err(IngestError::Client { doing, reason: "the broker no longer tells the id of its topic".into() }.into());
                 }
                 Err(IngestError::BrokerUnreachable { .. }) if !*stop.borrow() && started.elapsed() < SOURCE_SAYS_TIMEOUT => {

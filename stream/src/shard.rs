@@ -12,17 +12,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
 use tokio::sync::watch;
-use watershed_dialect::OnGap;
-use watershed_ingest::{IngestError, OpenSink, OpenSource, PartitionRange};
+use watershed_ingest::{IngestError, OpenSink, OpenSource};
 use watershed_lake::clock::now_ms;
 use watershed_lake::{PutOutcome, Table, Warehouse};
 
 use crate::StreamError;
+use crate::align::Ceilings;
 use crate::budget::Budget;
 use crate::control::{BarrierRequest, Control};
 use crate::delivery::{self, Delivered};
-use crate::epoch::{self, ConstraintEpoch, Counters, EpochRecord, ShardId, SinkEpoch, TableEpoch};
+use crate::epoch::{self, ConstraintEpoch, Counters, EpochRecord, ShardId, SinkEpoch, SourceEpoch, TableEpoch};
+use crate::hidden::Lane;
 use crate::holder::{self, Identity, Vitals};
 use crate::idle::{self, QuietSince};
 use crate::limits::{EPOCH_RECORDS_KEPT, EPOCH_TIMEOUT, SOURCE_REFRESH};
@@ -30,8 +32,9 @@ use crate::metrics::{Metrics, Phase, Snapshot};
 use crate::operator::{Tally, add_tallies};
 use crate::outlet::Outlet;
 use crate::plan::Blueprint;
-use crate::same_source::{self, Guard, Origin};
-use crate::start::{self, Positions, Running};
+use crate::resume::{Positions, resume};
+use crate::same_source::{self, Guard};
+use crate::start::{self, Running};
 use crate::state::{self, TaskDelta};
 use crate::tables;
 use crate::task::{Passed, Report};
@@ -95,19 +98,22 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
             if !record.state.is_empty() && !spec.blueprint.spec.accepts(&record.definition) {
                 return Err(StreamError::DefinitionChanged { pipeline: spec.id.pipeline.to_string(), epoch: record.epoch });
             }
-            if record.watermarks_us.values().any(|&us| us == i64::MAX) {
+            if record.sources.values().flat_map(|source| source.watermarks_us.values()).any(|&us| us == i64::MAX) {
                 tracing::warn!(pipeline = %spec.id.pipeline, "drained by an older version: rows from before that run are late");
             }
             tables::check(&spec.id, record, &tables).await?;
             tables::commit(&spec.id, record, &tables).await?;
         }
     }
-    let Origin { ranges, source_id } = same_source::look(spec).await?;
-    same_source::check(spec, newest.as_ref().and_then(|record| record.source_id.as_ref()), source_id.as_ref())?;
+    let origins = same_source::look(spec).await?;
+    let mut guards = Vec::with_capacity(origins.len());
+    for (source, origin) in spec.blueprint.sources.iter().zip(&origins) {
+        let known = newest.as_ref().and_then(|record| record.source(&source.definition.name)?.source_id.as_ref());
+        same_source::check(spec, &source.definition.name, known, origin.source_id.as_ref())?;
+        guards.push(Guard::new(spec, &source.definition, origin.source_id.clone())?);
+    }
     let mut outlets = open_outlets(spec).await?;
-    let guard = Guard::new(spec, source_id.clone())?;
-    let mut shard = Shard::new(spec, metrics.clone(), tables, definition, guard);
-    shard.source_id = source_id;
+    let mut shard = Shard::new(spec, metrics.clone(), tables, definition, guards);
     if !spec.blueprint.at_once {
         shard.outlets = std::mem::take(&mut outlets);
     }
@@ -121,31 +127,33 @@ pub async fn run(spec: &ShardSpec, metrics: &Arc<Metrics>, stop: watch::Receiver
         }
         None => Vec::new(),
     };
-    let targets: BTreeMap<i32, i64> = ranges.iter().map(|r| (r.partition, r.high)).collect();
-    let mut offsets = match &shard.record {
-        None => first_offsets(spec, &ranges).await?,
-        Some(record) => {
-            // A partition that no record names was added later and starts at its oldest record; the next epoch record says so.
-            let mut offsets: BTreeMap<i32, i64> = ranges.iter().map(|r| (r.partition, r.low)).collect();
-            offsets.extend(record.offsets.clone());
-            offsets
-        }
-    };
-    let lost = skip_gaps(spec, &ranges, &mut offsets);
+    let resumed = resume(spec, shard.record.as_ref(), &origins).await?;
+    let lost: u64 = resumed.iter().map(|resumed| resumed.lost).sum();
     if shard.record.is_none() || lost > 0 {
-        let mut opening = shard.next_record(&offsets);
+        let mut opening = shard.next_record();
         opening.counters.rows_lost += lost;
+        for (source, resumed) in spec.blueprint.sources.iter().zip(&resumed) {
+            let Some(of) = opening.sources.get_mut(&source.definition.name) else { continue };
+            let before = of.offsets.clone();
+            let stays = |partition: &i32| before.get(partition) == resumed.offsets.get(partition);
+            of.caught_up_ms.retain(|partition, _| stays(partition));
+            of.quiet.retain(|partition, _| stays(partition));
+            of.offsets.clone_from(&resumed.offsets);
+        }
         if let Some(before) = &shard.record {
-            let stays = |partition: &i32| before.offsets.get(partition) == offsets.get(partition);
-            opening.caught_up_ms.retain(|partition, _| stays(partition));
-            opening.quiet.retain(|partition, _| stays(partition));
             // No task has run yet: the state is split as it was.
             opening.keyed_tasks = before.keyed_tasks;
         }
         shard.decide(opening).await?;
     }
-    let positions = Positions::new(offsets, &ranges, shard.record.as_ref(), spec.blueprint.source.idle_timeout);
-    let running = start::start(spec, shard.record.as_ref(), &shard.tables, &positions, &segments, outlets)?;
+    let (mut positions, mut targets) = (Vec::with_capacity(resumed.len()), BTreeMap::new());
+    for (place, ((source, resumed), origin)) in spec.blueprint.sources.iter().zip(resumed).zip(&origins).enumerate() {
+        let definition = &source.definition;
+        let record = shard.record.as_ref().and_then(|record| record.source(&definition.name));
+        targets.extend(origin.ranges.iter().map(|range| (Lane { source: place, partition: range.partition }, range.high)));
+        positions.push(Positions::new(resumed.offsets, &origin.ranges, record, definition.idle_timeout));
+    }
+    let running = start::start(spec, shard.record.as_ref(), &shard.tables, positions, &segments, outlets)?;
     shard.keyed_tasks = running.keyed_tasks;
     metrics.restored(if segments.is_empty() { Duration::ZERO } else { restoring.elapsed() });
     drop(segments);
@@ -165,29 +173,6 @@ async fn open_outlets(spec: &ShardSpec) -> Result<Vec<Outlet>, StreamError> {
     let open = move || blueprint.sinks.iter().map(|sink| Outlet::open(sink, sinks.as_ref())).collect();
     let opened = tokio::task::spawn_blocking(open).await;
     opened.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })?
-}
-
-/// Where a pipeline without any record begins. The record that is written next says so: another start goes on from there, whatever `start` is then.
-async fn first_offsets(spec: &ShardSpec, ranges: &[PartitionRange]) -> Result<BTreeMap<i32, i64>, StreamError> {
-    let (source, sources, ranges) = (spec.blueprint.source.clone(), spec.sources.clone(), ranges.to_vec());
-    let found = tokio::task::spawn_blocking(move || sources.starts(&source, &ranges)).await;
-    Ok(found.map_err(|e| StreamError::TaskDied { pipeline: spec.id.pipeline.to_string(), what: e.to_string() })??)
-}
-
-/// Goes on after records that are no longer there, if the source says so. Gives how many they were.
-fn skip_gaps(spec: &ShardSpec, ranges: &[PartitionRange], offsets: &mut BTreeMap<i32, i64>) -> u64 {
-    if spec.blueprint.source.on_gap != OnGap::Skip {
-        return 0;
-    }
-    let mut lost = 0;
-    for range in ranges {
-        let Some(offset) = offsets.get_mut(&range.partition).filter(|offset| **offset < range.low) else { continue };
-        let (pipeline, partition, from, to) = (&spec.id.pipeline, range.partition, *offset, range.low);
-        tracing::warn!(%pipeline, partition, from, to, "records were deleted before they were read: going on behind them");
-        lost += (range.low - *offset) as u64;
-        *offset = range.low;
-    }
-    lost
 }
 
 /// An epoch between its barrier and its record.
@@ -213,10 +198,10 @@ struct Shard<'a> {
     tables: BTreeMap<Target, Table>,
     definition: String,
     keyed_tasks: usize,
-    /// Which topic of that name is read, if that can be known.
-    source_id: Option<String>,
-    /// Asks whether it still is.
-    guard: Guard,
+    /// Of each source: which topic of that name is read, if that can be known, and whether it still is.
+    guards: Vec<Guard>,
+    /// Which sources meet, if any do.
+    meeting: Option<Vec<usize>>,
     /// The newest record.
     record: Option<EpochRecord>,
     /// Whether the newest record's state is that of tasks before a restart: then the first snapshot replaces all of it.
@@ -228,15 +213,15 @@ struct Shard<'a> {
 }
 
 impl<'a> Shard<'a> {
-    fn new(spec: &'a ShardSpec, metrics: Arc<Metrics>, tables: BTreeMap<Target, Table>, definition: String, guard: Guard) -> Self {
+    fn new(spec: &'a ShardSpec, metrics: Arc<Metrics>, tables: BTreeMap<Target, Table>, definition: String, guards: Vec<Guard>) -> Self {
         Self {
             spec,
             metrics,
             tables,
             definition,
             keyed_tasks: 1,
-            source_id: None,
-            guard,
+            guards,
+            meeting: spec.blueprint.meeting(),
             record: None,
             state_is_stale: true,
             outlets: Vec::new(),
@@ -285,7 +270,7 @@ impl<'a> Shard<'a> {
         &mut self,
         mut running: Running,
         stop: watch::Receiver<bool>,
-        targets: BTreeMap<i32, i64>,
+        targets: BTreeMap<Lane, i64>,
     ) -> Result<Ended, StreamError> {
         self.metrics.phase(Phase::Running);
         let tasks = StopOnDrop(running.control.clone());
@@ -302,7 +287,7 @@ impl<'a> Shard<'a> {
         &mut self,
         running: &mut Running,
         mut stop: watch::Receiver<bool>,
-        targets: BTreeMap<i32, i64>,
+        targets: BTreeMap<Lane, i64>,
     ) -> Result<Ended, StreamError> {
         let interval = self.spec.blueprint.table.commit_interval.max(Duration::from_millis(10));
         let poll = (interval / 10).clamp(Duration::from_millis(5), Duration::from_millis(100));
@@ -336,10 +321,12 @@ impl<'a> Shard<'a> {
                     looks.spawn(async move { same_source::look(&spec).await });
                 }
                 Some(looked) = looks.join_next() => match looked {
-                    Ok(Ok(origin)) => {
-                        same_source::check(self.spec, self.source_id.as_ref(), origin.source_id.as_ref())?;
-                        if origin.ranges.iter().any(|r| !targets.contains_key(&r.partition)) {
-                            ending = Some(Ended::PartitionsAdded);
+                    Ok(Ok(origins)) => {
+                        for (source, (origin, guard)) in origins.iter().zip(&self.guards).enumerate() {
+                            same_source::check(self.spec, guard.source(), guard.id(), origin.source_id.as_ref())?;
+                            if origin.ranges.iter().any(|r| !targets.contains_key(&Lane { source, partition: r.partition })) {
+                                ending = Some(Ended::PartitionsAdded);
+                            }
                         }
                     }
                     // librdkafka would wait for it without a word.
@@ -349,6 +336,7 @@ impl<'a> Shard<'a> {
                 },
                 _ = stop.changed() => ending = Some(Ended::Done),
             }
+            self.align(&running.control, &targets);
             if let Some(epoch) = in_flight.take() {
                 if epoch.passed.len() == running.task_count && epoch.staged.is_some() {
                     let last = epoch.request.last;
@@ -376,7 +364,8 @@ impl<'a> Shard<'a> {
                 // One that has not reported yet may be the slowest.
                 BTreeMap::new()
             } else {
-                idle::floors(&running.control.partitions(), self.spec.blueprint.source.idle_timeout)
+                let partitions = running.control.partitions();
+                idle::floors(&partitions, &idle::idle(&partitions, |lane| self.spec.blueprint.idle_timeout(lane)))
             };
             let last = ends;
             if last || !idle_us.is_empty() || self.has_moved(&running.control) {
@@ -396,13 +385,27 @@ impl<'a> Shard<'a> {
         self.record.as_ref().map_or(1, |r| r.epoch + 1)
     }
 
-    fn has_reached(&self, control: &Control, targets: &BTreeMap<i32, i64>) -> bool {
+    fn has_reached(&self, control: &Control, targets: &BTreeMap<Lane, i64>) -> bool {
         let partitions = control.partitions();
         targets.iter().all(|(p, &target)| partitions.get(p).is_some_and(|state| state.next_offset >= target))
     }
 
+    /// Says how far each source may go, as far as some meet.
+    fn align(&self, control: &Control, targets: &BTreeMap<Lane, i64>) {
+        let Some(groups) = &self.meeting else { return };
+        let (blueprint, partitions) = (&self.spec.blueprint, control.partitions());
+        let mut aside = idle::idle(&partitions, |lane| blueprint.idle_timeout(lane));
+        if matches!(self.spec.until, Until::CaughtUp { .. }) {
+            // What comes later is for another run.
+            let is_done = |lane: &Lane, target: i64| partitions.get(lane).is_some_and(|state| state.next_offset >= target);
+            aside.extend(targets.iter().filter(|(lane, target)| is_done(lane, **target)).map(|(lane, _)| *lane));
+        }
+        let max_ahead_us = i64::try_from(blueprint.max_ahead().as_micros()).unwrap_or(i64::MAX);
+        control.set_ceilings(Ceilings::of(&partitions, targets.keys().copied(), aside, groups, max_ahead_us));
+    }
+
     /// The watermark at which all windows that any row has opened are closed, for each partition.
-    fn end_of_windows(&self, control: &Control) -> BTreeMap<i32, i64> {
+    fn end_of_windows(&self, control: &Control) -> BTreeMap<Lane, i64> {
         let partitions = control.partitions();
         let newest_us = partitions.values().map(|p| p.newest_us).max().filter(|&newest_us| newest_us > i64::MIN);
         let Some(end_us) = newest_us.and_then(|newest_us| self.spec.blueprint.drained_us(newest_us)) else { return BTreeMap::new() };
@@ -410,15 +413,26 @@ impl<'a> Shard<'a> {
     }
 
     fn has_moved(&self, control: &Control) -> bool {
-        let committed = self.record.as_ref().map(|r| &r.offsets);
-        control
-            .partitions()
-            .iter()
-            .any(|(p, state)| committed.and_then(|offsets| offsets.get(p)).is_none_or(|&offset| offset < state.next_offset))
+        let committed = |lane: &Lane| {
+            let source = &self.spec.blueprint.sources[lane.source].definition.name;
+            self.record.as_ref()?.source(source)?.offsets.get(&lane.partition)
+        };
+        control.partitions().iter().any(|(lane, state)| committed(lane).is_none_or(|&offset| offset < state.next_offset))
     }
 
-    /// A record that follows the newest one and changes nothing but the offsets.
-    fn next_record(&self, offsets: &BTreeMap<i32, i64>) -> EpochRecord {
+    /// How far the sources were at the newest record, under their names; no partition is idle any more.
+    fn sources(&self) -> BTreeMap<String, SourceEpoch> {
+        let of = |guard: &Guard| {
+            let mut source = self.record.as_ref().and_then(|record| record.source(guard.source()).cloned()).unwrap_or_default();
+            source.idle_us.clear();
+            source.source_id = guard.id().cloned().or(source.source_id);
+            (guard.source().to_owned(), source)
+        };
+        self.guards.iter().map(of).collect()
+    }
+
+    /// A record that follows the newest one and changes nothing.
+    fn next_record(&self) -> EpochRecord {
         let before = self.record.as_ref();
         let tables = self
             .tables
@@ -438,19 +452,12 @@ impl<'a> Shard<'a> {
             writer: self.spec.identity.clone(),
             definition: self.definition.clone(),
             written_ms: now_ms(),
-            offsets: offsets.clone(),
-            watermarks_us: before.map(|r| r.watermarks_us.clone()).unwrap_or_default(),
-            newest_us: before.map(|r| r.newest_us.clone()).unwrap_or_default(),
-            idle_us: BTreeMap::new(),
-            caught_up_ms: before.map(|r| r.caught_up_ms.clone()).unwrap_or_default(),
-            quiet: before.map(|r| r.quiet.clone()).unwrap_or_default(),
-            read_ms: before.and_then(|r| r.read_ms),
+            sources: self.sources(),
             keyed_tasks: self.keyed_tasks as u32,
             state: before.map(|r| r.state.clone()).unwrap_or_default(),
             state_files: before.map(|r| r.state_files.clone()).unwrap_or_default(),
             tables,
             counters: before.map(|r| r.counters).unwrap_or_default(),
-            source_id: self.source_id.clone().or_else(|| before.and_then(|r| r.source_id.clone())),
             constraints: ConstraintEpoch::following(before.map(|r| r.constraints.as_slice()), &self.spec.blueprint.table.expectations),
             sinks: SinkEpoch::following(before.map(|r| r.sinks.as_slice()), &self.spec.blueprint, &self.delivered),
         }
@@ -460,25 +467,31 @@ impl<'a> Shard<'a> {
     async fn finish(&mut self, epoch: InFlight, stop: &watch::Receiver<bool>) -> Result<(), StreamError> {
         watershed_lake::step("barrier_passed");
         let started = Instant::now();
-        let mut offsets = self.record.as_ref().map(|r| r.offsets.clone()).unwrap_or_default();
-        epoch.passed.iter().for_each(|passed| offsets.extend(passed.offsets.clone()));
-        let mut record = self.next_record(&offsets);
+        let mut record = self.next_record();
         debug_assert_eq!(record.epoch, epoch.request.epoch, "an epoch is recorded under the number of its barrier");
         let mut deltas: Vec<TaskDelta> = Vec::new();
         let mut counted = Counters::default();
         let mut tallies: Vec<Tally> = Vec::new();
-        record.caught_up_ms.clear();
+        record.sources.values_mut().for_each(|source| source.caught_up_ms.clear());
         for passed in epoch.passed {
             counted.add(passed.counters);
             add_tallies(&mut tallies, &passed.tallies);
-            record.watermarks_us.extend(passed.watermarks_us);
-            record.newest_us.extend(passed.newest_us);
-            record.idle_us.extend(passed.idle_us);
-            record.caught_up_ms.extend(passed.caught_up_ms);
-            record.read_ms = record.read_ms.max(passed.read_ms);
             deltas.push(passed.delta);
+            if let Some((source, read)) = passed.read
+                && let Some(of) = record.sources.get_mut(self.guards[source].source())
+            {
+                of.offsets.extend(read.offsets);
+                of.watermarks_us.extend(read.watermarks_us);
+                of.newest_us.extend(read.newest_us);
+                of.idle_us.extend(read.idle_us);
+                of.caught_up_ms.extend(read.caught_up_ms);
+                of.read_ms = of.read_ms.max(read.read_ms);
+            }
         }
-        record.quiet = QuietSince::of(&record, self.record.as_ref());
+        let before = |name: &str| self.record.as_ref().and_then(|record| record.source(name));
+        for (name, source) in &mut record.sources {
+            source.quiet = QuietSince::of(source, before(name));
+        }
         if let Some(staged) = epoch.staged {
             counted.rows_out += staged.rows_out;
             for sink in &mut record.sinks {
@@ -502,15 +515,17 @@ impl<'a> Shard<'a> {
         if std::mem::take(&mut self.state_is_stale) {
             record.state.clear();
         }
-        let has_read = self.record.as_ref().is_none_or(|before| before.offsets != record.offsets);
+        let has_read = |name: &str| before(name).map(|source| &source.offsets) != record.sources.get(name).map(|source| &source.offsets);
+        let has_read: Vec<bool> = self.guards.iter().map(|guard| has_read(guard.source())).collect();
         let took = deltas.iter().map(|delta| delta.took).max().unwrap_or_default();
         let state = async {
             let writing = Instant::now();
             let bytes = state::write(&self.spec.warehouse, &self.spec.id, deltas, &mut record).await?;
             Ok(Snapshot { bytes, took: took + writing.elapsed() })
         };
-        let same = async { if has_read { self.guard.check(self.spec, stop).await } else { Ok(()) } };
-        let (snapshot, ()) = tokio::try_join!(state, same)?;
+        let asked = self.guards.iter_mut().zip(has_read).filter(|(_, has_read)| *has_read);
+        let same = try_join_all(asked.map(|(guard, _)| guard.check(self.spec, stop)));
+        let (snapshot, _) = tokio::try_join!(state, same)?;
         watershed_lake::step("state_written");
         self.decide(record).await?;
         self.metrics.committed(self.record.as_ref(), started.elapsed(), snapshot);

@@ -1,4 +1,4 @@
-//! What the plan of a streaming table means, as data: of its source what it reads, its stages with their steps, and the columns of the table.
+//! What the plan of a streaming table means, as data: of its sources what it reads, its stages with their steps, and the columns of the table.
 //!
 //! Made beside the operators (`plan.rs`), and what everything else is made from that must know the plan: the fingerprint that guards state, the
 //! difference that `watershed apply` shows, and what `EXPLAIN STREAMING TABLE` says (`explain.rs`). Names of inner columns are for people: a
@@ -37,8 +37,8 @@ pub struct PlanSpec {
     /// [`VERSION`].
     pub version: u32,
     /// What is read.
-    pub source: SourceSpec,
-    /// The stages, in the order in which rows pass them; the first is beside the source.
+    pub sources: Vec<SourceSpec>,
+    /// The stages, each after those whose rows it takes.
     pub stages: Vec<StageSpec>,
     /// How often the query asks for the rows of a key to be brought together.
     pub crossings: usize,
@@ -51,6 +51,10 @@ pub struct PlanSpec {
 /// A stage: steps that one task runs one after another, for its part of the rows.
 #[derive(Debug, Clone)]
 pub struct StageSpec {
+    /// The source that it is beside, by its place; `None` after an exchange.
+    pub source: Option<usize>,
+    /// The stages whose rows it takes; none beside a source.
+    pub inputs: Vec<usize>,
     /// Which rows a task has.
     pub sharing: Sharing,
     /// The steps.
@@ -75,7 +79,7 @@ pub enum Sharing {
     ToOne,
 }
 
-/// What a plan reads.
+/// What a plan reads of a source.
 #[derive(Debug, Clone, Serialize)]
 pub struct SourceSpec {
     /// The source.
@@ -154,6 +158,11 @@ pub enum StepSpec {
         /// All columns of the rows that leave.
         columns: Vec<Computed>,
     },
+    /// `UNION ALL` of parts that read one source.
+    Fork {
+        /// The steps of each part.
+        ways: Vec<Vec<StepSpec>>,
+    },
     /// `TUMBLE`, `HOP`, `CUMULATE`
     AssignWindows {
         /// Which.
@@ -209,6 +218,21 @@ pub enum StepSpec {
         /// The longest frame.
         #[serde(skip)]
         reach_us: i64,
+    },
+    /// `JOIN` within an interval.
+    IntervalJoin {
+        /// `inner`, `left`, `right`, `full`
+        kind: String,
+        /// What both rows agree in.
+        keys: Vec<Expression>,
+        /// The time of the left row less that of the right one is at least this.
+        least_us: i64,
+        /// It is at most this.
+        most_us: i64,
+        /// How many columns each side has, after the keys, the time, and the side.
+        columns: [usize; 2],
+        /// The types of the columns of pairs.
+        types: Vec<String>,
     },
     /// `DEDUPLICATE`
     Deduplicate {
@@ -275,6 +299,7 @@ impl StepSpec {
                 | Self::AggregateFinal { .. }
                 | Self::InOrder { .. }
                 | Self::Over { .. }
+                | Self::IntervalJoin { .. }
                 | Self::Deduplicate { .. }
         )
     }
@@ -290,6 +315,8 @@ impl StepSpec {
             }
             Self::Over { functions, .. } => functions.iter().map(|column| &column.expression).collect(),
             Self::Deduplicate { keys, time, .. } => keys.iter().chain([time]).collect(),
+            Self::IntervalJoin { keys, .. } => keys.iter().collect(),
+            Self::Fork { ways } => ways.iter().flatten().flat_map(Self::expressions).collect(),
             Self::AggregateFinal { .. } | Self::Place | Self::Rebase { .. } | Self::Expect { .. } | Self::Deliver { .. } => Vec::new(),
         }
     }
@@ -312,9 +339,14 @@ impl PlanSpec {
         let addressed = self.steps().any(StepSpec::keeps_state);
         let counts = |step: &&StepSpec| !step.is_aside() && (addressed || !step.only_renames());
         let mut kept = self.stages.iter().map(|stage| stage.steps.iter().filter(counts).collect::<Vec<_>>());
+        let [source] = self.sources.as_slice() else {
+            let stages: Vec<_> = self.stages.iter().map(|stage| (stage.source, &stage.inputs, stage.sharing.keys())).collect();
+            return serde_json::to_string(&(self.version, &self.sources, stages, kept.collect::<Vec<_>>(), &self.table))
+                .unwrap_or_default();
+        };
         let text = Text {
             version: self.version,
-            source: &self.source,
+            source,
             local: kept.next().unwrap_or_default(),
             exchange: self.stages.get(1).map(|stage| Exchange::of(&stage.sharing, self.crossings)),
             keyed: kept.flatten().collect(),
@@ -344,7 +376,7 @@ impl PlanSpec {
     }
 }
 
-/// A plan as layout 2 writes it, from the time when there was one exchange at most: stages after the first follow from what their steps ask for.
+/// A plan of one source as layout 2 writes it, from the time when there was one exchange at most: stages after the first follow from what their steps ask for.
 #[derive(Serialize)]
 struct Text<'a> {
     version: u32,

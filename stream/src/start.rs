@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::mpsc;
-use watershed_ingest::PartitionRange;
+use watershed_dialect::SourceDefinition;
 use watershed_lake::Table;
 
 use crate::StreamError;
-use crate::control::{Control, StageName};
+use crate::align::Ceilings;
+use crate::control::Control;
 use crate::epoch::EpochRecord;
-use crate::idle::{self, AtEnd};
+use crate::hidden::Lane;
 use crate::limits::CHANNEL_BATCHES_MAX;
 use crate::outlet::Outlet;
-use crate::plan::Blueprint;
+use crate::plan::{Blueprint, SourcePlan};
+use crate::resume::Positions;
 use crate::shard::ShardSpec;
 use crate::spec::Sharing;
 use crate::stage::source::SourceStage;
@@ -47,74 +48,50 @@ pub type Segments = [(String, Vec<RecordBatch>)];
 /// Those of each task of a stage, by the stage's place.
 pub type SplitState = BTreeMap<usize, Vec<Vec<(String, Vec<RecordBatch>)>>>;
 
-/// Where the partitions of a source go on.
-pub struct Positions {
-    /// The next offset to be read of each.
-    pub offsets: BTreeMap<i32, i64>,
-    /// Which are at their end, and since when.
-    pub at_end: AtEnd,
-}
-
-impl Positions {
-    /// Of partitions that were found to be `ranges`. One that has had no row yet, and of which the newest record says that it was read to its end,
-    /// has been there since then: else a pipeline that never runs for long would wait for its first row for ever. No more than `idle_timeout` of
-    /// it counts. Those with rows count from now, since a clock that jumps between two runs must not make their rows late; that they were there
-    /// before is another matter ([`crate::idle`]).
-    pub fn new(offsets: BTreeMap<i32, i64>, ranges: &[PartitionRange], record: Option<&EpochRecord>, idle_timeout: Duration) -> Self {
-        let now = Instant::now();
-        let mut at_end = AtEnd::default();
-        for range in ranges.iter().filter(|range| offsets.get(&range.partition).is_some_and(|&offset| offset >= range.high)) {
-            let partition = range.partition;
-            let record = record.filter(|record| record.offsets.get(&partition) == offsets.get(&partition));
-            let is_empty = record.filter(|record| !record.newest_us.contains_key(&partition));
-            let known = is_empty.and_then(|record| idle::since(*record.caught_up_ms.get(&partition)?, idle_timeout));
-            at_end.caught_up.insert(partition, known.unwrap_or(now));
-            if let Some(quiet) = record.and_then(|record| record.quiet.get(&partition)?.in_run(idle_timeout)) {
-                at_end.quiet.insert(partition, quiet);
-            }
-        }
-        Self { offsets, at_end }
-    }
-}
-
 /// Starts all tasks of a shard. `outlets` are the sinks that get rows at once.
 pub fn start(
     spec: &ShardSpec,
     record: Option<&EpochRecord>,
     tables: &BTreeMap<Target, Table>,
-    positions: &Positions,
+    positions: Vec<Positions>,
     segments: &Segments,
     outlets: Vec<Outlet>,
 ) -> Result<Running, StreamError> {
-    let Positions { offsets, at_end } = positions;
-    let local_tasks = spec.parallelism.clamp(1, offsets.len().max(1));
     let (keyed_tasks, split) = keyed_tasks(spec, record, segments)?;
     let (report, reports) = mpsc::channel(64);
+    let blueprint = &spec.blueprint;
+    let tasks_of = |stage: usize| if blueprint.source_of(stage).is_some() { 0 } else { blueprint.tasks(stage, keyed_tasks) };
+    let meets = blueprint.meeting().is_some();
+    let control = Control::default();
+    control.set_ceilings(Ceilings::unknown(blueprint.sources.len()));
     let mut starter = Starter {
         spec,
         record,
         segments,
         keyed_tasks,
+        meets,
         split,
-        control: Arc::new(Control::default()),
+        control: Arc::new(control),
         report,
         threads: Vec::new(),
+        inputs: (0..blueprint.stages()).map(|stage| (0..tasks_of(stage)).map(|_| Vec::new()).collect()).collect(),
         writer_inputs: Vec::new(),
     };
-    let mut task_count = local_tasks;
-    let mut inputs = starter.inputs_after(0);
-    for index in 0..local_tasks {
-        let mine = offsets.iter().filter(|(p, _)| **p as usize % local_tasks == index).map(|(&p, &offset)| (p, offset)).collect();
-        let of_these = Positions { offsets: mine, at_end: at_end.clone() };
-        starter.local(index, local_tasks, of_these, &mut inputs)?;
+    let mut task_count = 0;
+    for (source, Positions { offsets, at_end }) in positions.into_iter().enumerate() {
+        let tasks = spec.parallelism.clamp(1, offsets.len().max(1));
+        task_count += tasks;
+        for index in 0..tasks {
+            let mine = offsets.iter().filter(|(p, _)| **p as usize % tasks == index).map(|(&p, &offset)| (p, offset)).collect();
+            starter.local(source, index, tasks, Positions { offsets: mine, at_end: at_end.clone() })?;
+        }
     }
-    for stage in 1..spec.blueprint.stages() {
-        let mut next = starter.inputs_after(stage);
+    for stage in 0..blueprint.stages() {
+        let inputs = std::mem::take(&mut starter.inputs[stage]);
         task_count += inputs.len();
         for (index, inputs) in inputs.into_iter().enumerate() {
-            starter.keyed(stage, index, inputs, &mut next)?;
+            starter.keyed(stage, index, inputs)?;
         }
-        inputs = next;
     }
     starter.writer(tables, outlets)?;
     Ok(Running { control: starter.control, reports, task_count, keyed_tasks, threads: starter.threads })
@@ -137,7 +114,7 @@ fn keyed_tasks(spec: &ShardSpec, record: Option<&EpochRecord>, segments: &Segmen
 /// State for `tasks` tasks of each stage whose rows are shared out by key. `None` if some of it cannot be split.
 pub fn split_state(blueprint: &Blueprint, segments: &Segments, tasks: usize) -> Result<Option<SplitState>, StreamError> {
     let mut all = SplitState::new();
-    for stage in 1..blueprint.stages() {
+    for stage in 0..blueprint.stages() {
         if let Sharing::ByKey { keys, .. } = blueprint.sharing(stage) {
             let Some(split) = state::split(&blueprint.spec.layout(), stage, &mut blueprint.chain(stage, 0)?, segments, keys, tasks)? else {
                 return Ok(None);
@@ -148,7 +125,7 @@ pub fn split_state(blueprint: &Blueprint, segments: &Segments, tasks: usize) -> 
     Ok(Some(all))
 }
 
-/// The inputs of each task of a stage, one for each task of the stage before.
+/// The inputs of each task of a stage, one for each task of the stages before.
 type StageInputs = Vec<Vec<Receiver<Message>>>;
 
 struct Starter<'a> {
@@ -157,10 +134,14 @@ struct Starter<'a> {
     segments: &'a Segments,
     /// How many tasks a stage has whose rows are shared out by key.
     keyed_tasks: usize,
+    /// Whether sources meet, so that one may have to wait for another.
+    meets: bool,
     split: SplitState,
     control: Arc<Control>,
     report: mpsc::Sender<Report>,
     threads: Vec<JoinHandle<()>>,
+    /// The inputs of each stage that was not started yet.
+    inputs: Vec<StageInputs>,
     writer_inputs: Vec<Receiver<WriterMessage>>,
 }
 
@@ -180,57 +161,52 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// The tasks of the stage after `stage`, without inputs; none after the last stage.
-    fn inputs_after(&self, stage: usize) -> StageInputs {
-        let next = stage + 1;
-        let tasks = if next < self.spec.blueprint.stages() { self.spec.blueprint.tasks(next, self.keyed_tasks) } else { 0 };
-        (0..tasks).map(|_| Vec::new()).collect()
-    }
-
-    /// Connects a task of `stage` to all tasks of the next one.
-    fn connect(&mut self, stage: usize, next: &mut StageInputs) -> Outputs {
+    /// Connects a task of `stage` to all tasks of the next one, or to the writer.
+    fn connect(&mut self, stage: usize) -> Outputs {
         let connected = |inputs: &mut Vec<Receiver<Message>>| {
             let (sender, receiver) = bounded(CHANNEL_BATCHES_MAX);
             inputs.push(receiver);
             sender
         };
-        let downstream = match next.len() {
-            0 => Downstream::Writer,
-            _ => Downstream::Tasks(next.iter_mut().map(connected).collect()),
+        let downstream = match self.spec.blueprint.next(stage) {
+            None => Downstream::Writer,
+            Some(next) => Downstream::Tasks(self.inputs[next].iter_mut().map(connected).collect()),
         };
-        Outputs { downstream, writer: self.writer_sender(), control: self.control.clone(), name: StageName::Stage(stage) }
+        let name = self.spec.blueprint.stage_name(stage);
+        Outputs { downstream, writer: self.writer_sender(), control: self.control.clone(), name }
     }
 
-    /// One task of the stage beside the source, over the partitions that have offsets in `positions`.
-    fn local(&mut self, index: usize, of: usize, positions: Positions, next: &mut StageInputs) -> Result<(), StreamError> {
+    /// One task of the stage beside a source, over the partitions that have offsets in `positions`.
+    fn local(&mut self, source: usize, index: usize, of: usize, positions: Positions) -> Result<(), StreamError> {
         let blueprint = self.spec.blueprint.clone();
-        let mut chain = blueprint.chain(0, index)?.within(self.spec.id.pipeline.to_string(), &self.spec.budget);
-        state::restore(&blueprint.spec.layout(), 0, chain.operators_mut(), self.segments, |_, segment| {
-            // Segments of one partition go where the partition went, shared ones to the first task.
-            let slot: usize = segment.rsplit('/').next().and_then(|slot| slot.parse().ok()).unwrap_or(0);
-            slot % of == index
+        let SourcePlan { definition, wanted, time_column, stage: place } = blueprint.sources[source].clone();
+        let mut chain = blueprint.chain(place, index)?.within(self.spec.id.pipeline.to_string(), &self.spec.budget);
+        state::restore(&blueprint.spec.layout(), place, chain.operators_mut(), self.segments, |_, segment| {
+            Lane::task(segment, of) == index
         })?;
-        let exchange = blueprint.exchange(0, &chain.schema(), self.keyed_tasks)?;
+        let exchange = blueprint.exchange(place, &chain.schema(), self.keyed_tasks)?;
         let Positions { offsets, mut at_end } = positions;
         at_end.caught_up.retain(|partition, _| offsets.contains_key(partition));
-        let watermarks = offsets.keys().map(|&p| (p, self.watermark(p))).collect();
+        let watermarks = offsets.keys().map(|&p| (p, self.watermark(&definition, p))).collect();
         let (sources, name) = (self.spec.sources.clone(), self.spec.id.app_id().replace('/', "-"));
-        let stage = Stage::new(0, index, chain, 0, exchange);
-        let stage = SourceStage::new(stage, watermarks, blueprint.time_column, blueprint.carries_hidden);
-        let outputs = self.connect(0, next);
+        let stage = Stage::new(place, index, chain, 0, exchange);
+        let stage = SourceStage::new(stage, source, watermarks, time_column, blueprint.carries_hidden);
+        let (outputs, meets) = (self.connect(place), self.meets);
         let pipeline = self.spec.id.pipeline.to_string();
-        self.thread(thread_name(0, index), move |reports| {
+        self.thread(thread_name(place, index), move |reports| {
             let task = LocalTask {
+                source,
+                meets,
                 stage,
                 // Connects here, so that the partitions of all tasks are looked up side by side.
-                reader: sources.open(&blueprint.source, &blueprint.wanted, &offsets, &name)?,
+                reader: sources.open(&definition, &wanted, &offsets, &name)?,
                 tallies: Vec::new(),
-                idle_timeout: blueprint.source.idle_timeout,
+                idle_timeout: definition.idle_timeout,
                 at_end,
                 offsets,
                 outputs,
                 pipeline,
-                on_error: blueprint.source.on_error,
+                on_error: definition.on_error,
                 halted: None,
             };
             task.run(reports)
@@ -238,7 +214,7 @@ impl Starter<'_> {
     }
 
     /// One task of a stage after an exchange.
-    fn keyed(&mut self, stage: usize, index: usize, inputs: Vec<Receiver<Message>>, next: &mut StageInputs) -> Result<(), StreamError> {
+    fn keyed(&mut self, stage: usize, index: usize, inputs: Vec<Receiver<Message>>) -> Result<(), StreamError> {
         let blueprint = self.spec.blueprint.clone();
         let mut chain = blueprint.chain(stage, index)?.setting_aside().within(self.spec.id.pipeline.to_string(), &self.spec.budget);
         let layout = blueprint.spec.layout();
@@ -251,9 +227,9 @@ impl Starter<'_> {
             stage: Stage::new(stage, index, chain, inputs.len(), exchange),
             tallies: Vec::new(),
             inputs,
-            outputs: self.connect(stage, next),
+            outputs: self.connect(stage),
             pipeline: self.spec.id.pipeline.to_string(),
-            source: blueprint.source.clone(),
+            sources: blueprint.definitions(),
         };
         self.thread(thread_name(stage, index), move |reports| task.run(reports))
     }
@@ -267,18 +243,21 @@ impl Starter<'_> {
             control: self.control.clone(),
             runtime: tokio::runtime::Handle::current(),
             outlets,
-            source: self.spec.blueprint.source.clone(),
+            sources: self.spec.blueprint.definitions(),
+            names: self.spec.blueprint.names.clone(),
+            late_mixed: self.spec.blueprint.late_mixed,
         };
         self.thread("writer".into(), move |reports| writer.run(reports))
     }
 
     /// Where a partition's watermark starts. One that was added later starts where the others already closed windows: what it holds
     /// for those is late.
-    fn watermark(&self, partition: i32) -> PartitionWatermark {
-        let delay_us = self.spec.blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
-        let Some(record) = self.record else { return PartitionWatermark::new(i64::MIN, i64::MIN, delay_us) };
+    fn watermark(&self, source: &SourceDefinition, partition: i32) -> PartitionWatermark {
+        let delay_us = source.watermark.as_ref().map_or(0, |w| w.delay_us);
+        let known = self.record.and_then(|record| Some((record.written_ms, record.source(&source.name)?)));
+        let Some((written_ms, record)) = known else { return PartitionWatermark::new(i64::MIN, i64::MIN, delay_us) };
         let of = |p: &i32| match record.watermarks_us.get(p).copied() {
-            Some(i64::MAX) => self.drained_us(record),
+            Some(i64::MAX) => self.drained_us(written_ms),
             known => known.unwrap_or(i64::MIN),
         };
         let known = record.offsets.contains_key(&partition);
@@ -294,8 +273,8 @@ impl Starter<'_> {
 
     /// Older versions drained a pipeline as if no row could ever come again. What they had read was written before their record was, so
     /// windows that end after it are still to come.
-    fn drained_us(&self, record: &EpochRecord) -> i64 {
-        let written_us = i64::try_from(record.written_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
+    fn drained_us(&self, written_ms: u64) -> i64 {
+        let written_us = i64::try_from(written_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
         self.spec.blueprint.drained_us(written_us).unwrap_or(written_us)
     }
 }

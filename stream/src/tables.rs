@@ -1,8 +1,11 @@
 //! The tables a pipeline writes, and what must be in their Delta logs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, new_null_array};
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use futures::future::join_all;
 use watershed_dialect::{LateRows, SqlError};
 use watershed_lake::{Commit, LakeError, Table, TableName, Warehouse, side};
@@ -42,7 +45,7 @@ pub struct DeclaredTable {
 }
 
 /// The tables that a pipeline writes: its own, those of the rows that are set aside, as far as its definition asks for them, and the
-/// quarantine of its source.
+/// quarantine of each of its sources.
 pub fn declared(blueprint: &Blueprint) -> Result<BTreeMap<Target, DeclaredTable>, StreamError> {
     let main = main_name(blueprint)?;
     let table = |name: TableName, schema: &SchemaRef, partitioned_by: &[String]| DeclaredTable {
@@ -61,8 +64,10 @@ pub fn declared(blueprint: &Blueprint) -> Result<BTreeMap<Target, DeclaredTable>
             tables.insert(target, table(main.side(side), schema, &[]));
         }
     }
-    let quarantine = quarantine_name(&blueprint.source.name)?;
-    tables.insert(Target::Quarantine, table(quarantine, &quarantine_schema(), &["pipeline".to_string()]));
+    for (place, source) in blueprint.sources.iter().enumerate() {
+        let quarantine = quarantine_name(&source.definition.name)?;
+        tables.insert(Target::Quarantine(place), table(quarantine, &quarantine_schema(), &["pipeline".to_string()]));
+    }
     tables.insert(Target::Main, table(main, &blueprint.schema, &blueprint.table.partitioned_by));
     Ok(tables)
 }
@@ -84,7 +89,7 @@ pub async fn open(
         let made = warehouse.create_table(&table.name, table.schema.clone(), &table.partitioned_by).await;
         match (made, target) {
             // Inner columns may be called otherwise by now: late rows go on under the names that their table has.
-            (Err(LakeError::TableDiffers { .. }), Target::Late) => {
+            (Err(LakeError::TableDiffers { .. }), Target::Late) if !blueprint.late_mixed => {
                 let names = warehouse.table(&table.name).await?.schema();
                 let schema = under_names_of(&table.schema, &names).unwrap_or_else(|| table.schema.clone());
                 Ok(warehouse.create_table(&table.name, schema, &table.partitioned_by).await?)
@@ -118,7 +123,9 @@ pub async fn open(
 /// on over tables with columns that it does not write.
 pub async fn widen(warehouse: &Warehouse, blueprint: &Blueprint) -> Result<(), StreamError> {
     let main = main_name(blueprint)?;
-    for (table, schema) in [(main.side(VIOLATIONS), expect::side_schema(&blueprint.schema)), (main, blueprint.schema.clone())] {
+    for (table, schema) in
+        [(main.side(VIOLATIONS), expect::side_schema(&blueprint.schema, &blueprint.names)), (main, blueprint.schema.clone())]
+    {
         match warehouse.add_columns(&table, &schema).await {
             Ok(_) | Err(LakeError::NoSuchTable(_)) => {}
             Err(error) => return Err(error.into()),
@@ -139,6 +146,16 @@ pub(crate) fn under_names_of(schema: &SchemaRef, names: &SchemaRef) -> Option<Sc
     as_many.then(|| Schema::new(schema.fields().iter().zip(names.fields()).map(renamed).collect::<Vec<_>>()).into())
 }
 
+/// Rows as a table has them that has the columns of several kinds of rows: each by its name, NULL in those that they do not have.
+pub(crate) fn among(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, StreamError> {
+    let column = |field: &FieldRef| match rows.column_by_name(field.name()) {
+        Some(column) => (Arc::new(field.as_ref().clone().with_data_type(column.data_type().clone())), column.clone()),
+        None => (field.clone(), new_null_array(field.data_type(), rows.num_rows())),
+    };
+    let (fields, columns): (Vec<FieldRef>, Vec<ArrayRef>) = schema.fields().iter().map(column).unzip();
+    Ok(RecordBatch::try_new(Schema::new(fields).into(), columns)?)
+}
+
 /// The tables that new rows go to: all but that of late rows when these are dropped.
 pub fn written(tables: &BTreeMap<Target, Table>, late_rows: LateRows) -> BTreeMap<Target, Table> {
     let wanted = |target: &Target| *target != Target::Late || late_rows == LateRows::Divert;
@@ -151,7 +168,7 @@ pub fn written(tables: &BTreeMap<Target, Table>, late_rows: LateRows) -> BTreeMa
 /// names the life of the main table as well: the old life's epochs must not be taken for ours.
 fn app_id(shard: &ShardId, target: Target, tables: &BTreeMap<Target, Table>) -> String {
     match (target, tables.get(&Target::Main)) {
-        (Target::Quarantine, Some(main)) => format!("{}/{}", shard.app_id(), main.id()),
+        (Target::Quarantine(_), Some(main)) => format!("{}/{}", shard.app_id(), main.id()),
         _ => shard.app_id(),
     }
 }

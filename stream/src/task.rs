@@ -22,8 +22,9 @@ use watershed_ingest::{SourceBatch, SourceRead};
 
 use crate::StreamError;
 use crate::control::{BarrierRequest, Control, PartitionState, StageName};
-use crate::epoch::Counters;
+use crate::epoch::{Counters, SourceEpoch};
 use crate::fault::{self, panic_text};
+use crate::hidden::Lane;
 use crate::idle::AtEnd;
 use crate::limits::{TURN_BYTES_MAX, TURN_ROWS_MAX, TURN_WAIT};
 use crate::operator::{Output, Tally, add_tallies};
@@ -61,18 +62,8 @@ pub struct Passed {
     pub counters: Counters,
     /// Rows that met and violated each expectation since then.
     pub tallies: Vec<Tally>,
-    /// Local tasks: the next offset of each of its partitions.
-    pub offsets: BTreeMap<i32, i64>,
-    /// Local tasks: the watermark of each of its partitions.
-    pub watermarks_us: BTreeMap<i32, i64>,
-    /// Local tasks: the greatest event time of each of its partitions.
-    pub newest_us: BTreeMap<i32, i64>,
-    /// Local tasks: the idle partitions it raised.
-    pub idle_us: BTreeMap<i32, i64>,
-    /// Local tasks: since when those of its partitions that it has read to their end are so, in milliseconds since 1970.
-    pub caught_up_ms: BTreeMap<i32, u64>,
-    /// Local tasks: the latest timestamp of a record that was read in this run, in milliseconds since 1970.
-    pub read_ms: Option<i64>,
+    /// Tasks beside a source: which, and how far they have read their partitions of it.
+    pub read: Option<(usize, SourceEpoch)>,
 }
 
 /// Runs `body` on a thread of its own; an error or a panic becomes a report.
@@ -155,15 +146,19 @@ impl Outputs {
         Ok(true)
     }
 
-    /// Sends rows that were not taken to their table. False if nobody listens any more.
-    fn quarantine(&self, rows: RecordBatch, counters: &mut Counters) -> bool {
+    /// Sends rows of a source that were not taken to their table. False if nobody listens any more.
+    fn quarantine(&self, source: usize, rows: RecordBatch, counters: &mut Counters) -> bool {
         counters.rows_quarantined += rows.num_rows() as u64;
-        send(&self.writer, WriterMessage::Rows(Target::Quarantine, rows))
+        send(&self.writer, WriterMessage::Rows(Target::Quarantine(source), rows))
     }
 }
 
-/// The stage beside the source, over one group of partitions.
+/// The stage beside a source, over one group of its partitions.
 pub struct LocalTask {
+    /// Which source, by its place in the plan.
+    pub source: usize,
+    /// Whether it meets another one, for which it may have to wait.
+    pub meets: bool,
     /// What it does.
     pub stage: SourceStage,
     /// What it reads.
@@ -213,6 +208,11 @@ impl LocalTask {
                 std::thread::sleep(TURN_PAUSE);
                 continue;
             }
+            if self.meets && self.is_ahead() {
+                self.report_progress();
+                std::thread::sleep(TURN_PAUSE);
+                continue;
+            }
             let batches = match self.reader.poll(limits, TURN_WAIT) {
                 // What was read before it is good, and would be read again and again.
                 Err(error) if !error.may_pass() => {
@@ -249,11 +249,17 @@ impl LocalTask {
         }
     }
 
+    /// Whether it has come so far that another source is waited for ([`crate::align`]).
+    fn is_ahead(&self) -> bool {
+        let watermarks = self.stage.watermarks().iter().map(|(&partition, watermark)| (partition, watermark.watermark_us));
+        self.outputs.control.ceilings().holds(self.source, watermarks)
+    }
+
     /// One batch of one partition through the stage. False if nobody listens any more.
     fn take(&mut self, batch: SourceBatch, counters: &mut Counters) -> Result<bool, StreamError> {
         let SourceBatch { partition, mut next_offset, decoded, mut records, mut tombstones, origin, .. } = batch;
         if let Some(quarantined) = decoded.quarantined
-            && !self.outputs.quarantine(quarantined, counters)
+            && !self.outputs.quarantine(self.source, quarantined, counters)
         {
             return Ok(false);
         }
@@ -275,7 +281,7 @@ impl LocalTask {
             Some(_) => {
                 let refused: Vec<_> = refused.iter().map(|(row, fault)| (offsets.value(*row), fault.to_string())).collect();
                 if let Some(rows) = origin.set_aside(&refused)?
-                    && !self.outputs.quarantine(rows, counters)
+                    && !self.outputs.quarantine(self.source, rows, counters)
                 {
                     return Ok(false);
                 }
@@ -295,7 +301,10 @@ impl LocalTask {
 
     fn pass_barrier(&mut self, request: &BarrierRequest, counters: &mut Counters) -> Result<Option<Passed>, StreamError> {
         let mut idle_us = BTreeMap::new();
-        for (&partition, &floor_us) in &request.idle_us {
+        for (&Lane { source, partition }, &floor_us) in &request.idle_us {
+            if source != self.source {
+                continue;
+            }
             // Rows may have come since the coordinator looked: then the partition is not idle after all.
             let still = request.drains || self.at_end.still_idle(partition, self.idle_timeout);
             if !still {
@@ -322,12 +331,19 @@ impl LocalTask {
             delta,
             counters: std::mem::take(counters),
             tallies: std::mem::take(&mut self.tallies),
-            offsets: self.offsets.clone(),
-            watermarks_us: watermarks.iter().map(|(&p, w)| (p, w.watermark_us)).filter(|(_, w)| *w > i64::MIN).collect(),
-            newest_us: watermarks.iter().map(|(&p, w)| (p, w.newest_us)).filter(|(_, newest)| *newest > i64::MIN).collect(),
-            idle_us,
-            caught_up_ms: self.at_end.caught_up_ms(),
-            read_ms: self.at_end.read_ms_max,
+            read: Some((
+                self.source,
+                SourceEpoch {
+                    source_id: None,
+                    offsets: self.offsets.clone(),
+                    watermarks_us: watermarks.iter().map(|(&p, w)| (p, w.watermark_us)).filter(|(_, w)| *w > i64::MIN).collect(),
+                    newest_us: watermarks.iter().map(|(&p, w)| (p, w.newest_us)).filter(|(_, newest)| *newest > i64::MIN).collect(),
+                    idle_us,
+                    caught_up_ms: self.at_end.caught_up_ms(),
+                    quiet: BTreeMap::new(),
+                    read_ms: self.at_end.read_ms_max,
+                },
+            )),
         }))
     }
 
@@ -345,7 +361,7 @@ impl LocalTask {
             let high_watermark = progress.high_watermark;
             let (quiet, read_ms) = (self.at_end.quiet.get(&partition).copied(), self.at_end.read_ms.get(&partition).copied());
             let state = PartitionState { next_offset, high_watermark, watermark_us, newest_us, caught_up_since, quiet, read_ms };
-            self.outputs.control.report(partition, state);
+            self.outputs.control.report(Lane { source: self.source, partition }, state);
         }
     }
 }
@@ -356,14 +372,14 @@ pub struct KeyedTask {
     pub stage: Stage,
     /// Rows that met and violated each expectation since the last barrier.
     pub tallies: Vec<Tally>,
-    /// One input for each task of the stage before.
+    /// One input for each task of the stages before.
     pub inputs: Vec<Receiver<Message>>,
     /// Where results go.
     pub outputs: Outputs,
     /// The pipeline, for errors.
     pub pipeline: String,
-    /// What it reads.
-    pub source: SourceDefinition,
+    /// What the pipeline reads.
+    pub sources: Arc<[SourceDefinition]>,
 }
 
 impl KeyedTask {
@@ -397,12 +413,7 @@ impl KeyedTask {
                 delta,
                 counters: std::mem::take(&mut counters),
                 tallies: std::mem::take(&mut self.tallies),
-                offsets: BTreeMap::new(),
-                watermarks_us: BTreeMap::new(),
-                newest_us: BTreeMap::new(),
-                idle_us: BTreeMap::new(),
-                caught_up_ms: BTreeMap::new(),
-                read_ms: None,
+                read: None,
             };
             if reports.blocking_send(Report::Passed(Box::new(passed))).is_err() || cut.last {
                 return Ok(());
@@ -413,8 +424,8 @@ impl KeyedTask {
     /// Sends what came of a message. False if nobody listens any more.
     fn hand_on(&mut self, mut took: Took, counters: &mut Counters) -> Result<bool, StreamError> {
         let mut counted = Counters::default();
-        let refused = fault::set_aside(&self.pipeline, &self.source, std::mem::take(&mut took.aside.refused))?;
-        let aside = refused.is_none_or(|rows| self.outputs.quarantine(rows, &mut counted))
+        let refused = fault::set_aside(&self.pipeline, &self.sources, std::mem::take(&mut took.aside.refused))?;
+        let aside = refused.into_iter().all(|(source, rows)| self.outputs.quarantine(source, rows, &mut counted))
             && self.outputs.set_aside(took.aside, &mut counted, &mut self.tallies);
         counters.add(counted);
         self.outputs.control.count(counted);

@@ -5,7 +5,7 @@ use arrow::array::{Int64Array, TimestampMicrosecondArray};
 /// A lower bound on event times still expected, as one task sees it after one of its inputs moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermark {
-    /// Which input moved: the Kafka partition in the partition-local stage, the upstream task in the keyed stage.
+    /// Which input moved: beside a source the number of the lane ([`crate::hidden::Lane`]), after an exchange that of the sender.
     pub input: i32,
     /// That input's watermark, in microseconds since 1970.
     pub input_us: i64,

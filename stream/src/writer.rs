@@ -20,11 +20,11 @@ use crate::control::{Control, StageName};
 use crate::delivery::Delivered;
 use crate::epoch::Counters;
 use crate::fault::{panic_text, set_aside};
-use crate::hidden;
+use crate::hidden::{self, SourceNames};
 use crate::limits::WRITER_BUFFER_BYTES_MAX;
 use crate::outlet::Outlet;
 use crate::stage::{Alignment, Cut};
-use crate::tables::under_names_of;
+use crate::tables::{among, under_names_of};
 use crate::task::{Inputs, Report};
 
 /// Which of a pipeline's tables rows are for.
@@ -34,8 +34,8 @@ pub enum Target {
     Main,
     /// `<table>$late`.
     Late,
-    /// `<source>$quarantine`.
-    Quarantine,
+    /// `<source>$quarantine` of the source of this place.
+    Quarantine(usize),
     /// `<table>$violations`.
     Violations,
 }
@@ -74,8 +74,12 @@ pub struct Writer {
     pub runtime: Handle,
     /// Sinks that get rows at once.
     pub outlets: Vec<Outlet>,
-    /// What the pipeline reads: ids of rows begin with its name.
-    pub source: SourceDefinition,
+    /// What the pipeline reads: ids of rows begin with the name of one.
+    pub sources: Arc<[SourceDefinition]>,
+    /// Their names.
+    pub names: SourceNames,
+    /// Whether late rows are of several kinds.
+    pub late_mixed: bool,
 }
 
 impl Writer {
@@ -134,11 +138,11 @@ impl Writer {
         for outlet in &mut self.outlets {
             let Some(rows) = outlet.settle(|| self.control.stopped())? else { return Ok(None) };
             delivered.insert(outlet.name().to_string(), rows);
-            unsent.extend(outlet.take_unsent(&self.source.name));
+            unsent.extend(outlet.take_unsent(&self.names));
         }
-        if let Some(aside) = set_aside(&self.pipeline, &self.source, unsent)? {
+        for (source, aside) in set_aside(&self.pipeline, &self.sources, unsent)? {
             // Not counted, as in `write`.
-            self.write(open, Target::Quarantine, aside)?;
+            self.write(open, Target::Quarantine(source), aside)?;
         }
         if !self.outlets.is_empty() {
             watershed_lake::step("sink_rows_acknowledged");
@@ -150,18 +154,19 @@ impl Writer {
         if target == Target::Main {
             let mut refused = Vec::new();
             for outlet in &mut self.outlets {
-                refused.extend(outlet.send(rows.clone(), &self.source.name)?);
+                refused.extend(outlet.send(rows.clone(), &self.names)?);
             }
-            if let Some(aside) = set_aside(&self.pipeline, &self.source, refused)? {
+            for (source, aside) in set_aside(&self.pipeline, &self.sources, refused)? {
                 // Not counted: the row itself is in the table.
-                self.write(open, Target::Quarantine, aside)?;
+                self.write(open, Target::Quarantine(source), aside)?;
             }
             rows = hidden::without_hidden(rows)?;
         }
         let Some(table) = self.tables.get(&target) else { return Ok(()) };
         self.control.passed(StageName::Sink, rows.num_rows(), rows.num_rows());
         let rows = match target {
-            Target::Quarantine => with_pipeline(&rows, &self.pipeline)?,
+            Target::Quarantine(_) => with_pipeline(&rows, &self.pipeline)?,
+            Target::Late if self.late_mixed => among(&rows, &table.schema())?,
             Target::Late => match under_names_of(&rows.schema(), &table.schema()) {
                 Some(schema) => RecordBatch::try_new(schema, rows.columns().to_vec())?,
                 None => rows,

@@ -13,8 +13,9 @@ pub fn committed(project: &Project, pipeline: &str) -> i64 {
     let folder = project.files.join("_watershed/pipelines").join(pipeline).join("0/epochs");
     let newest = std::fs::read_dir(folder).ok().and_then(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).max());
     let record = newest.and_then(|path| serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).ok()?).ok());
-    let offsets = record.and_then(|record| record["offsets"].as_object().map(|o| o.values().filter_map(serde_json::Value::as_i64).sum()));
-    offsets.unwrap_or(0)
+    let sources = record.and_then(|record| Some(record["sources"].as_object()?.values().cloned().collect::<Vec<_>>())).unwrap_or_default();
+    let offsets = sources.iter().filter_map(|source| source["offsets"].as_object());
+    offsets.flat_map(|offsets| offsets.values().filter_map(serde_json::Value::as_i64)).sum()
 }
 
 /// Rows of the next chunk arrive all the while, a slice at a time.

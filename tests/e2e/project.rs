@@ -246,7 +246,12 @@ fn check_epochs(files: &Path, pipeline: &str) {
     let (first, last) = (records.keys().next().copied(), records.keys().last().copied());
     let (Some(first), Some(last)) = (first, last) else { panic!("{pipeline} has no epoch record") };
     assert_eq!(records.len() as i64, last - first + 1, "{pipeline}: epochs are not contiguous");
-    let offsets = |record: &Value| -> BTreeMap<String, i64> { serde_json::from_value(record["offsets"].clone()).expect("offsets") };
+    let of_source = |(name, source): (&String, &Value)| {
+        let offsets: BTreeMap<String, i64> = serde_json::from_value(source["offsets"].clone()).expect("offsets");
+        offsets.into_iter().map(|(partition, offset)| (format!("{name} {partition}"), offset)).collect::<Vec<_>>()
+    };
+    let offsets =
+        |record: &Value| -> BTreeMap<String, i64> { record["sources"].as_object().expect("sources").iter().flat_map(of_source).collect() };
     for (before, after) in records.values().zip(records.values().skip(1)) {
         let after_offsets = offsets(after);
         for (partition, offset) in offsets(before) {

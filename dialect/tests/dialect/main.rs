@@ -15,6 +15,7 @@ mod operators;
 mod own_names;
 mod panels;
 mod project;
+mod several_sources;
 mod shared;
 mod shorthand;
 mod small_tables;

@@ -113,7 +113,7 @@ impl Operator for AggregatePartial {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let slot = if self.spec.slot_per_partition { hidden::partition(&batch) } else { self.spec.slot };
+        let slot = if self.spec.slot_per_partition { hidden::lane(&batch) } else { self.spec.slot };
         let starts = batch.column(self.spec.window_start).as_primitive::<TimestampMicrosecondType>();
         let ends = batch.column(self.spec.window_end).as_primitive::<TimestampMicrosecondType>();
         let (starts, ends) = (starts.values().clone(), ends.values().clone());

@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringBuilder, new_null_array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, ListBuilder, StringBuilder};
 use arrow::compute::{filter_record_batch, not, or};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -24,7 +24,7 @@ use watershed_dialect::{Expectation, OnViolation, Rule, Violations, row_shown};
 
 use crate::StreamError;
 use crate::fault::{RowFault, evaluate};
-use crate::hidden;
+use crate::hidden::{self, SourceNames};
 use crate::operator::{Operator, Output, Tally};
 
 /// The column of `<table>$violations` that names what a row violates.
@@ -38,6 +38,8 @@ pub struct ExpectSpec {
     pub rules: Vec<Rule>,
     /// The result's columns.
     pub result: SchemaRef,
+    /// What is read.
+    pub sources: SourceNames,
 }
 
 /// Counts violations and sets violating rows aside.
@@ -50,17 +52,16 @@ pub struct Expect {
 impl Expect {
     /// `schema` is that of input and output; it may end in hidden columns.
     pub fn new(spec: Arc<ExpectSpec>, schema: SchemaRef) -> Self {
-        let side_schema = side_schema(&spec.result);
+        let side_schema = side_schema(&spec.result, &spec.sources);
         Self { spec, schema, side_schema }
     }
 }
 
 /// What `<table>$violations` keeps of a row: the table's columns, what it violates, and where it came from if one message made it.
-pub fn side_schema(result: &Schema) -> SchemaRef {
+pub fn side_schema(result: &Schema, sources: &SourceNames) -> SchemaRef {
     let mut fields: Vec<_> = result.fields().iter().cloned().collect();
     fields.push(Field::new(VIOLATED, DataType::List(Field::new_list_field(DataType::Utf8, true).into()), false).into());
-    fields.push(Field::new("source_partition", DataType::Int32, true).into());
-    fields.push(Field::new("source_offset", DataType::Int64, true).into());
+    fields.extend(sources.fields(false).into_iter().map(Arc::new));
     Schema::new(fields).into()
 }
 
@@ -121,22 +122,17 @@ impl Expect {
         let rows = filter_record_batch(batch, aside)?;
         let mut columns: Vec<ArrayRef> = rows.columns()[..self.spec.result.fields().len()].to_vec();
         columns.push(Arc::new(names.finish()));
-        if hidden::has_hidden(&rows.schema()) {
-            columns.extend_from_slice(&hidden::hidden_columns(&rows)[..2]);
-        } else {
-            columns.push(new_null_array(&DataType::Int32, rows.num_rows()));
-            columns.push(new_null_array(&DataType::Int64, rows.num_rows()));
-        }
+        columns.extend(self.spec.sources.columns(&rows));
         Ok(RecordBatch::try_new(self.side_schema.clone(), columns)?)
     }
 
     fn failure(&self, batch: &RecordBatch, row: usize, rule: &Expectation) -> StreamError {
         let place = hidden::has_hidden(&batch.schema()).then(|| {
             let hidden = hidden::hidden_columns(batch);
-            let partition: &Int32Array = hidden[0].as_primitive::<Int32Type>();
-            let offset: &Int64Array = hidden[1].as_primitive::<Int64Type>();
-            format!("partition {}, offset {}: ", partition.value(row), offset.value(row))
+            let (lanes, offsets) = (hidden[0].as_primitive::<Int32Type>(), hidden[1].as_primitive::<Int64Type>());
+            self.spec.sources.place(lanes.value(row), offsets.value(row)).map(|place| format!("{place}: "))
         });
+        let place = place.flatten();
         StreamError::Violated {
             pipeline: self.spec.table.clone(),
             constraint: rule.name.clone(),

@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, 
 use arrow::record_batch::RecordBatch;
 
 use crate::StreamError;
-use crate::hidden;
+use crate::hidden::{self, SourceNames};
 use crate::operator::{Operator, Output};
 
 /// When a row is too late.
@@ -34,22 +34,22 @@ pub struct Late {
     column: usize,
     deadline: Deadline,
     schema: SchemaRef,
+    sources: SourceNames,
     side_schema: SchemaRef,
 }
 
 impl Late {
     /// `column` of `schema` (which ends in hidden columns) holds the deadline.
-    pub fn new(column: usize, deadline: Deadline, schema: SchemaRef) -> Self {
-        let side_schema = side_schema(&schema);
-        Self { column, deadline, schema, side_schema }
+    pub fn new(column: usize, deadline: Deadline, schema: SchemaRef, sources: SourceNames) -> Self {
+        let side_schema = side_schema(&schema, &sources);
+        Self { column, deadline, schema, sources, side_schema }
     }
 }
 
 /// What a late row keeps: the columns the query read, where it came from, and the watermark it came too late for.
-pub fn side_schema(schema: &Schema) -> SchemaRef {
+pub fn side_schema(schema: &Schema, sources: &SourceNames) -> SchemaRef {
     let mut fields: Vec<_> = hidden::visible(schema).fields().iter().cloned().collect();
-    fields.push(Field::new("source_partition", DataType::Int32, false).into());
-    fields.push(Field::new("source_offset", DataType::Int64, false).into());
+    fields.extend(sources.fields(true).into_iter().map(Arc::new));
     fields.push(Field::new("watermark", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false).into());
     Schema::new(fields).into()
 }
@@ -93,11 +93,10 @@ impl Operator for Late {
 
 impl Late {
     fn to_side(&self, rows: RecordBatch) -> Result<RecordBatch, StreamError> {
-        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
-        if let Some(watermark) = columns.last_mut() {
-            let micros = watermark.as_primitive::<Int64Type>().values().clone();
-            *watermark = Arc::new(TimestampMicrosecondArray::new(micros, None).with_timezone("UTC"));
-        }
+        let mut columns: Vec<ArrayRef> = rows.columns()[..rows.num_columns() - hidden::COUNT].to_vec();
+        columns.extend(self.sources.columns(&rows));
+        let micros = hidden::hidden_columns(&rows)[2].as_primitive::<Int64Type>().values().clone();
+        columns.push(Arc::new(TimestampMicrosecondArray::new(micros, None).with_timezone("UTC")));
         Ok(RecordBatch::try_new(self.side_schema.clone(), columns)?)
     }
 }

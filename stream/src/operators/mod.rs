@@ -3,12 +3,15 @@
 pub mod aggregate_final;
 pub mod aggregate_partial;
 pub mod assign_windows;
+pub mod by_time;
 pub mod deduplicate;
 pub mod deliver;
 pub mod expect;
 pub mod filter;
+pub mod fork;
 pub mod group_table;
 pub mod in_order;
+pub mod interval_join;
 pub mod late;
 pub mod over;
 pub mod place;

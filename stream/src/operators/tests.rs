@@ -21,7 +21,7 @@ use super::deduplicate::Deduplicate;
 use super::expect::{Expect, ExpectSpec};
 use super::group_table::{Aggregate, GroupSpec, WHOLE_GROUPS_MAX};
 use super::late::{Deadline, Late};
-use crate::hidden;
+use crate::hidden::{self, SourceNames};
 use crate::operator::{Chain, Operator, Output, StateSnapshot};
 use crate::watermark::Watermark;
 
@@ -35,6 +35,10 @@ fn event_fields() -> Vec<Field> {
 
 fn events() -> SchemaRef {
     hidden::with_hidden(&Schema::new(event_fields()))
+}
+
+fn rides() -> SourceNames {
+    SourceNames::new(["rides".to_owned()])
 }
 
 fn windowed() -> Schema {
@@ -71,7 +75,7 @@ fn windowed_sum(kind: WindowKind, slot_per_partition: bool) -> Vec<Box<dyn Opera
     let layout = vec![Part::WindowEnd, Part::Key(0), Part::Result(0), Part::Result(1)];
     vec![
         Box::new(AssignWindows::new(kind, 0, &windowed(), true)),
-        Box::new(Late::new(4, Deadline::At, input)),
+        Box::new(Late::new(4, Deadline::At, input, rides())),
         Box::new(AggregatePartial::new(partial).expect("the aggregates have states")),
         Box::new(AggregateFinal::new(groups, layout, result.into()).expect("the aggregates have states")),
     ]
@@ -297,7 +301,7 @@ fn expectations() -> Vec<Box<dyn Operator>> {
         let predicate = plan_expectation(&state, &rule, &result).expect("the predicate is planned");
         (rule, predicate)
     });
-    let spec = ExpectSpec { table: "silver.rides".into(), rules: planned.into(), result };
+    let spec = ExpectSpec { table: "silver.rides".into(), rules: planned.into(), result, sources: rides() };
     vec![Box::new(Expect::new(Arc::new(spec), events()))]
 }
 
@@ -336,7 +340,7 @@ fn a_row_that_is_both_dropped_and_quarantined_is_kept_aside() {
             let predicate = plan_expectation(&state, &rule, &result).expect("the predicate is planned");
             (rule, predicate)
         });
-        let spec = ExpectSpec { table: "silver.rides".into(), rules: planned.into(), result: result.clone() };
+        let spec = ExpectSpec { table: "silver.rides".into(), rules: planned.into(), result: result.clone(), sources: rides() };
         vec![Box::new(Expect::new(Arc::new(spec), result))]
     };
     let plain: SchemaRef = Schema::new(event_fields()).into();

@@ -89,7 +89,7 @@ impl Builder<'_> {
             _ => None,
         };
         let time = place(Part::WindowTime);
-        self.holds.push(Hold::Closed);
+        self.hold(Hold::Closed);
         let meant = StepSpec::AggregateFinal { columns: layout.iter().map(|part| part.to_string()).collect() };
         self.push(meant, format!("aggregate_final {}", v1::names(&schema)), move || {
             Ok(Box::new(AggregateFinal::new(spec.clone(), layout.clone(), schema.clone())?))

@@ -1,4 +1,4 @@
-//! Walks a logical plan from the source up and adds each step to the stage that it belongs to.
+//! Walks a logical plan from the sources up and adds each step to the stage that it belongs to.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use watershed_functions::numbers::ONE_KEY_NAME;
 use watershed_functions::window::{WindowAssign, WindowKind};
 
 use super::drained::{Hold, WindowTime};
-use super::{StagePlan, Step};
+use super::{SourcePlan, StagePlan, Step};
 use crate::StreamError;
-use crate::hidden;
+use crate::hidden::{self, SourceNames};
 use crate::operator::Operator;
 use crate::operators::assign_windows::AssignWindows;
 use crate::operators::deduplicate::{Deduplicate, wait_us};
@@ -25,12 +25,12 @@ use crate::operators::deliver::Deliver;
 use crate::operators::expect::{Expect, ExpectSpec};
 use crate::operators::filter::Filter;
 use crate::operators::in_order::InOrder;
-use crate::operators::late::{self, Deadline, Late};
+use crate::operators::late::Deadline;
 use crate::operators::place::Place;
 use crate::operators::project::Project;
 use crate::operators::rebase::{Rebase, Rebased};
 use crate::spec::types::of_field;
-use crate::spec::{self, ColumnSpec, Computed, Expression, LateBy, PlanSpec, RuleSpec, Sharing, SourceSpec, StageSpec, StepSpec, v1};
+use crate::spec::{self, ColumnSpec, Computed, Expression, PlanSpec, RuleSpec, Sharing, SourceSpec, StageSpec, StepSpec, v1};
 
 /// Columns that a step computes, as data.
 pub(super) fn computed(expressions: Vec<Expression>, fields: &[FieldRef]) -> Vec<Computed> {
@@ -64,15 +64,23 @@ pub(super) enum Above {
 }
 
 pub(super) struct Builder<'a> {
-    source: &'a SourceDefinition,
+    definitions: &'a [SourceDefinition],
+    pub(super) names: SourceNames,
+    /// Those that were met.
+    pub(super) sources: Vec<SourcePlan>,
+    /// The one whose stage reads for several parts of a union, while these are lowered.
+    pub(super) shared: Option<usize>,
+    /// Whether a source is read for several rows of one message.
+    pub(super) forks: bool,
+    /// Whether rows come from a source with hidden columns.
+    pub(super) carries_hidden: bool,
     /// Whether rows have hidden columns at this point: from the source on, until they are aggregated or delivered.
     pub(super) hidden: bool,
     pub(super) props: &'a ExecutionProps,
     pub(super) planning: PhysicalPlanningContext,
-    pub(super) wanted: Vec<usize>,
-    pub(super) time_column: Option<usize>,
-    /// At least the one beside the source; steps are added to the last one.
     pub(super) stages: Vec<StagePlan>,
+    /// Those that steps are added to: the one that was begun last, or several whose rows are united.
+    pub(super) open: Vec<usize>,
     crossings: usize,
     /// Where the keys are now by which rows were shared out to the last stage; `None` for one that is no longer there.
     pub(super) keys: Vec<Option<usize>>,
@@ -84,19 +92,27 @@ pub(super) struct Builder<'a> {
     /// Steps that keep state further up, the nearest last.
     pub(super) above: Vec<Above>,
     pub(super) late_schema: Option<SchemaRef>,
-    pub(super) holds: Vec<Hold>,
+    pub(super) late_conflict: Option<String>,
+    /// Whether there are late rows of several kinds.
+    pub(super) late_mixed: bool,
+    /// On each way from a source to here.
+    pub(super) holds: Vec<Vec<Hold>>,
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(source: &'a SourceDefinition, props: &'a ExecutionProps, hidden: bool) -> Self {
+    pub(super) fn new(definitions: &'a [SourceDefinition], props: &'a ExecutionProps, carries_hidden: bool) -> Self {
         Self {
-            source,
-            hidden,
+            definitions,
+            names: SourceNames::new(definitions.iter().map(|source| source.name.clone())),
+            sources: Vec::new(),
+            shared: None,
+            forks: false,
+            carries_hidden,
+            hidden: carries_hidden,
             props,
             planning: PhysicalPlanningContext::default(),
-            wanted: Vec::new(),
-            time_column: None,
-            stages: vec![StagePlan { sharing: Sharing::ByPartition, steps: Vec::new(), together: Vec::new() }],
+            stages: Vec::new(),
+            open: Vec::new(),
             crossings: 0,
             keys: Vec::new(),
             columns: Arc::new(Schema::empty()),
@@ -104,6 +120,8 @@ impl<'a> Builder<'a> {
             copies: Vec::new(),
             above: Vec::new(),
             late_schema: None,
+            late_conflict: None,
+            late_mixed: false,
             holds: Vec::new(),
         }
     }
@@ -124,14 +142,20 @@ impl<'a> Builder<'a> {
         v1: String,
         make: impl Fn(usize) -> Result<Box<dyn Operator>, StreamError> + Send + Sync + 'static,
     ) {
-        if let Some(stage) = self.stages.last_mut() {
-            stage.steps.push(Step { spec, v1, make: Arc::new(make) });
+        let step = Step { spec, v1, make: Arc::new(make) };
+        for &stage in &self.open {
+            self.stages[stage].steps.push(step.clone());
         }
     }
 
     /// Whether rows have been shared out: then they no longer come late.
     pub(super) fn has_crossed(&self) -> bool {
-        self.stages.len() > 1
+        self.open.iter().any(|&stage| self.stages[stage].sharing != Sharing::ByPartition)
+    }
+
+    /// Notes what a step does with time.
+    pub(super) fn hold(&mut self, hold: Hold) {
+        self.holds.iter_mut().for_each(|way| way.push(hold));
     }
 
     pub(super) fn expression(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, StreamError> {
@@ -153,13 +177,14 @@ impl<'a> Builder<'a> {
     pub(super) fn lower(&mut self, plan: &LogicalPlan) -> Result<(), StreamError> {
         match plan {
             LogicalPlan::TableScan(scan) => {
-                self.scan(scan.projection.clone());
                 if scan.filters.is_empty() && scan.fetch.is_none() {
-                    Ok(())
+                    self.scan(scan.table_name.table(), scan.projection.clone())
                 } else {
                     Err(StreamError::Unsupported("a filter or limit was pushed into the source".into()))
                 }
             }
+            LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
             LogicalPlan::Filter(filter) => {
                 self.lower(&filter.input)?;
@@ -191,21 +216,56 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn scan(&mut self, projection: Option<Vec<usize>>) {
-        let all = self.source.columns.len();
-        self.wanted = projection.unwrap_or_else(|| (0..all).collect());
-        // The event time is always read: it decides what is acceptable and how far the stream has come.
-        if let Some(watermark) = &self.source.watermark
-            && let Some(time) = self.source.columns.iter().position(|c| *c.field.name() == watermark.column)
-        {
-            let place = self.wanted.iter().position(|&column| column == time).unwrap_or_else(|| {
-                self.wanted.push(time);
-                self.wanted.len() - 1
-            });
-            self.time_column = Some(place);
+    fn scan(&mut self, name: &str, projection: Option<Vec<usize>>) -> Result<(), StreamError> {
+        let place = self.place_of(name)?;
+        let wanted = projection.unwrap_or_else(|| (0..self.definitions[place].columns.len()).collect());
+        if self.shared == Some(place) {
+            self.take_of(place, &wanted);
+            return Ok(());
         }
-        let fields: Vec<_> = self.wanted.iter().map(|&i| self.source.columns[i].field.clone()).collect();
-        self.columns = Schema::new(fields).into();
+        self.begin_source(place, wanted)?;
+        self.columns = self.read(place);
+        Ok(())
+    }
+
+    /// The place of a source among those of the query.
+    pub(super) fn place_of(&self, name: &str) -> Result<usize, StreamError> {
+        let known = self.definitions.iter().position(|source| source.name == name);
+        known.ok_or_else(|| StreamError::Unsupported(format!("'{name}', which is no source of the query")))
+    }
+
+    /// Begins the stage beside a source.
+    pub(super) fn begin_source(&mut self, place: usize, mut wanted: Vec<usize>) -> Result<(), StreamError> {
+        let definition = &self.definitions[place];
+        if place != self.sources.len() {
+            return Err(StreamError::Unsupported(format!("source '{}' twice in one query", definition.name)));
+        }
+        let mut time_column = None;
+        // The event time is always read: it decides what is acceptable and how far the stream has come.
+        if let Some(watermark) = &definition.watermark
+            && let Some(time) = definition.columns.iter().position(|c| *c.field.name() == watermark.column)
+        {
+            time_column = Some(wanted.iter().position(|&column| column == time).unwrap_or_else(|| {
+                wanted.push(time);
+                wanted.len() - 1
+            }));
+        }
+        self.sources.push(SourcePlan { definition: definition.clone(), wanted, time_column, stage: self.stages.len() });
+        self.begin_stage(Sharing::ByPartition, Vec::new());
+        self.hidden = self.carries_hidden;
+        self.holds = vec![Vec::new()];
+        Ok(())
+    }
+
+    /// The columns that are read of a source.
+    pub(super) fn read(&self, place: usize) -> SchemaRef {
+        let SourcePlan { definition, wanted, .. } = &self.sources[place];
+        Schema::new(wanted.iter().map(|&i| definition.columns[i].field.clone()).collect::<Vec<_>>()).into()
+    }
+
+    fn begin_stage(&mut self, sharing: Sharing, inputs: Vec<usize>) {
+        self.open = vec![self.stages.len()];
+        self.stages.push(StagePlan { sharing, inputs, steps: Vec::new(), together: Vec::new() });
     }
 
     fn project(&mut self, exprs: &[Expr], input: &DFSchema, output: &DFSchema) -> Result<(), StreamError> {
@@ -269,7 +329,7 @@ impl<'a> Builder<'a> {
         assigned.extend(node.schema.as_arrow().fields()[own..].iter().cloned());
         let assigned: SchemaRef = Schema::new(assigned).into();
         let kind = node.kind;
-        self.holds.push(Hold::Windows(kind));
+        self.hold(Hold::Windows(kind));
         let (size_us, step_us, offset_us) = match kind {
             WindowKind::Tumble { size_us, offset_us } => (size_us, size_us, offset_us),
             WindowKind::Hop { size_us, slide_us, offset_us } => (size_us, slide_us, offset_us),
@@ -307,14 +367,14 @@ impl<'a> Builder<'a> {
             self.rebase(Rebase::starts(kind));
             now = WindowTime::Start;
         }
-        self.holds.push(Hold::By(column));
+        self.hold(Hold::By(column));
         let ended = Some(if keeps { column } else { now });
         self.window = Some(WindowColumns { ended, ..window });
     }
 
     pub(super) fn rebase(&mut self, rebase: Rebase) {
         let schema = self.input_schema();
-        self.holds.push(Hold::Rebased(rebase));
+        self.hold(Hold::Rebased(rebase));
         self.push(StepSpec::Rebase { to: rebase }, String::new(), move || Ok(Box::new(Rebased::new(rebase, schema.clone()))));
     }
 
@@ -353,22 +413,6 @@ impl<'a> Builder<'a> {
         self.push(spec, "reorder".to_owned(), move || Ok(Box::new(Project::new(expressions.clone(), &columns, keep_hidden))));
     }
 
-    /// Sets late rows aside; only possible, and only needed, before the first exchange.
-    pub(super) fn divert_late(&mut self, column: usize, deadline: Deadline) {
-        if self.has_crossed() {
-            return;
-        }
-        let schema = self.input_schema();
-        self.late_schema = Some(late::side_schema(&schema));
-        let name = schema.field(column).name().clone();
-        let by = match deadline {
-            Deadline::At => LateBy::Window,
-            Deadline::After => LateBy::Time,
-        };
-        let spec = StepSpec::Late { by, deadline: Expression::column(column, &name) };
-        self.push(spec, v1::late(deadline, &name), move || Ok(Box::new(Late::new(column, deadline, schema.clone()))));
-    }
-
     /// Holds rows to the table's expectations, whose predicates are over the columns of `result`, which come first.
     pub(super) fn expect(&mut self, table: &StreamingTableDefinition, result: &SchemaRef, predicates: Vec<Arc<dyn PhysicalExpr>>) {
         if predicates.is_empty() {
@@ -377,7 +421,12 @@ impl<'a> Builder<'a> {
         let rules: Vec<_> = table.expectations.iter().cloned().zip(predicates).collect();
         let rule = |rule: &Expectation| RuleSpec { name: rule.name.clone(), predicate: rule.predicate.clone(), action: rule.action };
         let meant = StepSpec::Expect { rules: table.expectations.iter().map(rule).collect() };
-        let spec = Arc::new(ExpectSpec { table: format!("{}.{}", table.schema, table.table), rules, result: result.clone() });
+        let spec = Arc::new(ExpectSpec {
+            table: format!("{}.{}", table.schema, table.table),
+            rules,
+            result: result.clone(),
+            sources: self.names.clone(),
+        });
         let schema = self.input_schema();
         self.push(meant, String::new(), move || Ok(Box::new(Expect::new(spec.clone(), schema.clone()))));
     }
@@ -397,56 +446,63 @@ impl<'a> Builder<'a> {
 
     /// What was built, as data.
     pub(super) fn spec(&self, table: &StreamingTableDefinition, result: &SchemaRef) -> PlanSpec {
-        let read: Vec<_> = self.wanted.iter().map(|&column| &self.source.columns[column]).collect();
-        let of = |stage: &StagePlan| StageSpec {
+        let of = |(place, stage): (usize, &StagePlan)| StageSpec {
+            source: self.sources.iter().position(|source| source.stage == place),
+            inputs: stage.inputs.clone(),
             sharing: stage.sharing.clone(),
             steps: stage.steps.iter().map(|step| step.spec.clone()).collect(),
             together: stage.together.clone(),
         };
+        let source = |SourcePlan { definition, wanted, time_column, .. }: &SourcePlan| SourceSpec {
+            name: definition.name.clone(),
+            columns: wanted.iter().map(|&column| ColumnSpec::read(&definition.columns[column])).collect(),
+            time: *time_column,
+            delay_us: definition.watermark.as_ref().map(|watermark| watermark.delay_us),
+        };
+        PlanSpec {
+            version: spec::VERSION,
+            sources: self.sources.iter().map(source).collect(),
+            stages: self.stages.iter().enumerate().map(of).collect(),
+            crossings: self.crossings,
+            table: result.fields().iter().map(ColumnSpec::of).collect(),
+            v1: self.v1(table, result),
+        }
+    }
+
+    /// The fingerprint of layout 1, which knew one source.
+    fn v1(&self, table: &StreamingTableDefinition, result: &SchemaRef) -> String {
+        let [SourcePlan { definition, wanted, .. }] = self.sources.as_slice() else { return String::new() };
         let said = |stages: &[StagePlan]| {
             let steps = stages.iter().flat_map(|stage| &stage.steps).filter(|step| !step.spec.is_aside());
             steps.map(|step| step.v1.clone()).collect::<Vec<_>>()
         };
-        let v1 = v1::Steps {
-            source: &self.source.name,
+        let steps = v1::Steps {
+            source: &definition.name,
             local: &said(&self.stages[..1]),
             exchange: self.stages.get(1).map(|stage| (stage.sharing.keys(), self.crossings == 1)),
             keyed: &said(&self.stages[1..]),
             table,
         };
-        let fields: Vec<_> = read.iter().map(|column| &column.field).collect();
-        let v1 = v1::fingerprint(&v1, &fields, result, &self.source.watermark);
-        PlanSpec {
-            version: spec::VERSION,
-            source: SourceSpec {
-                name: self.source.name.clone(),
-                columns: read.iter().map(|column| ColumnSpec::read(column)).collect(),
-                time: self.time_column,
-                delay_us: self.source.watermark.as_ref().map(|watermark| watermark.delay_us),
-            },
-            stages: self.stages.iter().map(of).collect(),
-            crossings: self.crossings,
-            table: result.fields().iter().map(ColumnSpec::of).collect(),
-            v1,
-        }
+        let fields: Vec<_> = wanted.iter().map(|&column| &definition.columns[column].field).collect();
+        v1::fingerprint(&steps, &fields, result, &definition.watermark)
     }
 
     /// Whether rows that agree in all of `keys` and `beside` are in one task already: the keys by which they were shared out are among these.
     /// One task for all rows is left where there are `keys`, so that there can be more.
     pub(super) fn is_together(&self, keys: &[Option<usize>], beside: &[usize]) -> bool {
-        match self.stages.last().map(|stage| &stage.sharing) {
-            Some(Sharing::ByKey { .. }) => {
-                self.keys.iter().all(|key| key.is_some_and(|known| keys.contains(key) || beside.contains(&known)))
-            }
-            Some(Sharing::ToOne) => keys.is_empty(),
-            Some(Sharing::ByPartition) | None => false,
+        // Rows of one key are in a task of each stage that is united.
+        let [stage] = self.open.as_slice() else { return false };
+        match &self.stages[*stage].sharing {
+            Sharing::ByKey { .. } => self.keys.iter().all(|key| key.is_some_and(|known| keys.contains(key) || beside.contains(&known))),
+            Sharing::ToOne => keys.is_empty(),
+            Sharing::ByPartition => false,
         }
     }
 
     /// Notes that the next step finds the rows together that it needs so.
     pub(super) fn stay(&mut self) {
         self.crossings += 1;
-        if let Some(StagePlan { sharing: Sharing::ByKey { names, .. }, steps, together }) = self.stages.last_mut() {
+        if let Some(StagePlan { sharing: Sharing::ByKey { names, .. }, steps, together, .. }) = self.stages.last_mut() {
             together.push((steps.len(), names.clone()));
         }
     }
@@ -456,7 +512,8 @@ impl<'a> Builder<'a> {
         self.crossings += 1;
         self.keys = keys.iter().map(|&key| Some(key)).collect();
         let sharing = if keys.is_empty() { Sharing::ToOne } else { Sharing::ByKey { keys, names } };
-        self.stages.push(StagePlan { sharing, steps: Vec::new(), together: Vec::new() });
+        let inputs = std::mem::take(&mut self.open);
+        self.begin_stage(sharing, inputs);
     }
 
     /// Brings rows together that agree in `keys`.
@@ -478,7 +535,7 @@ impl<'a> Builder<'a> {
         self.bring_together(keys.clone());
         // Where rows came from goes along: it is the last thing that tells equal rows apart, and operators after this one order by it.
         let (schema, within_us) = (self.input_schema(), node.within_us);
-        self.holds.push(Hold::Bucket(wait_us(within_us)));
+        self.hold(Hold::Bucket(wait_us(within_us)));
         let names: Vec<&str> = node.keys.iter().map(|key| key.name()).collect();
         let meant = |column: usize| Expression::column(column, schema.field(column).name());
         let spec = StepSpec::Deduplicate { keys: keys.iter().map(|&key| meant(key)).collect(), time: meant(time), within_us };

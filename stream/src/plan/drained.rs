@@ -19,6 +19,13 @@ pub enum Hold {
     Bucket(i64),
     /// Rows are kept until their own time has passed.
     Time,
+    /// Rows meet others, and are handed on when their time has passed, or, if `waits`, `reach_us` later. Those of the past `reach_us` may still come.
+    Met {
+        /// In microseconds.
+        reach_us: i64,
+        /// Whether rows without a partner are handed on.
+        waits: bool,
+    },
 }
 
 /// A column of a window that has ended, as an event time.
@@ -57,11 +64,15 @@ pub fn drained_us(holds: &[Hold], newest_us: i64) -> Option<i64> {
             }
             Hold::Rebased(_) => i64::MIN,
             Hold::Bucket(_) | Hold::Time => time_us.saturating_add(1),
+            Hold::Met { reach_us, waits } => time_us.saturating_add(if waits { reach_us } else { 0 }).saturating_add(1),
         });
     }
     // Against them: what each step must be told so that it tells the next one what that needs.
     let mut reached_us = i64::MIN;
     for (hold, needed_us) in holds.iter().zip(needed_us).rev() {
+        if let Hold::Met { reach_us, .. } = hold {
+            reached_us = reached_us.saturating_add(*reach_us);
+        }
         reached_us = reached_us.max(needed_us);
         reached_us = match *hold {
             Hold::Bucket(us) => reached_us.saturating_add(us - 1).div_euclid(us).saturating_mul(us),
@@ -104,6 +115,15 @@ mod tests {
         assert_eq!(minutes(&[Hold::Windows(hop), Hold::Closed, starts(hop), Hold::By(WindowTime::Start), Hold::Time]), Some((35, 0)));
         let half_hours = [Hold::Windows(hop), Hold::Closed, starts(hop), Hold::By(WindowTime::Start), tumble(30 * MINUTE), Hold::Closed];
         assert_eq!(minutes(&half_hours), Some((35, 0)), "windows that begin at 10:30 end at 10:40");
+        // A pair of minutes apart: the later one may be the newest row, and what it meets is older.
+        let met = |waits| Hold::Met { reach_us: 5 * MINUTE, waits };
+        assert_eq!(minutes(&[met(false)]), Some((25, MINUTE / 2 + 1)));
+        assert_eq!(minutes(&[met(true)]), Some((30, MINUTE / 2 + 1)));
+        assert_eq!(
+            minutes(&[met(true), tumble(HOUR), Hold::Closed]),
+            Some((65, 0)),
+            "the hour ends at 60, and rows are handed on up to 5 late"
+        );
         let by_end = [tumble(MINUTE), Hold::Closed, Hold::By(WindowTime::End), Hold::Time, Hold::Rebased(Rebase::Times), Hold::Closed];
         assert_eq!(minutes(&by_end), Some((26, 1)));
     }

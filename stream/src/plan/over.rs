@@ -50,7 +50,7 @@ impl Builder<'_> {
 
         self.divert_late(time_column, Deadline::After);
         self.count_by(time_column, true);
-        self.holds.push(Hold::Time);
+        self.hold(Hold::Time);
         self.bring_together(parts.keys.unwrap_or_default());
         self.in_order(time_column)?;
         // Results come after all columns, also those that are carried along.

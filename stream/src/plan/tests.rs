@@ -6,7 +6,9 @@ use crate::project::Project;
 use crate::spec::{Sharing, StepSpec};
 
 const SOURCE: &str = "CREATE SOURCE pay (id BIGINT NOT NULL, at TIMESTAMP NOT NULL, amount BIGINT, rate DOUBLE, city VARCHAR, zone VARCHAR,
-    WATERMARK FOR at AS at - INTERVAL '1 second') WITH (connector = 'kafka', topic = 'pay', format = 'json');";
+    WATERMARK FOR at AS at - INTERVAL '1 second') WITH (connector = 'kafka', topic = 'pay', format = 'json');
+    CREATE SOURCE refund (no BIGINT NOT NULL, back TIMESTAMP NOT NULL, sum BIGINT, city VARCHAR, rate INT,
+    WATERMARK FOR back AS back - INTERVAL '5 seconds') WITH (connector = 'kafka', topic = 'refund', format = 'json');";
 
 async fn plan(query: &str) -> Blueprint {
     let project = Project::parse([SOURCE, &format!("CREATE STREAMING TABLE gold.x AS {query}")]).unwrap_or_else(|e| panic!("{e}\n{query}"));
@@ -27,6 +29,8 @@ async fn stages(query: &str) -> Vec<String> {
         StepSpec::InOrder { .. } => Some("order"),
         StepSpec::Over { .. } => Some("over"),
         StepSpec::Deduplicate { .. } => Some("deduplicate"),
+        StepSpec::Fork { .. } => Some("fork"),
+        StepSpec::IntervalJoin { .. } => Some("join"),
         StepSpec::Filter { .. } | StepSpec::Project { .. } | StepSpec::Expect { .. } | StepSpec::Deliver { .. } => None,
     };
     let stage = |stage: &crate::spec::StageSpec| {
@@ -35,6 +39,9 @@ async fn stages(query: &str) -> Vec<String> {
             Sharing::ByKey { names, .. } => names.join("+"),
             Sharing::ToOne => "all".to_owned(),
         };
+        let inputs = stage.inputs.iter().map(|input| (input + 1).to_string()).collect::<Vec<_>>().join("+");
+        // Of one stage after the other it says nothing.
+        let by = if stage.inputs.len() > 1 { format!("{by} of {inputs}") } else { by };
         format!("{by}: {}", stage.steps.iter().filter_map(name).collect::<Vec<_>>().join(", "))
     };
     // Each chain can be made, and the keys of the next stage are among its columns.
@@ -147,4 +154,58 @@ async fn what_a_column_of_a_window_is_called_does_not_matter() {
     let copies = format!("SELECT window_end AS e, window_start AS a, window_start AS b, city, n FROM ({MINUTES})");
     let over = format!("SELECT a, city, sum(n) OVER (PARTITION BY city ORDER BY b {BACK}) AS s FROM ({copies})");
     assert_eq!(stages(&over).await, ["partition: window, late, partial", "city+zone: final, rebase", "city: place, order, over"]);
+}
+
+#[tokio::test]
+async fn parts_of_a_union_take_the_same_steps_and_meet_where_rows_are_shared_out() {
+    let both = "SELECT id, at, amount, city FROM pay WHERE amount > 1 UNION ALL SELECT no, back, -sum, upper(city) FROM refund";
+    assert_eq!(stages(both).await, ["partition: ", "partition: "]);
+    let minutes = |rows: &str| {
+        format!(
+            "SELECT window_end, city, count(*) AS n FROM TUMBLE(TABLE ({rows}), DESCRIPTOR(at), INTERVAL '1 minute')
+             GROUP BY window_start, window_end, city"
+        )
+    };
+    let beside = "partition: window, late, partial";
+    assert_eq!(stages(&minutes(both)).await, [beside, beside, "city of 1+2: final"]);
+    let once = format!("SELECT id FROM DEDUPLICATE(TABLE ({both}) PARTITION BY id, DESCRIPTOR(at), INTERVAL '1 minute')");
+    assert_eq!(stages(&once).await, ["partition: late", "partition: late", "id of 1+2: deduplicate"]);
+    // One source is read once.
+    let twice = "SELECT id, at, city FROM pay WHERE amount > 1 UNION ALL SELECT amount, at, zone FROM pay";
+    assert_eq!(stages(&minutes(twice)).await, ["partition: fork, window, late, partial", "city: final"]);
+    let thrice = format!("{twice} UNION ALL SELECT no, back, city FROM refund UNION ALL SELECT id, at, 'x' FROM pay");
+    assert_eq!(stages(&minutes(&thrice)).await, ["partition: fork, window, late, partial", beside, "city of 1+2: final"]);
+    // What ends in the table need not agree in anything but its columns.
+    let counted =
+        "SELECT window_end, count(*) AS n FROM TUMBLE(TABLE refund, DESCRIPTOR(back), INTERVAL '1 hour') GROUP BY window_start, window_end";
+    let mixed = format!("SELECT at, amount FROM pay UNION ALL {counted}");
+    assert_eq!(stages(&mixed).await, ["partition: ", beside, "all: final"]);
+    let blueprint = plan(&mixed).await;
+    assert_eq!((blueprint.inputs(2), blueprint.next(0), blueprint.next(1), blueprint.next(2)), (&[1][..], None, Some(2), None));
+    let names: Vec<_> = (0..3).map(|stage| blueprint.stage_name(stage).name().into_owned()).collect();
+    assert_eq!(names, ["local", "local_2", "keyed"]);
+}
+
+#[tokio::test]
+async fn late_rows_of_several_sources_are_in_one_table_with_the_columns_of_all() {
+    let of = |names: [&str; 3]| {
+        let [source, time, column] = names;
+        format!(
+            "SELECT window_end, count({column}) AS n FROM TUMBLE(TABLE {source}, DESCRIPTOR({time}), INTERVAL '1 hour')
+             GROUP BY window_start, window_end"
+        )
+    };
+    let union = |column: &str| format!("{} UNION ALL {}", of(["pay", "at", column]), of(["refund", "back", "rate"]));
+    let blueprint = plan(&union("amount")).await;
+    let schema = blueprint.late_schema.as_ref().unwrap();
+    let columns: Vec<_> =
+        schema.fields().iter().map(|field| format!("{}{}", field.name(), if field.is_nullable() { "?" } else { "" })).collect();
+    let expected = "amount? window_start window_end window_time rate? source source_partition source_offset watermark";
+    assert_eq!(columns.join(" "), expected);
+    // `rate` is a number of another kind there.
+    let table = |options: &str| format!("CREATE STREAMING TABLE gold.x {options} AS {}", union("rate"));
+    let planned = async |options: &str| Project::parse([SOURCE, &table(options)]).unwrap().plan_all().await.map(|_| ());
+    let error = planned("").await.unwrap_err().to_string();
+    assert!(error.contains("a column 'rate' of several types") && error.contains("late_rows = 'drop'"), "{error}");
+    planned("WITH (late_rows = 'drop')").await.unwrap();
 }

@@ -4,7 +4,7 @@ use watershed_dialect::{is_common_expression, plain_expression};
 
 use super::explain::{length, shortened};
 use super::flow::{Flow, Value};
-use super::{Computed, PlanSpec, StepSpec};
+use super::{Computed, PlanSpec, SourceSpec, StepSpec};
 
 /// What becomes of the rows and the state of a plan under another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ fn of_state(old: &Flow, new: &Flow, plan: &PlanSpec) -> Option<String> {
             format!("{} is new, and windows that are open have not computed it from their beginning", said(aggregates)?)
         }
         StepSpec::Over { functions, .. } => format!("{} is new, and what it reads of earlier rows was not kept", said(functions)?),
-        StepSpec::InOrder { .. } | StepSpec::Deduplicate { .. } => {
+        StepSpec::InOrder { .. } | StepSpec::Deduplicate { .. } | StepSpec::IntervalJoin { .. } => {
             "rows that wait for the watermark were kept without what the new column is made of".to_owned()
         }
         _ => return None,
@@ -67,16 +67,20 @@ fn of_state(old: &Flow, new: &Flow, plan: &PlanSpec) -> Option<String> {
 }
 
 fn first_difference(old: &PlanSpec, new: &PlanSpec) -> String {
-    let found = of_source(old, new).or_else(|| of_table(old, new)).or_else(|| of_steps(old, new));
+    let found = of_sources(old, new).or_else(|| of_table(old, new)).or_else(|| of_steps(old, new));
     let found = found.or_else(|| of_more_columns(old, new));
     found.map_or_else(|| "its rows are shared out to tasks otherwise".to_owned(), |found| plain_expression(&found))
 }
 
-fn of_source(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
-    let (before, after) = (&old.source, &new.source);
-    if before.name != after.name {
-        return Some(format!("it reads {}, and read {}", after.name, before.name));
+fn of_sources(old: &PlanSpec, new: &PlanSpec) -> Option<String> {
+    let names = |plan: &PlanSpec| plan.sources.iter().map(|source| source.name.clone()).collect::<Vec<_>>();
+    if names(old) != names(new) {
+        return Some(format!("it reads {}, and read {}", names(new).join(", "), names(old).join(", ")));
     }
+    old.sources.iter().zip(&new.sources).find_map(|(before, after)| of_source(before, after))
+}
+
+fn of_source(before: &SourceSpec, after: &SourceSpec) -> Option<String> {
     if before.delay_us != after.delay_us {
         let said = |delay: Option<i64>| delay.map_or("absent".to_owned(), |us| format!("{} late", length(us)));
         return Some(format!("the watermark of {} is {}, and was {}", after.name, said(after.delay_us), said(before.delay_us)));
@@ -173,6 +177,12 @@ fn of_step(old: &StepSpec, new: &StepSpec) -> String {
             }
         }
         (S::Over { functions: before, .. }, S::Over { functions: after, .. }) => of_columns(before, after),
+        (S::IntervalJoin { least_us: from, most_us: to, .. }, S::IntervalJoin { least_us, most_us, .. })
+            if (from, to) != (least_us, most_us) =>
+        {
+            let said = |from: i64, to: i64| format!("{} to {}", length(from), length(to));
+            changed("rows meet whose times differ by", &said(*from, *to), &said(*least_us, *most_us))
+        }
         (S::Deduplicate { keys: before, within_us: old, .. }, S::Deduplicate { keys: after, within_us: new, .. }) => {
             let list = |keys: &[super::Expression]| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             match old == new {

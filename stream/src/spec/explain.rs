@@ -59,18 +59,26 @@ impl Holds {
 
 /// The explanation of the plan of `table`.
 pub fn explain(table: &str, spec: &PlanSpec, holds: &Holds, sinks: &[String]) -> String {
-    let mut text = format!("{table}, from {}\n", spec.source.name);
+    let names: Vec<&str> = spec.sources.iter().map(|source| source.name.as_str()).collect();
+    let are_several = names.len() > 1;
+    let mut text = format!("{table}, from {}\n", names.join(", "));
     let held = holds.by_step(spec);
     for (place, stage) in spec.stages.iter().enumerate() {
+        // Beside several sources a stage is not always after the one that is told before it.
+        let of = if are_several { format!(" of {}", numbered(&stage.inputs)) } else { String::new() };
         let exchange = match &stage.sharing {
-            Sharing::ByPartition => String::new(),
-            Sharing::ByKey { names, .. } => format!("\nexchange by {}\n", names.join(", ")),
-            Sharing::ToOne => "\nexchange to one task\n".to_owned(),
+            Sharing::ByPartition => "\n".to_owned(),
+            Sharing::ByKey { names, .. } => format!("\nexchange{of} by {}\n\n", names.join(", ")),
+            Sharing::ToOne => format!("\nexchange{of} to one task\n\n"),
         };
         let split = held.keys().any(|(of, _)| *of == place).then_some(holds.keyed_tasks);
-        let _ = write!(text, "{exchange}\nstage {}: {}\n", place + 1, tasks(&stage.sharing, split));
-        if place == 0 {
-            let columns: Vec<&str> = spec.source.columns.iter().map(|column| column.name.as_str()).collect();
+        let beside = match stage.source {
+            Some(source) if are_several => format!(", beside {}", names[source]),
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "{exchange}stage {}{beside}: {}", place + 1, tasks(&stage.sharing, split));
+        if let Some(source) = stage.source {
+            let columns: Vec<&str> = spec.sources[source].columns.iter().map(|column| column.name.as_str()).collect();
             line(&mut text, "read", &listed(&columns));
         }
         steps(&mut text, table, (place, stage), &held);
@@ -123,6 +131,14 @@ fn said(step: &StepSpec, table: &str) -> (&'static str, String) {
     match step {
         StepSpec::Filter { predicate } => ("filter", predicate.to_string()),
         StepSpec::Project { columns } => ("project", computed(columns)),
+        StepSpec::Fork { ways } => {
+            let step = |step: &StepSpec| {
+                let (name, what) = said(step, table);
+                format!("{name} {what}")
+            };
+            let ways: Vec<String> = ways.iter().map(|way| way.iter().map(step).collect::<Vec<_>>().join(", then ")).collect();
+            ("unite", format!("for each row: {}", ways.join("; and: ")))
+        }
         StepSpec::AssignWindows { function, size_us, step_us, offset_us, time } => {
             let each = if step_us == size_us { String::new() } else { format!(" each {}", length(*step_us)) };
             let offset = if *offset_us == 0 { String::new() } else { format!(", shifted by {}", length(*offset_us)) };
@@ -144,6 +160,10 @@ fn said(step: &StepSpec, table: &str) -> (&'static str, String) {
         StepSpec::Rebase { to: Rebase::Times } => ("time", "that of the last moments of windows which have ended".to_owned()),
         StepSpec::InOrder { time } => ("order", format!("by {time}")),
         StepSpec::Over { functions, .. } => ("over", computed(functions)),
+        StepSpec::IntervalJoin { kind, least_us, most_us, .. } => {
+            let bounds = format!("the time of the left less that of the right from {} to {}", length(*least_us), length(*most_us));
+            ("join", format!("{kind}, rows of one key with {bounds}"))
+        }
         StepSpec::Deduplicate { keys, within_us, .. } => {
             let keys: Vec<String> = keys.iter().map(Expression::to_string).collect();
             ("deduplicate", format!("by {} within {}", keys.join(", "), length(*within_us)))
@@ -170,6 +190,7 @@ fn state_of(step: &StepSpec) -> Option<String> {
         StepSpec::AggregateFinal { .. } => "partial results that came, dropped when the window has ended in all partitions".to_owned(),
         StepSpec::InOrder { time } => format!("rows until the watermark has passed their {time}"),
         StepSpec::Over { reach_us, .. } => format!("what the functions read of each row, for {} and an eighth", length(*reach_us)),
+        StepSpec::IntervalJoin { .. } => "rows of each side until the watermark has passed all times that they can meet".to_owned(),
         StepSpec::Deduplicate { within_us, time, .. } => {
             format!("rows until the watermark has passed their {time}; keys seen, for {} after", length(*within_us))
         }
@@ -184,6 +205,12 @@ fn computed(columns: &[Computed]) -> String {
         if expression == column.name || column.name.contains('(') { expression } else { format!("{expression} AS {}", column.name) }
     };
     columns.iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// `stages 1 and 2`
+fn numbered(stages: &[usize]) -> String {
+    let numbers: Vec<String> = stages.iter().map(|stage| (stage + 1).to_string()).collect();
+    format!("{} {}", if numbers.len() == 1 { "stage" } else { "stages" }, numbers.join(" and "))
 }
 
 fn listed(names: &[&str]) -> String {

@@ -8,7 +8,7 @@
 //! SELECT id, city, upper(city) AS big FROM pay …      the same, and big: upper(source city)
 //! ```
 
-use super::{Computed, Expression, LateBy, PlanSpec, StepSpec, fnv};
+use super::{Computed, Expression, LateBy, PlanSpec, SourceSpec, StepSpec, fnv};
 
 /// Says what something is; equal for what is the same. A hash, so that a value that is made of others in many steps stays short.
 pub(super) type Meaning = String;
@@ -49,6 +49,15 @@ pub(super) struct Flow {
     groups: Groups,
 }
 
+/// What leaves a stage.
+struct Leaving {
+    rows: Meaning,
+    columns: Vec<Value>,
+    groups: Groups,
+    /// Whether the first half of an aggregate is the last step.
+    first_half: bool,
+}
+
 /// The two halves of the newest aggregate, between them.
 #[derive(Debug, Clone, Default)]
 struct Groups {
@@ -60,35 +69,67 @@ struct Groups {
 impl Flow {
     /// What flows through `plan`.
     pub(super) fn of(plan: &PlanSpec) -> Self {
-        let source = &plan.source;
-        let read = |column: &super::ColumnSpec| {
-            let said = serde_json::to_string(column).unwrap_or_default();
-            Value { meaning: meaning(&["source", &source.name, &said]), data_type: column.data_type.clone() }
+        let mut flow = Self {
+            rows: Meaning::new(),
+            columns: Vec::new(),
+            late: Vec::new(),
+            kept: Vec::new(),
+            exchange: String::new(),
+            groups: Groups::default(),
         };
-        let columns: Vec<Value> = source.columns.iter().map(read).collect();
-        let time = source.time.and_then(|place| columns.get(place)).map_or_else(String::new, |time| time.meaning.clone());
-        let rows = meaning(&["rows", &source.name, &time, &source.delay_us.map_or_else(String::new, |us| us.to_string())]);
-        let mut flow = Self { rows, columns, late: Vec::new(), kept: Vec::new(), exchange: String::new(), groups: Groups::default() };
-        let mut first_half = false;
+        let mut leaving: Vec<Leaving> = Vec::with_capacity(plan.stages.len());
+        let mut taken = vec![false; plan.stages.len()];
         for (stage, of_stage) in plan.stages.iter().enumerate() {
-            if stage > 0 {
+            if let Some(source) = of_stage.source {
+                flow.read(&plan.sources[source]);
+            } else {
+                of_stage.inputs.iter().for_each(|&input| taken[input] = true);
+                let first_half = flow.take(of_stage.inputs.iter().map(|&input| &leaving[input]));
                 // What crosses after the first half of an aggregate is laid out as its state: two bounds of the window and a slot, then keys.
                 let key = |place: &usize| if first_half { flow.groups.keys.get(place.wrapping_sub(3)) } else { flow.columns.get(*place) };
                 let keys = of_stage.sharing.keys();
                 let known: Vec<&Value> = keys.iter().filter_map(key).collect();
                 let (in_parallel, known) = (!keys.is_empty(), listed(known));
                 let before = std::mem::take(&mut flow.exchange);
-                flow.exchange = match stage {
-                    1 => meaning(&["exchange", &in_parallel.to_string(), &known]),
+                flow.exchange = match before.as_str() {
+                    "" => meaning(&["exchange", &in_parallel.to_string(), &known]),
                     _ => meaning(&["exchange", &before, &in_parallel.to_string(), &known]),
                 };
             }
             for (place, step) in of_stage.steps.iter().enumerate() {
                 flow.pass(step, (stage, place));
             }
-            first_half = matches!(of_stage.steps.last(), Some(StepSpec::AggregatePartial { .. }));
+            let first_half = matches!(of_stage.steps.last(), Some(StepSpec::AggregatePartial { .. }));
+            leaving.push(Leaving { rows: flow.rows.clone(), columns: flow.columns.clone(), groups: flow.groups.clone(), first_half });
         }
+        flow.take(leaving.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|(leaving, _)| leaving));
         flow
+    }
+
+    /// Rows of a source.
+    fn read(&mut self, source: &SourceSpec) {
+        let read = |column: &super::ColumnSpec| {
+            let said = serde_json::to_string(column).unwrap_or_default();
+            Value { meaning: meaning(&["source", &source.name, &said]), data_type: column.data_type.clone() }
+        };
+        self.columns = source.columns.iter().map(read).collect();
+        let time = source.time.and_then(|place| self.columns.get(place)).map_or_else(String::new, |time| time.meaning.clone());
+        self.rows = meaning(&["rows", &source.name, &time, &source.delay_us.map_or_else(String::new, |us| us.to_string())]);
+        self.groups = Groups::default();
+    }
+
+    /// The rows of stages, united. Whether they come from the first half of an aggregate.
+    fn take<'a>(&mut self, inputs: impl Iterator<Item = &'a Leaving>) -> bool {
+        let inputs: Vec<&Leaving> = inputs.collect();
+        let Some(first) = inputs.first() else { return false };
+        let of = |values: fn(&Leaving) -> &Vec<Value>| united(inputs.iter().map(|input| values(input)));
+        (self.rows, self.columns) = (meaning_of_all(inputs.iter().map(|input| &input.rows)), of(|input| &input.columns));
+        self.groups = Groups {
+            window: of(|input| &input.groups.window),
+            keys: of(|input| &input.groups.keys),
+            results: of(|input| &input.groups.results),
+        };
+        first.first_half
     }
 
     /// What state means: equal for plans that can go on from each other's.
@@ -109,6 +150,17 @@ impl Flow {
         match step {
             StepSpec::Filter { predicate } => self.rows = meaning(&["filter", &self.rows, &self.value(predicate)]),
             StepSpec::Project { columns } => self.columns = self.computed(columns),
+            StepSpec::Fork { ways } => {
+                let (rows, columns) = (self.rows.clone(), self.columns.clone());
+                let mut made = Vec::with_capacity(ways.len());
+                for way in ways {
+                    (self.rows, self.columns) = (rows.clone(), columns.clone());
+                    way.iter().for_each(|step| self.pass(step, at));
+                    made.push((self.rows.clone(), self.columns.clone()));
+                }
+                self.rows = meaning_of_all(made.iter().map(|(rows, _)| rows));
+                self.columns = united(made.iter().map(|(_, columns)| columns));
+            }
             StepSpec::AssignWindows { function, size_us, step_us, offset_us, time } => {
                 let window = meaning(&["window", function, &format!("{size_us} {step_us} {offset_us}"), &self.value(time)]);
                 self.rows = meaning(&["windows", &self.rows, &window]);
@@ -120,7 +172,7 @@ impl Flow {
                     LateBy::Time => "time",
                 };
                 self.rows = meaning(&["late", &self.rows, by, &self.value(deadline)]);
-                self.late.clone_from(&self.columns);
+                self.late.extend(self.columns.iter().cloned());
             }
             StepSpec::AggregatePartial { window, keys, aggregates, by_partition } => {
                 let window = window.iter().map(|bound| Value { meaning: self.value(bound), data_type: String::new() }).collect::<Vec<_>>();
@@ -152,6 +204,15 @@ impl Flow {
                 let results = self.computed(functions).into_iter().map(over).collect::<Vec<_>>();
                 self.kept.push(Kept { at, by: meaning(&["over", &self.rows]), values: results.clone() });
                 self.columns.extend(results);
+            }
+            StepSpec::IntervalJoin { kind, keys, least_us, most_us, columns, types } => {
+                let before = keys.len() + 2;
+                let met: Vec<Meaning> = self.columns[..before.min(self.columns.len())].iter().map(|key| key.meaning.clone()).collect();
+                let by = meaning(&["join", &self.rows, kind, &met.join(" "), &format!("{least_us} {most_us} {columns:?}")]);
+                self.kept.push(Kept { at, by: by.clone(), values: self.columns.clone() });
+                let of = |(value, data_type): (&Value, &String)| Value { meaning: value.meaning.clone(), data_type: data_type.clone() };
+                self.columns = self.columns.iter().skip(before).zip(types).map(of).collect();
+                self.rows = by;
             }
             StepSpec::Deduplicate { keys, time, within_us } => {
                 let keys: Vec<Meaning> = keys.iter().map(|key| self.value(key)).collect();
@@ -196,6 +257,23 @@ impl Groups {
         };
         known.unwrap_or_else(|| Value { meaning: meaning(&["unknown", name]), data_type: String::new() })
     }
+}
+
+/// What rows of several kinds are together; one kind is what it is.
+fn meaning_of_all<'a>(kinds: impl Iterator<Item = &'a Meaning>) -> Meaning {
+    let kinds: Vec<&str> = std::iter::once("union").chain(kinds.map(String::as_str)).collect();
+    if kinds.len() == 2 { kinds[1].to_owned() } else { meaning(&kinds) }
+}
+
+/// The same of their columns, each by its place.
+fn united<'a>(kinds: impl Iterator<Item = &'a Vec<Value>>) -> Vec<Value> {
+    let kinds: Vec<&Vec<Value>> = kinds.collect();
+    let columns = kinds.iter().map(|kind| kind.len()).min().unwrap_or(0);
+    let of = |place: usize| Value {
+        meaning: meaning_of_all(kinds.iter().map(|kind| &kind[place].meaning)),
+        data_type: kinds[0][place].data_type.clone(),
+    };
+    (0..columns).map(of).collect()
 }
 
 fn of_window(window: &str, bound: &str) -> Value {

@@ -3,19 +3,30 @@
 use watershed_dialect::lineage::{Lineage, Origins, Role, picks_one};
 
 use super::expression::Form;
-use super::{Computed, Expression, PlanSpec, StepSpec};
+use super::{Computed, Expression, PlanSpec, SourceSpec, StepSpec};
 
 /// The lineage of the table that a plan writes.
 pub fn lineage(plan: &PlanSpec) -> Lineage {
-    let read = plan.source.columns.iter().map(|column| Origins::column(&plan.source.name, &column.name));
-    let mut flow = Flow { columns: read.collect(), ..Flow::default() };
-    plan.steps().for_each(|step| flow.pass(step));
+    let mut leaving: Vec<Flow> = Vec::with_capacity(plan.stages.len());
+    let mut taken = vec![false; plan.stages.len()];
+    for stage in &plan.stages {
+        let mut flow = match stage.source {
+            Some(source) => Flow::read(&plan.sources[source]),
+            None => {
+                stage.inputs.iter().for_each(|&input| taken[input] = true);
+                Flow::united(stage.inputs.iter().map(|&input| &leaving[input]))
+            }
+        };
+        stage.steps.iter().for_each(|step| flow.pass(step));
+        leaving.push(flow);
+    }
+    let flow = Flow::united(leaving.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|(flow, _)| flow));
     let names = plan.table.iter().map(|column| column.name.clone());
     Lineage { columns: names.zip(flow.columns).collect(), rows: flow.rows }
 }
 
 /// What has passed the steps so far.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Flow {
     columns: Vec<Origins>,
     rows: Origins,
@@ -26,10 +37,40 @@ struct Flow {
 }
 
 impl Flow {
+    fn read(source: &SourceSpec) -> Self {
+        Self { columns: source.columns.iter().map(|column| Origins::column(&source.name, &column.name)).collect(), ..Self::default() }
+    }
+
+    /// Rows of several kinds: each column is made of those in its place.
+    fn united<'a>(flows: impl Iterator<Item = &'a Flow>) -> Self {
+        let mut all = Self::default();
+        for flow in flows {
+            all.rows.add(flow.rows.clone());
+            for (sums, more) in [
+                (&mut all.columns, &flow.columns),
+                (&mut all.window, &flow.window),
+                (&mut all.keys, &flow.keys),
+                (&mut all.results, &flow.results),
+            ] {
+                if sums.len() < more.len() {
+                    sums.resize(more.len(), Origins::default());
+                }
+                sums.iter_mut().zip(more).for_each(|(sum, more)| sum.add(more.clone()));
+            }
+        }
+        all
+    }
+}
+
+impl Flow {
     fn pass(&mut self, step: &StepSpec) {
         match step {
             StepSpec::Filter { predicate } => self.rows.add(self.of(predicate).deciding(Role::Filter)),
             StepSpec::Project { columns } => self.columns = self.computed(columns),
+            StepSpec::Fork { ways } => {
+                let made: Vec<Flow> = ways.iter().map(|way| self.through(way)).collect();
+                *self = Self::united(made.iter());
+            }
             StepSpec::AssignWindows { time, .. } => {
                 let time = self.of(time).transformed();
                 self.columns.extend([time.clone(), time.clone(), time]);
@@ -46,6 +87,11 @@ impl Flow {
                 let results: Vec<Origins> = functions.iter().map(|function| self.over(&function.expression)).collect();
                 self.columns.extend(results);
             }
+            StepSpec::IntervalJoin { keys, .. } => {
+                let met = self.columns.iter().take(keys.len() + 1).cloned();
+                self.rows.add(Origins::all(met).deciding(Role::Join));
+                self.columns.drain(..(keys.len() + 2).min(self.columns.len()));
+            }
             StepSpec::Deduplicate { keys, time, .. } => {
                 let by = Origins::all(keys.iter().chain([time]).map(|key| self.of(key)));
                 self.rows.add(by.deciding(Role::Filter));
@@ -57,6 +103,12 @@ impl Flow {
             | StepSpec::Expect { .. }
             | StepSpec::Deliver { .. } => {}
         }
+    }
+
+    fn through(&self, steps: &[StepSpec]) -> Self {
+        let mut flow = self.clone();
+        steps.iter().for_each(|step| flow.pass(step));
+        flow
     }
 
     /// A column of the result of an aggregate, by what [`StepSpec::AggregateFinal`] calls it.

@@ -1,4 +1,4 @@
-//! The stage beside the source: its inputs are partitions, whose watermarks follow from their rows one by one.
+//! The stage beside a source: its inputs are partitions, whose watermarks follow from their rows one by one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,12 +10,14 @@ use arrow::record_batch::RecordBatch;
 use super::{Cut, Message, Stage, Took};
 use crate::StreamError;
 use crate::fault::RowFault;
-use crate::hidden;
+use crate::hidden::{self, Lane};
 use crate::watermark::{PartitionWatermark, Watermark};
 
 /// One task of the stage, over a group of partitions.
 pub struct SourceStage {
     stage: Stage,
+    /// Which source, by its place in the plan.
+    source: usize,
     watermarks: BTreeMap<i32, PartitionWatermark>,
     /// Where the event time is among the columns of the source.
     time_column: Option<usize>,
@@ -27,9 +29,15 @@ pub struct SourceStage {
 pub type RefusedRows = Vec<(usize, RowFault)>;
 
 impl SourceStage {
-    /// `watermarks` are those of all its partitions.
-    pub fn new(stage: Stage, watermarks: BTreeMap<i32, PartitionWatermark>, time_column: Option<usize>, carries_hidden: bool) -> Self {
-        Self { stage, watermarks, time_column, carries_hidden }
+    /// Beside the source of this place in the plan. `watermarks` are those of all its partitions.
+    pub fn new(
+        stage: Stage,
+        source: usize,
+        watermarks: BTreeMap<i32, PartitionWatermark>,
+        time_column: Option<usize>,
+        carries_hidden: bool,
+    ) -> Self {
+        Self { stage, source, watermarks, time_column, carries_hidden }
     }
 
     /// The watermark of each of its partitions.
@@ -56,7 +64,7 @@ impl SourceStage {
         if self.carries_hidden {
             let schema = hidden::with_hidden(&rows.schema());
             let before = before.unwrap_or_else(|| Int64Array::from_value(i64::MIN, rows.num_rows()));
-            rows = hidden::attach(rows, schema, partition, Arc::new(offsets.clone()), before)?;
+            rows = hidden::attach(rows, schema, self.lane(partition), Arc::new(offsets.clone()), before)?;
         }
         self.process(rows, 0, stops, &mut refused, &mut took)?;
         if let (true, Some((row, _)), Some(times), Some(started)) = (stops, refused.first(), &times, started) {
@@ -123,8 +131,13 @@ impl SourceStage {
         Ok(())
     }
 
+    /// By which number rows know where they came from.
+    fn lane(&self, partition: i32) -> i32 {
+        Lane { source: self.source, partition }.number()
+    }
+
     fn advance(&mut self, partition: i32, input_us: i64, took: &mut Took) -> Result<(), StreamError> {
         let merged_us = self.watermarks.values().map(|w| w.watermark_us).min().unwrap_or(i64::MIN);
-        self.stage.advance(Watermark { input: partition, input_us, merged_us }, took)
+        self.stage.advance(Watermark { input: self.lane(partition), input_us, merged_us }, took)
     }
 }

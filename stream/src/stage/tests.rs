@@ -160,7 +160,7 @@ fn rows_go_to_the_task_of_their_key_and_news_to_all() {
 
 fn source(partitions: &[i32]) -> SourceStage {
     let watermarks = partitions.iter().map(|&p| (p, PartitionWatermark::new(i64::MIN, i64::MIN, 10))).collect();
-    SourceStage::new(stage(0, true).0, watermarks, Some(1), false)
+    SourceStage::new(stage(0, true).0, 0, watermarks, Some(1), false)
 }
 
 fn offsets(count: i64) -> Int64Array {

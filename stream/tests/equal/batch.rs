@@ -10,11 +10,13 @@ use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use watershed_dialect::{plan_text, session_config, session_state};
 
-/// What `query` gives over `rows` of `source`, in the types of the streaming table.
-pub async fn result(query: &str, source: &str, rows: RecordBatch, table: &SchemaRef) -> Vec<RecordBatch> {
+/// What `query` gives over rows of sources, in the types of the streaming table.
+pub async fn result(query: &str, sources: &[(&str, RecordBatch)], table: &SchemaRef) -> Vec<RecordBatch> {
     let ctx = SessionContext::new_with_state(session_state(session_config(), None));
-    let memory = MemTable::try_new(rows.schema(), vec![vec![rows]]).expect("a table");
-    ctx.register_table(source, Arc::new(memory)).expect("registered");
+    for (source, rows) in sources {
+        let memory = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]]).expect("a table");
+        ctx.register_table(*source, Arc::new(memory)).expect("registered");
+    }
     let plan = plan_text(&ctx, query).await.expect("the query is planned");
     let batches = ctx.execute_logical_plan(plan).await.expect("planned").collect().await.expect("the query runs");
     let fields: Vec<_> = table.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();

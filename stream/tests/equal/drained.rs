@@ -3,7 +3,7 @@
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
-use crate::topic::Topic;
+use crate::topic::{Topic, as_layout_2};
 
 fn definitions(query: &str) -> String {
     format!(
@@ -83,6 +83,7 @@ async fn a_pipeline_that_an_older_version_drained_goes_on() {
     let newest = topic.warehouse.list(&folder).await.expect("listed").into_iter().max().expect("a record");
     let bytes = topic.warehouse.read(&newest).await.expect("read").expect("there");
     let mut record: serde_json::Value = serde_json::from_slice(&bytes).expect("a record");
+    as_layout_2(&mut record);
     record["watermarks_us"]["0"] = i64::MAX.into();
     record.as_object_mut().expect("an object").remove("newest_us");
     topic.warehouse.store().put(&newest, PutPayload::from(record.to_string().into_bytes())).await.expect("put");

@@ -10,6 +10,7 @@ use std::ops::Range;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::ipc::reader::StreamReader;
 use watershed_stream::Blueprint;
+use watershed_stream::hidden::Lane;
 use watershed_stream::operator::{Output, Tally, add_tallies};
 use watershed_stream::stage::source::SourceStage;
 use watershed_stream::stage::{Cut, Message, Stage, Took};
@@ -61,7 +62,7 @@ struct Checkpoint {
     segments: BTreeMap<String, Vec<RecordBatch>>,
     /// How many tasks a stage had whose rows are shared out by key.
     keyed: usize,
-    watermarks_us: BTreeMap<i32, i64>,
+    watermarks_us: BTreeMap<Lane, i64>,
     given: Given,
 }
 
@@ -69,7 +70,7 @@ struct Checkpoint {
 #[derive(Default)]
 struct Cutting {
     deltas: Vec<TaskDelta>,
-    watermarks_us: BTreeMap<i32, i64>,
+    watermarks_us: BTreeMap<Lane, i64>,
     /// What tasks gave that have passed the barrier: it belongs to the next epoch.
     since: Given,
     /// Stage and number of these tasks.
@@ -88,9 +89,10 @@ pub struct Driver<'a> {
     blueprint: &'a Blueprint,
     tasks: Tasks,
     partitions: i32,
-    local: Vec<SourceStage>,
+    /// The stages beside sources, by the place of the source.
+    local: Vec<Vec<SourceStage>>,
     /// The stages after an exchange.
-    later: Vec<Vec<Task>>,
+    later: BTreeMap<usize, Vec<Task>>,
     given: Given,
     checkpoint: Checkpoint,
     cutting: Option<Cutting>,
@@ -106,7 +108,7 @@ impl<'a> Driver<'a> {
             tasks,
             partitions,
             local: Vec::new(),
-            later: Vec::new(),
+            later: BTreeMap::new(),
             given: Given::default(),
             checkpoint: Checkpoint::default(),
             cutting: None,
@@ -132,14 +134,14 @@ impl<'a> Driver<'a> {
             }
         }
         let by_key = self.tasks.keyed;
-        let delay_us = blueprint.source.watermark.as_ref().map_or(0, |w| w.delay_us);
-        let watermark_us = |p: i32| self.checkpoint.watermarks_us.get(&p).copied().unwrap_or(i64::MIN);
-        let mut senders = self.tasks.local.min(self.partitions as usize);
+        let watermark_us = |lane: Lane| self.checkpoint.watermarks_us.get(&lane).copied().unwrap_or(i64::MIN);
+        let locals = self.tasks.local.min(self.partitions as usize);
+        let mut tasks = vec![0; blueprint.stages()];
         let stage = |stage: usize, task: usize, senders: usize| {
             let mut chain = blueprint.chain(stage, task).expect("a chain");
-            let mine = |written_by: usize, segment: &str| match stage {
-                0 => segment.rsplit('/').next().and_then(|s| s.parse::<usize>().ok()).unwrap_or(0) % senders == task,
-                _ => written_by == task,
+            let mine = |written_by: usize, segment: &str| match blueprint.source_of(stage) {
+                Some(_) => Lane::task(segment, locals) == task,
+                None => written_by == task,
             };
             let layout = blueprint.spec.layout();
             match split.get(&stage) {
@@ -149,19 +151,32 @@ impl<'a> Driver<'a> {
             let exchange = blueprint.exchange(stage, &chain.schema(), by_key).expect("keys");
             Stage::new(stage, task, chain, senders, exchange)
         };
-        let source = |task: usize| {
-            let partitions = (0..self.partitions).filter(|p| *p as usize % senders == task);
-            let watermarks = partitions.map(|p| (p, PartitionWatermark::new(watermark_us(p), i64::MIN, delay_us))).collect();
-            SourceStage::new(stage(0, task, senders), watermarks, blueprint.time_column, blueprint.carries_hidden)
+        let source = |place: usize, task: usize| {
+            let of = &blueprint.sources[place];
+            let delay_us = of.definition.watermark.as_ref().map_or(0, |w| w.delay_us);
+            let partitions = (0..self.partitions).filter(|p| *p as usize % locals == task);
+            let before = |partition: i32| watermark_us(Lane { source: place, partition });
+            let watermarks = partitions.map(|p| (p, PartitionWatermark::new(before(p), i64::MIN, delay_us))).collect();
+            SourceStage::new(stage(of.stage, task, 0), place, watermarks, of.time_column, blueprint.carries_hidden)
         };
-        self.local = (0..senders).map(source).collect();
+        self.local = (0..blueprint.sources.len()).map(|place| (0..locals).map(|task| source(place, task)).collect()).collect();
+        blueprint.sources.iter().for_each(|source| tasks[source.stage] = locals);
         self.later.clear();
-        for place in 1..blueprint.stages() {
+        for place in (0..blueprint.stages()).filter(|place| blueprint.source_of(*place).is_none()) {
+            let senders: usize = blueprint.inputs(place).iter().map(|&input| tasks[input]).sum();
             let inputs = || (0..senders).map(|_| VecDeque::new()).collect();
-            let tasks = (0..blueprint.tasks(place, by_key)).map(|task| Task { stage: stage(place, task, senders), inputs: inputs() });
-            let tasks: Vec<_> = tasks.collect();
-            senders = tasks.len();
-            self.later.push(tasks);
+            let of = (0..blueprint.tasks(place, by_key)).map(|task| Task { stage: stage(place, task, senders), inputs: inputs() });
+            let of: Vec<_> = of.collect();
+            tasks[place] = of.len();
+            self.later.insert(place, of);
+        }
+    }
+
+    /// How many tasks a stage has.
+    fn tasks_of(&self, stage: usize) -> usize {
+        match self.blueprint.source_of(stage) {
+            Some(source) => self.local[source].len(),
+            None => self.later[&stage].len(),
         }
     }
 
@@ -182,64 +197,81 @@ impl<'a> Driver<'a> {
         self.start();
     }
 
-    /// The task of the first stage that has a partition; it has the rows up to the cut.
-    fn task_of(&mut self, partition: i32) -> usize {
-        let task = partition as usize % self.local.len();
-        self.cut(task);
+    /// The task beside a source that has a partition; it has the rows up to the cut.
+    fn task_of(&mut self, lane: Lane) -> usize {
+        let task = lane.partition as usize % self.local[lane.source].len();
+        self.cut(lane.source, task);
         task
     }
 
-    /// Lets the barrier of a checkpoint that has begun pass a task of the first stage.
-    fn cut(&mut self, task: usize) {
-        let Some(cutting) = self.cutting.as_mut().filter(|cutting| !cutting.passed.contains(&(0, task))) else { return };
-        let watermarks = self.local[task].watermarks();
-        cutting.watermarks_us.extend(watermarks.iter().map(|(&partition, watermark)| (partition, watermark.watermark_us)));
-        let took = self.local[task].cut(Cut { epoch: 1, last: false }).expect("a snapshot");
-        self.took(0, task, took);
+    /// Lets the barrier of a checkpoint that has begun pass a task beside a source.
+    fn cut(&mut self, source: usize, task: usize) {
+        let stage = self.blueprint.sources[source].stage;
+        let Some(cutting) = self.cutting.as_mut().filter(|cutting| !cutting.passed.contains(&(stage, task))) else { return };
+        let watermarks = self.local[source][task].watermarks();
+        let lane = |&partition: &i32| Lane { source, partition };
+        cutting.watermarks_us.extend(watermarks.iter().map(|(partition, watermark)| (lane(partition), watermark.watermark_us)));
+        let took = self.local[source][task].cut(Cut { epoch: 1, last: false }).expect("a snapshot");
+        self.took(stage, task, took);
     }
 
-    /// Rows of one partition, with the wanted columns of the source.
+    /// Rows of one partition of the first source, with its wanted columns.
     pub fn take(&mut self, partition: i32, rows: RecordBatch, offsets: Int64Array) {
-        let task = self.task_of(partition);
-        let (took, refused) = self.local[task].take(partition, rows, &offsets, false).expect("rows are taken");
+        self.take_of(Lane { source: 0, partition }, rows, offsets);
+    }
+
+    /// Rows of one partition of a source, with its wanted columns.
+    pub fn take_of(&mut self, lane: Lane, rows: RecordBatch, offsets: Int64Array) {
+        let task = self.task_of(lane);
+        let (took, refused) = self.local[lane.source][task].take(lane.partition, rows, &offsets, false).expect("rows are taken");
         assert!(refused.is_empty(), "all rows can be taken");
-        self.took(0, task, took);
+        self.took(self.blueprint.sources[lane.source].stage, task, took);
         self.some_steps();
     }
 
-    /// Raises a partition's watermark, as for an idle one.
+    /// Raises the watermark of a partition of each source, as for an idle one.
     pub fn raise(&mut self, partition: i32, floor_us: i64) {
-        let task = self.task_of(partition);
-        if let Some(took) = self.local[task].raise(partition, floor_us).expect("time moves") {
-            self.took(0, task, took);
+        for source in 0..self.local.len() {
+            let task = self.task_of(Lane { source, partition });
+            if let Some(took) = self.local[source][task].raise(partition, floor_us).expect("time moves") {
+                self.took(self.blueprint.sources[source].stage, task, took);
+            }
+            self.some_steps();
         }
-        self.some_steps();
     }
 
     /// Carries out what came of a message in a task.
     fn took(&mut self, stage: usize, task: usize, took: Took) {
+        let next = self.blueprint.next(stage);
+        // Senders of the stages before one another.
+        let before = next.into_iter().flat_map(|next| self.blueprint.inputs(next)).take_while(|input| **input != stage);
+        let sender = before.map(|&input| self.tasks_of(input)).sum::<usize>() + task;
         let given = match &mut self.cutting {
             Some(cutting) if cutting.passed.contains(&(stage, task)) => &mut cutting.since,
             _ => &mut self.given,
         };
         given.aside(took.aside);
         for message in took.messages {
-            let parts = match (stage.checked_sub(1), message) {
-                (_, Message::Rows(rows)) if stage == self.later.len() => {
+            let parts = match (self.blueprint.source_of(stage), message) {
+                (_, Message::Rows(rows)) if next.is_none() => {
                     given.rows.push(rows);
                     continue;
                 }
-                (None, message) => self.local[task].shared_out(message),
-                (Some(later), message) => self.later[later][task].stage.shared_out(message),
+                (Some(source), message) => self.local[source][task].shared_out(message),
+                (None, message) => self.later[&stage][task].stage.shared_out(message),
             };
+            let Some(next) = next else { continue };
             for (to, part) in parts.expect("split") {
-                self.later[stage][to].inputs[task].push_back(part);
+                if let Some(tasks) = self.later.get_mut(&next) {
+                    tasks[to].inputs[sender].push_back(part);
+                }
             }
         }
         if let (Some((_, delta)), Some(cutting)) = (took.passed, &mut self.cutting) {
             cutting.deltas.push(delta);
             cutting.passed.push((stage, task));
-            if cutting.passed.len() == self.local.len() + self.later.iter().map(Vec::len).sum::<usize>() {
+            let all = self.local.iter().map(Vec::len).chain(self.later.values().map(Vec::len)).sum::<usize>();
+            if cutting.passed.len() == all {
                 self.decide();
             }
         }
@@ -275,7 +307,7 @@ impl<'a> Driver<'a> {
     /// Takes one message of those that may be taken now. False if there is none.
     fn step(&mut self) -> bool {
         let mut ready = Vec::new();
-        for (stage, tasks) in self.later.iter().enumerate() {
+        for (&stage, tasks) in &self.later {
             for (task, Task { stage: machine, inputs }) in tasks.iter().enumerate() {
                 let open = inputs.iter().enumerate().filter(|(input, queue)| !queue.is_empty() && machine.is_open(*input));
                 ready.extend(open.map(|(input, _)| (stage, task, input)));
@@ -285,10 +317,10 @@ impl<'a> Driver<'a> {
             return false;
         }
         let (stage, task, input) = ready[self.lot(ready.len())];
-        let of = &mut self.later[stage][task];
+        let Some(of) = self.later.get_mut(&stage).map(|tasks| &mut tasks[task]) else { return false };
         let Some(message) = of.inputs[input].pop_front() else { return false };
         let took = of.stage.take(input, message).expect("a message is taken");
-        self.took(stage + 1, task, took);
+        self.took(stage, task, took);
         true
     }
 
@@ -301,7 +333,9 @@ impl<'a> Driver<'a> {
 
     /// All messages get through, and the barrier of a checkpoint that has begun.
     fn settle(&mut self) {
-        (0..self.local.len()).for_each(|task| self.cut(task));
+        for source in 0..self.local.len() {
+            (0..self.local[source].len()).for_each(|task| self.cut(source, task));
+        }
         while self.step() {}
         assert!(self.cutting.is_none(), "a barrier passes all tasks");
     }

@@ -20,8 +20,9 @@ async fn let_two_hours_pass(topic: &Topic) {
     let bytes = topic.warehouse.read(&newest).await.expect("read").expect("there");
     let mut record: serde_json::Value = serde_json::from_slice(&bytes).expect("a record");
     let earlier = |since_ms: &mut serde_json::Value| *since_ms = (since_ms.as_u64().expect("a time") - 7_200_000).into();
-    record["caught_up_ms"].as_object_mut().expect("it says since when").values_mut().for_each(earlier);
-    record["quiet"].as_object_mut().expect("it says since when").values_mut().for_each(|quiet| earlier(&mut quiet["since_ms"]));
+    let source = &mut record["sources"]["s"];
+    source["caught_up_ms"].as_object_mut().expect("it says since when").values_mut().for_each(earlier);
+    source["quiet"].as_object_mut().expect("it says since when").values_mut().for_each(|quiet| earlier(&mut quiet["since_ms"]));
     topic.warehouse.store().put(&newest, PutPayload::from(record.to_string().into_bytes())).await.expect("put");
 }
 

@@ -23,36 +23,49 @@ const DELAY_US: i64 = 5_000_000;
 
 /// When a row of a query is too late, in terms of its own time and the watermark before it.
 #[derive(Clone, Copy)]
-enum LateIf {
+pub enum LateIf {
     Never,
     WindowClosed { size_us: i64 },
     Behind,
 }
 
+impl LateIf {
+    /// Whether a row of this time is too late once the watermark has come so far.
+    pub fn is_late(self, time_us: i64, watermark_us: i64) -> bool {
+        match self {
+            LateIf::Never => false,
+            LateIf::Behind => time_us < watermark_us,
+            LateIf::WindowClosed { size_us } => (time_us.div_euclid(size_us) + 1) * size_us <= watermark_us,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
-struct Row {
-    id: i64,
-    time_us: i64,
-    city: Option<String>,
-    seats: Option<i64>,
-    fare: Option<i128>,
-    partition: i32,
+pub struct Row {
+    pub id: i64,
+    pub time_us: i64,
+    pub city: Option<String>,
+    pub seats: Option<i64>,
+    pub fare: Option<i128>,
+    pub partition: i32,
+    /// Where there are two sources: which it is of.
+    pub source: usize,
 }
 
 /// One way to run: how rows are cut, on how many tasks, and when everything is torn down and restored.
 #[derive(Debug, Clone)]
-struct Run {
-    rows: Vec<Row>,
-    local_tasks: usize,
-    keyed_tasks: usize,
+pub struct Run {
+    pub rows: Vec<Row>,
+    pub local_tasks: usize,
+    pub keyed_tasks: usize,
     /// Rows a batch.
-    cuts: Vec<usize>,
+    pub cuts: Vec<usize>,
     /// What happens before each batch.
-    restarts: Vec<Restart>,
+    pub restarts: Vec<Restart>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Restart {
+pub enum Restart {
     No,
     Checkpoint,
     Crash,
@@ -60,18 +73,18 @@ enum Restart {
 
 /// How many rows have the same time.
 #[derive(Debug, Clone, Copy)]
-enum Ties {
+pub enum Ties {
     None,
     Few,
     Many,
 }
 
 fn rows(spread_us: i64, ties: Ties) -> impl Strategy<Value = Vec<Row>> {
-    let row = (-spread_us..=0, prop::option::of("[abc]"), prop::option::of(0..9_i64), prop::option::of(0..9999_i128), 0..3_i32);
+    let row = (-spread_us..=0, prop::option::of("[abc]"), prop::option::of(0..9_i64), prop::option::of(0..9999_i128), 0..3_i32, 0..2_usize);
     prop::collection::vec(row, 1..80).prop_map(move |drawn| {
         let step = 60_000_000 / drawn.len() as i64;
         let mut rows = Vec::with_capacity(drawn.len());
-        for (jitter_us, city, seats, fare, partition) in drawn {
+        for (jitter_us, city, seats, fare, partition, source) in drawn {
             let i = rows.len() as i64;
             let time_us = i * step + jitter_us;
             let time_us = match ties {
@@ -79,13 +92,13 @@ fn rows(spread_us: i64, ties: Ties) -> impl Strategy<Value = Vec<Row>> {
                 Ties::Few => time_us / 1_000 * 1_000,
                 Ties::Many => time_us / 2_000_000 * 2_000_000,
             };
-            rows.push(Row { id: i / 2, time_us, city, seats, fare, partition });
+            rows.push(Row { id: i / 2, time_us, city, seats, fare, partition, source });
         }
         rows
     })
 }
 
-fn runs(spread_us: i64, ties: Ties) -> impl Strategy<Value = Run> {
+pub fn runs(spread_us: i64, ties: Ties) -> impl Strategy<Value = Run> {
     let restart = prop_oneof![4 => Just(Restart::No), 1 => Just(Restart::Checkpoint), 1 => Just(Restart::Crash)];
     (rows(spread_us, ties), 1..4_usize, 1..4_usize, prop::collection::vec(1..12_usize, 80), prop::collection::vec(restart, 80))
         .prop_map(|(rows, local_tasks, keyed_tasks, cuts, restarts)| Run { rows, local_tasks, keyed_tasks, cuts, restarts })
@@ -131,7 +144,7 @@ fn run_all(blueprint: &Blueprint, run: &Run, source: &SchemaRef) -> Given {
             let next = &mut offsets[partition as usize];
             let part_offsets = Int64Array::from_iter_values((0..part.len() as i64).map(|i| *next + i));
             *next += part.len() as i64;
-            let rows = batch_of(&part, source).project(&blueprint.wanted).expect("wanted columns");
+            let rows = batch_of(&part, source).project(&blueprint.sources[0].wanted).expect("wanted columns");
             driver.take(partition, rows.clone(), part_offsets.clone());
             since.push((partition, rows, part_offsets));
         }
@@ -147,11 +160,7 @@ fn in_time(rows: &[Row], late_if: LateIf) -> (Vec<Row>, usize) {
     let mut kept = Vec::new();
     for row in rows {
         let watermark: &mut i64 = watermarks.entry(row.partition).or_insert(i64::MIN);
-        let late = match late_if {
-            LateIf::Never => false,
-            LateIf::Behind => row.time_us < *watermark,
-            LateIf::WindowClosed { size_us } => (row.time_us.div_euclid(size_us) + 1) * size_us <= *watermark,
-        };
+        let late = late_if.is_late(row.time_us, *watermark);
         *watermark = (*watermark).max(row.time_us - DELAY_US);
         if !late {
             kept.push(row.clone());
@@ -166,10 +175,10 @@ fn check(query: &str, late_if: LateIf, run: &Run) -> Result<(), TestCaseError> {
     let project = Project::parse([format!("{SOURCE}{query}").as_str()]).expect("the project parses");
     let table = project.tables.values().next().expect("one table");
     let blueprint = runtime.block_on(project.plan(table)).expect("the query runs as a stream");
-    let source = blueprint.source.schema();
+    let source = blueprint.sources[0].definition.schema();
     let given = run_all(&blueprint, run, &source);
     let (kept, late) = in_time(&run.rows, late_if);
-    let expected = runtime.block_on(batch::result(query, "trips", batch_of(&kept, &source), &blueprint.schema));
+    let expected = runtime.block_on(batch::result(query, &[("trips", batch_of(&kept, &source))], &blueprint.schema));
     prop_assert_eq!(given.late.iter().map(RecordBatch::num_rows).sum::<usize>(), late, "late rows of {}", query);
     prop_assert_eq!(lines(&given.rows), lines(&expected), "{}", query);
     if matches!(late_if, LateIf::Behind) && !query.contains("GROUP BY") {
@@ -185,10 +194,10 @@ fn check_constraint(query: &str, predicate: &str, late_if: LateIf, run: &Run) ->
     let head = SOURCE.replace("out.t AS", &format!("out.t (CONSTRAINT c EXPECT ({predicate}) ON VIOLATION DROP ROW) AS"));
     let project = Project::parse([format!("{head}{query}").as_str()]).expect("the project parses");
     let blueprint = runtime.block_on(project.plan(project.tables.values().next().expect("one table"))).expect("planned");
-    let source = blueprint.source.schema();
+    let source = blueprint.sources[0].definition.schema();
     let given = run_all(&blueprint, run, &source);
     let (rows, _) = in_time(&run.rows, late_if);
-    let result = |query: &str| runtime.block_on(batch::result(query, "trips", batch_of(&rows, &source), &blueprint.schema));
+    let result = |query: &str| runtime.block_on(batch::result(query, &[("trips", batch_of(&rows, &source))], &blueprint.schema));
     let (all, kept) = (lines(&result(query)), lines(&result(&format!("SELECT * FROM ({query}) WHERE {predicate}"))));
     prop_assert_eq!(lines(&given.rows), &kept[..], "{} where {}", query, predicate);
     let (passed, failed) = (kept.len() as u64, (all.len() - kept.len()) as u64);
@@ -480,14 +489,14 @@ proptest! {
 #[test]
 fn rows_is_a_checked_shape() {
     // The harness itself must be able to fail: dropping a row must be seen.
-    let row = |id, time_us| Row { id, time_us, city: None, seats: Some(1), fare: None, partition: 0 };
+    let row = |id, time_us| Row { id, time_us, city: None, seats: Some(1), fare: None, partition: 0, source: 0 };
     let run = Run { rows: vec![row(1, 0), row(2, 1_000)], local_tasks: 1, keyed_tasks: 1, cuts: vec![2], restarts: vec![Restart::No] };
     let query = "SELECT id FROM trips";
     let project = Project::parse([format!("{SOURCE}{query}").as_str()]).expect("the project parses");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let blueprint = runtime.block_on(project.plan(project.tables.values().next().expect("one table"))).expect("planned");
-    let source = blueprint.source.schema();
+    let source = blueprint.sources[0].definition.schema();
     let given = run_all(&blueprint, &run, &source);
-    let fewer = runtime.block_on(batch::result(query, "trips", batch_of(&run.rows[..1], &source), &blueprint.schema));
+    let fewer = runtime.block_on(batch::result(query, &[("trips", batch_of(&run.rows[..1], &source))], &blueprint.schema));
     assert_ne!(lines(&given.rows), lines(&fewer));
 }

@@ -163,7 +163,7 @@ fn asked_of(text: &str) -> Result<Asked, String> {
 }
 
 fn decode(blueprint: &Blueprint, wanted: &[usize], raw: &RawBatch) -> Decoded {
-    let mut decoder = JsonDecode::new(&blueprint.source, wanted).expect("a decoder");
+    let mut decoder = JsonDecode::new(&blueprint.sources[0].definition, wanted).expect("a decoder");
     decoder.decode(raw).expect("decoded")
 }
 
@@ -173,7 +173,7 @@ fn stream(blueprint: &Blueprint, script: &Script, tasks: usize, harsh: bool) -> 
     let mut since: Vec<&Step> = Vec::new();
     let feed = |driver: &mut Driver, step: &Step| match step {
         Step::Rows(raw) => {
-            let decoded = decode(blueprint, &blueprint.wanted, raw);
+            let decoded = decode(blueprint, &blueprint.sources[0].wanted, raw);
             driver.take(raw.partition, decoded.rows, decoded.offsets);
         }
         Step::Advance(floor_us) => (0..script.partitions).for_each(|partition| driver.raise(partition, *floor_us)),
@@ -216,7 +216,7 @@ fn late(given: &Given) -> BTreeSet<(i32, i64)> {
 
 /// All rows that were not late, with all columns of the source.
 fn in_time(blueprint: &Blueprint, script: &Script, late: &BTreeSet<(i32, i64)>) -> RecordBatch {
-    let schema = blueprint.source.schema();
+    let schema = blueprint.sources[0].definition.schema();
     let wanted: Vec<usize> = (0..schema.fields().len()).collect();
     let mut batches = Vec::new();
     for step in &script.steps {
@@ -290,7 +290,7 @@ async fn run(path: &Path) -> BTreeSet<PathBuf> {
         };
         let plain = stream(&blueprint, &script, 1, false);
         let rows = in_time(&blueprint, &script, &late(&plain));
-        let batch = batch::result(&table.query, &blueprint.source.name, rows, &blueprint.schema).await;
+        let batch = batch::result(&table.query, &[(blueprint.names.get(0), rows)], &blueprint.schema).await;
         assert_eq!(shown(&plain.rows, &plain), expected, "{place}: stream");
         assert_eq!(shown(&batch, &plain), expected, "{place}: batch");
         for (tasks, harsh) in [(1, true), (2, false), (2, true), (3, false), (3, true)] {

@@ -8,7 +8,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use serde_json::Value;
 use watershed_stream::Project;
 
-use crate::topic::Topic;
+use crate::topic::{Topic, as_layout_2};
 
 const SOURCE: &str = "CREATE SOURCE s (n BIGINT, k VARCHAR, t TIMESTAMP NOT NULL, WATERMARK FOR t AS t - INTERVAL '1 second')
     WITH (connector = 'kafka', topic = 't', format = 'json', max_skew = '36500 days');";
@@ -105,6 +105,7 @@ async fn state_that_older_versions_named_is_found() {
     let operators: std::collections::BTreeSet<_> = state.keys().filter_map(|name| name.split('/').nth(1)).collect();
     assert!(operators.len() >= 2, "a stage after the second exchange has none: {operators:?}");
     record["state"] = state.into();
+    as_layout_2(&mut record);
     topic.warehouse.store().put(&path, PutPayload::from(record.to_string().into_bytes())).await.expect("put");
 
     topic.send(&messages(20..60));

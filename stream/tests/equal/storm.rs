@@ -24,6 +24,10 @@ CREATE SOURCE trips (
     id BIGINT NOT NULL, time TIMESTAMP NOT NULL, city VARCHAR,
     WATERMARK FOR time AS time - INTERVAL '5 seconds'
 ) WITH (connector = 'kafka', topic = 'trips', format = 'json');
+CREATE SOURCE walks (
+    id BIGINT NOT NULL, time TIMESTAMP NOT NULL, city VARCHAR,
+    WATERMARK FOR time AS time - INTERVAL '2 seconds'
+) WITH (connector = 'kafka', topic = 'walks', format = 'json');
 CREATE STREAMING TABLE bronze.trips PARTITIONED BY (city) WITH (commit_interval = '20 milliseconds') AS SELECT id, time, city FROM trips;
 CREATE STREAMING TABLE gold.minutes WITH (commit_interval = '20 milliseconds')
 AS SELECT window_start, city, count(id) AS trips, sum(id) AS ids
@@ -36,9 +40,29 @@ AS SELECT window_end, city, trips, sum(trips) OVER (PARTITION BY city ORDER BY w
 FROM (SELECT window_end, city, count(*) AS trips FROM TUMBLE(TABLE (SELECT * FROM
       DEDUPLICATE(TABLE trips PARTITION BY id, DESCRIPTOR(time), INTERVAL '10 minutes')), DESCRIPTOR(time), INTERVAL '1 minute')
       GROUP BY window_start, window_end, city);
+CREATE STREAMING TABLE gold.both WITH (commit_interval = '20 milliseconds')
+AS SELECT window_start, city, count(*) AS moves, sum(id) AS ids
+FROM TUMBLE(TABLE (SELECT id, time, city FROM trips WHERE id % 5 <> 0 UNION ALL SELECT -id, time, city FROM walks
+                   UNION ALL SELECT 2 * id, time, 'again' FROM trips), DESCRIPTOR(time), INTERVAL '1 minute')
+GROUP BY window_start, window_end, city;
+CREATE STREAMING TABLE gold.near WITH (commit_interval = '20 milliseconds')
+AS SELECT t.id, t.time, t.city, w.id AS walk, w.time AS walked
+FROM trips t FULL JOIN (SELECT id + 1 AS id, time FROM walks WHERE id % 4 <> 0) w
+  ON t.id = w.id AND t.time BETWEEN w.time - INTERVAL '3 seconds' AND w.time + INTERVAL '10 seconds';
 ";
-const TABLES: [&str; 7] =
-    ["bronze.trips", "gold.minutes", "gold.minutes$late", "silver.trips", "silver.trips$late", "gold.stages", "gold.stages$late"];
+const TABLES: [&str; 11] = [
+    "bronze.trips",
+    "gold.minutes",
+    "gold.minutes$late",
+    "silver.trips",
+    "silver.trips$late",
+    "gold.stages",
+    "gold.stages$late",
+    "gold.both",
+    "gold.both$late",
+    "gold.near",
+    "gold.near$late",
+];
 const PARTITIONS: i32 = 3;
 const ROWS: i64 = 400;
 /// Storms at most.

@@ -14,7 +14,7 @@ use watershed_stream::{Project, RunOptions, Runner, StreamError, Until};
 /// The Kafka timestamp of messages: 2024-06-01T10:00:00Z.
 const SENT_MS: i64 = 1_717_236_000_000;
 
-/// A broker with one topic, `t`, and a warehouse.
+/// A broker with a topic, `t`, of some tests others, and a warehouse.
 pub struct Topic {
     /// Ends with the test.
     _broker: EmbeddedBroker,
@@ -28,11 +28,16 @@ impl Topic {
     }
 
     pub fn with_partitions(partitions: i32) -> Self {
+        Self::of(&[("t", partitions)])
+    }
+
+    /// With these topics, each of so many partitions.
+    pub fn of(topics: &[(&str, i32)]) -> Self {
         // It starts a runtime of its own, which must not be done on a thread of another.
         let started = std::thread::spawn(|| EmbeddedBroker::start(&EmbeddedSettings::default())).join();
         let broker = started.expect("no panic").expect("a broker");
         let kafka = KafkaSettings::new(broker.bootstrap());
-        ensure_topics(&kafka, &[("t", partitions)]).expect("a topic");
+        ensure_topics(&kafka, topics).expect("topics");
         let warehouse = Warehouse::with_patience(Arc::new(InMemory::new()), "memory:///".parse().expect("a URL"), Patience::default());
         Self { _broker: broker, kafka, warehouse }
     }
@@ -47,12 +52,22 @@ impl Topic {
         self.send_later(partition, messages, Duration::ZERO);
     }
 
+    /// Sends messages to a partition of a topic.
+    pub fn send_into<T: AsRef<[u8]>>(&self, topic: &str, partition: i32, messages: &[T]) {
+        self.send_later_into(topic, partition, messages, Duration::ZERO);
+    }
+
     /// Sends messages to a partition, with a Kafka timestamp that is later than that of others.
     pub fn send_later<T: AsRef<[u8]>>(&self, partition: i32, messages: &[T], later: Duration) {
+        self.send_later_into("t", partition, messages, later);
+    }
+
+    /// [`Self::send_later`] to a topic.
+    pub fn send_later_into<T: AsRef<[u8]>>(&self, topic: &str, partition: i32, messages: &[T], later: Duration) {
         let mut producer = Producer::new(&self.kafka).expect("a producer");
         for message in messages {
             let sent_ms = SENT_MS + later.as_millis() as i64;
-            producer.send("t", Some(partition), None, Some(message.as_ref()), sent_ms).expect("sent");
+            producer.send(topic, Some(partition), None, Some(message.as_ref()), sent_ms).expect("sent");
         }
         producer.flush(Duration::from_secs(30)).expect("acknowledged");
     }
@@ -93,6 +108,15 @@ impl Topic {
     pub async fn rows(&self, table: &str, query: &str) -> Vec<String> {
         rows_of(&self.warehouse, table, query).await
     }
+}
+
+/// Makes of an epoch record over the source `s` one as older versions wrote it, which knew one source.
+pub fn as_layout_2(record: &mut serde_json::Value) {
+    let source = record["sources"]["s"].take();
+    let all = record.as_object_mut().expect("an object");
+    all.remove("sources");
+    all.extend(source.as_object().expect("a source").clone());
+    record["version"] = 2.into();
 }
 
 /// See [`Topic::rows`].

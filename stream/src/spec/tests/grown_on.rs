@@ -79,7 +79,7 @@ async fn grow(warehouse: &Warehouse, commits: Option<usize>) {
         }
         if left == 1 && *name.to_string() == *"silver.checked" {
             let violations: TableName = "silver.checked$violations".parse().unwrap();
-            warehouse.add_columns(&violations, &expect::side_schema(&blueprint.schema)).await.unwrap();
+            warehouse.add_columns(&violations, &expect::side_schema(&blueprint.schema, &blueprint.names)).await.unwrap();
             return;
         }
         tables::widen(warehouse, blueprint).await.unwrap();
