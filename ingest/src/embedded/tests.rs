@@ -369,8 +369,12 @@ fn api_versions() -> Vec<u8> {
 
 /// Whether it is answered within a while; false if the connection ends.
 fn is_answered(mut stream: &TcpStream) -> bool {
-    let mut answer = [0; 8];
-    stream.write_all(&api_versions()).is_ok() && stream.read_exact(&mut answer).is_ok() && answer[4..] == [0, 0, 0, 9]
+    let mut size = [0; 4];
+    if stream.write_all(&api_versions()).and_then(|()| stream.read_exact(&mut size)).is_err() {
+        return false;
+    }
+    let mut answer = vec![0; u32::from_be_bytes(size) as usize];
+    stream.read_exact(&mut answer).is_ok() && answer[..4] == [0, 0, 0, 9]
 }
 
 /// Waits until the broker closes it, which must take `least` or more.
