@@ -307,6 +307,7 @@ async fn keep_reserve(warehouse: &Warehouse, shard: &ShardId) {
 mod tests {
     use super::*;
     use crate::golden::golden;
+    use crate::hidden::SourceNames;
 
     #[test]
     fn a_holder_is_written_as_ever_and_read_back() {
@@ -341,7 +342,7 @@ mod tests {
         let warehouse = Warehouse::open("memory://", &Default::default()).await.unwrap();
         let shard = ShardId { pipeline: "gold.x".parse().unwrap(), shard: 0 };
         assert_eq!(look(&warehouse, &shard).await, (Held::Stopped, None), "nobody ever ran it");
-        let mut vitals = Vitals::of(&Metrics::new(shard.pipeline.clone(), String::new()).read());
+        let mut vitals = Vitals::of(&Metrics::new(shard.pipeline.clone(), SourceNames::new([String::new()])).read());
         vitals.failure = failure.map(|ended| Failure { error: "why".into(), since_ms: 1, ended });
         // Of another machine, whose processes cannot be looked at.
         let holder = Identity { run: "r".into(), host: "another".into(), pid: 1, started: 2 };
@@ -375,7 +376,7 @@ mod tests {
         let me = Identity::of_this_process();
         for (url, kept) in [(folder.path().display().to_string(), true), ("memory://".to_owned(), false)] {
             let warehouse = Warehouse::open(&url, &Default::default()).await.unwrap();
-            let metrics = Arc::new(Metrics::new(shard.pipeline.clone(), String::new()));
+            let metrics = Arc::new(Metrics::new(shard.pipeline.clone(), SourceNames::new([String::new()])));
             let holding = claim(&warehouse, &shard, &me, &metrics).await.unwrap();
             assert_eq!(look(&warehouse, &shard).await.0, Held::Running, "{url}");
             assert_eq!(warehouse.store().head(&reserve_path(&shard)).await.is_ok(), kept, "{url}");
