@@ -29,18 +29,6 @@ step() {
     printf '=== took %s s\n' "$(($(date +%s) - started))"
 }
 
-# All other tests run beside the end-to-end ones, which take longest and often wait; those come first when both want a processor.
-tests() {
-    set -- cargo test --locked --workspace --features failpoints --no-fail-fast
-    # All integration tests but e2e, the only one whose name begins with e; then the examples in the docs.
-    { nice "$@" --lib --bins --test '[!e]*' --test equal && nice "$@" --doc; } &
-    others=$!
-    failed=0
-    "$@" --test e2e || failed=1
-    wait "$others" || failed=1
-    return "$failed"
-}
-
 audit() {
     step "$tools/cargo-deny" --all-features --locked check licenses bans
     step "$tools/cargo-machete"
@@ -51,7 +39,7 @@ case ${1:-all} in
     all)
         step cargo fmt --all --check
         step cargo test --locked --workspace --all-targets --features failpoints --no-run
-        step tests
+        step cargo test --locked --workspace --features failpoints --no-fail-fast
         audit
         ;;
     lint)
