@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes this machine ready: says what is missing, installs it, and does nothing if nothing is.
 #
-#   scripts/setup.sh demo     a C compiler, Perl (vendored OpenSSL) and Rust
+#   scripts/setup.sh demo     a C compiler, OpenSSL's headers and Rust
 #   scripts/setup.sh test     that, and Java, Maven, Python, Go, Chromium; then Kafka, Spark, the JDBC driver, the Python packages
 #                             and the S3 server and the Go client the tests use, cargo-deny and cargo-machete
 #
@@ -32,8 +32,10 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 compiles_c() { echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null 2>/dev/null; }
 compiles_cpp() { printf '#include <string>\nint main() { return std::string().size(); }\n' | c++ -x c++ - -o /dev/null 2>/dev/null; }
-# OpenSSL's Configure uses modules that Debian's minimal perl-base lacks.
-has_perl() { perl -MFindBin -MIPC::Cmd -MFile::Compare -MTime::Piece -e 1 2>/dev/null; }
+# For Kafka with TLS; compiling OpenSSL itself takes longer than all of Kafka's client.
+has_openssl() {
+    pkg-config --exists 'openssl >= 1.1.1' 2>/dev/null || { have brew && [ -d "$(brew --prefix openssl@3 2>/dev/null)/include" ]; }
+}
 has_rust() {
     minor=$(cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
     [ "${minor:-0}" -ge "$RUST_MINOR" ]
@@ -85,7 +87,7 @@ apt_packages() {
     for want in "$@"; do
         case $want in
             compiler) echo build-essential pkg-config ;;
-            perl) echo perl ;;
+            openssl) echo libssl-dev ;;
             curl) echo curl ca-certificates ;;
             java) apt_java ;;
             maven) echo maven ;;
@@ -96,7 +98,7 @@ apt_packages() {
     done | tr '\n' ' '
 }
 
-# Installs system packages. Arguments are words of ours: compiler, perl, curl, java, maven, python, go, chromium.
+# Installs system packages. Arguments are words of ours: compiler, openssl, curl, java, maven, python, go, chromium.
 install_system() {
     say "missing: $*"
     if have apt-get; then
@@ -113,7 +115,7 @@ install_system() {
         for want in "$@"; do
             case $want in
                 compiler) have cc || fail "run 'xcode-select --install' for the C compiler, then again" ;;
-                perl) packages="$packages perl" ;;
+                openssl) packages="$packages openssl@3" ;;
                 curl) packages="$packages curl" ;;
                 java) packages="$packages openjdk@21" ;;
                 maven) packages="$packages maven" ;;
@@ -127,7 +129,7 @@ install_system() {
         [ -z "$packages" ] || brew install -q $packages
         case " $* " in *" java "*) say "for this shell and later ones: export JAVA_HOME=$(brew --prefix openjdk@21)" ;; esac
     else
-        fail "neither apt-get nor brew is here; install these yourself (and pkg-config with the compiler): $*"
+        fail "neither apt-get nor brew is here; install these yourself (pkg-config with the compiler, headers with openssl): $*"
     fi
 }
 
@@ -254,7 +256,7 @@ esac
 
 missing=
 { compiles_c && compiles_cpp && have pkg-config; } || missing="$missing compiler"
-has_perl || missing="$missing perl"
+has_openssl || missing="$missing openssl"
 has_rust || have curl || missing="$missing curl"
 if [ "$what" = test ]; then
     has_java || missing="$missing java"
