@@ -1,6 +1,6 @@
 //! A Kafka broker in this process, for the demo, for trying things out and for tests: no Java, no set-up, loopback only.
 //!
-//! It speaks enough of Kafka's protocol (through Tansu's codec, `tansu-sans-io`) for producers, idempotent ones included, for consumers that
+//! It speaks enough of Kafka's protocol for producers, idempotent ones included, for consumers that
 //! choose their partitions, and for making topics. It has one node, no replicas, no transactions, no consumer-group balancing (offsets of a
 //! group can be committed and fetched), no TLS and no users.
 //!
@@ -13,17 +13,23 @@
 //!  serve.rs    connections: frames in, answers out    guests.rs  how many, and for how long
 //!  records.rs  Produce, Fetch, ListOffsets         answers.rs  everything else
 //!  catalog.rs  topics, group offsets, retention    log.rs      a partition's files     producers.rs  sequence numbers
+//!  protocol.rs which requests in which versions    messages.rs their fields            wire.rs       fields as bytes
+//!  batch.rs    headers and checksums of batches
 //! ```
 
 mod answers;
+mod batch;
 mod catalog;
 mod guests;
 mod log;
+mod messages;
 mod producers;
+mod protocol;
 mod records;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

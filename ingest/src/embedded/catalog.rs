@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tansu_sans_io::ErrorCode;
 use tokio::sync::watch;
 use uuid::Uuid;
 use watershed_message::Message;
 
 use super::log::PartitionLog;
+use super::protocol::ErrorCode;
 
 /// A file is closed at this size at the latest; records go away by whole files.
 const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -13,16 +13,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use tansu_sans_io::ErrorCode;
-use tansu_sans_io::record::deflated::Batch;
 
+use super::batch::{Batch, HEADER_BYTES};
 use super::producers::{Sequence, Sequences};
-
-/// Bytes of a batch up to its records.
-const HEADER_BYTES: usize = 61;
-
-/// Bytes in front of a batch's length and of what it counts.
-const LENGTH_PREFIX_BYTES: u64 = 12;
+use super::protocol::ErrorCode;
 
 /// One index entry for so many bytes: an offset is found by reading at most this much too much.
 const INDEX_INTERVAL_BYTES: u64 = 16 * 1024;
@@ -90,13 +84,13 @@ impl PartitionLog {
         let mut header = [0; HEADER_BYTES];
         while segment.bytes + HEADER_BYTES as u64 <= length {
             segment.file.read_exact_at(&mut header, segment.bytes)?;
-            let Some(batch) = parse(Bytes::copy_from_slice(&header)) else { break };
-            let size = LENGTH_PREFIX_BYTES + batch.batch_length as u64;
+            let Some(batch) = Batch::read(&header) else { break };
+            let size = batch.bytes as u64;
             if batch.base_offset < self.next_offset || segment.bytes + size > length {
                 break;
             }
             segment.add(batch.base_offset, size);
-            self.next_offset = batch.base_offset + i64::from(batch.last_offset_delta) + 1;
+            self.next_offset = batch.next_offset();
             self.remember(Sequence::of(&batch), batch.producer_id, batch.base_offset);
         }
         if segment.bytes < length {
@@ -117,16 +111,14 @@ impl PartitionLog {
     }
 
     /// Appends a batch and returns the offset of its first record. A batch that an idempotent producer sends again is not written again.
-    pub(super) fn append(&mut self, mut batch: Batch, segment_bytes: u64) -> Result<i64, ErrorCode> {
-        let whole = batch.batch_length as usize == HEADER_BYTES - LENGTH_PREFIX_BYTES as usize + batch.record_data.len();
-        if batch.magic != 2 || !whole || batch.record_count == 0 || i64::from(batch.record_count) != i64::from(batch.last_offset_delta) + 1
-        {
+    pub(super) fn append(&mut self, batch: &Batch, bytes: &Bytes, segment_bytes: u64) -> Result<i64, ErrorCode> {
+        if batch.record_count == 0 || i64::from(batch.record_count) != i64::from(batch.last_offset_delta) + 1 {
             return Err(ErrorCode::InvalidRecord);
         }
-        if batch.is_transactional() || batch.is_control() {
+        if batch.is_of_a_transaction() {
             return Err(ErrorCode::InvalidRequest);
         }
-        let sequence = Sequence::of(&batch);
+        let sequence = Sequence::of(batch);
         if let Some(sequence) = sequence
             && let Some(known) = self.sequences.get(&batch.producer_id)
             && let Some(offset) = known.check(sequence)?
@@ -138,19 +130,15 @@ impl PartitionLog {
             self.roll().map_err(storage)?;
         }
         let base_offset = self.next_offset;
-        let (producer_id, records) = (batch.producer_id, i64::from(batch.record_count));
-        // Neither is covered by the batch's checksum.
-        batch.base_offset = base_offset;
-        batch.partition_leader_epoch = 0;
-        let encoded = Bytes::from(batch);
+        let kept = Batch::at_offset(bytes, base_offset);
         let segment = self.segments.back_mut().ok_or(ErrorCode::KafkaStorageError)?;
-        segment.file.write_all_at(&encoded, segment.bytes).map_err(storage)?;
-        segment.add(base_offset, encoded.len() as u64);
+        segment.file.write_all_at(&kept, segment.bytes).map_err(storage)?;
+        segment.add(base_offset, kept.len() as u64);
         #[expect(clippy::disallowed_methods, reason = "what the file system writes to the file, too")]
         let now = SystemTime::now();
         segment.modified = now;
-        self.next_offset += records;
-        self.remember(sequence, producer_id, base_offset);
+        self.next_offset += i64::from(batch.record_count);
+        self.remember(sequence, batch.producer_id, base_offset);
         Ok(base_offset)
     }
 
@@ -244,22 +232,19 @@ impl Segment {
 
 impl Slice {
     /// Whole batches from the one that holds the offset on: at least one, more as long as they fit in `bytes_max`.
-    pub(super) fn read(mut self, bytes_max: usize) -> io::Result<Vec<Batch>> {
-        let Some(first) = self.seek()? else { return Ok(Vec::new()) };
+    pub(super) fn read(mut self, bytes_max: usize) -> io::Result<Bytes> {
+        let Some(first) = self.seek()? else { return Ok(Bytes::new()) };
         let available = (self.end - self.position) as usize;
         let mut buffer = vec![0; available.min(bytes_max.max(first))];
         self.file.read_exact_at(&mut buffer, self.position)?;
-        let mut rest = Bytes::from(buffer);
-        let mut batches = Vec::new();
-        while let Some(batch) = parse(rest.clone()) {
-            let size = LENGTH_PREFIX_BYTES as usize + batch.batch_length as usize;
-            if size > rest.len() {
-                break;
-            }
-            batches.push(Batch { record_data: rest.slice(HEADER_BYTES..size), ..batch });
-            rest = rest.slice(size..);
+        let mut whole = 0;
+        while let Some(batch) = Batch::read(&buffer[whole..])
+            && batch.bytes <= buffer.len() - whole
+        {
+            whole += batch.bytes;
         }
-        Ok(batches)
+        buffer.truncate(whole);
+        Ok(Bytes::from(buffer))
     }
 
     /// Moves on to the batch that holds the offset. Returns its size.
@@ -267,7 +252,7 @@ impl Slice {
         loop {
             let position = self.position;
             let Some(batch) = self.next_header()? else { return Ok(None) };
-            if batch.base_offset + i64::from(batch.last_offset_delta) >= self.offset {
+            if batch.next_offset() > self.offset {
                 let size = (self.position - position) as usize;
                 self.position = position;
                 return Ok(Some(size));
@@ -282,36 +267,9 @@ impl Slice {
         }
         let mut header = [0; HEADER_BYTES];
         self.file.read_exact_at(&mut header, self.position)?;
-        let batch = parse(Bytes::copy_from_slice(&header));
+        let batch = Batch::read(&header);
         let batch = batch.ok_or_else(|| io::Error::other(format!("no record batch at byte {}", self.position)))?;
-        self.position += LENGTH_PREFIX_BYTES + batch.batch_length as u64;
+        self.position += batch.bytes as u64;
         Ok(Some(batch))
     }
-}
-
-/// A batch's header, without records; `None` if these bytes are none.
-fn parse(bytes: Bytes) -> Option<Batch> {
-    let header: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
-    let int = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let long = |at: usize| i64::from(int(at)) << 32 | i64::from(int(at + 4) as u32);
-    let short = |at: usize| i16::from_be_bytes([header[at], header[at + 1]]);
-    let batch = Batch {
-        base_offset: long(0),
-        batch_length: int(8),
-        partition_leader_epoch: int(12),
-        magic: header[16] as i8,
-        crc: int(17) as u32,
-        attributes: short(21),
-        last_offset_delta: int(23),
-        base_timestamp: long(27),
-        max_timestamp: long(35),
-        producer_id: long(43),
-        producer_epoch: short(51),
-        base_sequence: int(53),
-        record_count: int(57) as u32,
-        record_data: Bytes::new(),
-    };
-    let plausible =
-        batch.magic == 2 && batch.batch_length as usize >= HEADER_BYTES - LENGTH_PREFIX_BYTES as usize && batch.batch_length > 0;
-    (plausible && batch.last_offset_delta >= 0).then_some(batch)
 }

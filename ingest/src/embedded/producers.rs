@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use tansu_sans_io::ErrorCode;
-use tansu_sans_io::record::deflated::Batch;
+use super::batch::Batch;
+use super::protocol::ErrorCode;
 
 /// A producer may have so many batches of a partition under way: one that comes again is among these.
 const REMEMBERED_BATCHES: usize = 5;
@@ -70,6 +70,7 @@ impl Sequences {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embedded::batch::tests::batch;
 
     fn sequence(epoch: i16, first: i32, last: i32) -> Sequence {
         Sequence { epoch, first, last }
@@ -94,8 +95,7 @@ mod tests {
     #[test]
     fn begins_anew_behind_the_greatest_number() {
         let mut sequences = Sequences::default();
-        let batch = Batch { producer_id: 1, base_sequence: i32::MAX - 1, last_offset_delta: 3, ..Batch::default() };
-        let wrapped = Sequence::of(&batch).unwrap();
+        let wrapped = Sequence::of(&Batch::read(&batch(1, i32::MAX - 1, 3, b"")).unwrap()).unwrap();
         assert_eq!(wrapped.last, 1);
         sequences.record(wrapped, 0);
         assert_eq!(sequences.check(sequence(0, 2, 2)), Ok(None));

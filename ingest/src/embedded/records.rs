@@ -3,17 +3,17 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use tansu_sans_io::fetch_request::FetchPartition;
-use tansu_sans_io::fetch_response::{FetchableTopicResponse, PartitionData};
-use tansu_sans_io::list_offsets_request::ListOffsetsPartition;
-use tansu_sans_io::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
-use tansu_sans_io::produce_request::PartitionProduceData;
-use tansu_sans_io::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use tansu_sans_io::record::deflated::Frame;
-use tansu_sans_io::{ErrorCode, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, ProduceRequest, ProduceResponse};
+use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+use super::batch::Batch;
 use super::catalog::Catalog;
+use super::messages::{
+    FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, ListOffsetsPartition, ListOffsetsPartitionResponse,
+    ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse, PartitionData, PartitionProduceData, PartitionProduceResponse,
+    ProduceRequest, ProduceResponse, TopicProduceResponse,
+};
+use super::protocol::ErrorCode;
 
 /// The most one answer carries, whatever a client asks for.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -28,23 +28,29 @@ const EARLIEST: i64 = -2;
 pub(super) fn produce(catalog: &Catalog, request: ProduceRequest) -> ProduceResponse {
     let segment_bytes = catalog.segment_bytes();
     let mut topics = Vec::new();
-    for topic in request.topic_data.unwrap_or_default() {
-        let partitions = topic.partition_data.unwrap_or_default().into_iter();
+    for topic in request.topic_data {
+        let partitions = topic.partition_data.into_iter();
         let answers = partitions.map(|partition| produce_partition(catalog, &topic.name, partition, segment_bytes)).collect();
-        topics.push(TopicProduceResponse::default().name(topic.name).partition_responses(Some(answers)));
+        topics.push(TopicProduceResponse { name: topic.name, partition_responses: answers });
     }
     catalog.announce_append();
-    ProduceResponse::default().responses(Some(topics)).throttle_time_ms(Some(0))
+    ProduceResponse { responses: topics, ..ProduceResponse::default() }
 }
 
 fn produce_partition(catalog: &Catalog, topic: &str, data: PartitionProduceData, segment_bytes: u64) -> PartitionProduceResponse {
     let index = data.index;
     let append = || -> Result<(i64, i64), ErrorCode> {
         let log = catalog.log(topic, index)?;
+        // All of them are looked at before one is written: an answer is for all.
+        let mut records = data.records.unwrap_or_default();
+        let mut batches = Vec::new();
+        while !records.is_empty() {
+            batches.push(Batch::take(&mut records)?);
+        }
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
         let mut first = None;
-        for batch in data.records.map(|records| records.batches).unwrap_or_default() {
-            first.get_or_insert(log.append(batch, segment_bytes)?);
+        for (batch, bytes) in &batches {
+            first.get_or_insert(log.append(batch, bytes, segment_bytes)?);
         }
         Ok((first.ok_or(ErrorCode::InvalidRecord)?, log.low()))
     };
@@ -52,13 +58,13 @@ fn produce_partition(catalog: &Catalog, topic: &str, data: PartitionProduceData,
         Ok(done) => (ErrorCode::None, done),
         Err(code) => (code, (-1, -1)),
     };
-    PartitionProduceResponse::default()
-        .index(index)
-        .error_code(code.into())
-        .base_offset(offset)
-        .log_append_time_ms(Some(-1))
-        .log_start_offset(Some(low))
-        .record_errors(Some(Vec::new()))
+    PartitionProduceResponse {
+        index,
+        error_code: code.number(),
+        base_offset: offset,
+        log_start_offset: low,
+        ..PartitionProduceResponse::default()
+    }
 }
 
 /// Reads batches; waits until there are as many bytes as the client wants, or as long as it wants to wait.
@@ -82,28 +88,26 @@ pub(super) async fn fetch(catalog: &Catalog, request: FetchRequest) -> FetchResp
 
 /// An answer with what is there, its bytes, and whether a partition failed.
 fn fetch_now(catalog: &Catalog, request: &FetchRequest) -> (FetchResponse, usize, bool) {
-    let mut left = usize::try_from(request.max_bytes.unwrap_or(i32::MAX)).unwrap_or(0).min(ANSWER_BYTES_MAX);
+    let mut left = usize::try_from(request.max_bytes).unwrap_or(0).min(ANSWER_BYTES_MAX);
     let (mut bytes, mut failed) = (0, false);
     let mut topics = Vec::new();
-    for topic in request.topics.iter().flatten() {
-        let name = topic.topic.as_deref().unwrap_or_default();
+    for topic in &request.topics {
         let mut partitions = Vec::new();
-        for wanted in topic.partitions.iter().flatten() {
-            let (data, size) = fetch_partition(catalog, name, wanted, left);
-            failed |= data.error_code != i16::from(ErrorCode::None);
+        for wanted in &topic.partitions {
+            let (data, size) = fetch_partition(catalog, &topic.topic, wanted, left);
+            failed |= data.error_code != ErrorCode::None.number();
             left = left.saturating_sub(size);
             bytes += size;
             partitions.push(data);
         }
-        topics.push(FetchableTopicResponse::default().topic(topic.topic.clone()).topic_id(topic.topic_id).partitions(Some(partitions)));
+        topics.push(FetchableTopicResponse { topic: topic.topic.clone(), partitions });
     }
-    let response = FetchResponse::default().throttle_time_ms(Some(0)).error_code(Some(0)).session_id(Some(0)).responses(Some(topics));
-    (response, bytes, failed)
+    (FetchResponse { responses: topics, ..FetchResponse::default() }, bytes, failed)
 }
 
 fn fetch_partition(catalog: &Catalog, topic: &str, wanted: &FetchPartition, left: usize) -> (PartitionData, usize) {
     let (mut low, mut high) = (-1, -1);
-    let mut read = || -> Result<Option<Frame>, ErrorCode> {
+    let mut read = || -> Result<Bytes, ErrorCode> {
         let log = catalog.log(topic, wanted.partition)?;
         let log = log.lock().unwrap_or_else(PoisonError::into_inner);
         (low, high) = (log.low(), log.high());
@@ -111,39 +115,36 @@ fn fetch_partition(catalog: &Catalog, topic: &str, wanted: &FetchPartition, left
         drop(log);
         let bytes_max = left.min(usize::try_from(wanted.partition_max_bytes).unwrap_or(0));
         match slice {
-            Some(slice) if left > 0 => {
-                let batches = slice.read(bytes_max).map_err(|_| ErrorCode::KafkaStorageError)?;
-                Ok(Some(Frame { batches }))
-            }
-            _ => Ok(None),
+            Some(slice) if left > 0 => slice.read(bytes_max).map_err(|_| ErrorCode::KafkaStorageError),
+            _ => Ok(Bytes::new()),
         }
     };
     let (code, records) = match read() {
         Ok(records) => (ErrorCode::None, records),
-        Err(code) => (code, None),
+        Err(code) => (code, Bytes::new()),
     };
-    let size = records.iter().flat_map(|frame| &frame.batches).map(|batch| batch.batch_length as usize).sum();
-    let data = PartitionData::default()
-        .partition_index(wanted.partition)
-        .error_code(code.into())
-        .high_watermark(high)
-        .last_stable_offset(Some(high))
-        .log_start_offset(Some(low))
-        .aborted_transactions(Some(Vec::new()))
-        .preferred_read_replica(Some(-1))
-        .records(records);
+    let size = records.len();
+    let data = PartitionData {
+        partition_index: wanted.partition,
+        error_code: code.number(),
+        high_watermark: high,
+        last_stable_offset: high,
+        log_start_offset: low,
+        aborted_transactions: Some(Vec::new()),
+        records: Some(records),
+        ..PartitionData::default()
+    };
     (data, size)
 }
 
 /// Earliest and latest offsets, and the first one at or after a time.
 pub(super) fn list_offsets(catalog: &Catalog, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::new();
-    for topic in request.topics.unwrap_or_default() {
-        let partitions = topic.partitions.unwrap_or_default();
-        let answers = partitions.iter().map(|partition| list_offset(catalog, &topic.name, partition)).collect();
-        topics.push(ListOffsetsTopicResponse::default().name(topic.name).partitions(Some(answers)));
+    for topic in request.topics {
+        let answers = topic.partitions.iter().map(|partition| list_offset(catalog, &topic.name, partition)).collect();
+        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions: answers });
     }
-    ListOffsetsResponse::default().throttle_time_ms(Some(0)).topics(Some(topics))
+    ListOffsetsResponse { topics, ..ListOffsetsResponse::default() }
 }
 
 fn list_offset(catalog: &Catalog, topic: &str, wanted: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
@@ -161,10 +162,5 @@ fn list_offset(catalog: &Catalog, topic: &str, wanted: &ListOffsetsPartition) ->
         Ok(found) => (ErrorCode::None, found),
         Err(code) => (code, (-1, -1)),
     };
-    ListOffsetsPartitionResponse::default()
-        .partition_index(wanted.partition_index)
-        .error_code(code.into())
-        .timestamp(Some(timestamp))
-        .offset(Some(offset))
-        .leader_epoch(Some(0))
+    ListOffsetsPartitionResponse { partition_index: wanted.partition_index, error_code: code.number(), timestamp, offset, leader_epoch: 0 }
 }

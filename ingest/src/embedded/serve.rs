@@ -1,12 +1,10 @@
 //! Connections of the embedded broker: frames in, answers out, one request of a connection after the other.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tansu_sans_io::{Body, ErrorCode, Frame, Header};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -14,9 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::answers::{self, VERSIONS};
+use super::answers;
 use super::catalog::Catalog;
 use super::guests::{Guest, Guests, Limits};
+use super::messages::{ApiVersionsRequest, MetadataRequest, ProduceRequest};
+use super::protocol::{ErrorCode, Header, Kind, VERSIONS};
 use super::records;
 
 /// Larger frames are not read: the connection is closed.
@@ -27,8 +27,6 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// How often old records are deleted and offsets saved.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(500);
-
-const API_VERSIONS_KEY: i16 = 18;
 
 /// Serves until `stop` turns true.
 pub(super) async fn serve(catalog: Arc<Catalog>, listener: TcpListener, limits: Limits, mut stop: watch::Receiver<bool>) {
@@ -108,10 +106,10 @@ async fn read_frame(reader: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Byte
     if size > FRAME_BYTES_MAX {
         return Err(io::Error::other(format!("a frame of {size} bytes is too large")));
     }
-    let mut frame = vec![0; size + 4];
-    frame[..4].copy_from_slice(&(size as u32).to_be_bytes());
-    reader.read_exact(&mut frame[4..]).await?;
-    Ok(Bytes::from(frame))
+    // Memory is taken as bytes come, not as many as somebody says will come.
+    let mut frame = Vec::new();
+    reader.take(size as u64).read_to_end(&mut frame).await?;
+    if frame.len() < size { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(Bytes::from(frame)) }
 }
 
 async fn in_time<T>(limit: Duration, what: &str, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -119,48 +117,51 @@ async fn in_time<T>(limit: Duration, what: &str, work: impl Future<Output = io::
     timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// The answer to one frame; `None` if the client wants none.
-pub(super) async fn answer(catalog: &Catalog, frame: Bytes, port: u16) -> io::Result<Option<Bytes>> {
-    if frame.len() < 12 {
-        return Err(io::Error::other("a frame without a header"));
-    }
-    let key = i16::from_be_bytes([frame[4], frame[5]]);
-    let version = i16::from_be_bytes([frame[6], frame[7]]);
-    let correlation_id = i32::from_be_bytes([frame[8], frame[9], frame[10], frame[11]]);
-    let header = Header::Response { correlation_id };
-    let known = VERSIONS.iter().any(|&(known, min, max)| known == key && (min..=max).contains(&version));
-    if !known && key == API_VERSIONS_KEY {
+/// The answer to one request, with its length in front; `None` if the client wants none. An error ends the connection.
+pub(super) async fn answer(catalog: &Catalog, request: Bytes, port: u16) -> io::Result<Option<Bytes>> {
+    let (header, rest) = Header::read(request).map_err(io::Error::other)?;
+    let Some(served) = header.served() else {
+        let Some(oldest) = VERSIONS.into_iter().find(|served| served.kind == Kind::ApiVersions && header.key == served.kind as i16) else {
+            return Err(io::Error::other(format!("request {} in version {} is not supported", header.key, header.version)));
+        };
         // So a client that is newer than we are learns which versions it may use; by convention in the oldest one.
-        let body = answers::api_versions(ErrorCode::UnsupportedVersion).into();
-        return Frame::response(header, body, key, 0).map(Some).map_err(io::Error::other);
+        let header = Header { version: 0, ..header };
+        return Ok(Some(header.answer(oldest, &answers::api_versions(ErrorCode::UnsupportedVersion))));
+    };
+    /// Reads what is wanted, has it done, and writes what came of it.
+    macro_rules! done {
+        ($request:ident => $answer:expr) => {{
+            let $request = header.request(served, rest).map_err(io::Error::other)?;
+            Ok(Some(header.answer(served, &$answer)))
+        }};
     }
-    if !known {
-        return Err(io::Error::other(format!("request {key} in version {version} is not supported")));
-    }
-    // Bytes of strangers: what the codec has not thought of must cost no more than this connection.
-    let decoded = catch_unwind(AssertUnwindSafe(|| Frame::request_from_bytes(frame)));
-    let request = decoded.map_err(|_| io::Error::other("a frame that cannot be read"))?.map_err(io::Error::other)?;
-    let body: Body = match request.body {
-        Body::ProduceRequest(request) => {
+    match served.kind {
+        Kind::Produce => {
+            let request: ProduceRequest = header.request(served, rest).map_err(io::Error::other)?;
             let wants_answer = request.acks != 0;
             let response = records::produce(catalog, request);
-            if !wants_answer {
-                return Ok(None);
-            }
-            response.into()
+            Ok(wants_answer.then(|| header.answer(served, &response)))
         }
-        Body::FetchRequest(request) => records::fetch(catalog, request).await.into(),
-        Body::ListOffsetsRequest(request) => records::list_offsets(catalog, request).into(),
-        Body::MetadataRequest(request) => answers::metadata(catalog, port, request).into(),
-        Body::OffsetCommitRequest(request) => answers::offset_commit(catalog, request).into(),
-        Body::OffsetFetchRequest(request) => answers::offset_fetch(catalog, request).into(),
-        Body::FindCoordinatorRequest(request) => answers::find_coordinator(port, request).into(),
-        Body::ApiVersionsRequest(_) => answers::api_versions(ErrorCode::None).into(),
-        Body::CreateTopicsRequest(request) => answers::create_topics(catalog, request).into(),
-        Body::DeleteTopicsRequest(request) => answers::delete_topics(catalog, request).into(),
-        Body::DescribeConfigsRequest(request) => answers::describe_configs(catalog, request).into(),
-        Body::InitProducerIdRequest(request) => answers::init_producer_id(&request).into(),
-        _ => return Err(io::Error::other(format!("request {key} is not supported"))),
-    };
-    Frame::response(header, body, key, version).map(Some).map_err(io::Error::other)
+        Kind::Fetch => done!(request => records::fetch(catalog, request).await),
+        Kind::ListOffsets => done!(request => records::list_offsets(catalog, request)),
+        Kind::Metadata => {
+            let mut request: MetadataRequest = header.request(served, rest).map_err(io::Error::other)?;
+            // In the oldest version nothing means all.
+            if header.version == 0 && request.topics.as_ref().is_some_and(Vec::is_empty) {
+                request.topics = None;
+            }
+            Ok(Some(header.answer(served, &answers::metadata(catalog, port, request))))
+        }
+        Kind::OffsetCommit => done!(request => answers::offset_commit(catalog, request)),
+        Kind::OffsetFetch => done!(request => answers::offset_fetch(catalog, request)),
+        Kind::FindCoordinator => done!(request => answers::find_coordinator(port, request)),
+        Kind::ApiVersions => {
+            let _: ApiVersionsRequest = header.request(served, rest).map_err(io::Error::other)?;
+            Ok(Some(header.answer(served, &answers::api_versions(ErrorCode::None))))
+        }
+        Kind::CreateTopics => done!(request => answers::create_topics(catalog, request)),
+        Kind::DeleteTopics => done!(request => answers::delete_topics(catalog, request)),
+        Kind::DescribeConfigs => done!(request => answers::describe_configs(catalog, request)),
+        Kind::InitProducerId => done!(request => answers::init_producer_id(&request)),
+    }
 }
