@@ -22,7 +22,8 @@ use datafusion::logical_expr::{Expr, col};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{DataFrame, SessionContext};
 use futures::TryStreamExt;
-use polars::prelude::{AsofJoinBy, AsofStrategy, Column as PolarsColumn, DataFrame as PolarsFrame, PolarsResult};
+use polars_core::prelude::{Column as PolarsColumn, DataFrame as PolarsFrame, PolarsResult};
+use polars_ops::prelude::{AsofJoinBy, AsofStrategy};
 use watershed_dialect::{AsOfJoin, as_of_columns, plan_text, without_panics};
 use watershed_lake::{with_bounded_batches, with_damage_named};
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use deltalake::checkpoints::{cleanup_metadata, create_checkpoint};
+use deltalake_core::checkpoints::{cleanup_metadata, create_checkpoint};
 use object_store::path::Path;
 use tokio::task::JoinHandle;
 

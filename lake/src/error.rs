@@ -91,7 +91,7 @@ pub enum LakeError {
     Encode { table: TableName, source: parquet::errors::ParquetError },
 
     /// delta-rs could not read the table.
-    Delta { table: TableName, source: Box<deltalake::DeltaTableError> },
+    Delta { table: TableName, source: Box<deltalake_core::DeltaTableError> },
 
     /// Planning a scan failed.
     Plan(#[from] datafusion::error::DataFusionError),
@@ -214,7 +214,7 @@ impl fmt::Display for LakeError {
 }
 
 /// delta-rs appends a backtrace to some of its messages.
-fn first_line(source: &deltalake::DeltaTableError) -> String {
+fn first_line(source: &deltalake_core::DeltaTableError) -> String {
     source.to_string().lines().next().unwrap_or_default().to_owned()
 }
 

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use deltalake::kernel::Version;
-use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use deltalake_core::kernel::Version;
+use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use url::Url;

@@ -10,7 +10,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::physical_plan::collect;
-use deltalake::kernel::{DataType as Kind, StructField};
+use deltalake_core::kernel::{DataType as Kind, StructField};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -150,7 +150,7 @@ async fn a_compaction_changes_no_value_of_any_type() {
         let appends = 2 + random.below(4) as i64;
         filled(&mut random, &table, &schema, appends).await;
         if random.below(2) == 0 {
-            let theirs = deltalake::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
+            let theirs = deltalake_core::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
             let kinds = [Kind::LONG, Kind::STRING, Kind::DOUBLE, Kind::DATE, Kind::TIMESTAMP, Kind::BINARY];
             let added = StructField::nullable("added", kinds[random.below(kinds.len())].clone());
             theirs.add_columns().with_fields(vec![added]).await.unwrap();
@@ -238,8 +238,8 @@ async fn damaged_tables() {
         let (_folder, warehouse) = local().await;
         let (table, schema) = any_table(&mut random, &warehouse).await;
         filled(&mut random, &table, &schema, 3).await;
-        let theirs = deltalake::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
-        deltalake::checkpoints::create_checkpoint(&theirs, None).await.unwrap();
+        let theirs = deltalake_core::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
+        deltalake_core::checkpoints::create_checkpoint(&theirs, None).await.unwrap();
         append(&table, "p/0", 3, vec![any_rows(&mut random, &schema, 1_000, 4)]).await.unwrap();
         let mut files: Vec<(Path, Vec<u8>)> = Vec::new();
         let paths: Vec<_> = warehouse.store().list(None).map_ok(|object| object.location).try_collect().await.unwrap();

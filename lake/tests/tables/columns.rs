@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use deltalake::DeltaTableBuilder;
+use deltalake_core::DeltaTableBuilder;
 use url::Url;
 use watershed_lake::faults::{Fault, Operation, Outcome};
 use watershed_lake::{CompactOptions, LakeError};
 
-use crate::support::{append, faulty, local, name, number, rows, schema, session, stranger};
+use crate::support::{append, faulty, local, name, number, rows, schema, session, session_of_delta_rs, stranger};
 
 /// The columns of [`schema`], one between them and one after them.
 fn wider() -> SchemaRef {
@@ -47,8 +47,7 @@ async fn old_rows_have_null_in_new_columns_whoever_reads() {
     // delta-rs sees one table with more columns, all of them by their names.
     let url = Url::from_directory_path(folder.path().join("s/t")).unwrap();
     let theirs = DeltaTableBuilder::from_url(url).unwrap().load().await.unwrap();
-    let context = datafusion::prelude::SessionContext::new();
-    context.register_table("t", theirs.table_provider().await.unwrap()).unwrap();
+    let context = session_of_delta_rs(&theirs).await;
     assert_eq!(number(&context, ask).await, 5);
     assert_eq!(number(&context, "SELECT count(*) FROM t WHERE city = 'Graz'").await, 3);
 
@@ -111,7 +110,7 @@ async fn columns_that_do_not_fit_are_refused() {
     // A column of somebody else's is not one of ours.
     let url = Url::from_directory_path(folder.path().join("s/t")).unwrap();
     let theirs = DeltaTableBuilder::from_url(url).unwrap().load().await.unwrap();
-    let extra = deltalake::kernel::StructField::nullable("extra", deltalake::kernel::DataType::LONG);
+    let extra = deltalake_core::kernel::StructField::nullable("extra", deltalake_core::kernel::DataType::LONG);
     theirs.add_columns().with_fields(vec![extra]).await.unwrap();
     assert!(matches!(warehouse.create_table(&name("s.t"), schema(), &[]).await, Err(LakeError::TableDiffers { .. })));
     assert!(matches!(warehouse.add_columns(&name("s.t"), &wider()).await, Err(LakeError::TableDiffers { .. })));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use deltalake::DeltaTableBuilder;
+use deltalake_core::DeltaTableBuilder;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -12,7 +12,7 @@ use url::Url;
 use watershed_lake::faults::{Fault, Operation, Outcome};
 use watershed_lake::{Commit, LakeError, Warehouse};
 
-use crate::support::{append, faulty_over, local, name, number, query, rows, schema, session, stranger};
+use crate::support::{append, faulty_over, local, name, number, query, rows, schema, session, session_of_delta_rs, stranger};
 
 fn empty(app_version: i64) -> Commit {
     let previous_app_version = (app_version > 1).then(|| app_version - 1);
@@ -27,14 +27,13 @@ async fn delta_rs_reads_what_we_append() {
     assert_eq!(append(&table, "p/0", 8, vec![rows(5..6, Some("Wien"))]).await.unwrap().version, 2);
 
     let url = Url::from_directory_path(folder.path().join("s/t")).unwrap();
-    let theirs = deltalake::open_table(url).await.unwrap();
+    let theirs = deltalake_core::open_table(url).await.unwrap();
     let state = theirs.snapshot().unwrap();
     assert_eq!(theirs.version(), Some(2));
     assert_eq!(state.metadata().id(), table.id());
     assert_eq!(state.snapshot().arrow_schema().as_ref(), schema().as_ref());
     assert_eq!(state.transaction_version(theirs.log_store().as_ref(), "p/0").await.unwrap(), Some(8));
-    let context = datafusion::prelude::SessionContext::new();
-    context.register_table("t", theirs.table_provider().await.unwrap()).unwrap();
+    let context = session_of_delta_rs(&theirs).await;
     let by_delta_rs = query(&context, "SELECT id, city FROM t ORDER BY id").await;
     assert_eq!(by_delta_rs, query(&session(&warehouse), "SELECT id, city FROM s.t ORDER BY id").await);
     assert!(by_delta_rs.contains("| 5  | Wien |"), "{by_delta_rs}");
@@ -169,7 +168,7 @@ async fn a_changed_schema_is_told_apart() {
     let table = warehouse.create_table(&name("s.t"), schema(), &[]).await.unwrap();
     let url = Url::from_directory_path(folder.path().join("s/t")).unwrap();
     let theirs = DeltaTableBuilder::from_url(url).unwrap().load().await.unwrap();
-    let field = deltalake::kernel::StructField::nullable("extra", deltalake::kernel::DataType::LONG);
+    let field = deltalake_core::kernel::StructField::nullable("extra", deltalake_core::kernel::DataType::LONG);
     theirs.add_columns().with_fields(vec![field]).await.unwrap();
 
     assert!(matches!(table.commit(empty(1)).await, Err(LakeError::TableChanged { what: "schema", version: 1, .. })));
@@ -187,10 +186,14 @@ async fn foreign_removals_are_followed() {
     let context = session(&warehouse);
     assert_eq!(number(&context, "SELECT count(*) FROM t").await, 5);
 
-    let url = Url::from_directory_path(folder.path().join("s/t")).unwrap();
-    let theirs = DeltaTableBuilder::from_url(url).unwrap().load().await.unwrap();
-    let predicate = datafusion::prelude::col("city").eq(datafusion::prelude::lit("São Paulo"));
-    theirs.delete().with_predicate(predicate).await.unwrap();
+    // As a DELETE of a whole partition, written by somebody else.
+    let log = folder.path().join("s/t/_delta_log");
+    let written = std::fs::read_to_string(log.join("00000000000000000001.json")).unwrap();
+    let adds = written.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut adds = adds.filter(|action| action["add"]["partitionValues"]["city"] == "São Paulo");
+    let remove = serde_json::json!({"remove": {"path": adds.next().unwrap()["add"]["path"], "dataChange": true, "deletionTimestamp": 1}});
+    assert!(adds.next().is_none(), "one file holds the partition");
+    std::fs::write(log.join("00000000000000000002.json"), format!("{remove}\n")).unwrap();
     assert_eq!(number(&context, "SELECT count(*) FROM t").await, 2);
     // Appends go on beside it.
     assert_eq!(append(&table, "p/0", 2, vec![rows(9..10, None)]).await.unwrap().version, 3);

@@ -13,7 +13,9 @@ use serde_json::Value;
 use watershed_lake::faults::{Fault, FaultStore, Operation, Outcome};
 use watershed_lake::{Commit, CompactOptions, Compaction, LakeError, Table, UpkeepOptions, Warehouse};
 
-use crate::support::{append, faulty, local, name, neighbour, number, prepared, query, rows, schema, session, stranger};
+use crate::support::{
+    append, faulty, local, name, neighbour, number, prepared, query, rows, schema, session, session_of_delta_rs, stranger,
+};
 
 pub fn everything() -> CompactOptions {
     CompactOptions { everything: true, ..CompactOptions::default() }
@@ -33,9 +35,9 @@ pub struct Live {
 
 /// The live files as delta-rs sees them, oldest first.
 pub async fn live(warehouse: &Warehouse) -> Vec<Live> {
-    let theirs = deltalake::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
+    let theirs = deltalake_core::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
     let files = theirs.snapshot().unwrap().log_data();
-    let file = |view: deltalake::kernel::LogicalFileView| Live {
+    let file = |view: deltalake_core::kernel::LogicalFileView| Live {
         path: view.path().into_owned(),
         written_ms: view.modification_time(),
         stats: serde_json::from_str(&view.stats().expect("statistics")).unwrap(),
@@ -47,10 +49,8 @@ pub async fn live(warehouse: &Warehouse) -> Vec<Live> {
 
 /// All rows as delta-rs reads them.
 pub async fn by_delta_rs(warehouse: &Warehouse, sql: &str) -> String {
-    let theirs = deltalake::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
-    let context = datafusion::prelude::SessionContext::new();
-    context.register_table("t", theirs.table_provider().await.unwrap()).unwrap();
-    query(&context, sql).await
+    let theirs = deltalake_core::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
+    query(&session_of_delta_rs(&theirs).await, sql).await
 }
 
 fn wide() -> SchemaRef {

@@ -368,8 +368,8 @@ async fn with_checkpoint(folder: &Path) -> Foreign {
         table.add(&parquet(&numbers(["id", "Name"], &[(id, "x")])), json!({}), Some(r#"{"numRecords":1}"#));
     }
     let url = url::Url::from_directory_path(&table.folder).unwrap();
-    let theirs = deltalake::open_table(url).await.unwrap();
-    deltalake::checkpoints::create_checkpoint(&theirs, None).await.unwrap();
+    let theirs = deltalake_core::open_table(url).await.unwrap();
+    deltalake_core::checkpoints::create_checkpoint(&theirs, None).await.unwrap();
     table.add(&parquet(&numbers(["id", "Name"], &[(3, "x")])), json!({}), None);
     table
 }

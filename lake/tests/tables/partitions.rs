@@ -12,7 +12,7 @@ use watershed_lake::{LakeError, Warehouse, refused_partition_value};
 
 use crate::compactions::{compact, everything};
 use crate::foreign::{Foreign, field, parquet};
-use crate::support::{Random, append, local, name, number, query, session, stranger};
+use crate::support::{Random, append, local, name, number, query, session, session_of_delta_rs, stranger};
 
 fn texts() -> ArrayRef {
     let mut random = Random::new(3);
@@ -111,10 +111,8 @@ fn columns() -> Vec<ArrayRef> {
 }
 
 async fn theirs(warehouse: &Warehouse) -> SessionContext {
-    let table = deltalake::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
-    let context = SessionContext::new();
-    context.register_table("t", table.table_provider().await.unwrap()).unwrap();
-    context
+    let table = deltalake_core::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
+    session_of_delta_rs(&table).await
 }
 
 async fn values(context: &SessionContext, data_type: &DataType) -> ArrayRef {

@@ -8,7 +8,7 @@ use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use watershed_lake::LakeError;
 
-use crate::support::{append, local, name, number, query, rows, schema, session, stranger};
+use crate::support::{append, local, name, number, query, rows, schema, session, session_of_delta_rs, stranger};
 
 const ODD: [Option<&str>; 8] =
     [Some("São Paulo"), Some("a/b=c"), Some("100%"), Some("%41"), Some(".."), Some("\u{1F600} #?&\\\"'"), Some(" "), None];
@@ -29,9 +29,8 @@ async fn odd_partition_values_come_back() {
         append(&table, "p/0", version as i64, vec![rows(version as i64..version as i64 + 1, *value)]).await.unwrap();
     }
     let context = session(&warehouse);
-    let theirs = deltalake::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
-    let other = SessionContext::new();
-    other.register_table("t", theirs.table_provider().await.unwrap()).unwrap();
+    let theirs = deltalake_core::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
+    let other = session_of_delta_rs(&theirs).await;
     let ours = query(&context, "SELECT city, id FROM t ORDER BY id").await;
     assert_eq!(ours, query(&other, "SELECT city, id FROM t ORDER BY id").await);
     for (id, value) in values.iter().enumerate() {
@@ -202,9 +201,8 @@ async fn partitions_of_several_columns_and_types() {
     }
     let row = query(&context, "SELECT note, zone, id, day FROM t WHERE id = 7").await;
     assert!(row.contains("| note 7 | 1    | 7  | 2024-10-05 |"), "{row}");
-    let theirs = SessionContext::new();
-    let opened = deltalake::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
-    theirs.register_table("t", opened.table_provider().await.unwrap()).unwrap();
+    let opened = deltalake_core::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
+    let theirs = session_of_delta_rs(&opened).await;
     let all = "SELECT note, zone, id, day FROM t ORDER BY id";
     assert_eq!(query(&context, all).await, query(&theirs, all).await);
 }

@@ -9,8 +9,12 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider, TableProvider};
+use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use delta_kernel::Snapshot;
+use delta_kernel::engine::arrow_data::EngineDataArrowExt;
+use deltalake_core::DeltaTable;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
@@ -100,6 +104,26 @@ pub fn session(warehouse: &Warehouse) -> SessionContext {
     let catalog = MemoryCatalogProvider::new();
     catalog.register_schema("s", Arc::new(Tables(warehouse.clone()))).unwrap();
     context.register_catalog("lake", Arc::new(catalog));
+    context
+}
+
+/// A session whose table `t` is what delta-rs reads: its kernel follows the log, opens the files, and puts partition values and missing columns
+/// in. Only the query is DataFusion's.
+pub async fn session_of_delta_rs(table: &DeltaTable) -> SessionContext {
+    let store = table.log_store();
+    let (engine, root, version) = (store.engine(None), store.table_root_url(), table.version().unwrap());
+    let read = move || {
+        let snapshot = Snapshot::builder_for(root).at_version(version).build(engine.as_ref()).unwrap();
+        let scan = snapshot.scan_builder().build().unwrap();
+        scan.execute(engine).unwrap().map(|rows| rows.try_into_record_batch().unwrap()).collect::<Vec<RecordBatch>>()
+    };
+    let mut batches = tokio::task::spawn_blocking(read).await.unwrap();
+    let schema = batches.first().expect("rows").schema();
+    for batch in &mut batches {
+        *batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec()).unwrap();
+    }
+    let context = SessionContext::new();
+    context.register_table("t", Arc::new(MemTable::try_new(schema, vec![batches]).unwrap())).unwrap();
     context
 }
 

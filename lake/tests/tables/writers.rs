@@ -99,7 +99,7 @@ async fn statistics_bound_every_row() {
     let nested = query(&context, "SELECT point['lat'] AS lat, tags, wide FROM t WHERE n < 0").await;
     assert!(nested.contains("| 47.5 | [x, ] | 10000000000000000000000000000000000000 |"), "{nested}");
     // delta-rs takes the same statistics, decimals and nested ones included.
-    let theirs = deltalake::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
+    let theirs = deltalake_core::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
     let views = theirs.snapshot().unwrap().log_data();
     assert_eq!(views.iter().map(|file| file.num_records()).collect::<Vec<_>>(), vec![Some(3)]);
 }
@@ -203,5 +203,5 @@ async fn rows_are_cast_to_the_table_or_refused() {
     let shown = query(&session(&warehouse), "SELECT * FROM t ORDER BY at").await;
     assert!(shown.contains("| x    | 7     | 2001-09-09T01:48:43.456789Z | 1970-01-01T00:00:01 |"), "{shown}");
     assert!(shown.contains("| x    | 7     |                             |                     |"), "{shown}");
-    deltalake::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
+    deltalake_core::open_table(warehouse.url().join("s/t/").unwrap()).await.unwrap();
 }
