@@ -1,6 +1,6 @@
 //! The house rules, as a test: each failure names the file and what to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Longer files are hard to find one's way in.
@@ -256,6 +256,33 @@ fn notebooks_are_kept_without_what_they_showed() {
         // Outputs hold paths of the machine they were made on, and differ at each run.
         if text.contains("\"output_type\"") || text.contains("\"execution_count\": 1") {
             faults.push(format!("{}: clear its outputs before it is committed", path.display()));
+        }
+    }
+    none(&faults);
+}
+
+/// Each crate is compiled by everybody who builds this, so that one more is a decision: `crates.txt` is changed by hand.
+#[test]
+fn every_crate_of_the_lock_file_is_listed() {
+    let count = |names: Vec<String>| {
+        let mut versions: BTreeMap<String, usize> = BTreeMap::new();
+        names.into_iter().for_each(|name| *versions.entry(name).or_default() += 1);
+        versions
+    };
+    let lock = text(Path::new("Cargo.lock"));
+    let locked = count(lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).map(str::to_owned).collect());
+    let list = text(Path::new("crates.txt"));
+    let listed = count(list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect());
+    assert!(locked.len() > 100, "the lock file names its crates: {}", locked.len());
+    let mut faults = Vec::new();
+    for name in locked.keys().chain(listed.keys()).collect::<BTreeSet<_>>() {
+        let [locked, listed] = [&locked, &listed].map(|counted| counted.get(name).copied().unwrap_or(0));
+        if locked > listed {
+            faults.push(format!(
+                "{name}: {locked} versions in Cargo.lock, {listed} in crates.txt: do without, or list it and say in the commit what for"
+            ));
+        } else if locked < listed {
+            faults.push(format!("{name}: {listed} lines in crates.txt, {locked} versions in Cargo.lock: take it off the list"));
         }
     }
     none(&faults);
