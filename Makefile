@@ -10,7 +10,7 @@ export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 PREFIX ?= $(HOME)/.local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build release install bench bench-stream bench-query bench-state soak test unit e2e compat fmt lint audit clean clean-tools
+.PHONY: help demo build release install dist bench bench-stream bench-query bench-state soak test unit e2e compat fmt lint audit clean clean-tools
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ release: ## Build the optimised binary
 install: release ## Build the optimised binary and copy it to PREFIX/bin (PREFIX=~/.local)
 	install -d "$(PREFIX)/bin"
 	install -m 755 "$(CARGO_TARGET_DIR)/release/watershed" "$(PREFIX)/bin/watershed"
+
+dist: ## Make the archive for others: binary, completions, manual pages, and its SHA-256
+	@scripts/setup.sh demo
+	@scripts/dist.sh
 
 test: ## Install what tests need, then formatting, lints, all tests, the end-to-end ones included: what CI runs
 	@scripts/setup.sh test

@@ -39,6 +39,7 @@ mod left;
 mod live;
 mod log;
 mod loops;
+mod man;
 mod panels;
 mod project;
 mod rebuild;
@@ -127,6 +128,7 @@ enum Command {
     Drop(drop::Args),
     Rebuild(rebuild::Args),
     Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// What every subcommand gets.
@@ -144,7 +146,7 @@ Exit codes:
   130  cut short by Ctrl-C (a pipeline that could commit and stop ends with 0)";
 
 fn main() -> ExitCode {
-    let typed = Cli::command().after_long_help(format!("{}\n{EXIT_CODES}", config::help())).get_matches();
+    let typed = whole_command().get_matches();
     let cli = Cli::from_arg_matches(&typed).unwrap_or_else(|wrong| wrong.exit());
     let terminal = Terminal::look(cli.global.color);
     let code = match load(&cli) {
@@ -160,6 +162,11 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// The command line with all that its help says.
+fn whole_command() -> clap::Command {
+    Cli::command().after_long_help(format!("{}\n{EXIT_CODES}", config::help()))
 }
 
 fn load(cli: &Cli) -> anyhow::Result<Config> {
@@ -210,6 +217,7 @@ fn run(command: Command, context: Context) -> u8 {
     let result = runtime.block_on(async {
         match command {
             Command::Completions(args) => completions::run(&args, &mut Cli::command()),
+            Command::Man(args) => man::run(&args, whole_command()),
             // The demo keeps its log in its own folder, which it must make first.
             Command::Demo(args) => demo::run(args, context).await,
             Command::Apply(args) => log::started(&context, apply::run(args, &context)).await,
