@@ -17,7 +17,7 @@ help: ## List these commands
 
 demo: ## Install what is missing, build, and watch rides and clicks stream into tables (ARGS="--seconds 60 --no-prompt")
 	@scripts/setup.sh demo
-	cargo build --locked --bin watershed
+	@scripts/build_demo.sh
 	@"$(CARGO_TARGET_DIR)/debug/watershed" demo $(ARGS)
 
 build: ## Build the binary as `make demo` does
