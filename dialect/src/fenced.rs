@@ -19,41 +19,57 @@ use crate::in_order::guards;
 /// DataFusion's rules; those that move filters and what is computed, with fences and seals while they do.
 pub(crate) fn fenced(rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let fence = |rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>| match rule.name() {
-        name if name.starts_with("FilterPushdown") => Arc::new(Fenced(rule)) as _,
-        "ProjectionPushdown" => Arc::new(Sealing(rule)) as _,
+        name if name.starts_with("FilterPushdown") => Arc::new(Enclosing { rule, enclosed: in_fence }) as _,
+        "ProjectionPushdown" => Arc::new(Enclosing { rule, enclosed: in_seal }) as _,
         _ => rule,
     };
     rules.into_iter().map(fence).collect()
 }
 
-#[derive(Debug)]
-struct Fenced(Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+type Node = Arc<dyn ExecutionPlan>;
 
-impl PhysicalOptimizerRule for Fenced {
+/// A rule that runs while some nodes of the plan are enclosed.
+#[derive(Debug)]
+struct Enclosing {
+    rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>,
+    /// What encloses a node; `None` if nothing need.
+    enclosed: fn(&Node) -> Option<Node>,
+}
+
+impl PhysicalOptimizerRule for Enclosing {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        let enclosed = plan.transform_up(|node| match has_one_name_twice(node.as_ref()) {
-            true => Ok(Transformed::yes(Arc::new(Fence(node)) as _)),
-            false => Ok(Transformed::no(node)),
-        })?;
-        let moved = self.0.optimize(enclosed.data, config)?;
+        let enclosed = plan.transform_up(|node| Ok(replaced((self.enclosed)(&node), node)))?;
+        let moved = self.rule.optimize(enclosed.data, config)?;
         if !enclosed.transformed {
             return Ok(moved);
         }
-        moved
-            .transform_up(|node| match node.downcast_ref::<Fence>() {
-                Some(Fence(inner)) => Ok(Transformed::yes(Arc::clone(inner))),
-                None => Ok(Transformed::no(node)),
-            })
-            .data()
+        let open = |node: &Node| {
+            let fenced = node.downcast_ref::<Fence>().map(|Fence(inner)| Arc::clone(inner));
+            fenced.or_else(|| node.downcast_ref::<Sealed>().map(|Sealed(inner)| Arc::clone(inner)))
+        };
+        moved.transform_up(|node| Ok(replaced(open(&node), node))).data()
     }
 
     fn name(&self) -> &str {
-        self.0.name()
+        self.rule.name()
     }
 
     fn schema_check(&self) -> bool {
-        self.0.schema_check()
+        self.rule.schema_check()
     }
+}
+
+fn replaced(by: Option<Node>, node: Node) -> Transformed<Node> {
+    by.map_or_else(|| Transformed::no(node), Transformed::yes)
+}
+
+fn in_fence(node: &Node) -> Option<Node> {
+    has_one_name_twice(node.as_ref()).then(|| Arc::new(Fence(Arc::clone(node))) as _)
+}
+
+fn in_seal(node: &Node) -> Option<Node> {
+    let condition = node.downcast_ref::<NestedLoopJoinExec>()?.filter()?;
+    guards(condition.expression()).then(|| Arc::new(Sealed(Arc::clone(node))) as _)
 }
 
 fn has_one_name_twice(plan: &dyn ExecutionPlan) -> bool {
@@ -99,39 +115,6 @@ impl ExecutionPlan for Fence {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         self.0.execute(partition, context)
-    }
-}
-
-#[derive(Debug)]
-struct Sealing(Arc<dyn PhysicalOptimizerRule + Send + Sync>);
-
-impl PhysicalOptimizerRule for Sealing {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        let sealed = plan.transform_up(|node| {
-            let condition = node.downcast_ref::<NestedLoopJoinExec>().and_then(NestedLoopJoinExec::filter);
-            match condition.is_some_and(|condition| guards(condition.expression())) {
-                true => Ok(Transformed::yes(Arc::new(Sealed(node)) as _)),
-                false => Ok(Transformed::no(node)),
-            }
-        })?;
-        let moved = self.0.optimize(sealed.data, config)?;
-        if !sealed.transformed {
-            return Ok(moved);
-        }
-        moved
-            .transform_up(|node| match node.downcast_ref::<Sealed>() {
-                Some(Sealed(inner)) => Ok(Transformed::yes(Arc::clone(inner))),
-                None => Ok(Transformed::no(node)),
-            })
-            .data()
-    }
-
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn schema_check(&self) -> bool {
-        self.0.schema_check()
     }
 }
 
